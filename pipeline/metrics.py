@@ -1,0 +1,90 @@
+"""What is counted, and to whom it is told.
+
+`metrics.jsonl` has one JSON object a line: `source` ('orchestrator' | 'learner'), `event`, `step`, `time_s`, and the numbers.
+Lines are appended with a single O_APPEND write each, so that two processes may write and a reader never sees half of one.
+The learner forwards the orchestrator's lines to the trackers (TensorBoard and others), because only it imports them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.run import disk_full
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN; an undefined number is null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class MetricsWriter:
+    """Appends lines to metrics.jsonl."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        self._path = path
+        self._source = source
+
+    def write(self, event: str, step: int, **numbers: Any) -> dict[str, Any]:
+        """Append one line and return it. Raises DiskFullError."""
+        line = finite({"source": self._source, "event": event, "step": step, "time_s": round(time.time(), 3), **numbers})
+        try:
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(file, (json.dumps(line) + "\n").encode())
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise disk_full(error, self._path) from error
+        return line
+
+
+def read_metrics(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Whole lines of metrics.jsonl from byte `offset`, and the offset after the last of them."""
+    if not path.exists():
+        return [], offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    end = data.rfind(b"\n") + 1
+    return [json.loads(line) for line in data[:end].splitlines()], offset + end
+
+
+class StageClock:
+    """Seconds and counts by stage (rollout, reflect, abstract, retrieve, reward, train, reload, eval)."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the wall-clock time of the block to `name`. Blocks of one name that overlap in time add up."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - begin
+
+    def count(self, name: str, amount: float = 1) -> None:
+        self.counts[name] += amount  # type: ignore[assignment]
+
+
+def wilson_interval(num_successes: int, num_trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927); (0, 1) without trials."""
+    if num_trials == 0:
+        return 0.0, 1.0
+    share = num_successes / num_trials
+    centre = share + z * z / (2 * num_trials)
+    spread = z * math.sqrt(share * (1 - share) / num_trials + z * z / (4 * num_trials**2))
+    scale = 1 + z * z / num_trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -1,0 +1,181 @@
+"""The run folder: layout, creation, lock, lineages, and what a resume may change.
+
+Everything a run leaves behind is under one folder; the processes share it and HTTP, nothing else. Small state files are
+replaced atomically (`write_atomic`), so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.config import Config
+from pipeline.errors import DiskFullError, RunFolderError
+from pipeline.records import RolloutGroup
+
+# A resume may change these and nothing else: they alter neither what is sampled nor what is learned.
+HARMLESS = (
+    "run.root",
+    "run.name",
+    "servers.port",
+    "servers.gpu_ids",
+    "servers.startup_timeout_s",
+    "servers.max_restarts",
+    "servers.kv_cache_gib",
+    "endpoints",
+    "eval.every",
+    "learner.num_steps",
+    "learner.checkpoint_every",
+    "learner.num_checkpoints_kept",
+    "learner.num_weights_kept",
+    "learner.logprob_gap_tolerance",
+    "learner.report_to",
+    "learner.cpu_threads",
+    "reward.num_workers",
+    "rollout.request_timeout_s",
+    "rollout.max_attempts",
+)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` as a whole. Raises DiskFullError when there is no room; the old content then stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_full(error, path) from error
+
+
+def disk_full(error: OSError, path: Path) -> OSError | DiskFullError:
+    """`error` as the user should see it: a full disk named with its remedy, anything else unchanged."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"the disk that holds {path} is full: make room, then continue with `train --resume`")
+    return error
+
+
+class Lineage(BaseModel):
+    """One uninterrupted stretch of learning. It began at `start_step`, the step of the checkpoint that it continues."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    number: int
+    start_step: int
+
+
+class RunFolder:
+    """Paths and small state of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.config_file = self.path / "config.json"
+        self.provenance_file = self.path / "provenance.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.lineages_file = self.path / "lineages.json"
+        self.learner_file = self.path / "learner.json"
+        self.servers_file = self.path / "servers.json"
+        self.state_file = self.path / "state.json"
+        self.logs = self.path / "logs"
+        self.store = self.path / "store"
+        self.weights = self.path / "weights"
+        self.checkpoints = self.path / "checkpoints"
+        self.trackers = self.path / "trackers"
+        self.evals = self.path / "evals"
+        self.locks = self.path / "locks"
+        self.initial_model = self.path / "initial_model"
+        self.final_model = self.path / "final_model"
+
+    @classmethod
+    def create(cls, config: Config) -> RunFolder:
+        """Make a new run folder and write the resolved configuration. Raises RunFolderError if it exists."""
+        name = config.run.name or f"{config.recipe}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+        run = cls(config.run.root / name)
+        try:
+            run.path.mkdir(parents=True, exist_ok=False)
+        except FileExistsError:
+            raise RunFolderError(
+                f"run.name = {name!r}: {run.path} exists already; choose another name, or continue it with "
+                f"`train --resume {run.path}`"
+            ) from None
+        for folder in (run.logs, run.store, run.weights, run.checkpoints, run.trackers, run.evals, run.locks):
+            folder.mkdir()
+        write_atomic(run.config_file, config.model_dump_json(indent=2))
+        run.write_lineages([Lineage(number=0, start_step=0)])
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run. Raises RunFolderError if `path` is none."""
+        run = cls(path)
+        if not run.config_file.is_file():
+            raise RunFolderError(f"{path} is no run folder (it has no config.json); give the folder that `train` printed")
+        return run
+
+    def config(self) -> Config:
+        return Config.model_validate_json(self.config_file.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def locked(self, name: str = "run") -> Iterator[None]:
+        """Hold an exclusive lock of this run. Raises RunFolderError if another process holds it."""
+        self.locks.mkdir(exist_ok=True)
+        with (self.locks / name).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(f"{self.path} is in use by another process (lock {name!r}); wait for it to end") from None
+            yield
+
+    def lineages(self) -> list[Lineage]:
+        return [Lineage.model_validate(item) for item in json.loads(self.lineages_file.read_text(encoding="utf-8"))]
+
+    def write_lineages(self, lineages: list[Lineage]) -> None:
+        write_atomic(self.lineages_file, json.dumps([lineage.model_dump() for lineage in lineages]))
+
+    def begin_lineage(self, start_step: int) -> Lineage:
+        """Continue from the checkpoint of `start_step`: labels of the abandoned stretch are never used again."""
+        lineages = self.lineages()
+        lineage = Lineage(number=lineages[-1].number + 1, start_step=start_step)
+        self.write_lineages([*lineages, lineage])
+        return lineage
+
+
+def survives(group: RolloutGroup, lineages: list[Lineage]) -> bool:
+    """Whether `group` belongs to the surviving history: no later lineage began before the weights that sampled it.
+
+    Ours (design.md, Resume): a restart from the checkpoint of step k abandons every group that weights newer than k sampled.
+    """
+    return all(
+        group.newest_version.step <= lineage.start_step for lineage in lineages if lineage.number > group.lineage
+    )
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {'rollout.group_size': 8, ...}; lists stay whole."""
+    if not isinstance(value, dict) or (not value and prefix):
+        return {prefix: value}
+    return {key: leaf for name, item in value.items() for key, leaf in flat(item, f"{prefix}.{name}" if prefix else name).items()}
+
+
+def check_resume_config(stored: Config, wanted: Config) -> None:
+    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each difference."""
+    before, after = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
+    differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    harmful = [key for key in differing if not any(key == ok or key.startswith(f"{ok}.") for ok in HARMLESS)]
+    if harmful:
+        lines = "\n".join(f"  {key}: {before.get(key)!r} in the run, {after.get(key)!r} now" for key in harmful)
+        raise RunFolderError(
+            f"a resumed run must keep its settings, but these differ:\n{lines}\n"
+            "Leave them as they were, or start a new run with `train --config`."
+        )

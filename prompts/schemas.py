@@ -1,0 +1,49 @@
+"""What templates take in and what they ask for, as pydantic models.
+
+The inputs hold texts and lessons only: a label or a reward has no field to travel in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Short = Annotated[str, Field(min_length=1, max_length=160)]
+
+
+class Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lesson(Schema):
+    """What abstraction extracts from a trajectory (LANPO, Relevant Abstraction): the reply that the summarizer must give.
+
+    Lengths and counts are bounded, because a small model under structured outputs runs on until the token limit otherwise.
+    """
+
+    flow_of_thought: Annotated[str, Field(min_length=1, max_length=200)]
+    principles: Annotated[tuple[Short, ...], Field(min_length=1, max_length=2)]
+    pitfalls: Annotated[tuple[Short, ...], Field(max_length=2)] = ()
+
+
+class Scratch(Schema):
+    problem: str
+
+
+class Inter(Schema):
+    problem: str
+    lessons: tuple[Lesson, ...]
+
+
+class Intra(Schema):
+    problem: str
+    attempt: str
+
+
+class Abstract(Schema):
+    problem: str
+    trajectory: str
+
+
+PromptInput = Scratch | Inter | Intra | Abstract

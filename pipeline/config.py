@@ -23,7 +23,9 @@ class Section(BaseModel):
 
 class RunSection(Section):
     root: Path = Field(Path("runs"), description="Folder that holds the run folders.")
-    name: str = Field("", description="Name of the run folder; empty: recipe name, date and time.", pattern=r"^[\w.-]*$")
+    name: str = Field(
+        "", description="Name of the run folder; empty: recipe name, date and time.", pattern=r"^[\w.-]*$"
+    )
     seed: int = Field(0, ge=0, description="Seed of everything drawn: problems, contexts, sampling, training order.")
 
 
@@ -52,7 +54,9 @@ class ServersSection(Section):
     max_model_len: Positive = Field(1024, description="Longest prompt plus completion, tokens.")
     max_num_seqs: Positive = Field(128, description="Most sequences that a server decodes at once.")
     kv_cache_gib: Annotated[float, Field(gt=0)] = Field(1.0, description="Key-value cache of a CPU server, GiB.")
-    gpu_ids: tuple[str, ...] = Field((), description="CUDA_VISIBLE_DEVICES of each server, for example '0,1'; empty: all.")
+    gpu_ids: tuple[str, ...] = Field(
+        (), description="CUDA_VISIBLE_DEVICES of each server, for example '0,1'; empty: all."
+    )
     tensor_parallel_size: Positive = Field(1, description="GPUs per server.")
     enforce_eager: bool = Field(True, description="Start sooner, decode a little slower.")
     extra_args: tuple[str, ...] = Field((), description="Further arguments for vLLM, as on its command line.")
@@ -63,7 +67,9 @@ class ServersSection(Section):
 class FamilySettings(Section):
     name: str = Field(description="reasoning-gym task family, for example chain_sum.")
     weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share of this family among the problems.")
-    params: dict[str, Any] = Field(default_factory=dict, description="The family's own settings, for example max_terms.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="The family's own settings, for example max_terms."
+    )
 
 
 class ProblemsSection(Section):
@@ -76,8 +82,12 @@ class ProblemsSection(Section):
         description="reasoning_gym: the task families.",
     )
     num_train: Positive = Field(2000, description="reasoning_gym: problems generated for training.")
-    num_heldout: Positive = Field(512, description="Held-out problems (generated, or the first ones of the held-out file).")
-    heldout_seed: int = Field(7_777_777, ge=0, description="Seed of the held-out problems; the same for every run seed.")
+    num_heldout: Positive = Field(
+        512, description="Held-out problems (generated, or the first ones of the held-out file)."
+    )
+    heldout_seed: int = Field(
+        7_777_777, ge=0, description="Seed of the held-out problems; the same for every run seed."
+    )
     train_file: str = Field("", description="jsonl: file with `question`/`problem`/`prompt` and `answer` on each line.")
     heldout_file: str = Field("", description="jsonl: held-out file; empty: the last num_heldout lines of train_file.")
     dataset: str = Field("", description="hub: data set id, for example openai/gsm8k.")
@@ -92,7 +102,9 @@ class FeedbackSection(Section):
         description="p_t: probability that a prompt is feedback-aware; a number, or [[step, p], ...] interpolated linearly.",
     )
     intra_share: Probability = Field(0.5, description="Of the feedback-aware prompts, the share that reflects (intra).")
-    similarity_threshold: Probability = Field(0.9, description="gamma: least similarity of a stored problem (rapidfuzz).")
+    similarity_threshold: Probability = Field(
+        0.9, description="gamma: least similarity of a stored problem (rapidfuzz)."
+    )
     num_candidates: Positive = Field(32, description="Candidates asked of BM25.")
     num_lessons: Positive = Field(1, description="Most entries shown in one inter prompt.")
 
@@ -107,14 +119,21 @@ class FeedbackSection(Section):
 
 class ReflectionSection(Section):
     select: Literal["any", "failed"] = Field(
-        "any", description="Which earlier attempt is shown; 'failed' (the paper's wording) tells the model that it is wrong."
+        "any",
+        description="Which earlier attempt is shown; 'failed' (the paper's wording) tells the model that it is wrong.",
     )
-    max_attempt_chars: Positive = Field(2000, description="Longest attempt shown, characters; longer ones keep head and tail.")
+    max_attempt_chars: Positive = Field(
+        2000, description="Longest attempt shown, characters; longer ones keep head and tail."
+    )
 
 
 class SamplingSection(Section):
-    temperature: Annotated[float, Field(ge=0.0)] = Field(1.0, description="Sampling temperature; the learner divides by it too.")
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(1.0, description="Nucleus; below 1 the log-probabilities are of the cut distribution.")
+    temperature: Annotated[float, Field(ge=0.0)] = Field(
+        1.0, description="Sampling temperature; the learner divides by it too."
+    )
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="Nucleus; below 1 the log-probabilities are of the cut distribution."
+    )
     top_k: int = Field(0, ge=0, description="Most likely tokens kept; 0: all.")
     min_p: Probability = Field(0.0, description="Least probability relative to the most likely token.")
     max_tokens: Positive = Field(64, description="Longest completion, tokens.")
@@ -123,22 +142,33 @@ class SamplingSection(Section):
 class RolloutSection(Section):
     group_size: int = Field(8, ge=2, description="G: rollouts sampled per prompt.")
     num_problems_per_step: Positive = Field(8, description="Groups per optimizer step.")
-    max_staleness: int = Field(0, ge=0, description="S: most weight updates a sample may lag when it is trained; 0: synchronous.")
+    max_staleness: int = Field(
+        0, ge=0, description="S: most weight updates a sample may lag when it is trained; 0: synchronous."
+    )
     sampling: SamplingSection = SamplingSection()
-    system_prompt: str = Field("You solve problems.", description="System message of every prompt; empty: the template's own.")
+    system_prompt: str = Field(
+        "You solve problems.", description="System message of every prompt; empty: the template's own."
+    )
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, description="Passed to the chat template.")
     strip_think: bool = Field(True, description="Drop <think>…</think> before scoring, reflecting and abstracting.")
-    request_timeout_s: Annotated[float, Field(gt=0)] = Field(300.0, description="Deadline of one request, all attempts included.")
+    request_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        300.0, description="Deadline of one request, all attempts included."
+    )
     max_attempts: Positive = Field(5, description="Most attempts at one request.")
 
 
 class RewardSection(Section):
     scorer: str = Field(
-        "auto", description="'auto' (the family's own scorer, else math), 'math' (math-verify), or your own 'module:function'."
+        "auto",
+        description="'auto' (the family's own scorer, else math), 'math' (math-verify), or your own 'module:function'.",
     )
     threshold: Probability = Field(0.999, description="Least score of a scorer that counts as correct (reward 1).")
-    format_weight: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Added to the reward when an answer can be parsed.")
-    timeout_s: Annotated[float, Field(gt=0)] = Field(5.0, description="Longest scoring of one answer; then the worker is killed.")
+    format_weight: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="Added to the reward when an answer can be parsed."
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="Longest scoring of one answer; then the worker is killed."
+    )
     num_workers: Positive = Field(1, description="Verifier processes.")
 
 
@@ -159,11 +189,15 @@ class LearnerSection(Section):
     num_steps: Positive = Field(20, description="Optimizer steps.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-6, description="Peak learning rate.")
     num_warmup_steps: int = Field(3, ge=0, description="Linear warm-up.")
-    lr_scheduler: Literal["constant_with_warmup", "linear", "cosine"] = Field("constant_with_warmup", description="After the warm-up.")
+    lr_scheduler: Literal["constant_with_warmup", "linear", "cosine"] = Field(
+        "constant_with_warmup", description="After the warm-up."
+    )
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="Adam's second-moment decay.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradient clipping.")
-    kl_coef: Annotated[float, Field(ge=0)] = Field(0.001, description="beta: KL to the reference policy; 0 saves its forward pass.")
+    kl_coef: Annotated[float, Field(ge=0)] = Field(
+        0.001, description="beta: KL to the reference policy; 0 saves its forward pass."
+    )
     epsilon_low: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range below.")
     epsilon_high: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range above.")
     loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = Field("dapo", description="TRL's loss normalisation.")
@@ -172,23 +206,30 @@ class LearnerSection(Section):
         "token_truncate", description="TRL's correction by the behaviour log-probabilities."
     )
     importance_sampling_cap: Annotated[float, Field(gt=0)] = Field(3.0, description="Cap of that ratio.")
-    share_prefix: bool = Field(True, description="Compute the prompt of a group once for all its rollouts (same gradients).")
+    share_prefix: bool = Field(
+        True, description="Compute the prompt of a group once for all its rollouts (same gradients)."
+    )
     num_groups_per_micro_batch: Positive = Field(1, description="Groups in one forward and backward pass.")
-    precision: Literal["float32", "bf16_autocast"] = Field("float32", description="Arithmetic; autocast is faster and widens the gap to the server.")
+    precision: Literal["float32", "bf16_autocast"] = Field(
+        "float32", description="Arithmetic; autocast is faster and widens the gap to the server."
+    )
     gradient_checkpointing: bool = Field(False, description="Less memory, more time.")
     publish_every: Positive = Field(1, description="Optimizer steps between publications of weights.")
     checkpoint_every: Positive = Field(5, description="Optimizer steps between checkpoints.")
     num_checkpoints_kept: Positive = Field(2, description="Checkpoints kept.")
     num_weights_kept: int = Field(3, ge=2, description="Published weight versions kept.")
     logprob_gap_tolerance: Annotated[float, Field(gt=0)] = Field(
-        0.05, description="Alert when the mean gap of server and learner log-probabilities exceeds this (nats per token)."
+        0.05,
+        description="Alert when the mean gap of server and learner log-probabilities exceeds this (nats per token).",
     )
     report_to: tuple[str, ...] = Field(("tensorboard",), description="Trackers, by the names TRL's report_to knows.")
     cpu_threads: int = Field(0, ge=0, description="Threads of a CPU learner; 0: all cores.")
 
 
 class SftSection(Section):
-    enabled: bool = Field(True, description="Seed the three skills by supervised fine-tuning before reinforcement learning.")
+    enabled: bool = Field(
+        True, description="Seed the three skills by supervised fine-tuning before reinforcement learning."
+    )
     num_pairs: Positive = Field(600, description="Built-in pairs, all skills together.")
     respond_share: Probability = Field(0.7, description="Share of pairs that answer (with and without lessons).")
     inspect_share: Probability = Field(0.2, description="Share of pairs that critique an attempt; the rest summarise.")
@@ -196,7 +237,9 @@ class SftSection(Section):
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate.")
     batch_size: Positive = Field(16, description="Pairs per optimizer step.")
     max_length: Positive = Field(512, description="Longest pair, tokens.")
-    precision: Literal["float32", "bf16_autocast"] = Field("bf16_autocast", description="Arithmetic over float32 weights.")
+    precision: Literal["float32", "bf16_autocast"] = Field(
+        "bf16_autocast", description="Arithmetic over float32 weights."
+    )
     seed: int = Field(0, ge=0, description="Seed of the pairs and of their order.")
 
 
@@ -214,7 +257,9 @@ class Config(Section):
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
     servers: ServersSection = ServersSection()
-    endpoints: tuple[EndpointSettings, ...] = Field((), description="vLLM endpoints already running elsewhere; none: start servers here.")
+    endpoints: tuple[EndpointSettings, ...] = Field(
+        (), description="vLLM endpoints already running elsewhere; none: start servers here."
+    )
     problems: ProblemsSection = ProblemsSection()
     feedback: FeedbackSection = FeedbackSection()
     reflection: ReflectionSection = ReflectionSection()
@@ -246,5 +291,7 @@ class Config(Section):
         if self.sft.respond_share + self.sft.inspect_share > 1.0:
             raise ValueError("sft.respond_share + sft.inspect_share exceeds 1; the rest is the share that summarises")
         if self.rollout.sampling.temperature == 0:
-            raise ValueError("rollout.sampling.temperature = 0 gives a group of identical rollouts; use a value above 0")
+            raise ValueError(
+                "rollout.sampling.temperature = 0 gives a group of identical rollouts; use a value above 0"
+            )
         return self

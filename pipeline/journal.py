@@ -42,14 +42,15 @@ class Journal:
     def __init__(self, path: Path | str) -> None:
         import lancedb
 
+        self._path = path
         self._table = lancedb.connect(str(path)).create_table(TABLE, schema=schema(), exist_ok=True)
 
     def append(self, groups: list[RolloutGroup]) -> None:
         """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskFullError."""
         try:
             self._table.add([_row(group) for group in groups])
-        except OSError as error:
-            raise disk_full(error, Path(TABLE)) from error
+        except (OSError, RuntimeError) as error:
+            raise disk_full(error, self._path) from error
 
     def read_step(self, step: int, lineages: list[Lineage]) -> list[RolloutGroup]:
         """The surviving groups of one step, at most one per slot, by slot. A slot sampled twice yields the first one."""
@@ -75,6 +76,12 @@ class Journal:
             for rollout in group.rollouts
             if not (failed_only and rollout.verdict.correct)
         ]
+
+    def pool_version_at(self, step: int, lineages: list[Lineage]) -> int | None:
+        """The version of the pool when `step` began to be sampled last, abandoned or not; None when it never was."""
+        numbers = {lineage.number for lineage in lineages}
+        groups = [group for group in self._read(f"step = {step}") if group.lineage in numbers]
+        return groups[-1].pool_version if groups else None
 
     def num_groups(self) -> int:
         self._table.checkout_latest()

@@ -36,7 +36,9 @@ class MetricsWriter:
 
     def write(self, event: str, step: int, **numbers: Any) -> dict[str, Any]:
         """Append one line and return it. Raises DiskFullError."""
-        line = finite({"source": self._source, "event": event, "step": step, "time_s": round(time.time(), 3), **numbers})
+        line = finite(
+            {"source": self._source, "event": event, "step": step, "time_s": round(time.time(), 3), **numbers}
+        )
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:

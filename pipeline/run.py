@@ -46,6 +46,11 @@ HARMLESS = (
 )
 
 
+def cache_folder() -> Path:
+    """Where prepared models are kept between runs: $LANPO_CACHE, else ~/.cache/lanpo."""
+    return Path(os.environ.get("LANPO_CACHE") or Path.home() / ".cache" / "lanpo")
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Replace `path` as a whole. Raises DiskFullError when there is no room; the old content then stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -60,9 +65,13 @@ def write_atomic(path: Path, text: str) -> None:
         raise disk_full(error, path) from error
 
 
-def disk_full(error: OSError, path: Path) -> OSError | DiskFullError:
-    """`error` as the user should see it: a full disk named with its remedy, anything else unchanged."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def disk_full(error: Exception, path: Path | str) -> Exception:
+    """`error` as the user should see it: a full disk named with its remedy, anything else unchanged.
+
+    Lance reports a full disk as a RuntimeError that only its text tells apart.
+    """
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left on device" in str(error):
         return DiskFullError(f"the disk that holds {path} is full: make room, then continue with `train --resume`")
     return error
 
@@ -94,7 +103,6 @@ class RunFolder:
         self.trackers = self.path / "trackers"
         self.evals = self.path / "evals"
         self.locks = self.path / "locks"
-        self.initial_model = self.path / "initial_model"
         self.final_model = self.path / "final_model"
 
     @classmethod
@@ -120,7 +128,9 @@ class RunFolder:
         """Open an existing run. Raises RunFolderError if `path` is none."""
         run = cls(path)
         if not run.config_file.is_file():
-            raise RunFolderError(f"{path} is no run folder (it has no config.json); give the folder that `train` printed")
+            raise RunFolderError(
+                f"{path} is no run folder (it has no config.json); give the folder that `train` printed"
+            )
         return run
 
     def config(self) -> Config:
@@ -134,7 +144,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunFolderError(f"{self.path} is in use by another process (lock {name!r}); wait for it to end") from None
+                raise RunFolderError(
+                    f"{self.path} is in use by another process (lock {name!r}); wait for it to end"
+                ) from None
             yield
 
     def lineages(self) -> list[Lineage]:
@@ -165,7 +177,11 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested settings as {'rollout.group_size': 8, ...}; lists stay whole."""
     if not isinstance(value, dict) or (not value and prefix):
         return {prefix: value}
-    return {key: leaf for name, item in value.items() for key, leaf in flat(item, f"{prefix}.{name}" if prefix else name).items()}
+    return {
+        key: leaf
+        for name, item in value.items()
+        for key, leaf in flat(item, f"{prefix}.{name}" if prefix else name).items()
+    }
 
 
 def check_resume_config(stored: Config, wanted: Config) -> None:

@@ -1,0 +1,91 @@
+"""The final answer in a text: finding it, and noticing when a lesson gives it away.
+
+Everything here is a pure function of text and linear in its length, so hostile text costs no more than long text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
+_ANSWER_IS = re.compile(r"\banswer\b[ \t*]*(?:is\b[ \t]*:?|:|=)[ \t*]*(\S.*)$", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+
+
+def strip_think(text: str) -> str:
+    """`text` without <think>…</think> blocks, whether or not they were opened in the prompt or closed before the cut."""
+    *closed, rest = text.split("</think>")
+    kept = [part.partition("<think>")[0] if "<think>" in part else "" for part in closed]
+    return ("".join(kept) + rest.partition("<think>")[0]).strip()
+
+
+def extract_answer(text: str) -> str | None:
+    r"""The answer that `text` ends with: the last closed, non-empty \boxed{…}, else the last line `#### x`, else
+    `answer is x` / `answer: x` on the last line. None when there is none; an empty box is no answer.
+    """
+    boxes = [content for content in map(_cleaned, boxed(text)) if content]
+    if boxes:
+        return boxes[-1]
+    if hashes := _HASHES.findall(text):
+        return _cleaned(hashes[-1]) or None
+    last_line = text.rstrip().rpartition("\n")[2]
+    match = _ANSWER_IS.search(last_line)
+    if match is None or "\\boxed" in match[1]:
+        return None
+    return _cleaned(match[1]) or None
+
+
+def boxed(text: str) -> list[str]:
+    r"""Contents of every closed \boxed{…}, in the order in which they open. Braces balance; an unclosed box is left out."""
+    found: list[tuple[int, str]] = []
+    open_braces: list[tuple[int, bool]] = []
+    for token in _BOX_OR_BRACE.finditer(text):
+        if token[0] == "}":
+            if open_braces:
+                start, is_box = open_braces.pop()
+                if is_box:
+                    found.append((start, text[start : token.start()]))
+        elif token[0][-1] == "{" and token[0] != "\\{":
+            open_braces.append((token.end(), token[0] != "{"))
+    return [content for _, content in sorted(found)]
+
+
+def gives_answer_away(lesson_text: str, answer: str) -> bool:
+    r"""Whether a lesson gives the gold answer away (docs/design.md): it states it as an answer (boxed, "answer is", "#### 7",
+    "= 7" at the end of a sentence or line), or holds it anywhere as whole tokens when it is three or more digits or words long.
+    """
+    text, gold = _comparable(lesson_text), _comparable(answer)
+    if not gold:
+        return False
+    if any(_same(_comparable(content), gold) for content in boxed(lesson_text)):
+        return True
+    token = re.escape(gold).replace(r"\ ", r"\s+") + (r"(?:\.0+)?" if _NUMBER.fullmatch(gold) else "")
+    quoted = rf"[\s$*`\"'(]*{token}(?![\w]|[.,]\d)"
+    if re.search(
+        rf"\b(?:answer|result|solution)\s*(?:(?:is|was|equals|must be|should be)\b\s*:?|:|=)\s*{quoted}", text
+    ):
+        return True
+    if re.search(rf"####{quoted}", text) or re.search(rf"(?:=|\bequals\b){quoted}[\s$*`\"')\]]*?(?:[.;!?]|\n|$)", text):
+        return True
+    is_long = sum(map(str.isdigit, gold)) >= 3 or len(gold.split()) >= 3
+    return is_long and re.search(rf"(?<!\w)(?<!\d[.,]){token}(?![\w]|[.,]\d)", text) is not None
+
+
+def _cleaned(answer: str) -> str:
+    """`answer` without what only decorates it: spaces, $…$, **…**, `…`, and the full stop of its sentence."""
+    return answer.strip().strip("$*`\"' \t").rstrip(".,;:!").strip("$*`\"' \t").replace("\u2212", "-")
+
+
+def _comparable(text: str) -> str:
+    """Lower case, one kind of minus, no thousands separators, runs of blanks as one; line breaks stay."""
+    text = unicodedata.normalize("NFKC", text).replace("\u2212", "-").lower()
+    return re.sub(r"[^\S\n]+", " ", re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)).strip()
+
+
+def _same(content: str, gold: str) -> bool:
+    content = _cleaned(content)
+    if _NUMBER.fullmatch(content) and _NUMBER.fullmatch(gold):
+        return float(content) == float(gold)
+    return content == gold

@@ -1,0 +1,338 @@
+"""`train`: the whole run, top to bottom — model, servers, SFT seeding, learner, loop, evaluations, summary — and its resume."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from pipeline import checkpoints, provenance
+from pipeline.abstraction import Abstractor
+from pipeline.commands.doctor import check_machine
+from pipeline.commands.sft import DONE as SFT_REPORT
+from pipeline.commands.sft import seeded_model
+from pipeline.config import Config
+from pipeline.endpoints import Endpoint, EndpointPool, check_endpoint
+from pipeline.errors import LanpoError
+from pipeline.evaluate import EvalReport, evaluate
+from pipeline.journal import Journal
+from pipeline.learner_status import LearnerLink
+from pipeline.metrics import MetricsWriter, StageClock
+from pipeline.pool import Pool
+from pipeline.problems import ProblemSet, ProblemStream, load_problems
+from pipeline.process import Child
+from pipeline.records import WeightVersion
+from pipeline.rewards import Verifier
+from pipeline.rollouts import GroupSampler
+from pipeline.run import RunFolder, check_resume_config, write_atomic
+from pipeline.scheduler import Scheduler
+from pipeline.serving import Serving, resolve_model
+from pipeline.settings import merged, read_config_file, validated
+from pipeline.summary import render_summary
+from pipeline.view import View
+from pipeline.weights import REFERENCE, bring_to, latest, path_of, publish, write_servers
+
+LEARNER_GRACE_S = 90.0
+BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
+
+
+def train(config: Config, *, dry_run: bool = False) -> int:
+    """Start a new run. Returns the exit status."""
+    if dry_run:
+        print(config.model_dump_json(indent=2))
+        return 0
+    check_machine(config)
+    run = RunFolder.create(config)
+    return run_session(run, config, resumed=False)
+
+
+def resume(folder: Path, config_file: Path | None, overrides: dict[str, Any], *, dry_run: bool = False) -> int:
+    """Continue a run. Raises RunFolderError when the configuration differs in more than harmless settings."""
+    run = RunFolder.open(folder)
+    stored = run.config()
+    wanted = validated(
+        merged(stored.model_dump(mode="json"), merged(read_config_file(config_file) if config_file else {}, overrides))
+    )
+    check_resume_config(stored, wanted)
+    if dry_run:
+        print(wanted.model_dump_json(indent=2))
+        return 0
+    check_machine(wanted)
+    with run.locked():
+        write_atomic(run.config_file, wanted.model_dump_json(indent=2))
+    return run_session(run, wanted, resumed=True)
+
+
+def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
+    """One sitting of a run, until it is done or stopped. A first SIGINT or SIGTERM drains; a second ends at once."""
+    view = View(config.learner.num_steps)
+    view.say(f"run folder {run.path}")
+    with run.locked():
+        provenance.append(run, config)
+        session = Session(run, config, view)
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(_stoppable(session.work(resumed), view))
+        except asyncio.CancelledError:
+            view.say(f"stopped; continue with: python -m pipeline.orchestrate train --resume {run.path}")
+            return 130
+        except (LanpoError, BaseExceptionGroup):
+            view.say(f"the run failed; what it acknowledged is safe: train --resume {run.path}")
+            raise
+    return 0
+
+
+async def _stoppable(work: Coroutine[Any, Any, None], view: View) -> None:
+    """Run `work`; SIGINT and SIGTERM cancel it once, and its `finally` blocks drain and end the children."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+
+    def stop() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        view.say("stopping: the learner finishes its step and saves a checkpoint (a second Ctrl-C ends at once)")
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    await task
+
+
+class Session:
+    """The parts of one sitting, wired once."""
+
+    def __init__(self, run: RunFolder, config: Config, view: View) -> None:
+        self.run = run
+        self.config = config
+        self.view = view
+        self.metrics = MetricsWriter(run.metrics_file, "orchestrator")
+        self.clock = StageClock()
+        self.state: dict[str, Any] = (
+            json.loads(run.state_file.read_text(encoding="utf-8")) if run.state_file.exists() else {}
+        )
+        self.state.setdefault("evals", {})
+        self.state.setdefault("sittings", 0)
+
+    def save_state(self) -> None:
+        write_atomic(self.run.state_file, json.dumps(self.state, indent=1))
+
+    async def work(self, resumed: bool) -> None:
+        config, view = self.config, self.view
+        self.state["sittings"] += 1
+        model = await resolve_model(config, self.run, view.say)
+        with self.clock.stage("problems"):
+            problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed)
+        first_version = path_of(self.run, REFERENCE).exists()
+        async with contextlib.AsyncExitStack() as stack:
+            with self.clock.stage("server_start"):
+                serving = await stack.enter_async_context(Serving(config, self.run, model, view.say))
+            endpoints = await stack.enter_async_context(
+                EndpointPool(serving.endpoints, config.model.name, config.rollout, self._repair)
+            )
+            verifier = await stack.enter_async_context(Verifier(config.reward))
+            for endpoint in endpoints.endpoints:
+                await check_endpoint(
+                    endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
+                )
+            summarizer = endpoints
+            if config.abstraction.endpoint is not None:
+                summarizer = await stack.enter_async_context(
+                    EndpointPool((config.abstraction.endpoint,), config.model.name, config.rollout)
+                )
+                await check_endpoint(summarizer, summarizer.endpoints[0], training=False)
+            write_servers(self.run, [endpoint.address for endpoint in endpoints.endpoints])
+            if not first_version:
+                await self._seed(model, problems, endpoints, verifier)
+            await self._after_sft(problems, endpoints, verifier)
+            await self._train(problems, endpoints, summarizer, verifier, serving, resumed)
+        self._finish()
+
+    async def _seed(self, model: Path, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
+        """Evaluate the untouched model, seed the skills, publish the first version."""
+        if self.config.eval.baseline and BASELINE not in self.state["evals"]:
+            await self._evaluate(BASELINE, 0, problems, endpoints, verifier)
+        if self.config.sft.enabled:
+            with self.clock.stage("sft"):
+                model, self.state["sft"] = await seeded_model(self.config, self.run, model, self.view.say)
+            self.save_state()
+        files = [file for file in model.iterdir() if file.is_file() and file.name != SFT_REPORT]
+        publish(self.run, REFERENCE, lambda folder: _copy(files, folder))
+
+    async def _after_sft(self, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
+        if AFTER_SFT in self.state["evals"]:
+            return
+        with self.clock.stage("reload"):
+            for endpoint in endpoints.endpoints:
+                await bring_to(self.run, endpoint.address, REFERENCE)
+        await self._evaluate(AFTER_SFT, 0, problems, endpoints, verifier)
+
+    async def _evaluate(
+        self, name: str, step: int, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier
+    ) -> EvalReport:
+        out = self.run.evals / f"{name.replace(' ', '_')}.jsonl"
+        tasks = problems.heldout[: self.config.eval.num_problems]
+        with self.clock.stage("eval"):
+            report = await evaluate(
+                name, tasks, self.config, endpoints, verifier, out, self.view.progress(f"evaluating ({name})")
+            )
+        self.state["evals"][name] = report.model_dump() | {
+            "step": step,
+            "accuracy": report.accuracy,
+            "interval": report.interval,
+        }
+        self.save_state()
+        self.metrics.write(
+            "eval",
+            step,
+            name=name,
+            accuracy=report.accuracy,
+            share_parsable=report.share_parsable,
+            share_cut=report.share_cut,
+        )
+        self.view.board.accuracy.append((name, report.accuracy))
+        self.view.say(report.line())
+        return report
+
+    async def _train(
+        self,
+        problems: ProblemSet,
+        endpoints: EndpointPool,
+        summarizer: EndpointPool,
+        verifier: Verifier,
+        serving: Serving,
+        resumed: bool,
+    ) -> None:
+        """Start the learner, run the loop beside it, evaluate the end, close the learner."""
+        first_step = self._begin_lineage() if resumed else 0
+        lineages = self.run.lineages()
+        journal = await asyncio.to_thread(Journal, self.run.store)
+        pool = await asyncio.to_thread(Pool, self.run.store, self.config.pool.max_entries_per_problem)
+        if resumed:
+            version = await asyncio.to_thread(journal.pool_version_at, first_step, lineages)
+            if version is not None and version != pool.version:
+                await asyncio.to_thread(pool.restore, version)
+        self.view.say(f"starting the learner (log: {self.run.logs / 'learner.log'})")
+        command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
+        learner = await Child.start("learner", command, self.run.logs / "learner.log", stdin=True)
+        link = LearnerLink(self.run, learner)
+        try:
+            scheduler = self._scheduler(problems, endpoints, summarizer, verifier, journal, pool, link)
+            async with contextlib.AsyncExitStack() as stack:
+                follower = asyncio.create_task(self.view.follow(self.run.metrics_file))
+                stack.callback(follower.cancel)
+                stack.enter_context(self.view.live())
+                try:
+                    await self._until_first_failure(scheduler.run(first_step), serving)
+                    await link.wait_until(lambda status: status.state == "done")
+                    await asyncio.sleep(1.0)  # the follower shows the last step before the board closes
+                finally:
+                    self._keep_totals(scheduler, endpoints, pool)
+            if AFTER_RL not in self.state["evals"]:
+                await self._evaluate(AFTER_RL, self.config.learner.num_steps, problems, endpoints, verifier)
+            learner.close_stdin()
+            async with asyncio.timeout(LEARNER_GRACE_S):
+                await learner.wait()
+        finally:
+            self._keep_clock()
+            await learner.stop(LEARNER_GRACE_S)
+
+    def _scheduler(
+        self,
+        problems: ProblemSet,
+        endpoints: EndpointPool,
+        summarizer: EndpointPool,
+        verifier: Verifier,
+        journal: Journal,
+        pool: Pool,
+        link: LearnerLink,
+    ) -> Scheduler:
+        tasks = {task.problem.id: task for task in problems.train}
+
+        async def before_step(step: int) -> None:
+            every = self.config.eval.every
+            if every and step and step % every == 0:
+                await self._evaluate(f"step {step}", step, problems, endpoints, verifier)
+
+        return Scheduler(
+            config=self.config,
+            problems=ProblemStream(problems.train, self.config.run.seed),
+            labels=tasks.__getitem__,
+            sampler=GroupSampler(self.config, endpoints, verifier, journal, pool, self.clock),
+            abstractor=Abstractor(self.config, summarizer),
+            journal=journal,
+            pool=pool,
+            learner=link,
+            metrics=self.metrics,
+            clock=self.clock,
+            lineages=self.run.lineages(),
+            before_step=before_step,
+        )
+
+    async def _until_first_failure(self, loop_of_steps: Coroutine[Any, Any, None], serving: Serving) -> None:
+        """Run the loop, and fail as soon as a server's launcher gave up."""
+
+        async def watch() -> None:
+            while True:
+                serving.check()
+                await asyncio.sleep(1.0)
+
+        steps, watcher = asyncio.ensure_future(loop_of_steps), asyncio.ensure_future(watch())
+        try:
+            done, _ = await asyncio.wait({steps, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (steps, watcher):
+                task.cancel()
+            await asyncio.gather(steps, watcher, return_exceptions=True)
+
+    def _begin_lineage(self) -> int:
+        """The step to continue from: that of the newest whole checkpoint, 0 without one."""
+        step = checkpoints.newest_whole(self.run) or 0
+        lineage = self.run.begin_lineage(step)
+        self.view.say(f"continuing from step {step} as lineage {lineage.number}")
+        return step
+
+    async def _repair(self, endpoint: Endpoint) -> None:
+        """Bring a server that came back to the newest published version, before it gets requests again."""
+        version = latest(self.run)
+        await bring_to(self.run, endpoint.address, version or WeightVersion(lineage=0, step=0))
+
+    def _keep_totals(self, scheduler: Scheduler, endpoints: EndpointPool, pool: Pool) -> None:
+        totals = self.state.setdefault("totals", {})
+        for name, value in scheduler.totals.as_dict().items():
+            totals[name] = _added(totals.get(name), value)
+        totals["usage"] = _added(totals.get("usage"), endpoints.usage.by_stage())
+        totals["pool_size"] = pool.num_entries()
+
+    def _keep_clock(self) -> None:
+        totals = self.state.setdefault("totals", {})
+        totals["seconds"] = _added(totals.get("seconds"), dict(self.clock.seconds))
+        totals["counts"] = _added(totals.get("counts"), dict(self.clock.counts))
+        self.clock = StageClock()
+        self.save_state()
+
+    def _finish(self) -> None:
+        for text in render_summary(self.run, self.state):
+            self.view.say(text)
+
+
+def _copy(files: list[Path], folder: Path) -> None:
+    for file in files:
+        shutil.copy2(file, folder)
+
+
+def _added(old: Any, new: Any) -> Any:
+    """Sum of two nested tables of numbers; either may be missing."""
+    if isinstance(new, dict):
+        old = old or {}
+        return {key: _added(old.get(key), new.get(key, 0)) for key in {**old, **new}} if old else new
+    if isinstance(old, dict):
+        return old
+    return (old or 0) + (new or 0)

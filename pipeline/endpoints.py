@@ -1,0 +1,390 @@
+"""The pool of OpenAI-compatible endpoints: choice, limits, retries, usage.
+
+Invariants: a request goes to the least loaded endpoint that is fit; one retry policy holds (full jitter, total deadline,
+Retry-After as a floor, final errors at once), and a retry may go to another endpoint; an endpoint that samples with weights
+this run did not publish, or that cannot be reached, gets no requests until `repair` returned for it.
+
+| waits            | for                                     | woken by                           |
+|------------------|-----------------------------------------|------------------------------------|
+| a request        | a place at a fit endpoint               | a request that ends; a repair      |
+| the repair task  | the endpoint, then `repair` (reload)    | its own back-off (0.5 s to 5 s)    |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from pipeline import wire
+from pipeline.config import EndpointSettings, RolloutSection, SamplingSection
+from pipeline.errors import (
+    EndpointError,
+    EndpointSetupError,
+    FinalEndpointError,
+    MalformedReplyError,
+    RetryableEndpointError,
+)
+from pipeline.records import Message
+from pipeline.weights import ServerAddress
+
+Json = dict[str, Any]
+
+
+class Usage:
+    """Requests, retries, tokens and failures by stage, for cost accounting."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, stage: str, name: str, amount: int = 1) -> None:
+        self.counts[(stage, name)] += amount
+
+    def total(self, name: str, stage: str | None = None) -> int:
+        return sum(n for (s, key), n in self.counts.items() if key == name and stage in (None, s))
+
+    def by_stage(self) -> dict[str, dict[str, int]]:
+        table: dict[str, dict[str, int]] = {}
+        for (stage, name), amount in sorted(self.counts.items()):
+            table.setdefault(stage, {})[name] = amount
+        return table
+
+
+class Endpoint:
+    """One base URL. `num_in_flight` counts what it is working on; `fit` says whether it may be given more."""
+
+    def __init__(self, settings: EndpointSettings, model: str) -> None:
+        self.settings = settings
+        self.url = settings.url.rstrip("/").removesuffix("/v1")
+        self.model = settings.model or model
+        self.max_model_len: int | None = None
+        self.has_token_route = False
+        self.num_in_flight = 0
+        self.fit = True
+
+    @property
+    def address(self) -> ServerAddress:
+        return ServerAddress(url=self.url, model=self.model, api_key_env=self.settings.api_key_env)
+
+
+class EndpointPool:
+    """Async context manager; owns the HTTP session and the repair tasks."""
+
+    def __init__(
+        self,
+        endpoints: tuple[EndpointSettings, ...],
+        model: str,
+        rollout: RolloutSection,
+        repair: Callable[[Endpoint], Awaitable[None]] | None = None,
+    ) -> None:
+        self.endpoints = [Endpoint(settings, model) for settings in endpoints]
+        self.usage = Usage()
+        self._rollout = rollout
+        self._repair = repair
+        self._repairs: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        limit = sum(endpoint.settings.max_concurrency for endpoint in self.endpoints)
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit + 8))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._repairs:
+            task.cancel()
+        await asyncio.gather(*self._repairs, return_exceptions=True)
+        if self._session:
+            await self._session.close()
+
+    @property
+    def max_model_len(self) -> int | None:
+        """The shortest limit among the endpoints, tokens; None when none of them tells."""
+        return min((e.max_model_len for e in self.endpoints if e.max_model_len), default=None)
+
+    async def sample(
+        self,
+        messages: tuple[Message, ...],
+        sampling: SamplingSection,
+        num_samples: int,
+        *,
+        max_tokens: int,
+        seed: int,
+        stage: str,
+    ) -> wire.Samples:
+        """`num_samples` completions with token ids, log-probabilities and weight versions. Raises EndpointError."""
+        parameters = wire.sampling_body(sampling, max_tokens, num_samples, seed)
+
+        async def attempt(endpoint: Endpoint, timeout_s: float) -> wire.Samples:
+            if endpoint.has_token_route:
+                prompt_ids = await self._render(endpoint, messages, timeout_s)
+                body = wire.generate_body(endpoint.model, prompt_ids, parameters)
+                return wire.parse_generate(
+                    await self._post(endpoint, "/inference/v1/generate", body, timeout_s), prompt_ids, num_samples
+                )
+            body = {**self._chat_body(endpoint, messages), **parameters, "logprobs": True, "return_token_ids": True}
+            before = await self._version(endpoint, timeout_s)
+            reply = await self._post(endpoint, "/v1/chat/completions", body, timeout_s)
+            return wire.parse_chat_samples(reply, num_samples, before, await self._version(endpoint, timeout_s))
+
+        samples = await self._with_retries(attempt, stage)
+        self.usage.add(stage, "prompt_tokens", len(samples.prompt_ids))
+        self.usage.add(stage, "completion_tokens", sum(len(c.token_ids) for c in samples.completions))
+        return samples
+
+    async def chat(
+        self,
+        messages: tuple[Message, ...],
+        *,
+        max_tokens: int,
+        temperature: float,
+        stage: str,
+        schema: Json | None = None,
+        seed: int | None = None,
+    ) -> wire.Reply:
+        """One text answer of any OpenAI-compatible endpoint. Raises EndpointError."""
+
+        async def attempt(endpoint: Endpoint, timeout_s: float) -> wire.Reply:
+            body = self._chat_body(
+                endpoint, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, seed=seed
+            )
+            return wire.parse_chat(await self._post(endpoint, "/v1/chat/completions", body, timeout_s))
+
+        reply = await self._with_retries(attempt, stage)
+        self.usage.add(stage, "prompt_tokens", reply.num_prompt_tokens)
+        self.usage.add(stage, "completion_tokens", reply.num_completion_tokens)
+        return reply
+
+    async def num_prompt_tokens(self, messages: tuple[Message, ...]) -> int | None:
+        """Length of the rendered prompt, tokens; None where no endpoint can render without sampling."""
+        if not any(endpoint.has_token_route for endpoint in self.endpoints):
+            return None
+
+        async def attempt(endpoint: Endpoint, timeout_s: float) -> int:
+            return len(await self._render(endpoint, messages, timeout_s))
+
+        return await self._with_retries(attempt, "render")
+
+    # requests
+
+    def _chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
+        arguments = {"max_tokens": 1, "temperature": 0.0, **kwargs}
+        return wire.chat_body(
+            endpoint.model, messages, chat_template_kwargs=self._rollout.chat_template_kwargs, **arguments
+        )
+
+    async def _render(self, endpoint: Endpoint, messages: tuple[Message, ...], timeout_s: float) -> tuple[int, ...]:
+        reply = await self._post(
+            endpoint, "/v1/chat/completions/render", self._chat_body(endpoint, messages), timeout_s
+        )
+        token_ids = reply.get("token_ids") if isinstance(reply, dict) else None
+        if not token_ids:
+            raise MalformedReplyError("no_token_ids", "the render route returned no token_ids")
+        return tuple(token_ids)
+
+    async def _version(self, endpoint: Endpoint, timeout_s: float) -> str:
+        return str((await self.get(endpoint, "/weight_info", timeout_s)).get("weight_version", ""))
+
+    async def _with_retries(self, attempt: Callable[[Endpoint, float], Awaitable[Any]], stage: str) -> Any:
+        deadline = asyncio.get_running_loop().time() + self._rollout.request_timeout_s
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(RetryableEndpointError),
+            stop=stop_after_attempt(self._rollout.max_attempts),
+            wait=_wait,
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout_at(deadline):
+                async for retry in retrying:
+                    with retry:
+                        endpoint = await self._acquire()
+                        try:
+                            self.usage.add(stage, "requests")
+                            return await attempt(endpoint, deadline - asyncio.get_running_loop().time())
+                        except EndpointError as error:
+                            self.usage.add(stage, f"failed_{error.kind}")
+                            if error.kind in ("connection", "unverified_weights"):
+                                self._set_aside(endpoint)
+                            raise
+                        finally:
+                            await self._release(endpoint)
+        except TimeoutError:
+            self.usage.add(stage, "failed_deadline")
+            raise RetryableEndpointError("deadline", f"no answer within {self._rollout.request_timeout_s} s") from None
+
+    async def _acquire(self) -> Endpoint:
+        async with self._changed:
+            while True:
+                free = [e for e in self.endpoints if e.fit and e.num_in_flight < e.settings.max_concurrency]
+                if free:
+                    endpoint = min(free, key=lambda e: e.num_in_flight / e.settings.max_concurrency)
+                    endpoint.num_in_flight += 1
+                    return endpoint
+                await self._changed.wait()
+
+    async def _release(self, endpoint: Endpoint) -> None:
+        endpoint.num_in_flight -= 1
+        async with self._changed:
+            self._changed.notify()
+
+    def _set_aside(self, endpoint: Endpoint) -> None:
+        if self._repair is None or not endpoint.fit:
+            return
+        endpoint.fit = False
+        task = asyncio.create_task(self._repair_until_fit(endpoint), name=f"repair {endpoint.url}")
+        self._repairs.add(task)
+        task.add_done_callback(self._repairs.discard)
+
+    async def _repair_until_fit(self, endpoint: Endpoint) -> None:
+        assert self._repair is not None
+        pause_s = 0.5
+        while True:
+            try:
+                await self._repair(endpoint)
+                break
+            except Exception:  # noqa: BLE001 - whatever the repair met, the endpoint stays set aside and is tried again
+                self.usage.add("repair", "failed")
+                await asyncio.sleep(pause_s)
+                pause_s = min(5.0, pause_s * 2)
+        self.usage.add("repair", "repaired")
+        endpoint.fit = True
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
+        return await self._request("GET", endpoint, path, None, timeout_s)
+
+    async def _post(self, endpoint: Endpoint, path: str, body: Json, timeout_s: float) -> Any:
+        return await self._request("POST", endpoint, path, orjson.dumps(body), timeout_s)
+
+    async def _request(self, method: str, endpoint: Endpoint, path: str, data: bytes | None, timeout_s: float) -> Any:
+        assert self._session is not None, "EndpointPool is an async context manager"
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(endpoint.settings.api_key_env or "", ""):
+            headers["Authorization"] = f"Bearer {key}"
+        timeout = aiohttp.ClientTimeout(total=max(0.1, timeout_s), sock_connect=10)
+        try:
+            async with self._session.request(
+                method, endpoint.url + path, data=data, headers=headers, timeout=timeout
+            ) as reply:
+                content = await reply.read()
+                if reply.status != 200:
+                    raise wire.error_of(
+                        reply.status, content.decode(errors="replace"), reply.headers.get("Retry-After")
+                    )
+        except TimeoutError as error:
+            raise RetryableEndpointError("timeout", f"{endpoint.url}{path}: no answer in time") from error
+        except aiohttp.ClientError as error:
+            raise RetryableEndpointError(
+                "connection", f"{endpoint.url}{path}: {type(error).__name__}: {error}"
+            ) from error
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise MalformedReplyError("broken_json", f"{endpoint.url}{path}: {error}") from error
+
+
+_jitter = wait_random_exponential(multiplier=0.25, max=20.0)
+
+
+def _wait(state: RetryCallState) -> float:
+    """Full jitter, never less than the endpoint's Retry-After."""
+    error = state.outcome.exception() if state.outcome else None
+    floor = error.retry_after_s if isinstance(error, EndpointError) and error.retry_after_s else 0.0
+    return max(floor, _jitter(state))
+
+
+async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
+    """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
+    try:
+        models = await pool.get(endpoint, "/v1/models")
+    except EndpointError as error:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} does not answer ({error.kind}: {error}); is it running there?"
+        ) from error
+    known = {item.get("id"): item for item in models.get("data", [])} if isinstance(models, dict) else {}
+    if endpoint.model not in known:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} has no model {endpoint.model!r}, it serves {sorted(map(str, known))}; "
+            "set model.name or the endpoint's model"
+        )
+    endpoint.max_model_len = known[endpoint.model].get("max_model_len")
+    if training:
+        await _check_for_training(pool, endpoint, temperature)
+
+
+async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperature: float) -> None:
+    messages = (Message(role="user", content="What is 2 + 2?"),)
+    need = "training needs vLLM's control routes; start it with VLLM_SERVER_DEV_MODE=1"
+    try:
+        await pool.get(endpoint, "/weight_info")
+    except EndpointError as error:
+        raise EndpointSetupError(f"endpoint {endpoint.url} has no /weight_info ({error}); {need}") from error
+    try:
+        prompt_ids = await pool._render(endpoint, messages, 60.0)
+        body = wire.generate_body(endpoint.model, prompt_ids, {"max_tokens": 1, "temperature": 1.0, "n": 1})
+        await pool._post(endpoint, "/inference/v1/generate", body, 60.0)
+        endpoint.has_token_route = True
+    except FinalEndpointError:
+        endpoint.has_token_route = False
+    except EndpointError as error:
+        raise EndpointSetupError(f"endpoint {endpoint.url} does not generate ({error.kind}: {error})") from error
+    await _check_samples(pool, endpoint, messages)
+    await _check_processed_logprobs(pool, endpoint, messages, 0.5 if temperature == 1.0 else temperature)
+
+
+async def _check_samples(pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...]) -> None:
+    body = pool._chat_body(endpoint, messages, max_tokens=2) | {"logprobs": True, "return_token_ids": True}
+    try:
+        reply = await pool._post(endpoint, "/v1/chat/completions", body, 60.0)
+        reply_ids = wire.parse_chat_samples(reply, 1, "l0-s000000", "l0-s000000")
+    except MalformedReplyError as error:
+        lack = {"no_token_ids": "token ids", "no_logprobs": "log-probabilities"}.get(error.kind, "a usable answer")
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} returns no {lack} ({error}); training needs vLLM's return_token_ids and logprobs. "
+            "Evaluation works without them."
+        ) from error
+    except EndpointError as error:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} does not answer a chat request ({error.kind}: {error})"
+        ) from error
+    assert reply_ids.completions
+
+
+async def _check_processed_logprobs(
+    pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...], temperature: float
+) -> None:
+    """Log-probabilities must be of the distribution that was sampled from.
+
+    At temperature T the difference of two processed log-probabilities is 1/T times what it is at 1; raw ones stay the same.
+    """
+
+    async def top_two(at: float) -> float:
+        body = pool._chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 2}
+        reply = await pool._post(endpoint, "/v1/chat/completions", body, 60.0)
+        try:
+            first, second = (
+                item["logprob"] for item in reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"][:2]
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise EndpointSetupError(
+                f"endpoint {endpoint.url} returns no top_logprobs, so its log-probabilities cannot be checked"
+            ) from error
+        return abs(first - second)
+
+    at_one, at_other = await top_two(1.0), await top_two(temperature)
+    expected = at_one / temperature
+    if abs(at_other - expected) > 0.02 * expected + 0.01:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} reports log-probabilities that ignore the temperature (at {temperature} the two likeliest "
+            f"tokens differ by {at_other:.3f}, expected {expected:.3f}); start vLLM with --logprobs-mode processed_logprobs"
+        )

@@ -1,0 +1,146 @@
+"""The command line: `python -m pipeline.orchestrate [train | eval | sft | doctor]`; bare, it trains the quickstart recipe.
+
+Exit status: 0 done; 1 a failure that needs a look at the logs; 2 something the user can mend; 130 stopped by Ctrl-C or SIGTERM
+after draining.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.errors import LanpoError, UserError
+from pipeline.settings import DEFAULT_RECIPE, FieldOptions, Parser, load_config
+
+PROGRAM = "python -m pipeline.orchestrate"
+
+EXAMPLES = {
+    "train": f"""examples:
+  {PROGRAM} train                                    # the quickstart recipe
+  {PROGRAM} train --recipe grpo --run.seed 1         # plain GRPO by the same code
+  {PROGRAM} train --config my.toml --rollout.group_size 16
+  {PROGRAM} train --config my.toml --dry-run         # validate, print, start nothing
+  {PROGRAM} train --resume runs/my-run               # continue after Ctrl-C or a crash""",
+    "eval": f"""examples:
+  {PROGRAM} eval --run-folder runs/my-run             # the final model of a run, held-out, zero-shot
+  {PROGRAM} eval --model.path ./my-model --eval.num_problems 512
+  {PROGRAM} eval --endpoints '[{{"url": "http://127.0.0.1:8000", "model": "my-model"}}]'""",
+    "sft": f"""examples:
+  {PROGRAM} sft                                      # seed the embedded model with the quickstart's pairs
+  {PROGRAM} sft --sft.num_pairs 3000 --out my-seeded-model""",
+    "doctor": f"""examples:
+  {PROGRAM} doctor                                   # is this machine ready for the quickstart?
+  {PROGRAM} doctor --config my.toml""",
+}
+
+
+def build_parser(command: str | None = None) -> Parser:
+    """The parser. The options of one subcommand are built only when `command` names it: there are a hundred of them."""
+    parser = Parser(
+        prog=PROGRAM,
+        description="Reinforcement learning for language models that learns from words as well as from scores.",
+    )
+    subcommands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="{train,eval,sft,doctor}")
+    for name, brief in (
+        ("train", "train a policy with LANPO (the default)"),
+        ("eval", "evaluate a model or endpoint on the held-out problems, zero-shot and greedy"),
+        ("sft", "seed the three skills by supervised fine-tuning, without reinforcement learning"),
+        ("doctor", "check this machine and configuration before a run"),
+    ):
+        sub = subcommands.add_parser(
+            name,
+            help=brief,
+            description=f"{brief[0].upper()}{brief[1:]}.",
+            usage=f"{PROGRAM} {name} [--config FILE] [--SECTION.FIELD VALUE ...]",
+            epilog=EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument(
+            "--config", type=Path, metavar="FILE", help="TOML file over the defaults, or a run's config.json"
+        )
+        if name == "train":
+            sub.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
+            sub.add_argument(
+                "--dry-run", action="store_true", help="validate, print the resolved configuration, start nothing"
+            )
+        if name == "eval":
+            sub.add_argument(
+                "--run-folder",
+                type=Path,
+                metavar="RUN",
+                help="evaluate the final model of this run, with its configuration",
+            )
+            sub.add_argument("--out", type=Path, metavar="FILE", help="where the answers go (JSONL)")
+        if name == "sft":
+            sub.add_argument("--out", type=Path, metavar="DIR", help="where the seeded model goes; default: the cache")
+        if name == command:
+            sub.set_defaults(field_options=FieldOptions(sub))
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        print(
+            f"No subcommand given: training with the recipe {DEFAULT_RECIPE!r} ({PROGRAM} --help shows more).",
+            flush=True,
+        )
+        arguments = ["train"]
+    parsed = build_parser(arguments[0]).parse_args(arguments)
+    if parsed.command is None:
+        build_parser().print_help()
+        return 2
+    try:
+        return _run(parsed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except LanpoError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except BaseExceptionGroup as group:
+        known = _first_known(group)
+        if known is None:
+            raise
+        print(f"{'error' if isinstance(known, UserError) else 'failed'}: {known}", file=sys.stderr)
+        return 2 if isinstance(known, UserError) else 1
+
+
+def _first_known(group: BaseExceptionGroup[BaseException]) -> LanpoError | None:
+    """The project's failure within a task group's exception, when it holds nothing but such failures."""
+    known, unknown = group.split(LanpoError)
+    if known is None or unknown is not None:
+        return None
+    error: BaseException = known
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, LanpoError) else None
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    overrides = parsed.field_options.overrides(parsed)
+    match parsed.command:
+        case "train":
+            from pipeline.commands import train
+
+            if parsed.resume:
+                return train.resume(parsed.resume, parsed.config, overrides, dry_run=parsed.dry_run)
+            return train.train(load_config(parsed.config, overrides), dry_run=parsed.dry_run)
+        case "eval":
+            from pipeline.commands import evaluate
+
+            return evaluate.evaluate_command(parsed.run_folder, parsed.config, overrides, parsed.out)
+        case "sft":
+            from pipeline.commands import sft
+
+            return sft.sft_command(load_config(parsed.config, overrides), parsed.out)
+        case _:
+            from pipeline.commands import doctor
+
+            return doctor.doctor_command(load_config(parsed.config, overrides))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

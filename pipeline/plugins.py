@@ -1,0 +1,30 @@
+"""A user's own function, named in the configuration as `module:function`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+
+def is_plugin(value: str) -> bool:
+    return ":" in value
+
+
+def load_function(value: str, field: str) -> Callable[..., Any]:
+    """The function that `value` ('module:function') names. Raises ConfigError that names `field`, the value and the remedy."""
+    module_name, _, name = value.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"{field} = {value!r}: write it as 'module:function', for example 'my_task:score'")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"{field} = {value!r}: cannot import {module_name!r} ({error}); run from the folder that holds it, or install it"
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ConfigError(f"{field} = {value!r}: module {module_name!r} has no function {name!r}")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,107 @@
+"""One row of a data source, read into a task: which keys are understood, and what a broken row is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import ProblemsSection
+from pipeline.errors import DataError
+from pipeline.records import Label, Problem, Split, Task, text_hash
+
+QUESTION_KEYS = ("question", "problem", "prompt")
+EXPECTED = 'expected a JSON object such as {"question": "What is 3 + 4?", "answer": "7"}'
+
+
+@dataclass(frozen=True)
+class Row:
+    """`values` as read, and `where` they came from, for messages."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def jsonl_rows(file: str, field: str) -> Iterator[Row]:
+    """Rows of a JSONL file; blank lines are skipped. Raises DataError naming file, line and what is expected there."""
+    path = Path(file)
+    if not path.is_file():
+        raise DataError(f"{field} = {file!r}: there is no such file; give the path of a JSONL file")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield Row(f"{file}, line {number}", _parsed(line, f"{file}, line {number}"))
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except ValueError as error:  # broken JSON and broken UTF-8 alike
+        raise DataError(f"{where}: not JSON ({error}); {EXPECTED}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{where}: a JSON {type(values).__name__}; {EXPECTED}")
+    return values
+
+
+def plugin_rows(source: str, items: Any) -> Iterator[Row]:
+    """Rows from a user's iterable. Raises DataError for anything but an iterable of dicts."""
+    try:
+        iterator = iter(items)
+    except TypeError:
+        raise DataError(
+            f"problems.source = {source!r} returned {type(items).__name__}; return an iterable of dicts "
+            "{'question', 'answer', optionally 'id' and 'split'}"
+        ) from None
+    for number, values in enumerate(iterator, start=1):
+        where = f"{source} item {number}"
+        if not isinstance(values, dict):
+            raise DataError(f"{where} is a {type(values).__name__}; {EXPECTED}")
+        yield Row(where, values)
+
+
+def unreachable(settings: ProblemsSection, field: str, error: Exception) -> DataError:
+    return DataError(
+        f"problems.dataset = {settings.dataset!r} (problems.dataset_config = {settings.dataset_config!r}, "
+        f"problems.{field} = {getattr(settings, field)!r}) cannot be loaded: {type(error).__name__}: {str(error)[:300]}. "
+        "Check the names, or without a hub set problems.source = 'jsonl' with problems.train_file and problems.heldout_file: "
+        'files with {"question": …, "answer": …} on each line'
+    )
+
+
+def task_of(row: Row, split: Split, name: str) -> Task:
+    """`row` as a task. Raises DataError naming the row and what it lacks."""
+    key = next((key for key in QUESTION_KEYS if key in row.values), None)
+    if key is None:
+        raise DataError(f"{row.where}: has none of the keys {', '.join(QUESTION_KEYS)}; {EXPECTED}")
+    text = row.values[key]
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{row.where}: {key} = {text!r} is no text; {EXPECTED}")
+    answer = _answer(row)
+    identity = row.values.get("id")
+    if identity is not None and (not isinstance(identity, str | int) or not str(identity).strip()):
+        raise DataError(f"{row.where}: id = {identity!r}; give a text or a whole number, or leave it out")
+    problem = Problem(
+        id=f"{name}-{text_hash(text)}" if identity is None else str(identity), text=text.strip(), split=split, family=""
+    )
+    return Task(problem=problem, label=Label(problem_id=problem.id, answer=answer))
+
+
+def _answer(row: Row) -> str:
+    if "answer" not in row.values:
+        raise DataError(f"{row.where}: has no key 'answer'; {EXPECTED}")
+    value = row.values["answer"]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{row.where}: answer = {value!r} is neither text nor number; {EXPECTED}")
+    answer = final_answer(str(value))
+    if not answer:
+        raise DataError(f"{row.where}: answer = {value!r} holds no answer; {EXPECTED}")
+    return answer
+
+
+def final_answer(value: str) -> str:
+    """GSM8K's '… #### 1,072' → '1072' (the worked solution is dropped); anything else as it is."""
+    answer = value.rpartition("####")[2].strip()
+    return answer.replace(",", "") if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", answer) else answer

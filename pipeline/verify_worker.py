@@ -1,0 +1,161 @@
+"""The process that scores answers: JSON lines in, JSON lines out, one at a time; the parent kills it when it overruns.
+
+Run by `pipeline.rewards` as `python -m pipeline.verify_worker REWARD_SECTION_AS_JSON`. The first line out says that it is ready, or why it
+cannot be. Scoring runs in the main thread. No library's own time-out is used: those raise inside code that may swallow the
+exception and then report a wrong answer; the parent's kill cannot be mistaken. Should the parent be gone, the worker ends by
+itself: at the end of its input, or a while after the time-out when stuck. Memory is limited to what the libraries take plus 1 GiB.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import math
+import os
+import re
+import resource
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, TextIO
+
+from pipeline.answers import extract_answer
+from pipeline.config import FamilySettings, RewardSection
+from pipeline.errors import ConfigError
+from pipeline.plugins import is_plugin, load_function
+from pipeline.records import Label, Verdict, normalised
+
+MEMORY_BYTES = 1 << 30
+MAX_ANSWER_CHARS = 1000
+_NUMBER = re.compile(r"[+-]?\d{1,50}(?:\.\d{1,50})?")
+
+Scorer = Callable[[str, Label], Verdict]
+
+
+def make_scorer(settings: RewardSection) -> Scorer:
+    """The function (text, label) → verdict that `reward.scorer` names. Raises ConfigError for one that cannot be had."""
+    if is_plugin(settings.scorer):
+        function = load_function(settings.scorer, "reward.scorer")
+        return lambda text, label: _verdict(float(function(text, label.answer)), extract_answer(text), settings)
+    if settings.scorer == "auto":
+        return lambda text, label: _scored(
+            text, label, family_score if "family" in label.entry else math_score, settings
+        )
+    if settings.scorer == "math":
+        return lambda text, label: _scored(text, label, math_score, settings)
+    raise ConfigError(
+        f"reward.scorer = {settings.scorer!r} is unknown; use 'auto', 'math' or your own 'module:function'"
+    )
+
+
+def _scored(text: str, label: Label, score: Callable[[str, Label], float], settings: RewardSection) -> Verdict:
+    answer = extract_answer(text)
+    if answer is None:
+        return Verdict(kind="no_answer")
+    return _verdict(score(answer, label), answer, settings)
+
+
+def _verdict(score: float, answer: str | None, settings: RewardSection) -> Verdict:
+    if not math.isfinite(score):
+        raise ValueError(f"the scorer returned {score}; a finite number is expected")
+    shown = answer[:MAX_ANSWER_CHARS] if answer is not None else None
+    return Verdict(kind="scored", score=score, correct=score >= settings.threshold, answer=shown)
+
+
+def family_score(answer: str, label: Label) -> float:
+    """The reasoning-gym family's own score of `answer`."""
+    family = label.entry["family"]
+    dataset = _family(family, json.dumps(label.entry.get("params", {}), sort_keys=True))
+    return float(dataset.score_answer(answer, label.entry))
+
+
+@lru_cache(maxsize=64)
+def _family(name: str, params: str) -> Any:
+    from pipeline.procedural import create_family
+
+    return create_family(FamilySettings(name=name, params=json.loads(params)), 0, 0, 1)
+
+
+def math_score(answer: str, label: Label) -> float:
+    """1 for mathematical equivalence, else 0. Equal texts and plain numbers need no computer algebra."""
+    gold = label.answer
+    if normalised(answer) == normalised(gold):
+        return 1.0
+    plain, plain_gold = answer.replace(",", ""), gold.replace(",", "")
+    if _NUMBER.fullmatch(plain) and _NUMBER.fullmatch(plain_gold):
+        return float(Decimal(plain) == Decimal(plain_gold))
+    from math_verify import verify
+
+    return float(verify(_parsed(gold), _parsed(answer), timeout_seconds=None, raise_on_error=True))
+
+
+def _parsed(answer: str) -> list[Any]:
+    from math_verify import parse
+
+    return parse(f"\\boxed{{{answer}}}", parsing_timeout=None, raise_on_error=True)  # type: ignore[no-any-return]
+
+
+def _warm_up(settings: RewardSection) -> None:
+    """Import and exercise the libraries, so that no answer's time pays for it."""
+    if is_plugin(settings.scorer):
+        return
+    math_score("x+1", Label(problem_id="", answer="1+x"))
+    if settings.scorer == "auto":
+        import reasoning_gym  # noqa: F401
+
+
+def _limit_memory() -> None:
+    """Address space: what is mapped now plus MEMORY_BYTES."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    except OSError:  # no /proc: limit to a generous total instead
+        mapped = 3 * MEMORY_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = mapped + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def answer_line(line: str, score: Scorer) -> str:
+    """One request line → one reply line. Whatever scoring raises, memory errors included, is the outcome 'error'."""
+    request = json.loads(line)
+    try:
+        verdict = score(request["text"], Label.model_validate(request["label"]))
+    except Exception as error:  # a named boundary: any scorer, any failure, becomes an outcome
+        return json.dumps({"verdict": {"kind": "error"}, "reason": f"{type(error).__name__}: {str(error)[:300]}"})
+    return json.dumps({"verdict": verdict.model_dump()})
+
+
+def _serve(requests: TextIO, replies: TextIO, score: Scorer, timeout_s: float) -> None:
+    for line in requests:
+        # Twice the parent's deadline: it strikes only when the parent is gone.
+        faulthandler.dump_traceback_later(2 * timeout_s + 5, exit=True)
+        reply = answer_line(line, score)
+        faulthandler.cancel_dump_traceback_later()
+        replies.write(reply + "\n")
+        replies.flush()
+
+
+def main(section: str) -> None:
+    # A scorer may print: its output must not mix with the replies.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    settings = RewardSection.model_validate_json(section)
+    try:
+        score = make_scorer(settings)
+        _warm_up(settings)
+    except ConfigError as error:
+        replies.write(json.dumps({"config_error": str(error)}) + "\n")
+        replies.flush()
+        return
+    _limit_memory()
+    replies.write(json.dumps({"ready": True}) + "\n")
+    replies.flush()
+    _serve(sys.stdin, replies, score, settings.timeout_s)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,222 @@
+"""Published weights as desired state, and the one function that brings a server to a version (HTTP only).
+
+`weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed, then
+renamed; `LATEST` names it last. `bring_to` pauses a server without dropping what is in flight, loads, sets the version,
+resets the prefix cache and resumes — resumes in a `finally`, under one lock per server, so that neither a failure nor a
+second caller leaves it paused or half loaded.
+
+Deviation from docs/design.md's picture: a server that has to drain before its prefix cache can be reset is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from pipeline.errors import WeightSyncError
+from pipeline.records import WeightVersion
+from pipeline.run import RunFolder, disk_full, write_atomic
+
+MANIFEST = "manifest.json"
+REFERENCE = WeightVersion(lineage=0, step=0)
+
+
+class ServerAddress(BaseModel):
+    """What the learner must know of a server: where it is and which environment variable holds its key."""
+
+    model_config = ConfigDict(frozen=True)
+    url: str
+    model: str
+    api_key_env: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        key = os.environ.get(self.api_key_env, "") if self.api_key_env else ""
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+class ReloadReport(BaseModel):
+    """Seconds spent: `reload_s` in all, `paused_s` the longest time that one server was paused."""
+
+    reload_s: float
+    paused_s: float
+
+
+def path_of(run: RunFolder, version: WeightVersion) -> Path:
+    return run.weights / version.label
+
+
+def latest(run: RunFolder) -> WeightVersion | None:
+    """The version that LATEST names, or None before the first publication."""
+    file = run.weights / "LATEST"
+    return WeightVersion.parse(file.read_text(encoding="utf-8").strip()) if file.exists() else None
+
+
+def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]) -> Path:
+    """Publish what `save` writes into the folder it is given; return the folder's final path.
+
+    Raises DiskFullError; LATEST then still names the version before.
+    """
+    final = path_of(run, version)
+    temporary = final.with_name(f".{version.label}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        save(temporary)
+        manifest = {"version": version.label, "files": _checksums(temporary)}
+        write_atomic(temporary / MANIFEST, json.dumps(manifest, indent=1))
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise disk_full(error, final) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    write_atomic(run.weights / "LATEST", version.label)
+    return final
+
+
+def verify(folder: Path) -> None:
+    """Raise WeightSyncError unless `folder` holds exactly what its manifest says."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightSyncError(f"{folder} has no readable manifest: {error}") from error
+    if manifest["files"] != _checksums(folder):
+        raise WeightSyncError(f"{folder} differs from its manifest; it is torn or was changed")
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    checksums = {}
+    for file in sorted(folder.iterdir()):
+        if file.name != MANIFEST:
+            with file.open("rb") as stream:
+                checksums[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return checksums
+
+
+def prune(run: RunFolder, keep: int) -> None:
+    """Remove all but the newest `keep` versions; never the reference (l0-s000000) nor what LATEST names."""
+    versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
+    spared = {REFERENCE, latest(run), *versions[-keep:]}
+    for version in versions:
+        if version not in spared:
+            shutil.rmtree(path_of(run, version))
+
+
+def write_servers(run: RunFolder, servers: list[ServerAddress]) -> None:
+    write_atomic(run.servers_file, json.dumps([server.model_dump() for server in servers]))
+
+
+def read_servers(run: RunFolder) -> list[ServerAddress]:
+    return [ServerAddress.model_validate(item) for item in json.loads(run.servers_file.read_text(encoding="utf-8"))]
+
+
+def bring_all(run: RunFolder, version: WeightVersion, patience_s: float = 600.0) -> ReloadReport:
+    """Bring every server of the run to `version`, all at once.
+
+    A server that fails is tried again for `patience_s`: it may be restarting. Raises WeightSyncError naming each that stayed away.
+    """
+
+    async def patiently(server: ServerAddress) -> float:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(WeightSyncError),
+            stop=stop_after_delay(patience_s),
+            wait=wait_random_exponential(multiplier=0.5, max=5.0),
+            reraise=True,
+        )
+        return await retrying(bring_to, run, server, version)
+
+    async def everyone() -> list[float | BaseException]:
+        return await asyncio.gather(*map(patiently, servers), return_exceptions=True)
+
+    servers = read_servers(run)
+    begin = time.monotonic()
+    results = asyncio.run(everyone())
+    failures = [
+        f"{server.url}: {result}"
+        for server, result in zip(servers, results, strict=True)
+        if isinstance(result, BaseException)
+    ]
+    if failures:
+        raise WeightSyncError(f"version {version.label} did not reach every server: " + "; ".join(failures))
+    return ReloadReport(
+        reload_s=time.monotonic() - begin, paused_s=max((r for r in results if isinstance(r, float)), default=0.0)
+    )
+
+
+async def server_version(client: httpx.AsyncClient) -> str:
+    """The version label that a server reports; a fresh vLLM says 'default'."""
+    reply = await client.get("/weight_info")
+    reply.raise_for_status()
+    return str(reply.json().get("weight_version", ""))
+
+
+async def bring_to(run: RunFolder, server: ServerAddress, version: WeightVersion, timeout_s: float = 300.0) -> float:
+    """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
+
+    Requests in flight go on afterwards with the new weights. Raises WeightSyncError; the server is then serving again, with
+    a version label that is not `version`, so nobody mistakes it.
+    """
+    folder = path_of(run, version)
+    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
+        try:
+            async with _server_lock(run, server):
+                if await server_version(client) == version.label:
+                    return 0.0
+                verify(folder)
+                return await _load(client, folder, version)
+        except httpx.HTTPError as error:
+            raise WeightSyncError(f"{type(error).__name__}: {error}") from error
+
+
+async def _load(client: httpx.AsyncClient, folder: Path, version: WeightVersion) -> float:
+    begin = time.monotonic()
+    try:
+        await _post(client, "/pause", params={"mode": "keep", "clear_cache": "false"})
+        await _post(client, "/update_weight_version", json={"new_version": f"loading-{version.label}"})
+        body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        await _post(client, "/collective_rpc", json=body)
+        await _reset_prefix_cache(client)
+        await _post(client, "/update_weight_version", json={"new_version": version.label})
+    finally:
+        await asyncio.shield(_post(client, "/resume"))
+    return time.monotonic() - begin
+
+
+async def _reset_prefix_cache(client: httpx.AsyncClient) -> None:
+    """Drop blocks computed by the old weights. vLLM answers HTTP 200 with success false while blocks are held."""
+    reply = await _post(client, "/reset_prefix_cache", params={"reset_running_requests": "true"})
+    answer = reply.json() if reply.content else {}
+    if isinstance(answer, dict) and answer.get("success") is False:
+        raise WeightSyncError("the server did not reset its prefix cache: blocks of the old weights are still held")
+
+
+async def _post(client: httpx.AsyncClient, path: str, **kwargs: object) -> httpx.Response:
+    reply = await client.post(path, **kwargs)  # type: ignore[arg-type]
+    if reply.is_error:
+        raise WeightSyncError(f"POST {path} answered {reply.status_code}: {reply.text[:300]}")
+    return reply
+
+
+@asynccontextmanager
+async def _server_lock(run: RunFolder, server: ServerAddress) -> AsyncIterator[None]:
+    """One caller at a time per server, across processes; waiting happens in a thread, so the event loop stays free."""
+    name = hashlib.sha256(server.url.encode()).hexdigest()[:12]
+    run.locks.mkdir(exist_ok=True)
+    with (run.locks / f"server-{name}").open("w") as file:
+        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+        yield

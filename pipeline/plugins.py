@@ -27,4 +27,4 @@ def load_function(value: str, field: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(f"{field} = {value!r}: module {module_name!r} has no function {name!r}")
-    return function  # type: ignore[no-any-return]
+    return function

@@ -17,7 +17,8 @@ import logging
 import os
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -48,7 +49,7 @@ class _Job:
 @dataclass
 class _Worker:
     process: asyncio.subprocess.Process
-    errors: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    errors: IO[bytes]
 
     def last_words(self) -> str:
         self.errors.seek(0, os.SEEK_END)
@@ -81,7 +82,7 @@ class Verifier:
         try:
             async with asyncio.TaskGroup() as group:
                 starts += [group.create_task(self._start()) for _ in range(self._settings.num_workers)]
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again below, after the workers that did start were ended
             for start in starts:
                 if start.done() and not start.cancelled() and start.exception() is None:
                     await start.result().end()
@@ -164,7 +165,7 @@ class Verifier:
             return None
 
     async def _start(self) -> _Worker:
-        errors = tempfile.TemporaryFile()
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker ends
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pipeline.verify_worker", self._settings.model_dump_json()),
             stdin=asyncio.subprocess.PIPE,
@@ -205,5 +206,5 @@ async def _kill(worker: _Worker) -> None:
 
 def _environment() -> dict[str, str]:
     """This process's, with its import path, so that a user's module is found there too; one thread for linear algebra."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

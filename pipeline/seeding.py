@@ -8,6 +8,7 @@ reaches a user message (an answer appears there only inside an attempt). A pair 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import random
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.plugins import is_plugin
 from pipeline.records import Task
 from pipeline.run import write_atomic
 from pipeline.seed_lessons import ALL, lessons_of
@@ -35,8 +37,9 @@ def make_pairs(
 ) -> list[dict[str, Any]]:
     """`sft.num_pairs` pairs from training `tasks`, skills in the configured shares and mixed, drawn by `sft.seed`.
 
-    A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. A task without a worked solution is answered by
-    its gold answer alone; how many were is logged. Raises ValueError for a held-out task, by its split or its text.
+    A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. A task without
+    a worked solution is answered by its gold answer alone; how many were is logged. Raises ValueError for a held-out task, by its
+    split or its text.
     """
     _refuse_heldout(tasks, heldout_hashes)
     rng = random.Random(f"sft:{config.sft.seed}")
@@ -68,9 +71,17 @@ def write_pairs(path: Path, pairs: list[dict[str, Any]]) -> None:
 
 
 def pairs_key(config: Config, model_fingerprint: str) -> str:
-    """Name of the result of SFT seeding: 16 hex digits over everything it depends on."""
+    """Name of the result of SFT seeding: 16 hex digits over everything it depends on.
+
+    The tasks are those of `load_problems(config.problems, config.sft.seed)`, so runs that differ only in `run.seed` share it. A
+    hub data set counts by its name, a user's source by the file of its module.
+    """
     problems = config.problems
-    files = [_digest(Path(file)) for file in (problems.train_file, problems.heldout_file) if file]
+    files = [
+        _digest(Path(file))
+        for file in (problems.train_file, problems.heldout_file, _module_file(problems.source))
+        if file
+    ]
     sample = Lesson(flow_of_thought="flow", principles=("do",), pitfalls=("avoid",))
     inputs: tuple[PromptInput, ...] = (
         Scratch(problem="x"),
@@ -84,7 +95,6 @@ def pairs_key(config: Config, model_fingerprint: str) -> str:
         "sft": config.sft.model_dump(mode="json", exclude={"enabled"}),
         "problems": problems.model_dump(mode="json"),
         "files": files,
-        "seed": config.run.seed,
         "system_prompt": config.rollout.system_prompt,
         "chat_template_kwargs": config.rollout.chat_template_kwargs,
         "num_lessons": config.feedback.num_lessons,
@@ -96,6 +106,15 @@ def pairs_key(config: Config, model_fingerprint: str) -> str:
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
+
+
+def _module_file(source: str) -> str:
+    """File of a user's module; empty for another source, and for a missing module, which loading the problems reports."""
+    try:
+        spec = importlib.util.find_spec(source.partition(":")[0]) if is_plugin(source) else None
+    except ImportError:
+        return ""
+    return spec.origin or "" if spec else ""
 
 
 def _refuse_heldout(tasks: list[Task], heldout_hashes: Collection[str]) -> None:
@@ -153,7 +172,7 @@ def _drawn_lessons(family: str, most: int, rng: random.Random) -> tuple[tuple[Le
 
 def critique(attempt: Solution, solution: Solution) -> str:
     """One line per checked step of `attempt`, up to its mistake, which is named with the right value."""
-    lines = []
+    lines: list[str] = []
     for index, step in enumerate(attempt.steps):
         if index == attempt.wrong_step:
             return "\n".join([*lines, f"{step.text} is wrong: it is {solution.steps[index].value}."])

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.answers import extract_answer
@@ -94,7 +95,7 @@ def math_score(answer: str, label: Label) -> float:
 def _parsed(answer: str) -> list[Any]:
     from math_verify import parse
 
-    return parse(f"\\boxed{{{answer}}}", parsing_timeout=None, raise_on_error=True)  # type: ignore[no-any-return]
+    return parse(f"\\boxed{{{answer}}}", parsing_timeout=None, raise_on_error=True)
 
 
 def _warm_up(settings: RewardSection) -> None:
@@ -109,8 +110,7 @@ def _warm_up(settings: RewardSection) -> None:
 def _limit_memory() -> None:
     """Address space: what is mapped now plus MEMORY_BYTES."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            mapped = int(statm.read().split()[0]) * resource.getpagesize()
+        mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     except OSError:  # no /proc: limit to a generous total instead
         mapped = 3 * MEMORY_BYTES
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -123,7 +123,7 @@ def answer_line(line: str, score: Scorer) -> str:
     request = json.loads(line)
     try:
         verdict = score(request["text"], Label.model_validate(request["label"]))
-    except Exception as error:  # a named boundary: any scorer, any failure, becomes an outcome
+    except Exception as error:  # noqa: BLE001 - the boundary: any failure of any scorer becomes an outcome
         return json.dumps({"verdict": {"kind": "error"}, "reason": f"{type(error).__name__}: {str(error)[:300]}"})
     return json.dumps({"verdict": verdict.model_dump()})
 

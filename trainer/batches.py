@@ -1,0 +1,105 @@
+"""The batch of an optimizer step, read from the rollout journal.
+
+Step t is trained on the groups whose `step` is t, all slots of them, and only when all are there. That each group is fresh
+enough is asserted here again, where it is consumed: a stale one is a bug of the scheduler, not data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.config import Config
+from pipeline.journal import Journal
+from pipeline.records import RolloutGroup
+from pipeline.run import Lineage
+from trainer.stop import StopSignal
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """B = groups × G rollouts, the rows of a group together, groups by length (less padding where several share a pass)."""
+
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]
+    logprobs: list[list[float]]
+    rewards: list[float]
+    on_policy: list[bool]
+    """Whether the rollout was sampled wholly by the weights that the step begins with."""
+    staleness: list[int]
+    """Per rollout: optimizer steps between its oldest weights and this step."""
+    share_zero_variance: float
+    """Share of groups whose rewards are all equal."""
+    wait_s: float
+
+
+class JournalReader:
+    """Waits for the groups of a step and turns them into a batch."""
+
+    def __init__(self, journal: Journal, lineages: list[Lineage], config: Config, stop: StopSignal) -> None:
+        self._journal = journal
+        self._lineages = lineages
+        self._num_groups = config.rollout.num_problems_per_step
+        self._group_size = config.rollout.group_size
+        self._max_staleness = config.rollout.max_staleness
+        self._stop = stop
+
+    def wait_for(self, step: int, on_wait: Callable[[], None] = lambda: None) -> RolloutBatch:
+        """The batch of `step`; `on_wait` is called once if it is not there yet. Raises StopRequested.
+
+        Polls, because the journal is shared with another process through the store alone; the count of rows is cheap to ask
+        and only a change of it makes the groups be read again.
+        """
+        begin = time.monotonic()
+        num_rows, groups = -1, []
+        while True:
+            now = self._journal.num_groups()
+            if now != num_rows:
+                num_rows = now
+                groups = self._journal.read_step(step, self._lineages)
+            if len(groups) == self._num_groups:
+                return self._batch(step, groups, time.monotonic() - begin)
+            if len(groups) > self._num_groups:
+                raise ValueError(f"step {step} has {len(groups)} groups in the journal, more than {self._num_groups} slots")
+            on_wait()
+            on_wait = _nothing
+            self._stop.wait(POLL_S)
+
+    def _batch(self, step: int, groups: list[RolloutGroup], wait_s: float) -> RolloutBatch:
+        for group in groups:
+            self._check(step, group)
+        ordered = sorted(groups, key=_length)
+        rollouts = [rollout for group in ordered for rollout in group.rollouts]
+        return RolloutBatch(
+            prompt_ids=[list(group.prompt_ids) for group in ordered for _ in group.rollouts],
+            completion_ids=[list(rollout.token_ids) for rollout in rollouts],
+            logprobs=[list(rollout.logprobs) for rollout in rollouts],
+            rewards=[rollout.reward for rollout in rollouts],
+            on_policy=[rollout.oldest_version.step == rollout.newest_version.step == step for rollout in rollouts],
+            staleness=[step - rollout.oldest_version.step for rollout in rollouts],
+            share_zero_variance=sum(len(set(group.rewards)) == 1 for group in groups) / len(groups),
+            wait_s=wait_s,
+        )
+
+    def _check(self, step: int, group: RolloutGroup) -> None:
+        if len(group.rollouts) != self._group_size:
+            raise ValueError(f"group {group.id} has {len(group.rollouts)} rollouts, not {self._group_size}")
+        lag = step - min(rollout.oldest_version.step for rollout in group.rollouts)
+        if not 0 <= lag <= self._max_staleness:
+            raise ValueError(
+                f"group {group.id} of step {step} was sampled by weights of step {step - lag}: it lags {lag} updates, "
+                f"and rollout.max_staleness = {self._max_staleness}"
+            )
+        if not group.prompt_ids or not all(rollout.token_ids for rollout in group.rollouts):
+            raise ValueError(f"group {group.id} has an empty prompt or completion")
+
+
+def _length(group: RolloutGroup) -> int:
+    return len(group.prompt_ids) + sum(len(rollout.token_ids) for rollout in group.rollouts)
+
+
+def _nothing() -> None:
+    return None

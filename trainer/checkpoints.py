@@ -1,0 +1,46 @@
+"""Checkpoints of the trainer: transformers writes them, this declares them whole and keeps the newest few.
+
+Which ones are whole is decided without torch in `pipeline.checkpoints`; the orchestrator asks the same functions.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pipeline.checkpoints import MANIFEST, checkpoint_path, is_whole, newest_whole, prune, write_manifest
+from pipeline.run import RunFolder
+from trainer.stop import StopSignal
+
+__all__ = ["CheckpointCallback", "newest_whole", "save_now"]
+
+
+class CheckpointCallback(TrainerCallback):
+    """Declares each checkpoint whole once it is written, and ends training after the step in which a stop was asked for."""
+
+    def __init__(self, run: RunFolder, num_kept: int, stop: StopSignal) -> None:
+        self._run = run
+        self._num_kept = num_kept
+        self._stop = stop
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._stop.requested:
+            control.should_training_stop = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        write_manifest(checkpoint_path(self._run, state.global_step))
+        prune(self._run, self._num_kept)
+
+
+def save_now(trainer: Any, run: RunFolder, num_kept: int) -> None:
+    """Save a checkpoint at the completed step unless there is a whole one, or no step was completed (nothing to keep)."""
+    folder = checkpoint_path(run, trainer.state.global_step)
+    if trainer.state.global_step == 0 or is_whole(folder):
+        return
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    trainer._save_checkpoint(trainer.model_wrapped, trial=None)
+    write_manifest(folder)
+    prune(run, num_kept)

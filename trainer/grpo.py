@@ -1,0 +1,249 @@
+"""TRL's GRPOTrainer, subclassed once: groups come from the rollout journal instead of a generator.
+
+Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logging are TRL's. Deviations from it:
+1. Generation is a `rollout_func` that returns the journal's token ids, behaviour log-probabilities and rewards (TRL's public
+   seam); the one reward function returns the journal's reward.
+2. Rows are not shuffled between micro-batches, so that groups stay whole. The optimizer step sums over all micro-batches, so
+   the gradient is the same; only loss type 'bnpo', which normalises by each micro-batch's tokens, depends on the division.
+3. A group's prompt is computed once for all its rollouts (`shared_prefix`), with the same results up to rounding.
+4. TRL computes the old log-probabilities in a forward pass of their own. Here one optimizer step is taken per batch and
+   dropout is off, so they equal those of the policy's pass, and the importance-sampling ratio is computed from those.
+5. A micro-batch without advantage (all groups of zero variance) and without KL has a zero gradient: it is not computed. Its
+   tokens count in the normalisation of the loss as before, and are missing from the means of entropy and gap.
+6. No model card is written beside a checkpoint.
+One process: journal, publication and status are not divided among several.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate.utils import DistributedType
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
+
+from trainer.batches import RolloutBatch
+from trainer.gap import GapMeter
+from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
+
+Logs = dict[str, Any]
+
+
+class WeightSync:
+    """What TRL calls `vllm_generation`: its `sync_weights` runs before a batch whenever an optimizer step was taken."""
+
+    def __init__(self, sync: Callable[[], None]) -> None:
+        self.sync_weights = sync
+
+
+def journal_reward(prompts: list[str], completions: list[str], journal_reward: list[float], **_: Any) -> list[float]:
+    """The reward that the journal holds for each rollout."""
+    return journal_reward
+
+
+def placeholder_dataset(num_rows: int) -> Dataset:
+    """Rows that only drive TRL's loop: the prompts come with the rollouts."""
+    return Dataset.from_dict({"prompt": [""] * num_rows})
+
+
+class JournalGRPOTrainer(GRPOTrainer):
+    """GRPO on groups that `next_batch(step)` returns, `step` counting completed optimizer steps.
+
+    `sync_weights` is called before the first batch and after each optimizer step. `on_log(step, logs)` gets what was logged
+    after a step; `more_logs()` may add to it before it reaches the trackers.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: GRPOConfig,
+        processing_class: PreTrainedTokenizerBase,
+        *,
+        next_batch: Callable[[int], RolloutBatch],
+        sync_weights: Callable[[], None],
+        on_log: Callable[[int, Logs], None],
+        more_logs: Callable[[], Logs] = dict,
+        share_prefix: bool = True,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        self._next_batch = next_batch
+        self._on_log = on_log
+        self._more_logs = more_logs
+        self._batch: RolloutBatch | None = None
+        self._scored: dict[str, Any] | None = None
+        self.gap = GapMeter()
+        self.num_computed_tokens = 0
+        self._batch_ready_s = 0.0
+        super().__init__(
+            model=model,
+            reward_funcs=[journal_reward],
+            args=args,
+            train_dataset=placeholder_dataset(args.max_steps * args.generation_batch_size // args.num_generations),
+            processing_class=processing_class,
+            callbacks=callbacks,
+            rollout_func=self._rollout,
+        )
+        # Set after construction: at construction it would connect to a vLLM server of TRL's own.
+        self.use_vllm = True
+        self.vllm_generation = WeightSync(sync_weights)
+        self._last_loaded_step = -1
+        # Shared prefixes call the backbone directly, which nothing (FSDP, DDP, DeepSpeed, PEFT) may wrap.
+        plain = self.accelerator.distributed_type == DistributedType.NO
+        self._share_prefix = share_prefix and plain and supports_shared_prefix(self.model)
+
+    def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        self._batch = self._next_batch(self.state.global_step)
+        self._batch_ready_s = time.monotonic()
+        self.gap = GapMeter()
+        self.num_computed_tokens = 0
+        return {
+            "prompt_ids": self._batch.prompt_ids,
+            "completion_ids": self._batch.completion_ids,
+            "logprobs": self._batch.logprobs,
+            "journal_reward": self._batch.rewards,
+        }
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """TRL's, without its shuffle (deviation 2); training only, with num_iterations 1."""
+        num_micro_batches = self.args.steps_per_generation
+        index = self._step % num_micro_batches
+        if index == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = split_tensor_dict(self._generate_and_score_completions(generation_batch), num_micro_batches)
+        return self._buffered_inputs[index]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self.vllm_importance_sampling_correction = False  # deviation 4: no separate pass for the old log-probabilities
+        try:
+            output = super()._generate_and_score_completions(inputs)
+        finally:
+            self.vllm_importance_sampling_correction = self.args.vllm_importance_sampling_correction
+        assert self._batch is not None
+        output["on_policy"] = torch.tensor(self._batch.on_policy, device=output["advantages"].device)
+        return output
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        if self.beta == 0.0 and not inputs["advantages"].any():
+            return zero_with_gradients(model)
+        self._scored = dict(inputs)
+        try:
+            return super()._compute_loss(model, self._scored)
+        finally:
+            self._scored = None
+
+    def _get_per_token_logps_and_entropies(  # type: ignore[override]
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if self._share_prefix:
+            logps, entropies = self._shared(model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy)
+            aux_loss = None
+        else:
+            logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **kwargs
+            )
+            self.num_computed_tokens += input_ids.numel()
+        if self._scored is not None:
+            self._correct(self._scored, logps.detach())
+        return logps, entropies, aux_loss
+
+    def _shared(
+        self,
+        model: nn.Module,
+        input_ids_BL: Tensor,
+        attention_mask_BL: Tensor,
+        num_completion: int,
+        batch_size: int | None,
+        compute_entropy: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        batch_size = batch_size or input_ids_BL.shape[0]
+        all_logps, all_entropies = [], []
+        for ids, mask in zip(input_ids_BL.split(batch_size), attention_mask_BL.split(batch_size), strict=True):
+            with self.accelerator.autocast():
+                logps, entropies, num_tokens = shared_prefix_logps(
+                    model,
+                    ids,
+                    mask,
+                    num_completion,
+                    prompt_groups(ids, mask, num_completion),
+                    temperature=self.temperature,
+                    compute_entropy=compute_entropy,
+                )
+            self.num_computed_tokens += num_tokens
+            all_logps.append(logps)
+            all_entropies.append(entropies)
+        return torch.cat(all_logps), torch.cat(all_entropies) if compute_entropy else None
+
+    def _correct(self, inputs: dict[str, Any], old_logps_BC: Tensor) -> None:
+        """Put the importance-sampling ratio where TRL's loss looks for it, and measure the gap to the server."""
+        mask_BC, sampling_BC = inputs["completion_mask"], inputs["sampling_per_token_logps"]
+        inputs["importance_sampling_ratio"] = importance_ratio(
+            old_logps_BC,
+            sampling_BC,
+            mask_BC,
+            mode=self.vllm_importance_sampling_mode,
+            clip_min=self.vllm_importance_sampling_clip_min,
+            clip_max=self.vllm_importance_sampling_clip_max,
+        )
+        self.gap.add(old_logps_BC, sampling_BC, mask_BC, inputs["on_policy"], inputs["importance_sampling_ratio"])
+
+    def log(self, logs: Logs, start_time: float | None = None) -> None:
+        trained = "loss" in logs
+        logs.update(self._more_logs())
+        if trained and self._batch is not None:
+            logs.update(self._step_numbers(self._batch))
+        super().log(logs, start_time)
+        if trained:
+            self._on_log(self.state.global_step, logs)
+
+    def _step_numbers(self, batch: RolloutBatch) -> Logs:
+        return {
+            **{name: value for name, value in self.gap.numbers().items() if value is not None},
+            "num_trained_tokens": sum(len(ids) for ids in batch.completion_ids),
+            "num_computed_tokens": self.num_computed_tokens,
+            "wait_s": batch.wait_s,
+            "train_s": time.monotonic() - self._batch_ready_s,
+            "staleness_max": max(batch.staleness),
+            "staleness_mean": sum(batch.staleness) / len(batch.staleness),
+            "share_zero_variance": batch.share_zero_variance,
+        }
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Deviation 6."""
+
+
+def importance_ratio(
+    old_logps_BC: Tensor, sampling_logps_BC: Tensor, mask_BC: Tensor, *, mode: str, clip_min: float | None, clip_max: float | None
+) -> Tensor:
+    """TRL's correction by the behaviour log-probabilities: (B, C) for token modes, (B, 1) for sequence modes.
+
+    'truncate' modes clamp the ratio to [clip_min, clip_max], 'mask' modes drop (0) what lies outside. A missing behaviour
+    log-probability (NaN) corrects nothing.
+    """
+    difference = torch.nan_to_num((old_logps_BC - sampling_logps_BC) * mask_BC, nan=0.0)
+    if mode.startswith("sequence"):
+        difference = difference.sum(dim=-1, keepdim=True)
+    ratio = torch.exp(difference)
+    if mode.endswith("truncate"):
+        return torch.clamp(ratio, min=clip_min, max=clip_max)
+    low, high = (-math.inf if clip_min is None else clip_min), (math.inf if clip_max is None else clip_max)
+    return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
+
+
+def zero_with_gradients(model: nn.Module) -> Tensor:
+    """A zero loss whose gradients are zeros, not None: the optimizer then moves by its momentum as it would have done."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    missing = [parameter for parameter in parameters if parameter.grad is None] or parameters[-1:]
+    return torch.stack([parameter.flatten()[0].float() for parameter in missing]).sum() * 0.0

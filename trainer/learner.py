@@ -1,0 +1,191 @@
+"""The learner process: `python -m trainer.learner --run RUN`.
+
+Reads the run's configuration, waits for each step's groups in the journal, trains, publishes weights, reloads the servers.
+
+| waits for                          | woken by                                             |
+|------------------------------------|------------------------------------------------------|
+| a step's groups                    | the journal's row count (polled), a stop request     |
+| servers that cannot be reached     | time, a stop request                                 |
+| the orchestrator's last metrics    | end of file on stdin, a stop request                 |
+
+Invariants: an optimizer step is finished or not begun; a stop request leaves a whole checkpoint of the completed step; the
+status file never names a version that some server lacks. Exit status: 0 done or stopped on request, 2 disk full, 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import select
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from pipeline.checkpoints import checkpoint_path
+from pipeline.errors import DiskFullError
+from pipeline.journal import Journal
+from pipeline.metrics import MetricsWriter
+from pipeline.records import WeightVersion
+from pipeline.run import RunFolder
+from pipeline.weights import path_of
+from trainer.disk import as_disk_full
+from trainer.status import LearnerStatus
+from trainer.stop import StopRequested, StopSignal, end_with_parent
+
+logger = logging.getLogger("trainer.learner")
+EXIT_FAILED, EXIT_DISK_FULL = 1, 2
+STDIN_POLL_S = 0.5
+
+
+class Learner:
+    """Wires journal, trainer and publisher of one run."""
+
+    def __init__(self, run: RunFolder, status: LearnerStatus, stop: StopSignal) -> None:
+        from trainer.models import load_model, load_tokenizer
+        from trainer.step_log import StepLog, TrackerFeed
+
+        self.run, self.status, self.stop = run, status, stop
+        self.config = run.config()
+        self.lineages = run.lineages()
+        self.start_step = self.lineages[-1].start_step
+        self.metrics = MetricsWriter(run.metrics_file, "learner")
+        self.step_log = StepLog(self.metrics, self.config.learner.logprob_gap_tolerance)
+        self.feed = TrackerFeed(run)
+        reference = path_of(run, WeightVersion(lineage=0, step=0))
+        finished = self.start_step >= self.config.learner.num_steps
+        self.tokenizer = load_tokenizer(reference)
+        # Before the end of training the reference is loaded even on a resume: TRL loads the reference model from where the
+        # policy came from, and puts the checkpoint's weights into the policy afterwards.
+        self.model = load_model(checkpoint_path(run, self.start_step) if finished and self.start_step else reference)
+        self.publisher = self._publisher()
+        self.trainer: Any = None if finished else self._trainer()
+
+    def _publisher(self) -> Any:
+        from trainer.models import save_model
+        from trainer.publisher import Publisher
+
+        learner = self.config.learner
+        return Publisher(
+            self.run,
+            self.lineages[-1].number,
+            partial(save_model, self.model, self.tokenizer),
+            self.status,
+            self.metrics,
+            self.stop,
+            every=learner.publish_every,
+            num_kept=learner.num_weights_kept,
+            patience_s=self.config.servers.startup_timeout_s,
+        )
+
+    def _trainer(self) -> Any:
+        from transformers import PrinterCallback
+
+        from trainer.arguments import grpo_config
+        from trainer.batches import JournalReader
+        from trainer.checkpoints import CheckpointCallback
+        from trainer.grpo import JournalGRPOTrainer
+
+        self.reader = JournalReader(Journal(self.run.store), self.lineages, self.config, self.stop)
+        trainer = JournalGRPOTrainer(
+            self.model,
+            grpo_config(self.config, self.run),
+            self.tokenizer,
+            next_batch=self._next_batch,
+            sync_weights=lambda: self.publisher.publish(trainer.state.global_step),
+            on_log=self.step_log.write,
+            more_logs=self._more_logs,
+            share_prefix=self.config.learner.share_prefix,
+            callbacks=[CheckpointCallback(self.run, self.config.learner.num_checkpoints_kept, self.stop)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def _next_batch(self, step: int) -> Any:
+        batch = self.reader.wait_for(step, on_wait=lambda: self.status.update("waiting", step=step))
+        self.status.update("training", step=step)
+        return batch
+
+    def _more_logs(self) -> dict[str, Any]:
+        return {**self.feed.numbers(), "publish_s": self.publisher.publish_s, "reload_s": self.publisher.reload_s}
+
+    def train(self) -> None:
+        """To the last step, or to a checkpoint if a stop is asked for (StopRequested)."""
+        from trainer.checkpoints import save_now
+        from trainer.publisher import link_final_model
+
+        step = self.start_step
+        if self.trainer is not None:
+            try:
+                self.trainer.train(resume_from_checkpoint=str(checkpoint_path(self.run, step)) if step else None)
+                interrupted = self.stop.requested and self.trainer.state.global_step < self.config.learner.num_steps
+            except StopRequested:
+                interrupted = True
+            step = self.trainer.state.global_step
+            if interrupted:
+                save_now(self.trainer, self.run, self.config.learner.num_checkpoints_kept)
+                self.status.update("waiting", step=step)
+                raise StopRequested
+        folder = self.publisher.publish(step, final=True)
+        link_final_model(self.run, folder)
+        self.status.update("done", step=step)
+
+    def linger(self) -> None:
+        """Forward the orchestrator's metrics to the trackers until it closes our stdin."""
+        while not self.stop.requested and not stdin_ended(STDIN_POLL_S):
+            pass
+        if self.trainer is not None and (numbers := self.feed.numbers()):
+            self.trainer.log(dict(numbers))
+
+
+def stdin_ended(timeout_s: float) -> bool:
+    """Whether stdin is at its end, waiting up to `timeout_s` for it; a terminal or a closed stdin counts as ended."""
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        return True
+    descriptor = sys.stdin.fileno()
+    ready, _, _ = select.select([descriptor], [], [], timeout_s)
+    return bool(ready) and not os.read(descriptor, 4096)
+
+
+def work(run: RunFolder, status: LearnerStatus, stop: StopSignal) -> int:
+    """Run the learner; every failure ends in the status file. Returns the exit status."""
+    from trainer.arguments import set_environment
+
+    try:
+        status.update("starting")
+        set_environment(run.config(), run)
+        learner = Learner(run, status, stop)
+        learner.train()
+        learner.linger()
+        return 0
+    except StopRequested:
+        logger.info("stopped on request after step %d", status.step)
+        return 0
+    except Exception as error:  # the process's outermost boundary: whatever ended it must reach the status file
+        full = as_disk_full(error, run.path)
+        logger.exception("the learner failed")
+        try:
+            status.update("failed", error=str(full) if full else f"{type(error).__name__}: {error}")
+        except (OSError, DiskFullError):
+            logger.exception("the status file could not be written")
+        return EXIT_DISK_FULL if full else EXIT_FAILED
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m trainer.learner", description="Train the policy of a run folder.")
+    parser.add_argument("--run", type=Path, required=True, help="run folder that `train` made")
+    options = parser.parse_args(arguments)
+    parent_pid = os.getppid()
+    stop = StopSignal()
+    stop.install()
+    end_with_parent(parent_pid)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    run = RunFolder.open(options.run)
+    return work(run, LearnerStatus(run), stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Loading and saving models: float32 weights, a tokenizer with a chat template, or a ModelError that says what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.errors import ModelError
+
+
+def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
+    """The tokenizer of `path` (a folder or hub id), with a pad token. Raises ModelError without one or without chat template."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), padding_side="left")
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model {path}: no tokenizer could be loaded ({error}); save one beside the weights with "
+            "`tokenizer.save_pretrained`"
+        ) from error
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"model {path}: its tokenizer has no chat template; use an instruction-tuned model, or put a "
+            "chat_template.jinja into the folder"
+        )
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"model {path}: its tokenizer names no end-of-sequence token; set eos_token in its tokenizer_config.json")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(path: Path | str) -> PreTrainedModel:
+    """The causal language model of `path` in float32: bfloat16 weights would swallow small updates. Raises ModelError."""
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model {path}: its weights could not be loaded ({error}); give a folder with config.json and model.safetensors") from error
+    return model
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write safetensors, configuration, tokenizer and chat template into `folder`."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

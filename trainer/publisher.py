@@ -1,0 +1,104 @@
+"""Publishes the learner's weights and brings every server to them.
+
+Order, and what a crash leaves: weights on disk (atomic) → servers reloaded → status names the version. The version named is
+therefore always one that all servers serve.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline import weights
+from pipeline.errors import WeightSyncError
+from pipeline.metrics import MetricsWriter
+from pipeline.records import WeightVersion
+from pipeline.run import RunFolder, disk_full
+from trainer.status import LearnerStatus
+from trainer.stop import StopSignal
+
+logger = logging.getLogger(__name__)
+RETRY_S = 2.0
+
+
+class Publisher:
+    """Desired state of the servers, one version at a time. `save` writes the current model into the folder it is given."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        lineage: int,
+        save: Callable[[Path], None],
+        status: LearnerStatus,
+        metrics: MetricsWriter,
+        stop: StopSignal,
+        *,
+        every: int,
+        num_kept: int,
+        patience_s: float,
+    ) -> None:
+        self._run = run
+        self._lineage = lineage
+        self._save = save
+        self._status = status
+        self._metrics = metrics
+        self._stop = stop
+        self._every = every
+        self._num_kept = num_kept
+        self._patience_s = patience_s
+        self._started = False
+        self.publish_s = 0.0
+        self.reload_s = 0.0
+        """Seconds spent for the last version."""
+
+    def publish(self, step: int, *, final: bool = False) -> Path | None:
+        """Make the model after `step` optimizer steps the one that is served, if that step is due; its folder, else None.
+
+        The first call is always due, so that a resumed learner's servers hold its weights. Raises DiskFullError,
+        StopRequested, and WeightSyncError when servers stay unreachable for `patience_s` seconds.
+        """
+        self.publish_s = self.reload_s = 0.0
+        if self._started and not final and step % self._every:
+            return None
+        version = WeightVersion(lineage=self._lineage, step=step)
+        if self._status.version == version.label:
+            return weights.path_of(self._run, version)
+        self._status.update("publishing", step=step)
+        begin = time.monotonic()
+        folder = weights.path_of(self._run, version)
+        if not folder.exists():
+            folder = weights.publish(self._run, version, self._save)
+        self.publish_s = time.monotonic() - begin
+        self.reload_s = self._bring_all(version)
+        self._started = True
+        weights.prune(self._run, self._num_kept)
+        self._status.update("training", version=version.label)
+        self._metrics.write("publish", step, version=version.label, publish_s=self.publish_s, reload_s=self.reload_s)
+        return folder
+
+    def _bring_all(self, version: WeightVersion) -> float:
+        """Retries while servers are unreachable: one that died is being started again by its supervisor."""
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return weights.bring_all(self._run, version).reload_s
+            except WeightSyncError as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("%s; trying again", error)
+                self._status.update("publishing", error=str(error))
+                self._stop.wait(RETRY_S)
+
+
+def link_final_model(run: RunFolder, folder: Path) -> None:
+    """Point `final_model` at published weights, relative to the run folder, so that a run can be moved as a whole."""
+    temporary = run.path / f".final_model.{os.getpid()}"
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(folder.relative_to(run.path))
+        temporary.replace(run.final_model)
+    except OSError as error:
+        raise disk_full(error, run.final_model) from error

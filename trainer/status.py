@@ -1,0 +1,41 @@
+"""What the learner tells the other processes: `learner.json`, replaced atomically at every change of state."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Literal
+
+from pipeline.run import RunFolder, write_atomic
+
+State = Literal["starting", "waiting", "training", "publishing", "done", "failed"]
+
+
+class LearnerStatus:
+    """Writes {"state", "step", "version", "error", "pid"}.
+
+    `step` counts completed optimizer steps; `version` is the label that every server was last brought to, or null.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self._file = run.learner_file
+        self.state: State = "starting"
+        self.step = 0
+        self.version: str | None = None
+        self.error: str | None = None
+
+    def update(
+        self, state: State, *, step: int | None = None, version: str | None = None, error: str | None = None
+    ) -> None:
+        """Change the state; `step` and `version` stay where None, `error` is cleared. Raises DiskFullError."""
+        self.state, self.error = state, error
+        self.step = self.step if step is None else step
+        self.version = version or self.version
+        content = {
+            "state": self.state,
+            "step": self.step,
+            "version": self.version,
+            "error": self.error,
+            "pid": os.getpid(),
+        }
+        write_atomic(self._file, json.dumps(content))

@@ -1,0 +1,91 @@
+"""What the learner writes down after each optimizer step, and the orchestrator's numbers on their way to the trackers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pipeline.metrics import MetricsWriter, read_metrics
+from pipeline.run import RunFolder
+
+logger = logging.getLogger(__name__)
+
+# Our names of the numbers that TRL and transformers log.
+NAMES = {
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "kl": "kl",
+    "entropy": "entropy",
+    "clip_ratio/region_mean": "clip_ratio",
+    "importance_ratio_mean": "importance_ratio",
+    "reward": "reward_mean",
+    "learning_rate": "learning_rate",
+}
+PLAIN = (
+    "logprob_gap_mean",
+    "logprob_gap_max",
+    "num_trained_tokens",
+    "num_computed_tokens",
+    "wait_s",
+    "train_s",
+    "publish_s",
+    "reload_s",
+    "staleness_max",
+    "staleness_mean",
+    "share_zero_variance",
+)
+
+
+class StepLog:
+    """One metrics line per optimizer step, and an alert when servers and learner disagree about probabilities."""
+
+    def __init__(self, metrics: MetricsWriter, gap_tolerance: float) -> None:
+        self._metrics = metrics
+        self._gap_tolerance = gap_tolerance
+
+    def write(self, step: int, logs: dict[str, Any]) -> None:
+        """`step` counts completed steps; a number that was not measured is null."""
+        numbers = {ours: logs.get(theirs) for theirs, ours in NAMES.items()} | {name: logs.get(name) for name in PLAIN}
+        self._metrics.write("learner_step", step, **numbers)
+        logger.info("step %d %s", step, " ".join(f"{name}={_short(value)}" for name, value in numbers.items()))
+        gap = numbers["logprob_gap_mean"]
+        if gap is not None and gap > self._gap_tolerance:
+            message = (
+                f"the servers' log-probabilities differ from the learner's by {gap:.4g} nats per token on average "
+                f"(at most {numbers['logprob_gap_max']:.4g}), above learner.logprob_gap_tolerance = {self._gap_tolerance}: "
+                "compare servers.dtype and learner.precision, and whether the servers really reloaded"
+            )
+            logger.warning(message)
+            self._metrics.write("alert", step, kind="logprob_gap", message=message, logprob_gap_mean=gap)
+
+
+class TrackerFeed:
+    """Reads the orchestrator's new metrics lines as {'orchestrator/<event>/<name>': number}; of repeated ones the last."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._file = run.metrics_file
+        self._offset = self._file.stat().st_size if self._file.exists() else 0
+
+    def numbers(self) -> dict[str, float]:
+        lines, self._offset = read_metrics(self._file, self._offset)
+        return {
+            f"orchestrator/{line['event']}/{name}": value
+            for line in lines
+            if line["source"] == "orchestrator"
+            for name, value in _flat(line)
+            if name not in ("step", "time_s")
+        }
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for name, item in value.items():
+        if isinstance(item, dict):
+            found += _flat(item, f"{prefix}{name}/")
+        elif isinstance(item, (int, float)) and not isinstance(item, bool):
+            found.append((f"{prefix}{name}", item))
+    return found
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)

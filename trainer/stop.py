@@ -1,0 +1,58 @@
+"""How the learner ends early: SIGTERM or SIGINT asks it to stop, and so does its parent's death.
+
+A request is a flag. Long waits look at it (`StopSignal.wait`), an optimizer step under way is finished first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+
+
+class StopRequested(Exception):
+    """Raised out of a wait that a stop request cut short. Not an error."""
+
+
+class StopSignal:
+    """A flag set by SIGTERM and SIGINT."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def install(self) -> None:
+        """Take over SIGTERM and SIGINT of this process. Main thread only."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def request(self) -> None:
+        self._event.set()
+
+    @property
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep up to `timeout_s`. Raises StopRequested as soon as a stop is asked for."""
+        if self._event.wait(timeout_s):
+            raise StopRequested
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._event.set()
+
+
+def end_with_parent(parent_pid: int) -> None:
+    """Ask the kernel for SIGTERM when the parent dies (Linux; elsewhere nothing happens).
+
+    `parent_pid` was read before: a parent that died in between is noticed too.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig
 
 from pipeline.config import Config
@@ -67,4 +68,14 @@ def set_environment(config: Config, run: RunFolder) -> None:
     """Threads and what libraries read from the environment: where TensorBoard writes; no telemetry."""
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.trackers)
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    torch.set_num_threads(config.learner.cpu_threads or len(os.sched_getaffinity(0)))
+    set_threads(config)
+
+
+def set_threads(config: Config) -> None:
+    """Use `learner.cpu_threads` threads, 0 meaning every core that this process may use; and no progress bars in logs."""
+    torch.set_num_threads(config.learner.cpu_threads or num_usable_cores())
+    disable_progress_bar()
+
+
+def num_usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -132,6 +132,7 @@ class Learner:
         folder = self.publisher.publish(step, final=True)
         link_final_model(self.run, folder)
         self.status.update("done", step=step)
+        logger.info("done after step %d; the final model is %s", step, folder)
 
     def linger(self) -> None:
         """Forward the orchestrator's metrics to the trackers until it closes our stdin."""

@@ -26,7 +26,9 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
             "chat_template.jinja into the folder"
         )
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"model {path}: its tokenizer names no end-of-sequence token; set eos_token in its tokenizer_config.json")
+        raise ModelError(
+            f"model {path}: its tokenizer names no end-of-sequence token; set eos_token in its tokenizer_config.json"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -37,7 +39,9 @@ def load_model(path: Path | str) -> PreTrainedModel:
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model {path}: its weights could not be loaded ({error}); give a folder with config.json and model.safetensors") from error
+        raise ModelError(
+            f"model {path}: its weights could not be loaded ({error}); give a folder with config.json and model.safetensors"
+        ) from error
     return model
 
 

@@ -1,0 +1,155 @@
+"""The learner as a process: trains from a journal, stops on SIGTERM, resumes from its checkpoint, and ends on stdin's end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.checkpoints import checkpoint_path, newest_whole
+from pipeline.journal import Journal
+from pipeline.metrics import MetricsWriter, read_metrics
+from pipeline.run import RunFolder
+from tests.unit.trainer.groups import make_groups, make_run
+from trainer.learner import Learner, work
+from trainer.status import LearnerStatus
+from trainer.stop import StopSignal
+
+ROOT = Path(__file__).resolve().parents[2]
+EXIT_TIMEOUT_S = 120.0
+
+
+@contextmanager
+def learner(run: RunFolder) -> Iterator[subprocess.Popen[str]]:
+    """A learner process with its stdin held open; killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer.learner", "--run", str(run.path)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    """Read the log up to the line that holds `text`; what came instead is shown when the process ends without it."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if text in line:
+            return
+    pytest.fail("the learner ended first:\n" + "".join(lines[-30:]))
+
+
+def status_of(run: RunFolder) -> dict[str, Any]:
+    return json.loads(run.learner_file.read_text())
+
+
+def tracked_names(run: RunFolder) -> set[str]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    names: set[str] = set()
+    for file in run.trackers.iterdir():
+        accumulator = EventAccumulator(str(file))
+        accumulator.Reload()
+        names.update(accumulator.Tags()["scalars"])
+    return names
+
+
+def test_stopped_and_resumed_learner_equals_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"num_steps": 4, "kl_coef": 0.04, "checkpoint_every": 10, "num_warmup_steps": 2, "lr_scheduler": "linear"}
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    unbroken = make_run(tmp_path / "unbroken", **settings)
+    torch.set_num_threads(1)
+    Learner(unbroken, LearnerStatus(unbroken), StopSignal()).train()
+
+    run = make_run(tmp_path / "broken", num_written=2, report_to=("tensorboard",), **settings)
+    with learner(run) as process:
+        read_until(process, "step 2 loss")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(EXIT_TIMEOUT_S) == 0
+    assert newest_whole(run) == 2
+    assert status_of(run)["step"] == 2
+    assert status_of(run)["state"] == "waiting"
+
+    run.begin_lineage(2)
+    for step in (2, 3):
+        Journal(run.store).append(make_groups(step, lineage=1))
+    with learner(run) as process:
+        read_until(process, "step 3 loss")
+        MetricsWriter(run.metrics_file, "orchestrator").write("eval", 4, accuracy=0.5)
+        read_until(process, "done after step 4")
+        assert status_of(run) == {"state": "done", "step": 4, "version": "l1-s000004", "error": None, "pid": process.pid}
+        assert process.poll() is None, "the learner must wait for the orchestrator's last metrics"
+        MetricsWriter(run.metrics_file, "orchestrator").write("final", 4, heldout=0.75)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(EXIT_TIMEOUT_S) == 0
+
+    assert run.final_model.is_symlink()
+    assert not run.final_model.readlink().is_absolute()
+    resumed, expected = (load_file(folder.final_model / "model.safetensors") for folder in (run, unbroken))
+    assert resumed.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+    start = load_file(run.weights / "l0-s000000" / "model.safetensors")
+    assert any(not torch.equal(start[name], tensor) for name, tensor in expected.items())
+
+    lines, _ = read_metrics(run.metrics_file)
+    steps = [line["step"] for line in lines if line["event"] == "learner_step"]
+    assert steps == [1, 2, 3, 4]
+    assert {"train/loss", "train/orchestrator/final/heldout"} <= tracked_names(run)
+
+
+def test_a_stop_before_the_first_step_leaves_no_checkpoint(tmp_path: Path) -> None:
+    run = make_run(tmp_path, num_written=0)
+    stop = StopSignal()
+    stop.request()
+    assert work(run, LearnerStatus(run), stop) == 0
+    assert newest_whole(run) is None
+    assert status_of(run)["state"] == "waiting"
+
+
+def test_a_stale_group_ends_the_learner_with_its_name(tmp_path: Path) -> None:
+    run = make_run(tmp_path, num_written=1)
+    Journal(run.store).append([group.model_copy(update={"step": 1}) for group in make_groups(0)])
+    assert work(run, LearnerStatus(run), StopSignal()) == 1
+    status = status_of(run)
+    assert status["state"] == "failed"
+    assert "lags 1 updates, and rollout.max_staleness = 0" in status["error"]
+
+
+def test_a_full_disk_while_publishing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    run = make_run(tmp_path)
+    monkeypatch.setattr("trainer.models.save_model", no_room)
+    assert work(run, LearnerStatus(run), StopSignal()) == 2
+    assert "is full: make room, then continue with `train --resume`" in status_of(run)["error"]
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    run = make_run(tmp_path, checkpoint_every=1, kl_coef=0.0)
+    Learner(run, LearnerStatus(run), StopSignal()).train()
+    assert newest_whole(run) == 3
+    optimizer = checkpoint_path(run, 3) / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:-1])
+    assert newest_whole(run) == 2

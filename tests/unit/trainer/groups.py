@@ -1,0 +1,99 @@
+"""Seeded groups, batches and runs for tests of the learner."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from pipeline import weights
+from pipeline.config import Config
+from pipeline.journal import Journal
+from pipeline.records import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
+from pipeline.run import RunFolder
+from tests.tiny_model import make_tiny_model
+
+NUM_WORDS = 250
+GROUP_SIZE = 4
+NUM_GROUPS = 4
+
+
+def tiny_config(root: Path, *, num_steps: int = 3, **learner: Any) -> Config:
+    """4 groups of 4 rollouts a step, without trackers."""
+    settings = {"num_steps": num_steps, "num_warmup_steps": 0, "report_to": (), "cpu_threads": 1, "learning_rate": 1e-3}
+    return Config.model_validate(
+        {
+            "run": {"root": str(root), "name": "run"},
+            "rollout": {
+                "group_size": GROUP_SIZE,
+                "num_problems_per_step": NUM_GROUPS,
+                "sampling": {"max_tokens": 12, "temperature": 0.8},
+            },
+            "learner": settings | learner,
+        }
+    )
+
+
+def make_group(
+    rng: random.Random,
+    step: int,
+    slot: int,
+    *,
+    lineage: int = 0,
+    version_step: int | None = None,
+    same_reward: bool = False,
+) -> RolloutGroup:
+    """One group of random tokens, sampled by the weights of its step. Slot 0 has a prompt of one token."""
+    version = WeightVersion(lineage=lineage, step=step if version_step is None else version_step)
+    rollouts = []
+    for index in range(GROUP_SIZE):
+        length = rng.randint(1, 12)
+        reward = 1.0 if same_reward else float((index + rng.randint(0, 1)) % 2)
+        rollouts.append(
+            Rollout(
+                id=f"{step}-{slot}-{index}",
+                text="",
+                token_ids=tuple(rng.randrange(NUM_WORDS) for _ in range(length)),
+                logprobs=tuple(-5.7 + rng.uniform(-0.5, 0.5) for _ in range(length)),
+                finish_reason="stop",
+                reward=reward,
+                verdict=Verdict(kind="scored", score=reward, correct=reward == 1.0),
+                oldest_version=version,
+                newest_version=version,
+            )
+        )
+    prompt_length = 1 if slot == 0 else rng.randint(2, 20)
+    return RolloutGroup(
+        id=f"{step}-{slot}",
+        lineage=lineage,
+        step=step,
+        slot=slot,
+        problem=Problem(id=f"p{slot}", text="What is 1 + 1?"),
+        context=Context(),
+        prompt_ids=tuple(rng.randrange(NUM_WORDS) for _ in range(prompt_length)),
+        rollouts=tuple(rollouts),
+        created_s=float(step),
+    )
+
+
+def make_groups(step: int, *, lineage: int = 0, num_zero_variance: int = 1) -> list[RolloutGroup]:
+    """The groups of one step, always the same. The last `num_zero_variance` of them teach nothing."""
+    rng = random.Random(step)
+    return [
+        make_group(rng, step, slot, lineage=lineage, same_reward=slot >= NUM_GROUPS - num_zero_variance)
+        for slot in range(NUM_GROUPS)
+    ]
+
+
+def make_run(root: Path, *, num_steps: int = 3, num_written: int | None = None, **learner: Any) -> RunFolder:
+    """A run folder as the orchestrator leaves it to the learner: reference published, no server, groups in the journal.
+
+    `num_written` steps are in the journal; None: all.
+    """
+    run = RunFolder.create(tiny_config(root, num_steps=num_steps, **learner))
+    weights.publish(run, WeightVersion(lineage=0, step=0), make_tiny_model)  # type: ignore[arg-type]
+    weights.write_servers(run, [])
+    journal = Journal(run.store)
+    for step in range(num_steps if num_written is None else num_written):
+        journal.append(make_groups(step))
+    return run

@@ -1,0 +1,190 @@
+"""Ours against an unsubclassed TRL GRPOTrainer, fed the same ids, rewards and log-probabilities."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from pipeline.run import RunFolder
+from tests.tiny_model import make_tiny_model
+from tests.unit.trainer.groups import make_groups, tiny_config
+from trainer.arguments import grpo_config
+from trainer.batches import JournalReader, RolloutBatch
+from trainer.grpo import JournalGRPOTrainer, WeightSync, journal_reward, placeholder_dataset
+from trainer.models import load_model, load_tokenizer
+from trainer.stop import StopSignal
+
+TOLERANCE = 1e-5
+
+
+class Recorder(TrainerCallback):
+    """Keeps what each step made: gradients before the optimizer, and the logged numbers."""
+
+    def __init__(self) -> None:
+        self.gradients: list[torch.Tensor] = []
+        self.logs: list[dict[str, Any]] = []
+        self.advantages: list[torch.Tensor] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.gradients.append(torch.cat([p.grad.flatten().clone() for p in model.parameters()]))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if "loss" in logs:
+            self.logs.append(dict(logs))
+
+    def watch(self, trainer: GRPOTrainer) -> None:
+        original = trainer._generate_and_score_completions
+
+        def watched(inputs: Any) -> Any:
+            output = original(inputs)
+            self.advantages.append(output["advantages"].clone())
+            return output
+
+        trainer._generate_and_score_completions = watched  # type: ignore[method-assign]
+
+
+class MemoryJournal:
+    """What JournalReader asks of a journal."""
+
+    def __init__(self, num_zero_variance: int) -> None:
+        self._num_zero_variance = num_zero_variance
+
+    def num_groups(self) -> int:
+        return 1
+
+    def read_step(self, step: int, lineages: Any) -> Any:
+        return make_groups(step, num_zero_variance=self._num_zero_variance)
+
+
+def train(
+    folder: Path, *, ours: bool, share_prefix: bool = True, num_zero_variance: int = 1, **learner: Any
+) -> tuple[Recorder, Any]:
+    config = tiny_config(folder, max_grad_norm=1e9, num_groups_per_micro_batch=2, share_prefix=share_prefix, **learner)
+    args: GRPOConfig = dataclasses.replace(
+        grpo_config(config, RunFolder(folder)), optim="sgd", save_strategy="no", generation_batch_size=None
+    )
+    reader = JournalReader(MemoryJournal(num_zero_variance), [], config, StopSignal())  # type: ignore[arg-type]
+    model_folder = folder / "model"
+    if not model_folder.exists():
+        make_tiny_model(model_folder)
+    model, tokenizer, recorder = load_model(model_folder), load_tokenizer(model_folder), Recorder()
+    trainer: Any
+    if ours:
+        trainer = JournalGRPOTrainer(
+            model,
+            args,
+            tokenizer,
+            next_batch=reader.wait_for,
+            sync_weights=lambda: None,
+            on_log=lambda step, logs: None,
+            share_prefix=share_prefix,
+            callbacks=[recorder],
+        )
+    else:
+        trainer = plain_trl(model, args, tokenizer, reader, recorder)
+    recorder.watch(trainer)
+    trainer.train()
+    return recorder, trainer
+
+
+def plain_trl(model: Any, args: GRPOConfig, tokenizer: Any, reader: JournalReader, recorder: Recorder) -> GRPOTrainer:
+    def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        batch: RolloutBatch = reader.wait_for(trainer.state.global_step)
+        return {
+            "prompt_ids": batch.prompt_ids,
+            "completion_ids": batch.completion_ids,
+            "logprobs": batch.logprobs,
+            "journal_reward": batch.rewards,
+        }
+
+    trainer = GRPOTrainer(
+        model,
+        [journal_reward],
+        args,
+        train_dataset=placeholder_dataset(12),
+        processing_class=tokenizer,
+        callbacks=[recorder],
+        rollout_func=rollout,
+    )
+    trainer.use_vllm = True
+    trainer.vllm_generation = WeightSync(lambda: None)
+    trainer._last_loaded_step = -1
+    return trainer
+
+
+def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize(
+    "learner",
+    [
+        {"kl_coef": 0.04, "loss_type": "dapo", "importance_sampling": "token_truncate", "importance_sampling_cap": 1.1},
+        {"kl_coef": 0.04, "loss_type": "grpo", "importance_sampling": "sequence_mask", "importance_sampling_cap": 1.5},
+        {"kl_coef": 0.0, "loss_type": "dr_grpo", "importance_sampling": "token_mask", "importance_sampling_cap": 1.1},
+        {"kl_coef": 0.0, "loss_type": "dapo", "importance_sampling": "sequence_truncate", "scale_rewards": "batch"},
+    ],
+    ids=lambda value: f"{value['loss_type']}-{value['importance_sampling']}-kl{value['kl_coef']}",
+)
+def test_equals_plain_trl_over_three_steps(tmp_path: Path, learner: dict[str, Any], share_prefix: bool) -> None:
+    ours, _ = train(tmp_path, ours=True, share_prefix=share_prefix, **learner)
+    theirs, _ = train(tmp_path, ours=False, **learner)
+    assert len(ours.gradients) == len(theirs.gradients) == 3
+    for step in range(3):
+        assert theirs.gradients[step].norm() > 0.01
+        assert relative_error(ours.advantages[step], theirs.advantages[step]) <= TOLERANCE
+        assert relative_error(ours.gradients[step], theirs.gradients[step]) <= TOLERANCE
+        assert ours.logs[step]["loss"] == pytest.approx(theirs.logs[step]["loss"], rel=TOLERANCE, abs=1e-6)
+        assert ours.logs[step]["importance_ratio_mean"] == pytest.approx(
+            theirs.logs[step]["sampling/importance_sampling_ratio/mean"], rel=TOLERANCE if learner["kl_coef"] else 0.2
+        )
+
+
+def test_gap_is_trls_sampling_difference(tmp_path: Path) -> None:
+    ours, _ = train(tmp_path, ours=True, kl_coef=0.04)
+    theirs, _ = train(tmp_path, ours=False, kl_coef=0.04)
+    for mine, other in zip(ours.logs, theirs.logs, strict=True):
+        assert mine["logprob_gap_mean"] == pytest.approx(other["sampling/sampling_logp_difference/mean"], rel=1e-4)
+        assert mine["logprob_gap_max"] == pytest.approx(other["sampling/sampling_logp_difference/max"], rel=1e-4)
+
+
+def test_groups_without_advantage_are_not_computed_unless_kl_needs_them(tmp_path: Path) -> None:
+    _, skipping = train(tmp_path, ours=True, kl_coef=0.0, num_zero_variance=4)
+    assert skipping.num_computed_tokens == 0
+    _, computing = train(tmp_path, ours=True, kl_coef=0.04, num_zero_variance=4)
+    assert computing.num_computed_tokens > 0
+
+
+def test_a_step_without_advantage_leaves_zero_gradients_not_none(tmp_path: Path) -> None:
+    recorder, _ = train(tmp_path, ours=True, kl_coef=0.0, num_zero_variance=4)
+    assert [gradient.abs().max().item() for gradient in recorder.gradients] == [0.0, 0.0, 0.0]
+
+
+def test_sharing_the_prefix_computes_fewer_tokens(tmp_path: Path) -> None:
+    _, shared = train(tmp_path, ours=True, share_prefix=True, kl_coef=0.04)
+    _, unshared = train(tmp_path, ours=True, share_prefix=False, kl_coef=0.04)
+    assert shared.num_computed_tokens < 0.5 * unshared.num_computed_tokens
+
+
+def test_weights_are_synchronised_before_every_batch(tmp_path: Path) -> None:
+    synced: list[int] = []
+    config = tiny_config(tmp_path, kl_coef=0.0)
+    folder = make_tiny_model(tmp_path / "model")
+    reader = JournalReader(MemoryJournal(1), [], config, StopSignal())  # type: ignore[arg-type]
+    trainer = JournalGRPOTrainer(
+        load_model(folder),
+        dataclasses.replace(grpo_config(config, RunFolder(tmp_path)), save_strategy="no", generation_batch_size=None),
+        load_tokenizer(folder),
+        next_batch=reader.wait_for,
+        sync_weights=lambda: synced.append(trainer.state.global_step),
+        on_log=lambda step, logs: None,
+    )
+    trainer.train()
+    assert synced == [0, 1, 2]

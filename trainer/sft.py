@@ -1,0 +1,192 @@
+"""Supervised seeding: `python -m trainer.sft --config CONFIG.json --model DIR --pairs PAIRS.jsonl --out DIR`.
+
+TRL's SFTTrainer on conversations, the loss on the last message only (prompt-completion format, so the chat template needs no
+generation marks). Deviation from it: log-probabilities are computed at the trained positions only, where TRL on a CPU
+computes them at the prompt's positions too; its entropy and accuracy metrics are left out. Prints one line per step, and at
+the end one JSON line with num_pairs, num_tokens, train_s and final_loss. `--out` appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import torch
+from datasets import Dataset, disable_progress_bars
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from pipeline.config import Config
+from pipeline.errors import DataError, UserError
+from trainer.arguments import set_threads
+from trainer.disk import as_disk_full
+from trainer.models import load_model, load_tokenizer, save_model
+from trainer.shared_prefix import supports_shared_prefix, token_logps
+from trainer.stop import end_with_parent
+
+# Pairs computed at once: more take more memory and hardly less time.
+MAX_MICRO_BATCH = 8
+WARMUP_SHARE = 0.05
+
+
+class CompletionTrainer(SFTTrainer):
+    """SFTTrainer that computes logits at trained positions only, for plain decoders; for others TRL's own loss."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        if not supports_shared_prefix(model):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels_BT = inputs["labels"][:, 1:]
+        trained_BT = labels_BT != -100
+        with self.accelerator.autocast():
+            outputs = model.base_model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+            hidden_NH = outputs.last_hidden_state[:, :-1][trained_BT]
+            logps_N, _ = token_logps(hidden_NH, model.get_output_embeddings(), labels_BT[trained_BT], 1.0, False)
+        num_tokens = trained_BT.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = -logps_N.sum() / torch.as_tensor(num_tokens).clamp(min=1)
+        return (loss, outputs) if return_outputs else loss
+
+
+class Progress(TrainerCallback):
+    """Prints 'sft step i/n loss …' and keeps the losses."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.losses: list[float] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.losses.append(logs["loss"])
+            self._say(f"sft step {state.global_step}/{state.max_steps} loss {logs['loss']:.4f}")
+
+
+def read_pairs(path: Path) -> list[dict[str, Any]]:
+    """Pairs as {"prompt": messages, "completion": [last message]}. Raises DataError naming file and line."""
+    pairs = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: the pairs cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            messages = [{"role": message["role"], "content": message["content"]} for message in json.loads(line)["messages"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}, line {number}: not a pair with `messages` of role and content ({error!r})") from error
+        if len(messages) < 2 or messages[-1]["role"] != "assistant":
+            raise DataError(f"{path}, line {number}: a pair needs a prompt and, last, a message of the assistant")
+        pairs.append({"prompt": messages[:-1], "completion": messages[-1:]})
+    if not pairs:
+        raise DataError(f"{path}: no pairs in it; generate some, or set sft.enabled = false")
+    return pairs
+
+
+def sft_config(config: Config, folder: Path) -> SFTConfig:
+    """TRL's settings: linear decay after 5 % warm-up, batches of similar length, no checkpoints, no trackers."""
+    sft = config.sft
+    micro_batch = max(size for size in range(1, MAX_MICRO_BATCH + 1) if sft.batch_size % size == 0)
+    return SFTConfig(
+        output_dir=str(folder),
+        seed=sft.seed,
+        num_train_epochs=sft.num_epochs,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=sft.batch_size // micro_batch,
+        learning_rate=sft.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=WARMUP_SHARE,  # below 1 it is a share of all steps
+        max_length=sft.max_length,
+        completion_only_loss=True,
+        train_sampling_strategy="group_by_length",
+        use_cpu=not torch.cuda.is_available(),
+        bf16=sft.precision == "bf16_autocast",
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+        save_strategy="no",
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def train(
+    config: Config,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: list[dict[str, Any]],
+    scratch: Path,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Fine-tune `model` in place; returns num_pairs, num_tokens (processed), train_s and final_loss (mean of the last steps)."""
+    if kwargs := config.rollout.chat_template_kwargs:
+        pairs = [{**pair, "chat_template_kwargs": kwargs} for pair in pairs]
+    progress = Progress(say)
+    trainer = CompletionTrainer(
+        model=model,
+        args=sft_config(config, scratch),
+        train_dataset=Dataset.from_list(pairs),
+        processing_class=tokenizer,
+        callbacks=[progress],
+    )
+    trainer.remove_callback(PrinterCallback)
+    num_tokens = sum(len(ids) for ids in trainer.train_dataset["input_ids"])
+    begin = time.monotonic()
+    trainer.train()
+    last = progress.losses[-5:]
+    return {
+        "num_pairs": len(pairs),
+        "num_tokens": num_tokens * config.sft.num_epochs,
+        "train_s": round(time.monotonic() - begin, 2),
+        "final_loss": sum(last) / len(last),
+    }
+
+
+def run(config_file: Path, model_path: str, pairs_file: Path, out: Path) -> None:
+    """The command. Raises UserError for what the user can mend."""
+    config = Config.model_validate_json(config_file.read_text(encoding="utf-8"))
+    pairs = read_pairs(pairs_file)
+    set_threads(config)
+    disable_progress_bars()
+    tokenizer = load_tokenizer(model_path)
+    model = load_model(model_path)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        report = train(config, model, tokenizer, pairs, temporary, lambda line: print(line, flush=True))
+        save_model(model, tokenizer, temporary)
+        shutil.rmtree(out, ignore_errors=True)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(json.dumps(report), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m trainer.sft", description="Fine-tune a model on pairs of prompt and answer.")
+    parser.add_argument("--config", type=Path, required=True, help="resolved configuration (config.json of a run)")
+    parser.add_argument("--model", required=True, help="model folder to start from")
+    parser.add_argument("--pairs", type=Path, required=True, help="JSONL with `messages` on each line")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the trained model")
+    options = parser.parse_args(arguments)
+    end_with_parent(os.getppid())
+    try:
+        run(options.config, options.model, options.pairs, options.out)
+    except Exception as error:
+        user_error = error if isinstance(error, UserError) else as_disk_full(error, options.out.parent)
+        if user_error is None:
+            raise
+        print(user_error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

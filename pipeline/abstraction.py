@@ -81,9 +81,12 @@ def check_reply(text: str, finish_reason: str, rollout_id: str, label: Label) ->
 
 
 def choose_rollouts(groups: list[RolloutGroup], num: int, seed: int) -> list[tuple[RolloutGroup, Rollout]]:
-    """At most one finished rollout from each of at most `num` groups. Ours: drawn at random, whatever the rewards were."""
+    """At most one finished rollout from each of at most `num` groups.
+
+    Ours: drawn at random, whatever the rewards were.
+    """
     rng = random.Random(seed)
-    chosen = []
+    chosen: list[tuple[RolloutGroup, Rollout]] = []
     for group in rng.sample(groups, k=len(groups)):
         finished = [rollout for rollout in group.rollouts if rollout.finish_reason == "stop"]
         if finished and len(chosen) < num:

@@ -1,9 +1,8 @@
 """Checkpoints of the learner on disk: which are whole, and which are kept.
 
-A checkpoint is whole when its manifest is there and every file has the size that the manifest names: the manifest is written
-last and atomically, so a checkpoint torn by a crash or a full disk is never resumed from. Small files carry a SHA-256 too.
-No torch here, because the orchestrator asks as well.
-"""
+A checkpoint is whole when its manifest is there and every file has the size that the manifest names: the manifest is
+written last and atomically, so a checkpoint torn by a crash or a full disk is never resumed from. Small files carry a
+SHA-256 too. No torch here, because the orchestrator asks as well."""
 
 from __future__ import annotations
 

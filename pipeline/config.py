@@ -1,8 +1,7 @@
 """Every setting, as pydantic models.
 
-Unknown keys are errors. Seconds end in `_s`, counts begin with `num_`. The resolved configuration is written into each run
-folder, and the learner and the servers read it from there. This module imports nothing heavier than pydantic.
-"""
+Unknown keys are errors. Seconds end in `_s`, counts begin with `num_`. The resolved configuration is written into each
+run folder, and the learner and the servers read it from there. This module imports nothing heavier than pydantic. """
 
 from __future__ import annotations
 
@@ -137,6 +136,10 @@ class SamplingSection(Section):
     top_k: int = Field(0, ge=0, description="Most likely tokens kept; 0: all.")
     min_p: Probability = Field(0.0, description="Least probability relative to the most likely token.")
     max_tokens: Positive = Field(64, description="Longest completion, tokens.")
+    seeded: bool = Field(
+        False,
+        description="Send a seed with each request, so that a deterministic endpoint repeats itself. vLLM on a CPU dies of it.",
+    )
 
 
 class RolloutSection(Section):

@@ -1,8 +1,8 @@
-"""The context policy: scratch, inter or intra (method.md, step 1). Pure functions of texts; free of rewards by their types.
+"""The context policy: scratch, inter or intra (method.md, step 1). Pure functions of texts; free of rewards by their
+types.
 
-A feedback-aware prompt for which nothing is admissible falls back to scratch; `Context.drawn` keeps what was drawn, so that
-fall-backs are counted.
-"""
+A feedback-aware prompt for which nothing is admissible falls back to scratch; `Context.drawn` keeps what was drawn, so
+that fall-backs are counted. """
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def ratio_at(ratio: float | tuple[tuple[int, float], ...], step: int) -> float:
 
 
 def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> ContextKind:
-    """Feedback-aware with probability p_t, and then intra with probability `intra_share`; two numbers are always drawn."""
+    """Feedback-aware with probability p_t, and then intra with probability `intra_share`; two numbers are always drawn.
+    """
     aware, reflects = rng.random(), rng.random()
     if aware >= ratio_at(settings.ratio, step):
         return "scratch"
@@ -46,9 +47,8 @@ def similarity(a: str, b: str) -> float:
 def choose_lessons(problem: Problem, candidates: list[Candidate], settings: FeedbackSection) -> list[Candidate]:
     """The admissible candidates, most similar first, at most `num_lessons`.
 
-    Excluded are the same problem (same id or same normalised text; a number-swapped twin is another problem), the held-out
-    split, and whatever is less similar than gamma. Of equal lessons the most similar one is kept.
-    """
+    Excluded are the same problem (same id or same normalised text; a number-swapped twin is another problem), the
+    held-out split, and whatever is less similar than gamma. Of equal lessons the most similar one is kept. """
     admissible = [
         (similarity(problem.text, candidate.problem_text), candidate)
         for candidate in candidates

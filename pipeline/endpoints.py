@@ -1,8 +1,9 @@
 """The pool of OpenAI-compatible endpoints: choice, limits, retries, usage.
 
-Invariants: a request goes to the least loaded endpoint that is fit; one retry policy holds (full jitter, total deadline,
-Retry-After as a floor, final errors at once), and a retry may go to another endpoint; an endpoint that samples with weights
-this run did not publish, or that cannot be reached, gets no requests until `repair` returned for it.
+Invariants: a request goes to the least loaded endpoint that is fit; one retry policy holds (full jitter, total
+deadline, Retry-After as a floor, final errors at once), and a retry may go to another endpoint; an endpoint that
+samples with weights this run did not publish, or that cannot be reached, gets no requests until `repair` returned for
+it.
 
 | waits            | for                                     | woken by                           |
 |------------------|-----------------------------------------|------------------------------------|
@@ -122,7 +123,7 @@ class EndpointPool:
         stage: str,
     ) -> wire.Samples:
         """`num_samples` completions with token ids, log-probabilities and weight versions. Raises EndpointError."""
-        parameters = wire.sampling_body(sampling, max_tokens, num_samples, seed)
+        parameters = wire.sampling_body(sampling, max_tokens, num_samples, self._sent(seed))
 
         async def attempt(endpoint: Endpoint, timeout_s: float) -> wire.Samples:
             if endpoint.has_token_route:
@@ -155,7 +156,7 @@ class EndpointPool:
 
         async def attempt(endpoint: Endpoint, timeout_s: float) -> wire.Reply:
             body = self._chat_body(
-                endpoint, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, seed=seed
+                endpoint, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, seed=self._sent(seed)
             )
             return wire.parse_chat(await self._post(endpoint, "/v1/chat/completions", body, timeout_s))
 
@@ -174,7 +175,9 @@ class EndpointPool:
 
         return await self._with_retries(attempt, "render")
 
-    # requests
+    def _sent(self, seed: int | None) -> int | None:
+        """The seed as it goes over the wire: vLLM's CPU workers die of seeded requests when a prompt is prefilled in chunks."""
+        return seed if self._rollout.sampling.seeded else None
 
     def _chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
         arguments = {"max_tokens": 1, "temperature": 0.0, **kwargs}
@@ -365,8 +368,8 @@ async def _check_processed_logprobs(
 ) -> None:
     """Log-probabilities must be of the distribution that was sampled from.
 
-    At temperature T the difference of two processed log-probabilities is 1/T times what it is at 1; raw ones stay the same.
-    """
+    At temperature T the difference of two processed log-probabilities is 1/T times what it is at 1; raw ones stay the
+    same. """
 
     async def top_two(at: float) -> float:
         body = pool._chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 2}

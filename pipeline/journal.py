@@ -53,7 +53,10 @@ class Journal:
             raise disk_full(error, self._path) from error
 
     def read_step(self, step: int, lineages: list[Lineage]) -> list[RolloutGroup]:
-        """The surviving groups of one step, at most one per slot, by slot. A slot sampled twice yields the first one."""
+        """The surviving groups of one step, at most one per slot, by slot.
+
+        A slot sampled twice yields the first one.
+        """
         by_slot: dict[int, RolloutGroup] = {}
         for group in self._read(f"step = {step}"):
             if survives(group, lineages):
@@ -63,8 +66,8 @@ class Journal:
     def attempts(self, problem_id: str, lineages: list[Lineage], *, failed_only: bool = False) -> list[Attempt]:
         """Earlier answers of the policy to one problem, oldest first, scratch and feedback-aware alike.
 
-        With `failed_only` (the ablation of method.md) the choice depends on the reward; the Attempt itself never holds it.
-        """
+        With `failed_only` (the ablation of method.md) the choice depends on the reward; the Attempt itself never holds
+        it. """
         quoted = problem_id.replace("'", "''")
         groups = sorted(
             (group for group in self._read(f"problem_id = '{quoted}'") if survives(group, lineages)),

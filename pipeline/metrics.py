@@ -1,9 +1,9 @@
 """What is counted, and to whom it is told.
 
-`metrics.jsonl` has one JSON object a line: `source` ('orchestrator' | 'learner'), `event`, `step`, `time_s`, and the numbers.
-Lines are appended with a single O_APPEND write each, so that two processes may write and a reader never sees half of one.
-The learner forwards the orchestrator's lines to the trackers (TensorBoard and others), because only it imports them.
-"""
+`metrics.jsonl` has one JSON object a line: `source` ('orchestrator' | 'learner'), `event`, `step`, `time_s`, and the
+numbers. Lines are appended with a single O_APPEND write each, so that two processes may write and a reader never sees
+half of one. The learner forwards the orchestrator's lines to the trackers (TensorBoard and others), because only it
+imports them. """
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +65,7 @@ class StageClock:
     """Seconds and counts by stage (rollout, reflect, abstract, retrieve, reward, train, reload, eval)."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
 
     @contextmanager
@@ -77,8 +77,8 @@ class StageClock:
         finally:
             self.seconds[name] += time.monotonic() - begin
 
-    def count(self, name: str, amount: float = 1) -> None:
-        self.counts[name] += amount  # type: ignore[assignment]
+    def count(self, name: str, amount: int = 1) -> None:
+        self.counts[name] += amount
 
 
 def wilson_interval(num_successes: int, num_trials: int, z: float = 1.959964) -> tuple[float, float]:

@@ -1,8 +1,8 @@
-"""The command line: `python -m pipeline.orchestrate [train | eval | sft | doctor]`; bare, it trains the quickstart recipe.
+"""The command line: `python -m pipeline.orchestrate [train | eval | sft | doctor]`; bare, it trains the quickstart
+recipe.
 
-Exit status: 0 done; 1 a failure that needs a look at the logs; 2 something the user can mend; 130 stopped by Ctrl-C or SIGTERM
-after draining.
-"""
+Exit status: 0 done; 1 a failure that needs a look at the logs; 2 something the user can mend; 130 stopped by Ctrl-C or
+SIGTERM after draining. """
 
 from __future__ import annotations
 

@@ -14,7 +14,10 @@ def is_plugin(value: str) -> bool:
 
 
 def load_function(value: str, field: str) -> Callable[..., Any]:
-    """The function that `value` ('module:function') names. Raises ConfigError that names `field`, the value and the remedy."""
+    """The function that `value` ('module:function') names.
+
+    Raises ConfigError that names `field`, the value and the remedy.
+    """
     module_name, _, name = value.partition(":")
     if not module_name or not name:
         raise ConfigError(f"{field} = {value!r}: write it as 'module:function', for example 'my_task:score'")

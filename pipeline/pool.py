@@ -1,9 +1,8 @@
 """The experience pool: lessons in a LanceDB table, found by BM25 over the text of the problem they came from.
 
-Invariants: one writer (the orchestrator); an entry's id is unique (unenforced primary key, so that a retried upsert cannot
-duplicate it); no entry of the held-out split; at most `max_entries_per_problem` of one problem, the oldest go first. What a
-search yields has no reward in it (`Candidate`).
-"""
+Invariants: one writer (the orchestrator); an entry's id is unique (unenforced primary key, so that a retried upsert
+cannot duplicate it); no entry of the held-out split; at most `max_entries_per_problem` of one problem, the oldest go
+first. What a search yields has no reward in it (`Candidate`). """
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Problems of reasoning-gym families: seeded, distinct, split.
 
-Each family draws from a stream of its own, seeded by the hash of split, seed and family, because reasoning-gym adds the index to
-the seed: neighbouring seeds would yield the same problems, shifted by one. Held-out problems are drawn first, from
-`heldout_seed` alone; a training problem that equals one is skipped and another drawn in its place.
-"""
+Each family draws from a stream of its own, seeded by the hash of split, seed and family, because reasoning-gym adds the
+index to the seed: neighbouring seeds would yield the same problems, shifted by one. Held-out problems are drawn first,
+from `heldout_seed` alone; a training problem that equals one is skipped and another drawn in its place. """
 
 from __future__ import annotations
 
@@ -17,7 +16,8 @@ from pipeline.config import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import Label, Problem, Split, Task, text_hash
 
-# Draws per wanted problem before a family is said to be exhausted: collecting the last of n values takes about n ln n draws.
+# Draws per wanted problem before a family is said to be exhausted: collecting the last of n values takes about n ln n
+# draws.
 DRAWS_PER_PROBLEM = 20
 EXTRA_DRAWS = 1000
 

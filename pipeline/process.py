@@ -13,6 +13,9 @@ from pathlib import Path
 
 from pipeline.errors import ProcessEndedError
 
+# Learner and servers share the cores of a small machine: a thread that waits at a barrier must not burn what the other needs.
+PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 
 def tail(path: Path, num_lines: int = 12) -> str:
     """The last lines of a log, for an error message."""

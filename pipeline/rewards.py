@@ -1,7 +1,9 @@
-"""Verdicts on answers, from worker processes that are killed when they overrun; and the reward that follows from a verdict.
+"""Verdicts on answers, from worker processes that are killed when they overrun; and the reward that follows from a
+verdict.
 
-Invariants: every `verify` returns exactly one verdict; a failing verifier yields 'timeout' or 'error', never 'scored'; a worker that
-died or was killed is replaced, and the answers that wait go to the next one; leaving the context leaves no process.
+Invariants: every `verify` returns exactly one verdict; a failing verifier yields 'timeout' or 'error', never 'scored';
+a worker that died or was killed is replaced, and the answers that wait go to the next one; leaving the context leaves
+no process.
 
 | loop | waits for | woken by |
 |---|---|---|
@@ -77,7 +79,10 @@ class Verifier:
         self._reasons: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        """Start and warm up the workers. Raises ConfigError when the scorer cannot be had, ProcessEndedError if a worker dies."""
+        """Start and warm up the workers.
+
+        Raises ConfigError when the scorer cannot be had, ProcessEndedError if a worker dies.
+        """
         starts: list[asyncio.Task[_Worker]] = []
         try:
             async with asyncio.TaskGroup() as group:
@@ -205,6 +210,7 @@ async def _kill(worker: _Worker) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with its import path, so that a user's module is found there too; one thread for linear algebra."""
+    """This process's, with its import path, so that a user's module is found there too; one thread for linear algebra.
+    """
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

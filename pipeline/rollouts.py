@@ -1,8 +1,7 @@
 """One group: draw a context, render, fit, sample, score.
 
-Invariants: the context sampled under is the context recorded; every draw depends on (seed, step, slot) alone, so a resumed
-run draws the same; a label reaches the verifier and nothing else.
-"""
+Invariants: the context sampled under is the context recorded; every draw depends on (seed, step, slot) alone, so a
+resumed run draws the same; a label reaches the verifier and nothing else. """
 
 from __future__ import annotations
 
@@ -138,7 +137,9 @@ class GroupSampler:
         return Attempt(problem_id=task.problem.id, text=text)
 
     async def _fit(self, problem: Problem, context: Context) -> tuple[Context, tuple[Message, ...], int]:
-        """Trim `context` until prompt and completion fit the server; a prompt too long by itself gets a shorter completion."""
+        """Trim `context` until prompt and completion fit the server; a prompt too long by itself gets a shorter
+        completion.
+        """
         limit, max_tokens = self._endpoints.max_model_len, self._config.rollout.sampling.max_tokens
         system = self._config.rollout.system_prompt
         while True:

@@ -1,8 +1,8 @@
 """The loop: for each step, wait until its samples may be fresh enough, sample its groups, journal them, abstract them.
 
-Invariants: sampling for step t begins only when weights of at least t − S updates are live on every server, so no trained
-sample lags by more than S; every slot of a step is journalled exactly once per surviving lineage; a group that failed is
-sampled again a bounded number of times and then ends the run, which can be resumed.
+Invariants: sampling for step t begins only when weights of at least t − S updates are live on every server, so no
+trained sample lags by more than S; every slot of a step is journalled exactly once per surviving lineage; a group that
+failed is sampled again a bounded number of times and then ends the run, which can be resumed.
 
 | waits            | for                                       | woken by                            |
 |------------------|-------------------------------------------|-------------------------------------|
@@ -56,7 +56,10 @@ class Totals:
 
 
 class Scheduler:
-    """Runs the steps of one sitting. `before_step` is awaited when the servers have the step's weights; it may evaluate."""
+    """Runs the steps of one sitting.
+
+    `before_step` is awaited when the servers have the step's weights; it may evaluate.
+    """
 
     def __init__(
         self,

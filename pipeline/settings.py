@@ -1,7 +1,7 @@
 """From recipe, TOML file and command line to one validated `Config`, and back to words when something is wrong.
 
-Order, later wins: the recipe, the file given by --config, the options. Every error names the field, the value and the remedy.
-"""
+Order, later wins: the recipe, the file given by --config, the options. Every error names the field, the value and the
+remedy. """
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class FieldOptions:
         class Fields(Config, BaseSettings):  # type: ignore[misc]
             pass
 
-        self._source = CliSettingsSource(Fields, root_parser=parser, cli_hide_none_type=True)
+        self._source: Any = CliSettingsSource(Fields, root_parser=parser, cli_hide_none_type=True)
 
     def overrides(self, arguments: argparse.Namespace) -> dict[str, Any]:
         """What the command line sets. Raises ConfigError for a value that cannot be read."""

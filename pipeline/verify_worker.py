@@ -1,10 +1,10 @@
 """The process that scores answers: JSON lines in, JSON lines out, one at a time; the parent kills it when it overruns.
 
-Run by `pipeline.rewards` as `python -m pipeline.verify_worker REWARD_SECTION_AS_JSON`. The first line out says that it is ready, or why it
-cannot be. Scoring runs in the main thread. No library's own time-out is used: those raise inside code that may swallow the
-exception and then report a wrong answer; the parent's kill cannot be mistaken. Should the parent be gone, the worker ends by
-itself: at the end of its input, or a while after the time-out when stuck. Memory is limited to what the libraries take plus 1 GiB.
-"""
+Run by `pipeline.rewards` as `python -m pipeline.verify_worker REWARD_SECTION_AS_JSON`. The first line out says that it
+is ready, or why it cannot be. Scoring runs in the main thread. No library's own time-out is used: those raise inside
+code that may swallow the exception and then report a wrong answer; the parent's kill cannot be mistaken. Should the
+parent be gone, the worker ends by itself: at the end of its input, or a while after the time-out when stuck. Memory is
+limited to what the libraries take plus 1 GiB. """
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ Scorer = Callable[[str, Label], Verdict]
 
 
 def make_scorer(settings: RewardSection) -> Scorer:
-    """The function (text, label) → verdict that `reward.scorer` names. Raises ConfigError for one that cannot be had."""
+    """The function (text, label) → verdict that `reward.scorer` names.
+
+    Raises ConfigError for one that cannot be had.
+    """
     if is_plugin(settings.scorer):
         function = load_function(settings.scorer, "reward.scorer")
         return lambda text, label: _verdict(float(function(text, label.answer)), extract_answer(text), settings)

@@ -1,4 +1,7 @@
-"""The live view: a rich table on a terminal, plain lines elsewhere. It only follows metrics.jsonl and what it is told."""
+"""The live view: a rich table on a terminal, plain lines elsewhere.
+
+It only follows metrics.jsonl and what it is told.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Published weights as desired state, and the one function that brings a server to a version (HTTP only).
 
-`weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed, then
-renamed; `LATEST` names it last. `bring_to` pauses a server without dropping what is in flight, loads, sets the version,
-resets the prefix cache and resumes — resumes in a `finally`, under one lock per server, so that neither a failure nor a
-second caller leaves it paused or half loaded.
+`weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed,
+then renamed; `LATEST` names it last. `bring_to` pauses a server without dropping what is in flight, loads, sets the
+version, resets the prefix cache and resumes — resumes in a `finally`, under one lock per server, so that neither a
+failure nor a second caller leaves it paused or half loaded.
 
 Deviation from docs/design.md's picture: a server that has to drain before its prefix cache can be reset is asked again.
 """
@@ -128,8 +128,8 @@ def read_servers(run: RunFolder) -> list[ServerAddress]:
 def bring_all(run: RunFolder, version: WeightVersion, patience_s: float = 600.0) -> ReloadReport:
     """Bring every server of the run to `version`, all at once.
 
-    A server that fails is tried again for `patience_s`: it may be restarting. Raises WeightSyncError naming each that stayed away.
-    """
+    A server that fails is tried again for `patience_s`: it may be restarting. Raises WeightSyncError naming each that
+    stayed away. """
 
     async def patiently(server: ServerAddress) -> float:
         retrying = AsyncRetrying(
@@ -168,9 +168,8 @@ async def server_version(client: httpx.AsyncClient) -> str:
 async def bring_to(run: RunFolder, server: ServerAddress, version: WeightVersion, timeout_s: float = 300.0) -> float:
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
-    Requests in flight go on afterwards with the new weights. Raises WeightSyncError; the server is then serving again, with
-    a version label that is not `version`, so nobody mistakes it.
-    """
+    Requests in flight go on afterwards with the new weights. Raises WeightSyncError; the server is then serving again,
+    with a version label that is not `version`, so nobody mistakes it. """
     folder = path_of(run, version)
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
         try:

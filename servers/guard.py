@@ -1,7 +1,7 @@
 """`python -m servers.guard --grace-s S -- COMMAND…`: runs a command and lets nothing of it survive.
 
-The launcher starts one guard per server and holds the guard's standard input. Invariant: when the guard ends, no descendant
-of the command is left. It ends when
+The launcher starts one guard per server and holds the guard's standard input. Invariant: when the guard ends, no
+descendant of the command is left. It ends when
 
 | waits for | woken by | then |
 |---|---|---|
@@ -39,7 +39,9 @@ def guard(command: list[str], grace_s: float) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m servers.guard", description="Run a command; let nothing of it survive.")
+    parser = argparse.ArgumentParser(
+        prog="python -m servers.guard", description="Run a command; let nothing of it survive."
+    )
     parser.add_argument("--grace-s", type=float, default=10.0, help="seconds between SIGTERM and SIGKILL")
     parser.add_argument("command", nargs="+", help="the command and its arguments, after --")
     arguments = parser.parse_args(argv)

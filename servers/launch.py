@@ -1,9 +1,8 @@
 """`python -m servers.launch --run RUN --index I --port P --model DIR`: starts and supervises one vLLM server of a run.
 
-The settings are those of the run's config.json. vLLM's output goes to RUN/logs/server-I.log, the launcher's own to stderr.
-Exit status: 0 when told to stop (SIGTERM, SIGINT, or the parent's end), 2 with a message when the server cannot be started
-or kept running. Readiness is the caller's to find out over HTTP. Imports neither torch nor vllm.
-"""
+The settings are those of the run's config.json. vLLM's output goes to RUN/logs/server-I.log, the launcher's own to
+stderr. Exit status: 0 when told to stop (SIGTERM, SIGINT, or the parent's end), 2 with a message when the server cannot
+be started or kept running. Readiness is the caller's to find out over HTTP. Imports neither torch nor vllm. """
 
 from __future__ import annotations
 
@@ -55,7 +54,9 @@ def supervisor_of(run: RunFolder, index: int, port: int, model: Path, machine: M
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m servers.launch", description="Start and supervise one vLLM server of a run.")
+    parser = argparse.ArgumentParser(
+        prog="python -m servers.launch", description="Start and supervise one vLLM server of a run."
+    )
     parser.add_argument("--run", type=Path, required=True, help="run folder")
     parser.add_argument("--index", type=int, required=True, help="number of this server, from 0")
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")

@@ -23,7 +23,9 @@ def check_model_folder(folder: Path) -> Path:
     lacking = [*_config_problems(folder), *_weight_problems(folder), *_tokenizer_problems(folder)]
     if lacking:
         raise ModelError(
-            f"model.path: the folder {folder} lacks " + "; ".join(lacking) + ". Save the model and its tokenizer there with "
+            f"model.path: the folder {folder} lacks "
+            + "; ".join(lacking)
+            + ". Save the model and its tokenizer there with "
             "save_pretrained, or set model.path to 'embedded' or a Hugging Face id"
         )
     return folder.resolve()

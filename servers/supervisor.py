@@ -88,7 +88,11 @@ class Supervisor:
                     )
                 pause_s = min(MAX_PAUSE_S, self._first_pause_s * 2**num_restarts)
                 num_restarts += 1
-                print(f"{what}; restart {num_restarts} of {self._max_restarts} in {pause_s:g} s", file=sys.stderr, flush=True)
+                print(
+                    f"{what}; restart {num_restarts} of {self._max_restarts} in {pause_s:g} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 if self._pause(wakeups, pause_s):
                     return
 
@@ -99,7 +103,12 @@ class Supervisor:
             output.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self._command)}\n".encode())
             output.flush()
             guard = subprocess.Popen(
-                guarded, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
+                guarded,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
             )
         try:
             outcome = self._watch(guard, wakeups)
@@ -144,7 +153,9 @@ def error_lines(log: Path, offset: int) -> str:
         file.seek(offset)
         text = file.read().decode("utf-8", errors="replace")
     lines = [_without_prefix(line) for line in text.splitlines()[1:] if line.strip()]
-    errors = list(dict.fromkeys(line for line in lines if re.match(r"([\w.]*(Error|Exception)|.{0,60}\berror): \S", line)))
+    errors = list(
+        dict.fromkeys(line for line in lines if re.match(r"([\w.]*(Error|Exception)|.{0,60}\berror): \S", line))
+    )
     return "\n".join((errors or lines)[-NUM_ERROR_LINES:])
 
 

@@ -9,7 +9,14 @@ def version(step: int, lineage: int = 0) -> WeightVersion:
     return WeightVersion(lineage=lineage, step=step)
 
 
-def rollout(identity: str = "r", reward: float = 1.0, oldest: int = 0, newest: int | None = None, lineage: int = 0, text: str = "12") -> Rollout:
+def rollout(
+    identity: str = "r",
+    reward: float = 1.0,
+    oldest: int = 0,
+    newest: int | None = None,
+    lineage: int = 0,
+    text: str = "12",
+) -> Rollout:
     return Rollout(
         id=identity,
         text=text,
@@ -42,7 +49,9 @@ def group(
         problem=Problem(id=problem_id, text=f"What is {problem_id}?"),
         context=context or Context(),
         prompt_ids=(1, 2, 3),
-        rollouts=tuple(rollout(f"{identity}-{i:03d}", reward, oldest, lineage=lineage) for i, reward in enumerate(rewards)),
+        rollouts=tuple(
+            rollout(f"{identity}-{i:03d}", reward, oldest, lineage=lineage) for i, reward in enumerate(rewards)
+        ),
         pool_version=pool_version,
         created_s=float(lineage * 1000 + step),
     )

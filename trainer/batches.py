@@ -63,7 +63,9 @@ class JournalReader:
             if len(groups) == self._num_groups:
                 return self._batch(step, groups, time.monotonic() - begin)
             if len(groups) > self._num_groups:
-                raise ValueError(f"step {step} has {len(groups)} groups in the journal, more than {self._num_groups} slots")
+                raise ValueError(
+                    f"step {step} has {len(groups)} groups in the journal, more than {self._num_groups} slots"
+                )
             on_wait()
             on_wait = _nothing
             self._stop.wait(POLL_S)

@@ -78,6 +78,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         self._more_logs = more_logs
         self._batch: RolloutBatch | None = None
         self._scored: dict[str, Any] | None = None
+        self._buffered_inputs: list[dict[str, Any]] | None = None
         self.gap = GapMeter()
         self.num_computed_tokens = 0
         self._batch_ready_s = 0.0
@@ -115,7 +116,9 @@ class JournalGRPOTrainer(GRPOTrainer):
         num_micro_batches = self.args.steps_per_generation
         index = self._step % num_micro_batches
         if index == 0 or self._buffered_inputs is None:
-            self._buffered_inputs = split_tensor_dict(self._generate_and_score_completions(generation_batch), num_micro_batches)
+            self._buffered_inputs = split_tensor_dict(
+                self._generate_and_score_completions(generation_batch), num_micro_batches
+            )
         return self._buffered_inputs[index]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -137,7 +140,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         finally:
             self._scored = None
 
-    def _get_per_token_logps_and_entropies(  # type: ignore[override]
+    def _get_per_token_logps_and_entropies(
         self,
         model: nn.Module,
         input_ids: Tensor,
@@ -148,7 +151,9 @@ class JournalGRPOTrainer(GRPOTrainer):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if self._share_prefix:
-            logps, entropies = self._shared(model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy)
+            logps, entropies = self._shared(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy
+            )
             aux_loss = None
         else:
             logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(
@@ -225,7 +230,13 @@ class JournalGRPOTrainer(GRPOTrainer):
 
 
 def importance_ratio(
-    old_logps_BC: Tensor, sampling_logps_BC: Tensor, mask_BC: Tensor, *, mode: str, clip_min: float | None, clip_max: float | None
+    old_logps_BC: Tensor,
+    sampling_logps_BC: Tensor,
+    mask_BC: Tensor,
+    *,
+    mode: str,
+    clip_min: float | None,
+    clip_max: float | None,
 ) -> Tensor:
     """TRL's correction by the behaviour log-probabilities: (B, C) for token modes, (B, 1) for sequence modes.
 

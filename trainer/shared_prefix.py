@@ -148,13 +148,13 @@ def shared_prefix_logps(
     """
     packed = pack(input_ids_BL, attention_mask_BL, num_completion, groups)
     mask = packed.mask_R1TT
-    if model.config._attn_implementation == "eager":  # type: ignore[union-attr]  # eager adds its mask
+    if model.config._attn_implementation == "eager":  # eager adds its mask
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
-    outputs: Any = model.base_model(  # type: ignore[operator]
+    outputs: Any = model.base_model(
         input_ids=packed.input_ids_RT, attention_mask=mask, position_ids=packed.position_ids_RT, use_cache=False
     )
     hidden_NH = outputs.last_hidden_state.flatten(0, 1)[packed.sources_N]
-    head: nn.Linear = model.get_output_embeddings()  # type: ignore[operator]
+    head: nn.Linear = model.get_output_embeddings()
     logps_N, entropies_N = token_logps(hidden_NH, head, packed.targets_N, temperature, compute_entropy)
     shape, where = (input_ids_BL.shape[0], num_completion), (packed.rows_N, packed.columns_N)
     logps_BC = logps_N.new_zeros(shape).index_put(where, logps_N)

@@ -15,7 +15,7 @@ from types import FrameType
 PR_SET_PDEATHSIG = 1
 
 
-class StopRequested(Exception):
+class StopRequested(Exception):  # noqa: N818 - no error
     """Raised out of a wait that a stop request cut short. Not an error."""
 
 

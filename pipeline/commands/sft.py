@@ -1,4 +1,5 @@
-"""`sft`: make the built-in pairs, train on them in the trainer's process, cache the result by the hash of its inputs."""
+"""`sft`: make the built-in pairs, train on them in the trainer's process, cache the result by the hash of its inputs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import ProcessEndedError
 from pipeline.problems import load_problems
-from pipeline.process import Child, tail
+from pipeline.process import PASSIVE_WAITING, Child, tail
 from pipeline.run import RunFolder, cache_folder, write_atomic
 from pipeline.seeding import make_pairs, pairs_key, write_pairs
 from pipeline.serving import resolve_model
@@ -40,7 +41,8 @@ def model_fingerprint(folder: Path) -> str:
 async def seeded_model(
     config: Config, run: RunFolder, model: Path, say: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any]]:
-    """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself."""
+    """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself.
+    """
     fingerprint = await asyncio.to_thread(model_fingerprint, model)
     folder = cache_folder() / "sft" / pairs_key(config, fingerprint)
     if (folder / DONE).exists():
@@ -55,7 +57,7 @@ async def seeded_model(
     say(f"SFT seeding on {len(pairs)} built-in pairs (log: {run.logs / 'sft.log'})")
     command = [sys.executable, "-m", "trainer.sft", "--config", str(run.config_file), "--model", str(model)]
     command += ["--pairs", str(pairs_file), "--out", str(folder)]
-    child = await Child.start("SFT trainer", command, run.logs / "sft.log")
+    child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=PASSIVE_WAITING)
     try:
         status = await _wait_with_progress(child, say)
     finally:

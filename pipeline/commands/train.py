@@ -1,4 +1,6 @@
-"""`train`: the whole run, top to bottom — model, servers, SFT seeding, learner, loop, evaluations, summary — and its resume."""
+"""`train`: the whole run, top to bottom — model, servers, SFT seeding, learner, loop, evaluations, summary — and its
+resume.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from pipeline.learner_status import LearnerLink
 from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.pool import Pool
 from pipeline.problems import ProblemSet, ProblemStream, load_problems
-from pipeline.process import Child
+from pipeline.process import PASSIVE_WAITING, Child
 from pipeline.records import WeightVersion
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
@@ -219,7 +221,7 @@ class Session:
                 await asyncio.to_thread(pool.restore, version)
         self.view.say(f"starting the learner (log: {self.run.logs / 'learner.log'})")
         command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
-        learner = await Child.start("learner", command, self.run.logs / "learner.log", stdin=True)
+        learner = await Child.start("learner", command, self.run.logs / "learner.log", env=PASSIVE_WAITING, stdin=True)
         link = LearnerLink(self.run, learner)
         try:
             scheduler = self._scheduler(problems, endpoints, summarizer, verifier, journal, pool, link)

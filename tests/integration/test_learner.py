@@ -44,7 +44,10 @@ def learner(run: RunFolder) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.close()
+        process.stderr.close()
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
@@ -74,7 +77,13 @@ def tracked_names(run: RunFolder) -> set[str]:
 
 
 def test_stopped_and_resumed_learner_equals_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"num_steps": 4, "kl_coef": 0.04, "checkpoint_every": 10, "num_warmup_steps": 2, "lr_scheduler": "linear"}
+    settings: dict[str, Any] = {
+        "num_steps": 4,
+        "kl_coef": 0.04,
+        "checkpoint_every": 10,
+        "num_warmup_steps": 2,
+        "lr_scheduler": "linear",
+    }
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     unbroken = make_run(tmp_path / "unbroken", **settings)
     torch.set_num_threads(1)
@@ -96,7 +105,13 @@ def test_stopped_and_resumed_learner_equals_an_unbroken_one(tmp_path: Path, monk
         read_until(process, "step 3 loss")
         MetricsWriter(run.metrics_file, "orchestrator").write("eval", 4, accuracy=0.5)
         read_until(process, "done after step 4")
-        assert status_of(run) == {"state": "done", "step": 4, "version": "l1-s000004", "error": None, "pid": process.pid}
+        assert status_of(run) == {
+            "state": "done",
+            "step": 4,
+            "version": "l1-s000004",
+            "error": None,
+            "pid": process.pid,
+        }
         assert process.poll() is None, "the learner must wait for the orchestrator's last metrics"
         MetricsWriter(run.metrics_file, "orchestrator").write("final", 4, heldout=0.75)
         assert process.stdin is not None

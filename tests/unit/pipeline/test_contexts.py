@@ -26,7 +26,9 @@ from prompts.schemas import Lesson
 PROBLEM = Problem(id="a", text="State the final answer to the following arithmetic problem: 4 + 3 =")
 
 
-def candidate(identity: str, text: str, *, problem_id: str = "other", split: str = "train", idea: str = "Add.") -> Candidate:
+def candidate(
+    identity: str, text: str, *, problem_id: str = "other", split: str = "train", idea: str = "Add."
+) -> Candidate:
     return Candidate.model_validate(
         {
             "id": identity,

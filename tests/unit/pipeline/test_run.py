@@ -79,6 +79,8 @@ def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path: Path, monkeypa
 
 
 def test_a_full_disk_under_lance_is_recognised_by_its_text() -> None:
-    assert isinstance(disk_full(RuntimeError("LanceError(IO): No space left on device (os error 28)"), "store"), DiskFullError)
+    assert isinstance(
+        disk_full(RuntimeError("LanceError(IO): No space left on device (os error 28)"), "store"), DiskFullError
+    )
     other = RuntimeError("something else")
     assert disk_full(other, "store") is other

@@ -33,11 +33,13 @@ def test_a_bad_file_names_field_value_and_remedy(tmp_path: Path, text: str, mess
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.toml: No such file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
         load_config(tmp_path / "nowhere.toml")
 
 
-def test_the_command_line_overrides_the_file_which_overrides_the_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_overrides_the_file_which_overrides_the_defaults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "my.toml"
     file.write_text("[rollout]\ngroup_size = 4\nnum_problems_per_step = 2\n")
     assert main(["train", "--config", str(file), "--rollout.group_size", "16", "--dry-run"]) == 0
@@ -55,7 +57,10 @@ def test_the_command_line_overrides_the_file_which_overrides_the_defaults(tmp_pa
         (["trian"], "invalid choice"),
         (["train", "--resume", "no-such-run"], "no-such-run is no run folder"),
         (["eval", "--run-folder", "no-such-run"], "no-such-run is no run folder"),
-        (["train", "--model.path", "./no-such-folder", "--run.root", "{tmp}"], "model.path = './no-such-folder': no such folder"),
+        (
+            ["train", "--model.path", "./no-such-folder", "--run.root", "{tmp}"],
+            "model.path = './no-such-folder': no such folder",
+        ),
     ],
 )
 def test_bad_arguments_end_with_status_2_and_a_message(
@@ -70,7 +75,9 @@ def test_bad_arguments_end_with_status_2_and_a_message(
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "sft", "doctor"])
-def test_help_lists_every_field_with_its_meaning_and_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_field_with_its_meaning_and_shows_examples(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     shown = capsys.readouterr().out
@@ -90,7 +97,11 @@ def test_every_field_is_described() -> None:
         bare = []
         for name, field in model.model_fields.items():  # type: ignore[attr-defined]
             nested = hasattr(field.annotation, "model_fields")
-            bare += [f"{name}.{sub}" for sub in fields(field.annotation)] if nested else ([] if field.description else [name])
+            bare += (
+                [f"{name}.{sub}" for sub in fields(field.annotation)]
+                if nested
+                else ([] if field.description else [name])
+            )
         return bare
 
     assert fields(Config) == []

@@ -20,7 +20,10 @@ def choice(**changes: Any) -> dict[str, Any]:
         "finish_reason": "stop",
         "token_ids": [5, 6],
         "logprobs": {"content": [{"logprob": -0.1}, {"logprob": -0.2}]},
-        "weight_versions": [{"version": "l0-s000003", "start": 0, "end": 1}, {"version": "l0-s000004", "start": 1, "end": 2}],
+        "weight_versions": [
+            {"version": "l0-s000003", "start": 0, "end": 1},
+            {"version": "l0-s000004", "start": 1, "end": 2},
+        ],
     } | changes
 
 
@@ -72,7 +75,9 @@ def test_statuses_are_retried_or_final(status: int, body: str, kind: str, failur
     assert error.kind == kind
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), (None, None), ("Wed, 21 Oct", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), (None, None), ("Wed, 21 Oct", None)]
+)
 def test_retry_after_is_read_in_seconds(header: str | None, seconds: float | None) -> None:
     assert wire.error_of(503, "", header).retry_after_s == seconds
 
@@ -84,5 +89,7 @@ def test_only_what_differs_from_the_servers_defaults_is_sent() -> None:
 
 
 def test_a_schema_asks_for_structured_outputs() -> None:
-    body = wire.chat_body("m", (Message(role="user", content="x"),), max_tokens=4, temperature=0.0, schema={"type": "object"})
+    body = wire.chat_body(
+        "m", (Message(role="user", content="x"),), max_tokens=4, temperature=0.0, schema={"type": "object"}
+    )
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}

@@ -46,7 +46,7 @@ class Recorder(TrainerCallback):
             self.advantages.append(output["advantages"].clone())
             return output
 
-        trainer._generate_and_score_completions = watched  # type: ignore[method-assign]
+        trainer._generate_and_score_completions = watched
 
 
 class MemoryJournal:

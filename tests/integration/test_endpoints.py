@@ -1,0 +1,244 @@
+"""The endpoint pool against loopback endpoints with faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from pipeline.config import Config, EndpointSettings, RolloutSection, SamplingSection
+from pipeline.endpoints import Endpoint, EndpointPool, check_endpoint
+from pipeline.errors import (
+    EndpointSetupError,
+    FinalEndpointError,
+    MalformedReplyError,
+    RetryableEndpointError,
+    WeightSyncError,
+)
+from pipeline.records import Message, WeightVersion
+from pipeline.run import RunFolder
+from pipeline.weights import MANIFEST, bring_all, bring_to, latest, path_of, publish, prune, verify, write_servers
+from servers.mock.faults import GENERATE
+from tests.builders import version
+from tests.integration.conftest import StartMock
+
+MESSAGES = (Message(role="user", content="What is 12 + 35 ="),)
+ROLLOUT = RolloutSection(request_timeout_s=20.0, max_attempts=4)
+
+
+async def sample(pool: EndpointPool, num_samples: int = 2) -> tuple[str, ...]:
+    samples = await pool.sample(MESSAGES, SamplingSection(), num_samples, max_tokens=32, seed=1, stage="rollout")
+    return tuple(completion.text for completion in samples.completions)
+
+
+def make_run(tmp_path: Path) -> RunFolder:
+    run = RunFolder.create(Config.model_validate({"run": {"root": tmp_path, "name": "r"}}))
+    publish(run, version(0), lambda folder: (folder / "model.safetensors").write_bytes(b"weights") and None)
+    return run
+
+
+@asynccontextmanager
+async def ready_pool(
+    tmp_path: Path, *settings: EndpointSettings, rollout: RolloutSection = ROLLOUT
+) -> AsyncIterator[tuple[EndpointPool, RunFolder]]:
+    """A pool whose endpoints have passed the checks and have version l0-s000000."""
+    run = make_run(tmp_path)
+
+    async def repair(endpoint: Endpoint) -> None:
+        newest = latest(run)
+        assert newest is not None
+        await bring_to(run, endpoint.address, newest)
+
+    async with EndpointPool(settings, "policy", rollout, repair) as pool:
+        for endpoint in pool.endpoints:
+            await check_endpoint(pool, endpoint, training=True)
+            await bring_to(run, endpoint.address, version(0))
+        yield pool, run
+
+
+async def break_next(pool: EndpointPool, **fault: object) -> None:
+    """Make the next requests of a route fail."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{pool.endpoints[0].url}/_mock/faults", json=[fault]) as reply,
+    ):
+        assert reply.status == 200
+
+
+async def test_samples_carry_ids_log_probabilities_and_the_version(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, _):
+        samples = await pool.sample(MESSAGES, SamplingSection(), 3, max_tokens=32, seed=1, stage="rollout")
+    assert len(samples.completions) == 3
+    assert samples.prompt_ids
+    for completion in samples.completions:
+        assert len(completion.token_ids) == len(completion.logprobs) > 0
+        assert completion.oldest_version == completion.newest_version == version(0)
+    assert pool.usage.total("completion_tokens") == sum(len(c.token_ids) for c in samples.completions)
+
+
+@pytest.mark.parametrize(
+    "kind", ["reset", "truncated_json", "choices_null", "empty_choices", "missing_logprobs", "wrong_lengths", "abort"]
+)
+async def test_a_broken_answer_is_asked_for_again_and_never_returned(
+    tmp_path: Path, start_mock: StartMock, kind: str
+) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, _):
+        expected = await sample(pool)
+        await break_next(pool, route=GENERATE, kind=kind, count=3)
+        assert await sample(pool) == expected
+        assert pool.usage.counts[("rollout", "requests")] == 5
+
+
+async def test_retries_stop_at_the_configured_attempts(tmp_path: Path, start_mock: StartMock) -> None:
+    endpoint = await start_mock()
+    async with ready_pool(tmp_path, endpoint) as (pool, _):
+        await break_next(pool, route=GENERATE, kind="status", code=503, count=99)
+        with pytest.raises(RetryableEndpointError) as caught:
+            await sample(pool)
+        assert caught.value.kind == "http_503"
+        assert pool.usage.counts[("rollout", "requests")] == 4
+
+
+async def test_a_final_error_is_not_retried(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, _):
+        await break_next(pool, route=GENERATE, kind="status", code=400, count=99)
+        with pytest.raises(FinalEndpointError):
+            await sample(pool)
+        assert pool.usage.counts[("rollout", "requests")] == 1
+
+
+async def test_a_dead_endpoint_is_set_aside_and_the_other_one_answers(tmp_path: Path, start_mock: StartMock) -> None:
+    alive = await start_mock()
+    async with ready_pool(tmp_path, alive) as (pool, _):
+        dead = Endpoint(EndpointSettings(url="http://127.0.0.1:9"), "policy")
+        dead.has_token_route = True
+        pool.endpoints.insert(0, dead)
+        for _ in range(5):
+            assert await sample(pool)
+        assert not dead.fit
+        assert pool.usage.counts[("rollout", "failed_connection")] == 1
+
+
+async def test_a_restarted_server_gets_requests_only_after_it_has_the_weights_again(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, _):
+        await pool._post(pool.endpoints[0], "/update_weight_version", {"new_version": "default"}, 5.0)
+        samples = await pool.sample(MESSAGES, SamplingSection(), 2, max_tokens=32, seed=1, stage="rollout")
+        assert {c.oldest_version for c in samples.completions} == {version(0)}
+        assert pool.usage.counts[("repair", "repaired")] == 1
+
+
+async def test_requests_in_flight_stay_within_the_bound(tmp_path: Path, start_mock: StartMock) -> None:
+    endpoint = (await start_mock(latency_s=0.01)).model_copy(update={"max_concurrency": 3})
+    async with ready_pool(tmp_path, endpoint) as (pool, _):
+        await asyncio.gather(*(sample(pool) for _ in range(20)))
+        counters = await pool.get(pool.endpoints[0], "/_mock/counters")
+    assert counters["max_in_flight"] <= 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "message"),
+    [
+        ({"model": "other"}, "policy", r"has no model 'policy', it serves \['other'\]"),
+        ({"token_ids": False}, "policy", r"has no /weight_info.*VLLM_SERVER_DEV_MODE"),
+        ({"raw_logprobs": True}, "policy", r"ignore the temperature.*--logprobs-mode processed_logprobs"),
+        ({"faults": [{"kind": "missing_logprobs", "count": 9}]}, "policy", "returns no log-probabilities"),
+    ],
+)
+async def test_what_an_endpoint_lacks_is_named_before_training(
+    start_mock: StartMock, settings: dict[str, object], model: str, message: str
+) -> None:
+    async with EndpointPool((await start_mock(**settings),), model, ROLLOUT) as pool:
+        with pytest.raises(EndpointSetupError, match=message):
+            await check_endpoint(pool, pool.endpoints[0], training=True)
+
+
+async def test_an_endpoint_without_token_ids_is_refused_for_training_and_fine_for_evaluation(
+    start_mock: StartMock,
+) -> None:
+    async with EndpointPool((await start_mock(hide_token_ids=True),), "policy", ROLLOUT) as pool:
+        await check_endpoint(pool, pool.endpoints[0], training=False)
+        with pytest.raises(EndpointSetupError, match="returns no token ids"):
+            await check_endpoint(pool, pool.endpoints[0], training=True)
+        assert (await pool.chat(MESSAGES, max_tokens=16, temperature=0.0, stage="eval")).text
+
+
+async def test_an_endpoint_that_is_down_is_named() -> None:
+    async with EndpointPool((EndpointSettings(url="http://127.0.0.1:9"),), "policy", ROLLOUT) as pool:
+        with pytest.raises(EndpointSetupError, match="http://127.0.0.1:9 does not answer"):
+            await check_endpoint(pool, pool.endpoints[0], training=False)
+
+
+# weights
+
+
+async def test_a_server_is_brought_to_a_version_and_serves_again(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        publish(run, version(1), lambda folder: (folder / "model.safetensors").write_bytes(b"new") and None)
+        write_servers(run, [endpoint.address for endpoint in pool.endpoints])
+        report = await asyncio.to_thread(bring_all, run, version(1))
+        assert report.paused_s > 0
+        assert await bring_to(run, pool.endpoints[0].address, version(1)) == 0.0, "it has the version already"
+        samples = await pool.sample(MESSAGES, SamplingSection(), 1, max_tokens=32, seed=1, stage="rollout")
+    assert samples.completions[0].oldest_version == version(1)
+
+
+async def test_a_failed_reload_leaves_the_server_running_and_unverified(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        publish(run, version(1), lambda folder: (folder / "model.safetensors").write_bytes(b"new") and None)
+        await break_next(pool, route="/collective_rpc", kind="status", code=500)
+        with pytest.raises(WeightSyncError, match="/collective_rpc answered 500"):
+            await bring_to(run, pool.endpoints[0].address, version(1))
+        assert (await pool.get(pool.endpoints[0], "/is_paused")) == {"is_paused": False}
+        assert WeightVersion.parse((await pool.get(pool.endpoints[0], "/weight_info"))["weight_version"]) is None
+
+
+async def test_torn_weights_are_never_loaded(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        publish(run, version(1), lambda folder: (folder / "model.safetensors").write_bytes(b"whole") and None)
+        (path_of(run, version(1)) / "model.safetensors").write_bytes(b"torn")
+        with pytest.raises(WeightSyncError, match="differs from its manifest"):
+            await bring_to(run, pool.endpoints[0].address, version(1))
+        counters = await pool.get(pool.endpoints[0], "/_mock/counters")
+    assert counters["requests"].get("/collective_rpc", 0) == 1, "only the first, good version was loaded"
+
+
+def test_a_publication_that_fails_leaves_the_latest_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    def fail(folder: Path) -> None:
+        (folder / "half").write_bytes(b"x")
+        raise RuntimeError("the process was killed here")
+
+    with pytest.raises(RuntimeError):
+        publish(run, version(1), fail)
+    assert latest(run) == version(0)
+    assert [folder.name for folder in run.weights.iterdir() if folder.is_dir()] == ["l0-s000000"]
+    verify(path_of(run, version(0)))
+    assert (path_of(run, version(0)) / MANIFEST).exists()
+
+
+def test_pruning_spares_the_reference_and_the_latest(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for step in range(1, 6):
+        publish(run, version(step), lambda folder: (folder / "w").write_bytes(b"x") and None)
+    prune(run, 2)
+    assert sorted(folder.name for folder in run.weights.iterdir() if folder.is_dir()) == [
+        "l0-s000000",
+        "l0-s000004",
+        "l0-s000005",
+    ]
+
+
+async def test_malformed_replies_have_a_name(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock(), rollout=RolloutSection(max_attempts=1)) as (pool, _):
+        await break_next(pool, route=GENERATE, kind="wrong_lengths")
+        with pytest.raises(MalformedReplyError) as caught:
+            await sample(pool)
+        assert caught.value.kind == "no_logprobs"
+        assert pool.usage.counts[("rollout", "failed_no_logprobs")] == 1

@@ -1,0 +1,278 @@
+"""The loop of the orchestrator against mock endpoints, a real store and real verifiers; a stand-in for the learner's status file.
+
+The stand-in only says when weights are live: what is tested here is what the orchestrator samples, stores and refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pipeline.abstraction import Abstractor
+from pipeline.config import Config
+from pipeline.endpoints import EndpointPool, check_endpoint
+from pipeline.evaluate import evaluate, read_answers
+from pipeline.journal import Journal
+from pipeline.learner_status import LearnerLink
+from pipeline.metrics import MetricsWriter, StageClock, read_metrics
+from pipeline.pool import Pool
+from pipeline.problems import ProblemSet, ProblemStream, load_problems
+from pipeline.process import Child
+from pipeline.records import RolloutGroup
+from pipeline.rewards import Verifier
+from pipeline.rollouts import GroupSampler
+from pipeline.run import RunFolder, write_atomic
+from pipeline.scheduler import Scheduler
+from pipeline.weights import bring_to, publish
+from tests.builders import version
+from tests.integration.conftest import StartMock
+
+SETTINGS: dict[str, Any] = {
+    "problems": {"num_train": 40, "num_heldout": 16},
+    "rollout": {"group_size": 4, "num_problems_per_step": 4, "sampling": {"seeded": True}},
+    "learner": {"num_steps": 6},
+    "eval": {"num_problems": 16},
+    "abstraction": {"num_per_step": 4},
+}
+
+
+class LiveChild:
+    """A learner process that lives: only `pid`, `check` and `log` are asked of it."""
+
+    pid = os.getpid()
+    log = Path("learner.log")
+
+    def check(self) -> None:
+        return None
+
+
+def say(run: RunFolder, step: int, lineage: int = 0, **more: Any) -> None:
+    status = {"state": "waiting", "step": step, "version": version(step, lineage).label, "pid": LiveChild.pid, **more}
+    write_atomic(run.learner_file, json.dumps(status))
+
+
+class Loop:
+    """The wired parts of one sitting."""
+
+    def __init__(
+        self, run: RunFolder, config: Config, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier
+    ) -> None:
+        self.run, self.config, self.endpoints, self.verifier = run, config, endpoints, verifier
+        self.problems = problems
+        self.journal = Journal(run.store)
+        self.pool = Pool(run.store, config.pool.max_entries_per_problem)
+        self.clock = StageClock()
+
+    def scheduler(self, before_step: Callable[[int], Any] | None = None) -> Scheduler:
+        tasks = {task.problem.id: task for task in self.problems.train}
+
+        async def reached(step: int) -> None:
+            if before_step:
+                await before_step(step)
+
+        return Scheduler(
+            config=self.config,
+            problems=ProblemStream(self.problems.train, self.config.run.seed),
+            labels=tasks.__getitem__,
+            sampler=GroupSampler(self.config, self.endpoints, self.verifier, self.journal, self.pool, self.clock),
+            abstractor=Abstractor(self.config, self.endpoints),
+            journal=self.journal,
+            pool=self.pool,
+            learner=LearnerLink(self.run, cast("Child", LiveChild())),
+            metrics=MetricsWriter(self.run.metrics_file, "orchestrator"),
+            clock=self.clock,
+            lineages=self.run.lineages(),
+            before_step=reached,
+        )
+
+    async def bring_servers_to(self, step: int, lineage: int = 0) -> None:
+        """Publish and load a version, as the learner would, and say so."""
+        publish(self.run, version(step, lineage), lambda folder: (folder / "w").write_bytes(b"x") and None)
+        for endpoint in self.endpoints.endpoints:
+            await bring_to(self.run, endpoint.address, version(step, lineage))
+        say(self.run, step, lineage)
+
+    def groups(self, num_steps: int) -> list[RolloutGroup]:
+        return [group for step in range(num_steps) for group in self.journal.read_step(step, self.run.lineages())]
+
+
+@asynccontextmanager
+async def make_loop(tmp_path: Path, start_mock: StartMock, name: str = "r", **sections: Any) -> AsyncIterator[Loop]:
+    values = {key: {**SETTINGS.get(key, {}), **sections.get(key, {})} for key in {*SETTINGS, *sections}}
+    config = Config.model_validate({**values, "run": {"root": tmp_path, "name": name}})
+    run = RunFolder.create(config)
+    problems = load_problems(config.problems, config.run.seed)
+    async with (
+        EndpointPool((await start_mock(accuracy=0.5),), "policy", config.rollout) as endpoints,
+        Verifier(config.reward) as verifier,
+    ):
+        await check_endpoint(endpoints, endpoints.endpoints[0], training=True)
+        loop = Loop(run, config, problems, endpoints, verifier)
+        await loop.bring_servers_to(0)
+        yield loop
+
+
+async def test_with_s_0_step_t_is_sampled_by_the_weights_of_step_t(tmp_path: Path, start_mock: StartMock) -> None:
+    async with make_loop(tmp_path, start_mock) as loop:
+
+        async def learner() -> None:
+            """Trains step t when its four groups are there."""
+            for step in range(6):
+                while len(loop.journal.read_step(step, loop.run.lineages())) < 4:
+                    await asyncio.sleep(0.02)
+                await loop.bring_servers_to(step + 1)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(learner())
+            tasks.create_task(loop.scheduler().run(0))
+        groups = loop.groups(6)
+        assert len(groups) == 24
+        assert all(group.oldest_version.step == group.newest_version.step == group.step for group in groups)
+        assert {(group.step, group.slot) for group in groups} == {
+            (step, slot) for step in range(6) for slot in range(4)
+        }
+
+
+async def test_no_sample_begins_before_its_weights_are_fresh_enough(tmp_path: Path, start_mock: StartMock) -> None:
+    async with make_loop(tmp_path, start_mock, rollout={**SETTINGS["rollout"], "max_staleness": 2}) as loop:
+        reached: list[int] = []
+        third = asyncio.Event()
+
+        async def note(step: int) -> None:
+            reached.append(step)
+            if step == 2:
+                third.set()
+
+        running = asyncio.create_task(loop.scheduler(note).run(0))
+        await third.wait()
+        await loop_has_sampled(loop, 2)
+        assert reached == [0, 1, 2], "step 3 would lag by three updates"
+        await loop.bring_servers_to(1)
+        await loop_has_sampled(loop, 3)
+        assert reached == [0, 1, 2, 3]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert all(group.step - group.oldest_version.step <= 2 for group in loop.groups(4))
+
+
+async def loop_has_sampled(loop: Loop, step: int) -> None:
+    while True:
+        lines, _ = read_metrics(loop.run.metrics_file)
+        if any(line["event"] == "step" and line["step"] == step for line in lines):
+            return
+        await asyncio.sleep(0.02)
+
+
+async def test_contexts_carry_lessons_and_attempts_and_every_share_is_counted(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    always = {"ratio": 1.0, "similarity_threshold": 0.5}
+    async with make_loop(tmp_path, start_mock, feedback=always) as loop:
+        say(loop.run, 99)
+        scheduler = loop.scheduler()
+        await scheduler.run(0)
+        kinds = [group.context.kind for group in loop.groups(6)]
+        drawn = [group.context.drawn for group in loop.groups(6)]
+        assert "scratch" not in drawn
+        assert kinds.count("intra") == drawn.count("intra") > 0
+        assert kinds.count("inter") > 0
+        assert scheduler.totals.carried["inter"] == kinds.count("inter")
+        assert scheduler.totals.drawn["inter"] == drawn.count("inter")
+        assert all(group.context.lesson_ids for group in loop.groups(6) if group.context.kind == "inter")
+        assert scheduler.totals.num_accepted == loop.pool.num_entries() > 12
+        assert scheduler.totals.num_accepted + sum(scheduler.totals.rejected.values()) == 24
+
+
+async def test_a_resumed_step_keeps_what_was_journalled_and_samples_only_the_rest(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    async with make_loop(tmp_path, start_mock, name="unbroken") as loop:
+        say(loop.run, 99)
+        await loop.scheduler().run(0)
+        unbroken = loop.groups(6)
+    async with make_loop(tmp_path, start_mock, name="broken") as loop:
+        say(loop.run, 99)
+
+        async def break_at_two(step: int) -> None:
+            if step == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await loop.scheduler(break_at_two).run(0)
+        before = loop.endpoints.usage.counts[("rollout", "requests")]
+        await loop.scheduler().run(1)
+        assert loop.endpoints.usage.counts[("rollout", "requests")] - before == 16, "step 1 was there already"
+        resumed = loop.groups(6)
+
+    def essence(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
+        return [group.model_dump(exclude={"created_s", "pool_version"}) for group in groups]
+
+    assert essence(resumed) == essence(unbroken)
+
+
+async def test_a_group_that_keeps_failing_ends_the_run_with_its_name(tmp_path: Path, start_mock: StartMock) -> None:
+    quick = {**SETTINGS["rollout"], "max_attempts": 1, "request_timeout_s": 5.0}
+    async with make_loop(tmp_path, start_mock, rollout=quick, feedback={"ratio": 0.0}) as loop:
+        from servers.mock.faults import GENERATE
+        from tests.integration.test_endpoints import break_next
+
+        say(loop.run, 99)
+        await break_next(loop.endpoints, route=GENERATE, kind="status", code=400, count=999)
+        with pytest.raises(ExceptionGroup) as caught:
+            await loop.scheduler().run(0)
+        assert "http_400" in {getattr(error, "kind", "") for error in caught.value.exceptions}
+        lines, _ = read_metrics(loop.run.metrics_file)
+        assert any(line["event"] == "group_failed" and line["kind"] == "http_400" for line in lines)
+
+
+async def test_a_learner_that_failed_ends_the_wait_with_its_reason(tmp_path: Path, start_mock: StartMock) -> None:
+    async with make_loop(tmp_path, start_mock) as loop:
+        say(loop.run, 0, state="failed", error="gradient is not finite")
+        with pytest.raises(Exception, match="the learner failed: gradient is not finite"):
+            await loop.scheduler().run(0)
+
+
+async def test_an_evaluation_answers_every_problem_and_writes_each_answer(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    async with make_loop(tmp_path, start_mock) as loop:
+        out = tmp_path / "answers.jsonl"
+        report = await evaluate("now", loop.problems.heldout, loop.config, loop.endpoints, loop.verifier, out)
+        again = await evaluate("again", loop.problems.heldout, loop.config, loop.endpoints, loop.verifier, out)
+    answers = read_answers(out)
+    assert report.num_problems == len(answers) == 16
+    assert report.num_correct == again.num_correct == sum(answer.verdict.correct for answer in answers)
+    assert 0 < report.num_correct < 16
+    low, high = report.interval
+    assert low < report.accuracy < high
+
+
+async def test_no_label_reaches_a_prompt(tmp_path: Path, start_mock: StartMock) -> None:
+    """Gold answers are replaced by canaries; whatever was sent to be sampled from is searched for them."""
+    async with make_loop(tmp_path, start_mock, feedback={"ratio": 0.9, "similarity_threshold": 0.5}) as loop:
+        loop.problems = ProblemSet(
+            train=[
+                task.model_copy(update={"label": task.label.model_copy(update={"answer": f"CANARY{i}", "entry": {}})})
+                for i, task in enumerate(loop.problems.train)
+            ],
+            heldout=loop.problems.heldout,
+        )
+        sent: list[str] = []
+        post = loop.endpoints._post
+
+        async def recording(endpoint: Any, path: str, body: Any, timeout_s: float) -> Any:
+            sent.append(json.dumps(body))
+            return await post(endpoint, path, body, timeout_s)
+
+        loop.endpoints._post = recording  # type: ignore[method-assign]
+        say(loop.run, 99)
+        await loop.scheduler().run(0)
+    assert len(sent) > 48
+    assert not [body for body in sent if "CANARY" in body]

@@ -1,0 +1,105 @@
+"""The batch of a step: complete, fresh, and labelled with what was sampled by which weights."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.records import RolloutGroup
+from tests.unit.trainer.groups import GROUP_SIZE, NUM_GROUPS, make_group, make_groups, tiny_config
+from trainer.batches import JournalReader
+from trainer.stop import StopRequested, StopSignal
+
+
+class GrowingJournal:
+    """Shows one more group at every look."""
+
+    def __init__(self, groups: list[RolloutGroup]) -> None:
+        self._groups = groups
+        self.num_shown = 0
+
+    def num_groups(self) -> int:
+        self.num_shown += 1
+        return self.num_shown
+
+    def read_step(self, step: int, lineages: Any) -> list[RolloutGroup]:
+        return self._groups[: self.num_shown]
+
+
+class NoWait(StopSignal):
+    """Counts waits instead of sleeping."""
+
+    num_waits = 0
+
+    def wait(self, timeout_s: float) -> None:
+        self.num_waits += 1
+
+
+def reader(groups: list[RolloutGroup], config: Config, stop: StopSignal | None = None) -> JournalReader:
+    return JournalReader(GrowingJournal(groups), [], config, stop or NoWait())  # type: ignore[arg-type]
+
+
+def stale_config(max_staleness: int) -> Config:
+    config = tiny_config(Path())
+    return config.model_copy(update={"rollout": config.rollout.model_copy(update={"max_staleness": max_staleness})})
+
+
+def test_waits_until_every_slot_is_there() -> None:
+    stop, waits = NoWait(), []
+    batch = reader(make_groups(0), tiny_config(Path()), stop).wait_for(0, on_wait=lambda: waits.append(1))
+    assert len(batch.completion_ids) == NUM_GROUPS * GROUP_SIZE
+    assert stop.num_waits == NUM_GROUPS - 1
+    assert waits == [1]
+
+
+def test_a_stop_request_ends_the_wait() -> None:
+    stop = StopSignal()
+    threading.Timer(0.0, stop.request).start()
+    with pytest.raises(StopRequested):
+        JournalReader(GrowingJournal([]), [], tiny_config(Path()), stop).wait_for(0)  # type: ignore[arg-type]
+
+
+def test_rows_of_a_group_stay_together_and_groups_go_by_length() -> None:
+    batch = reader(make_groups(0), tiny_config(Path())).wait_for(0)
+    prompts = [batch.prompt_ids[row : row + GROUP_SIZE] for row in range(0, len(batch.prompt_ids), GROUP_SIZE)]
+    assert all(prompt == group[0] for group in prompts for prompt in group)
+    lengths = [
+        len(group[0]) + sum(len(ids) for ids in batch.completion_ids[index * GROUP_SIZE : (index + 1) * GROUP_SIZE])
+        for index, group in enumerate(prompts)
+    ]
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 1
+
+
+def test_staleness_and_on_policy_follow_the_versions() -> None:
+    rng = random.Random(0)
+    groups = [make_group(rng, 3, slot, version_step=3 if slot < 1 else 2) for slot in range(NUM_GROUPS)]
+    batch = reader(groups, stale_config(1)).wait_for(3)
+    assert sum(batch.on_policy) == GROUP_SIZE
+    assert sorted(batch.staleness) == [0] * GROUP_SIZE + [1] * GROUP_SIZE * (NUM_GROUPS - 1)
+
+
+@pytest.mark.parametrize(("version_step", "lag"), [(0, 3), (4, -1)])
+def test_a_group_outside_the_bound_is_a_bug(version_step: int, lag: int) -> None:
+    groups = [make_group(random.Random(0), 3, slot, version_step=version_step) for slot in range(NUM_GROUPS)]
+    with pytest.raises(ValueError, match=rf"it lags {lag} updates, and rollout.max_staleness = 2"):
+        reader(groups, stale_config(2)).wait_for(3)
+
+
+def test_a_group_of_the_wrong_size_is_a_bug() -> None:
+    groups = make_groups(0)
+    short = groups[1].model_copy(update={"rollouts": groups[1].rollouts[:-1]})
+    with pytest.raises(ValueError, match="has 3 rollouts, not 4"):
+        reader([groups[0], short, *groups[2:]], tiny_config(Path())).wait_for(0)
+
+
+def test_share_of_zero_variance_groups() -> None:
+    groups = [make_group(random.Random(0), 0, slot, same_reward=slot < 3) for slot in range(NUM_GROUPS)]
+    expected = sum(len(set(group.rewards)) == 1 for group in groups) / NUM_GROUPS
+    assert expected >= 0.75
+    assert reader(groups, tiny_config(Path())).wait_for(0).share_zero_variance == expected

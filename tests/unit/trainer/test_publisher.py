@@ -1,0 +1,133 @@
+"""When weights are published, what the status says, and how unreachable servers are met."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import weights
+from pipeline.errors import WeightSyncError
+from pipeline.metrics import MetricsWriter
+from pipeline.records import WeightVersion
+from pipeline.run import RunFolder
+from tests.unit.trainer.groups import tiny_config
+from trainer.publisher import Publisher, link_final_model
+from trainer.status import LearnerStatus
+from trainer.stop import StopRequested, StopSignal
+
+
+class Fixture:
+    """A publisher over a run whose servers are this object."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, every: int = 1, lineage: int = 0) -> None:
+        self.run = RunFolder.create(tiny_config(folder))
+        weights.publish(self.run, WeightVersion(lineage=0, step=0), self.save)
+        self.saved: list[str] = []
+        self.brought: list[str] = []
+        self.failures = 0
+        self.stop = StopSignal()
+        self.status = LearnerStatus(self.run)
+        self.publisher = Publisher(
+            self.run,
+            lineage,
+            self.save,
+            self.status,
+            MetricsWriter(self.run.metrics_file, "learner"),
+            self.stop,
+            every=every,
+            num_kept=2,
+            patience_s=0.0 if every == 1 else 60.0,
+        )
+        monkeypatch.setattr(weights, "bring_all", self.bring_all)
+        monkeypatch.setattr("trainer.publisher.RETRY_S", 0.0)
+
+    def save(self, folder: Path) -> None:
+        if hasattr(self, "saved"):
+            self.saved.append(folder.name)
+        (folder / "model.safetensors").write_bytes(b"weights")
+
+    def bring_all(self, run: RunFolder, version: WeightVersion) -> weights.ReloadReport:
+        if self.failures:
+            self.failures -= 1
+            raise WeightSyncError("http://127.0.0.1:1: ConnectError")
+        self.brought.append(version.label)
+        return weights.ReloadReport(reload_s=0.5, paused_s=0.1)
+
+    def read_status(self) -> dict[str, Any]:
+        return json.loads(self.run.learner_file.read_text())
+
+
+def test_the_initial_policy_is_served_but_not_saved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    fixture.publisher.publish(0)
+    assert fixture.saved == []
+    assert fixture.brought == ["l0-s000000"]
+    assert fixture.read_status()["version"] == "l0-s000000"
+
+
+def test_a_resumed_learner_publishes_under_its_own_lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch, every=4, lineage=2)
+    fixture.publisher.publish(3)
+    assert fixture.brought == ["l2-s000003"]
+    assert weights.latest(fixture.run) == WeightVersion(lineage=2, step=3)
+
+
+def test_only_due_steps_and_the_last_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch, every=2)
+    for step in range(4):
+        fixture.publisher.publish(step)
+    folder = fixture.publisher.publish(5, final=True)
+    assert fixture.brought == ["l0-s000000", "l0-s000002", "l0-s000005"]
+    assert folder == fixture.run.weights / "l0-s000005"
+
+
+def test_a_last_version_that_is_served_already_is_not_served_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    fixture.publisher.publish(1)
+    assert fixture.publisher.publish(1, final=True) == fixture.run.weights / "l0-s000001"
+    assert fixture.brought == ["l0-s000001"]
+
+
+def test_servers_that_come_back_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch, every=2)
+    fixture.failures = 3
+    fixture.publisher.publish(0)
+    assert fixture.brought == ["l0-s000000"]
+    assert fixture.read_status()["error"] is None
+
+
+def test_servers_that_stay_away_end_the_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    fixture.failures = 1_000_000
+    with pytest.raises(WeightSyncError, match="ConnectError"):
+        fixture.publisher.publish(0)
+    assert fixture.read_status()["version"] is None
+
+
+def test_a_stop_request_ends_the_retries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch, every=2)
+    fixture.failures = 1_000_000
+    fixture.stop.request()
+    with pytest.raises(StopRequested):
+        fixture.publisher.publish(0)
+
+
+def test_old_versions_go_but_the_reference_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    for step in range(5):
+        fixture.publisher.publish(step)
+    kept = sorted(folder.name for folder in fixture.run.weights.iterdir() if folder.is_dir())
+    assert kept == ["l0-s000000", "l0-s000003", "l0-s000004"]
+
+
+def test_the_final_model_is_a_relative_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Fixture(tmp_path, monkeypatch).run
+    for _ in range(2):
+        link_final_model(run, run.weights / "l0-s000000")
+        assert str(run.final_model.readlink()) == "weights/l0-s000000"
+        assert (run.final_model / "model.safetensors").exists()

@@ -1,0 +1,53 @@
+"""Metrics lines, the alert on the log-probability gap, and the orchestrator's numbers for the trackers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.metrics import MetricsWriter, read_metrics
+from pipeline.run import RunFolder
+from tests.unit.trainer.groups import tiny_config
+from trainer.step_log import StepLog, TrackerFeed
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tiny_config(tmp_path))
+
+
+def written(run: RunFolder, gap: float | None) -> list[dict[str, Any]]:
+    logs = {"loss": 0.5, "kl": 0.01, "clip_ratio/region_mean": 0.25, "reward": 0.75, "wait_s": 2.0}
+    logs |= {} if gap is None else {"logprob_gap_mean": gap, "logprob_gap_max": 2 * gap}
+    StepLog(MetricsWriter(run.metrics_file, "learner"), gap_tolerance=0.05).write(7, logs)
+    return read_metrics(run.metrics_file)[0]
+
+
+def test_a_line_per_step_with_null_for_what_was_not_measured(run: RunFolder) -> None:
+    (line,) = written(run, None)
+    assert (line["source"], line["event"], line["step"]) == ("learner", "learner_step", 7)
+    assert (line["loss"], line["clip_ratio"], line["reward_mean"], line["wait_s"]) == (0.5, 0.25, 0.75, 2.0)
+    assert line["logprob_gap_mean"] is None
+
+
+def test_no_alert_within_the_tolerance(run: RunFolder) -> None:
+    assert [line["event"] for line in written(run, 0.05)] == ["learner_step"]
+
+
+def test_an_alert_above_the_tolerance(run: RunFolder) -> None:
+    _, alert = written(run, 0.06)
+    assert (alert["event"], alert["step"], alert["logprob_gap_mean"]) == ("alert", 7, 0.06)
+    assert "learner.logprob_gap_tolerance = 0.05" in alert["message"]
+
+
+def test_the_feed_gives_each_number_once_under_its_event(run: RunFolder) -> None:
+    writer = MetricsWriter(run.metrics_file, "orchestrator")
+    writer.write("step", 1, before="the learner began")
+    feed = TrackerFeed(run)
+    writer.write("step", 2, reward={"scratch": 0.25}, note="text", flag=True, empty=None)
+    writer.write("step", 3, reward={"scratch": 0.5})
+    MetricsWriter(run.metrics_file, "learner").write("learner_step", 3, loss=1.0)
+    assert feed.numbers() == {"orchestrator/step/reward/scratch": 0.5}
+    assert feed.numbers() == {}

@@ -15,8 +15,7 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
 def strip_think(text: str) -> str:
-    """`text` without <think>…</think> blocks, whether or not they were opened in the prompt or closed before the cut.
-    """
+    """`text` without <think>…</think> blocks, whether or not they were opened in the prompt or closed before the cut."""
     *closed, rest = text.split("</think>")
     kept = [part.partition("<think>")[0] if "<think>" in part else "" for part in closed]
     return ("".join(kept) + rest.partition("<think>")[0]).strip()
@@ -59,7 +58,7 @@ def boxed(text: str) -> list[str]:
 def gives_answer_away(lesson_text: str, answer: str) -> bool:
     r"""Whether a lesson gives the gold answer away (docs/design.md): it states it as an answer (boxed, "answer is",
     "#### 7", "= 7" at the end of a sentence or line), or holds it anywhere as whole tokens when it is three or more
-    digits or words long. """
+    digits or words long."""
     text, gold = _comparable(lesson_text), _comparable(answer)
     if not gold:
         return False

@@ -1,14 +1,14 @@
 """Every setting, as pydantic models.
 
 Unknown keys are errors. Seconds end in `_s`, counts begin with `num_`. The resolved configuration is written into each
-run folder, and the learner and the servers read it from there. This module imports nothing heavier than pydantic. """
+run folder, and the learner and the servers read it from there. This module imports nothing heavier than pydantic."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -106,6 +106,14 @@ class FeedbackSection(Section):
     )
     num_candidates: Positive = Field(32, description="Candidates asked of BM25.")
     num_lessons: Positive = Field(1, description="Most entries shown in one inter prompt.")
+
+    @field_validator("ratio", mode="before")
+    @classmethod
+    def _one_number_is_a_constant(cls, value: Any) -> Any:
+        """The command line hands every value of a field that may be a list over as a list."""
+        if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], (list, tuple)):
+            return value[0]
+        return value
 
     @model_validator(mode="after")
     def _schedule_ascends(self) -> FeedbackSection:

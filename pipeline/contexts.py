@@ -2,7 +2,7 @@
 types.
 
 A feedback-aware prompt for which nothing is admissible falls back to scratch; `Context.drawn` keeps what was drawn, so
-that fall-backs are counted. """
+that fall-backs are counted."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def ratio_at(ratio: float | tuple[tuple[int, float], ...], step: int) -> float:
 
 
 def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> ContextKind:
-    """Feedback-aware with probability p_t, and then intra with probability `intra_share`; two numbers are always drawn.
-    """
+    """Feedback-aware with probability p_t, and then intra with probability `intra_share`; two numbers are always drawn."""
     aware, reflects = rng.random(), rng.random()
     if aware >= ratio_at(settings.ratio, step):
         return "scratch"
@@ -48,7 +47,7 @@ def choose_lessons(problem: Problem, candidates: list[Candidate], settings: Feed
     """The admissible candidates, most similar first, at most `num_lessons`.
 
     Excluded are the same problem (same id or same normalised text; a number-swapped twin is another problem), the
-    held-out split, and whatever is less similar than gamma. Of equal lessons the most similar one is kept. """
+    held-out split, and whatever is less similar than gamma. Of equal lessons the most similar one is kept."""
     admissible = [
         (similarity(problem.text, candidate.problem_text), candidate)
         for candidate in candidates

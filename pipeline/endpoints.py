@@ -369,7 +369,7 @@ async def _check_processed_logprobs(
     """Log-probabilities must be of the distribution that was sampled from.
 
     At temperature T the difference of two processed log-probabilities is 1/T times what it is at 1; raw ones stay the
-    same. """
+    same."""
 
     async def top_two(at: float) -> float:
         body = pool._chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 2}

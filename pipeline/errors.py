@@ -2,7 +2,7 @@
 
 `UserError` is what a person can mend: its message names the field or file, the value and the remedy, and the command
 ends with exit status 2. `EndpointError` is what an endpoint did: callers at named boundaries turn it into a counted
-outcome. Anything outside the tree is a bug and escapes with its traceback. """
+outcome. Anything outside the tree is a bug and escapes with its traceback."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Held-out evaluation, zero-shot and greedy, against any OpenAI-compatible endpoint.
 
 The problems are the same ones each time, so two evaluations are compared problem by problem. A verifier failure is its
-own outcome and is shown; it counts as not solved. """
+own outcome and is shown; it counts as not solved."""
 
 from __future__ import annotations
 

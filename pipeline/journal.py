@@ -67,7 +67,7 @@ class Journal:
         """Earlier answers of the policy to one problem, oldest first, scratch and feedback-aware alike.
 
         With `failed_only` (the ablation of method.md) the choice depends on the reward; the Attempt itself never holds
-        it. """
+        it."""
         quoted = problem_id.replace("'", "''")
         groups = sorted(
             (group for group in self._read(f"problem_id = '{quoted}'") if survives(group, lineages)),

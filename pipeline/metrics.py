@@ -3,7 +3,7 @@
 `metrics.jsonl` has one JSON object a line: `source` ('orchestrator' | 'learner'), `event`, `step`, `time_s`, and the
 numbers. Lines are appended with a single O_APPEND write each, so that two processes may write and a reader never sees
 half of one. The learner forwards the orchestrator's lines to the trackers (TensorBoard and others), because only it
-imports them. """
+imports them."""
 
 from __future__ import annotations
 

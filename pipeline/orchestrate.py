@@ -2,7 +2,7 @@
 recipe.
 
 Exit status: 0 done; 1 a failure that needs a look at the logs; 2 something the user can mend; 130 stopped by Ctrl-C or
-SIGTERM after draining. """
+SIGTERM after draining."""
 
 from __future__ import annotations
 

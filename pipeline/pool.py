@@ -2,7 +2,7 @@
 
 Invariants: one writer (the orchestrator); an entry's id is unique (unenforced primary key, so that a retried upsert
 cannot duplicate it); no entry of the held-out split; at most `max_entries_per_problem` of one problem, the oldest go
-first. What a search yields has no reward in it (`Candidate`). """
+first. What a search yields has no reward in it (`Candidate`)."""
 
 from __future__ import annotations
 

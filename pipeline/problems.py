@@ -3,7 +3,7 @@
 Invariants: no training problem equals a held-out problem (normalised text, numbers included); ids are unique and stable
 (the file's own id, else `<family>-<hash of the text>`); the held-out problems do not depend on the run's seed, except
 where a source has only one file, whose end they are. The order of training problems is a function of the seed and an
-index, so a resume needs no state. """
+index, so a resume needs no state."""
 
 from __future__ import annotations
 

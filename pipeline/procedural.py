@@ -2,7 +2,7 @@
 
 Each family draws from a stream of its own, seeded by the hash of split, seed and family, because reasoning-gym adds the
 index to the seed: neighbouring seeds would yield the same problems, shifted by one. Held-out problems are drawn first,
-from `heldout_seed` alone; a training problem that equals one is skipped and another drawn in its place. """
+from `heldout_seed` alone; a training problem that equals one is skipped and another drawn in its place."""
 
 from __future__ import annotations
 

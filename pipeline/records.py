@@ -1,7 +1,7 @@
 """What flows between the parts: frozen pydantic models.
 
 Reward-agnosticism is a type here: `Problem`, `Attempt` and `Lesson` (of `prompts`) hold no label and no reward, and the
-renderer accepts only these. Gold answers live in `Label`, rewards in `Rollout` and `Experience`. """
+renderer accepts only these. Gold answers live in `Label`, rewards in `Rollout` and `Experience`."""
 
 from __future__ import annotations
 

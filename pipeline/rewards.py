@@ -210,7 +210,6 @@ async def _kill(worker: _Worker) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with its import path, so that a user's module is found there too; one thread for linear algebra.
-    """
+    """This process's, with its import path, so that a user's module is found there too; one thread for linear algebra."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -1,7 +1,7 @@
 """One group: draw a context, render, fit, sample, score.
 
 Invariants: the context sampled under is the context recorded; every draw depends on (seed, step, slot) alone, so a
-resumed run draws the same; a label reaches the verifier and nothing else. """
+resumed run draws the same; a label reaches the verifier and nothing else."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def survives(group: RolloutGroup, lineages: list[Lineage]) -> bool:
     """Whether `group` belongs to the surviving history: no later lineage began before the weights that sampled it.
 
     Ours (design.md, Resume): a restart from the checkpoint of step k abandons every group that weights newer than k
-    sampled. """
+    sampled."""
     return all(
         group.newest_version.step <= lineage.start_step for lineage in lineages if lineage.number > group.lineage
     )
@@ -185,8 +185,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def check_resume_config(stored: Config, wanted: Config) -> None:
-    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each difference.
-    """
+    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each difference."""
     before, after = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     harmful = [key for key in differing if not any(key == ok or key.startswith(f"{ok}.") for ok in HARMLESS)]

@@ -2,7 +2,7 @@ r"""SFT pairs for the three skills of method.md (docs/method.md): respond, inspe
 
 Invariants: user messages come from `prompts.render`, so seeding and sampling share one template; no held-out problem is
 used; no label reaches a user message (an answer appears there only inside an attempt). A pair is `{"messages":
-[system?, user, assistant], "skill": …, "problem_id": …}`, a line of JSONL. """
+[system?, user, assistant], "skill": …, "problem_id": …}`, a line of JSONL."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_pairs(
 
     A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. A
     task without a worked solution is answered by its gold answer alone; how many were is logged. Raises ValueError for
-    a held-out task, by its split or its text. """
+    a held-out task, by its split or its text."""
     _refuse_heldout(tasks, heldout_hashes)
     rng = random.Random(f"sft:{config.sft.seed}")
     skills = _skills(config)
@@ -72,7 +72,7 @@ def pairs_key(config: Config, model_fingerprint: str) -> str:
     """Name of the result of SFT seeding: 16 hex digits over everything it depends on.
 
     The tasks are those of `load_problems(config.problems, config.sft.seed)`, so runs that differ only in `run.seed`
-    share it. A hub data set counts by its name, a user's source by the file of its module. """
+    share it. A hub data set counts by its name, a user's source by the file of its module."""
     problems = config.problems
     files = [
         _digest(Path(file))
@@ -106,8 +106,7 @@ def _digest(file: Path) -> str:
 
 
 def _module_file(source: str) -> str:
-    """File of a user's module; empty for another source, and for a missing module, which loading the problems reports.
-    """
+    """File of a user's module; empty for another source, and for a missing module, which loading the problems reports."""
     try:
         spec = importlib.util.find_spec(source.partition(":")[0]) if is_plugin(source) else None
     except ImportError:

@@ -1,7 +1,7 @@
 """From recipe, TOML file and command line to one validated `Config`, and back to words when something is wrong.
 
 Order, later wins: the recipe, the file given by --config, the options. Every error names the field, the value and the
-remedy. """
+remedy."""
 
 from __future__ import annotations
 

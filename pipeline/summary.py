@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.metrics import read_metrics
 from pipeline.run import RunFolder
 from pipeline.view import duration
 
@@ -47,8 +48,33 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
     if trims := totals.get("trims"):
         yield f"  contexts trimmed to max_model_len, by kind: {trims}"
     yield from _costs(totals)
+    yield from _learning(run)
     yield f"  run folder: {run.path}"
     yield f'  load the model with: transformers.AutoModelForCausalLM.from_pretrained("{run.final_model}")'
+
+
+def _learning(run: RunFolder) -> Iterator[str]:
+    """What the learner did, over all sittings of the run."""
+    lines, _ = read_metrics(run.metrics_file)
+    steps = {line["step"]: line for line in lines if line["event"] == "learner_step"}
+    if not steps:
+        return
+    total = {
+        name: sum(line.get(name) or 0 for line in steps.values())
+        for name in ("num_trained_tokens", "train_s", "publish_s", "reload_s")
+    }
+    yield (
+        f"  train: {len(steps)} steps, {total['num_trained_tokens']:.0f} completion tokens in {duration(total['train_s'])}; "
+        f"publishing {duration(total['publish_s'])}, reloading {duration(total['reload_s'])}"
+    )
+    gaps = [line["logprob_gap_mean"] for line in steps.values() if line.get("logprob_gap_mean") is not None]
+    if gaps:
+        highest = max(line.get("logprob_gap_max") or 0.0 for line in steps.values())
+        num_alerts = sum(line["event"] == "alert" for line in lines)
+        yield (
+            f"  log-probabilities, servers against learner: mean gap {sum(gaps) / len(gaps):.5f} nats per token over all steps, "
+            f"largest single gap {highest:.3f}; {num_alerts} alerts"
+        )
 
 
 def _costs(totals: dict[str, Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ Run by `pipeline.rewards` as `python -m pipeline.verify_worker REWARD_SECTION_AS
 is ready, or why it cannot be. Scoring runs in the main thread. No library's own time-out is used: those raise inside
 code that may swallow the exception and then report a wrong answer; the parent's kill cannot be mistaken. Should the
 parent be gone, the worker ends by itself: at the end of its input, or a while after the time-out when stuck. Memory is
-limited to what the libraries take plus 1 GiB. """
+limited to what the libraries take plus 1 GiB."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def bring_all(run: RunFolder, version: WeightVersion, patience_s: float = 600.0)
     """Bring every server of the run to `version`, all at once.
 
     A server that fails is tried again for `patience_s`: it may be restarting. Raises WeightSyncError naming each that
-    stayed away. """
+    stayed away."""
 
     async def patiently(server: ServerAddress) -> float:
         retrying = AsyncRetrying(
@@ -169,7 +169,7 @@ async def bring_to(run: RunFolder, server: ServerAddress, version: WeightVersion
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
     Requests in flight go on afterwards with the new weights. Raises WeightSyncError; the server is then serving again,
-    with a version label that is not `version`, so nobody mistakes it. """
+    with a version label that is not `version`, so nobody mistakes it."""
     folder = path_of(run, version)
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
         try:

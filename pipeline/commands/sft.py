@@ -1,5 +1,4 @@
-"""`sft`: make the built-in pairs, train on them in the trainer's process, cache the result by the hash of its inputs.
-"""
+"""`sft`: make the built-in pairs, train on them in the trainer's process, cache the result by the hash of its inputs."""
 
 from __future__ import annotations
 
@@ -41,8 +40,7 @@ def model_fingerprint(folder: Path) -> str:
 async def seeded_model(
     config: Config, run: RunFolder, model: Path, say: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any]]:
-    """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself.
-    """
+    """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself."""
     fingerprint = await asyncio.to_thread(model_fingerprint, model)
     folder = cache_folder() / "sft" / pairs_key(config, fingerprint)
     if (folder / DONE).exists():

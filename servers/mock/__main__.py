@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from contextlib import suppress
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -50,10 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValidationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
+    with suppress(KeyboardInterrupt):  # the usual way to end it
         asyncio.run(serve(settings, arguments.port))
-    except KeyboardInterrupt:
-        pass  # the usual way to end it
     return 0
 
 

@@ -77,7 +77,7 @@ def conforming(schema: Json, rng: random.Random, root: Json | None = None) -> An
                 for _ in range(max(1, schema.get("minItems", 1)))
             ]
         case "string":
-            words = "Check each step before the final answer and keep the signs apart".split()
+            words = ("check", "each", "step", "before", "the", "answer", "keep", "signs", "apart")
             text = " ".join(rng.choice(words) for _ in range(6)).ljust(schema.get("minLength", 0), ".")
             return text[: schema.get("maxLength", len(text))]
         case "integer" | "number":

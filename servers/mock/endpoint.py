@@ -266,9 +266,7 @@ class MockEndpoint:
 
 def _token_logprobs(sample: Json, num_top: int = 0, temperature: float = 1.0) -> list[Json]:
     """One entry per token. The top candidates are half a nat apart at temperature 1, and 1/T times that at T."""
-    top = [
-        {"token": str(rank), "logprob": -(0.1 + 0.5 * rank / temperature), "bytes": None} for rank in range(num_top)
-    ]
+    top = [{"token": str(rank), "logprob": -(0.1 + 0.5 * rank / temperature), "bytes": None} for rank in range(num_top)]
     pairs = zip(sample["token_ids"], sample["logprobs"], strict=True)
     return [
         {"token": decode([token]), "logprob": logprob, "bytes": None, "top_logprobs": top} for token, logprob in pairs

@@ -49,6 +49,16 @@ def test_the_command_line_overrides_the_file_which_overrides_the_defaults(
 
 
 @pytest.mark.parametrize(
+    ("value", "expected"), [("0.5", 0.5), ("[[0, 0.1], [10, 0.5]]", ((0, 0.1), (10, 0.5)))]
+)
+def test_a_ratio_on_the_command_line_is_a_number_or_a_schedule(
+    value: str, expected: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--feedback.ratio", value, "--dry-run"]) == 0
+    assert Config.model_validate_json(capsys.readouterr().out).feedback.ratio == expected
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "--rollout.grup_size", "3"], "did you mean --rollout.group_size?"),

@@ -1,0 +1,148 @@
+"""vLLM's command line and environment follow from the configuration."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError, ServerStartError
+from servers.command import Machine, check_port, server_command, server_environment, split_cores
+
+CPU = Machine("cpu", (0, 1, 2, 3))
+GPU = Machine("gpu", (0, 1, 2, 3))
+
+
+def config(**servers: Any) -> Config:
+    return Config.model_validate({"servers": servers, "run": {"seed": 5}})
+
+
+def options(command: list[str]) -> dict[str, str]:
+    """Options with their values; those without one have ''."""
+    following = [*command[1:], "--"]
+    return {
+        word: "" if after.startswith("--") else after
+        for word, after in zip(command, following, strict=True)
+        if word.startswith("--")
+    }
+
+
+def test_the_command_line_carries_every_setting_and_binds_to_loopback() -> None:
+    settings = config(
+        num_servers=2, dtype="bfloat16", max_model_len=512, max_num_seqs=7, kv_cache_gib=0.5, enforce_eager=False
+    )
+    command = server_command(settings, 1, 8123, Path("/models/m"), CPU)
+    assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    found = options(command)
+    assert found["--model"] == "/models/m"
+    assert found["--served-model-name"] == "policy"
+    assert (found["--host"], found["--port"]) == ("127.0.0.1", "8123")
+    assert found["--dtype"] == "bfloat16"
+    assert (found["--max-model-len"], found["--max-num-seqs"]) == ("512", "7")
+    assert found["--kv-cache-memory-bytes"] == str(2**29)
+    assert found["--seed"] == "6", "two servers must not draw the same samples"
+    assert "--enforce-eager" not in found
+
+
+def test_the_reported_log_probabilities_are_those_of_the_sampled_distribution() -> None:
+    found = options(server_command(config(), 0, 8123, Path("m"), CPU))
+    assert found["--logprobs-mode"] == "processed_logprobs"
+    assert found["--generation-config"] == "vllm"
+    assert "--enable-scale-out" in found
+    assert "--enforce-eager" in found
+
+
+def test_a_gpu_server_takes_vllms_own_cache_and_block_size() -> None:
+    found = options(server_command(config(tensor_parallel_size=2), 0, 8123, Path("m"), GPU))
+    assert found["--tensor-parallel-size"] == "2"
+    assert "--kv-cache-memory-bytes" not in found
+    assert "--block-size" not in found
+
+
+def test_extra_arguments_come_last_so_that_they_win() -> None:
+    command = server_command(config(extra_args=["--max-num-batched-tokens", "256"]), 0, 1, Path("m"), CPU)
+    assert command[-2:] == ["--max-num-batched-tokens", "256"]
+
+
+@pytest.mark.parametrize(
+    "argument", ["--host", "--host=0.0.0.0", "--served_model_name", "--logprobs-mode=raw_logprobs"]
+)
+def test_an_extra_argument_that_the_launcher_owns_is_refused(argument: str) -> None:
+    with pytest.raises(ConfigError, match=r"servers\.extra_args: '--"):
+        server_command(config(extra_args=[argument]), 0, 1, Path("m"), CPU)
+
+
+def test_the_environment_opens_the_control_routes_and_drops_what_is_unsafe() -> None:
+    inherited = {"HOME": "/h", "VLLM_ALLOW_INSECURE_SERIALIZATION": "1", "VLLM_CPU_KVCACHE_SPACE": "9"}
+    environment = server_environment(config(), 0, CPU, inherited)
+    assert environment["VLLM_SERVER_DEV_MODE"] == "1"
+    assert environment["HOME"] == "/h"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert "VLLM_ALLOW_INSECURE_SERIALIZATION" not in environment
+    assert "VLLM_CPU_KVCACHE_SPACE" not in environment
+
+
+def test_each_cpu_server_gets_its_share_of_the_cores() -> None:
+    first, second = (server_environment(config(num_servers=2), index, CPU, {}) for index in (0, 1))
+    assert (first["VLLM_CPU_OMP_THREADS_BIND"], second["VLLM_CPU_OMP_THREADS_BIND"]) == ("0,1", "2,3")
+    assert first["OMP_NUM_THREADS"] == "2"
+    both = server_environment(config(tensor_parallel_size=2), 0, CPU, {})
+    assert both["VLLM_CPU_OMP_THREADS_BIND"] == "0,1|2,3"
+
+
+def test_only_an_eager_cpu_server_skips_the_compiler() -> None:
+    assert server_environment(config(), 0, CPU, {})["TORCHDYNAMO_DISABLE"] == "1"
+    assert "TORCHDYNAMO_DISABLE" not in server_environment(config(enforce_eager=False), 0, CPU, {})
+    assert "TORCHDYNAMO_DISABLE" not in server_environment(config(), 0, GPU, {})
+
+
+def test_gpus_are_assigned_by_index_and_a_missing_one_is_named() -> None:
+    settings = config(num_servers=2, gpu_ids=["0,1"])
+    assert server_environment(settings, 0, GPU, {})["CUDA_VISIBLE_DEVICES"] == "0,1"
+    with pytest.raises(ConfigError, match=r"servers\.gpu_ids = \['0,1'\] names no GPUs for server 1"):
+        server_environment(settings, 1, GPU, {})
+    assert "CUDA_VISIBLE_DEVICES" not in server_environment(config(), 0, GPU, {})
+
+
+@pytest.mark.parametrize(
+    ("num_shares", "expected"),
+    [(1, [(4, 5, 6)]), (2, [(4,), (5,)]), (3, [(4,), (5,), (6,)]), (4, [(4,), (5,), (6,), (4,)])],
+)
+def test_cores_are_split_without_overlap_as_long_as_they_last(num_shares: int, expected: list[tuple[int, ...]]) -> None:
+    assert split_cores((4, 5, 6), num_shares) == expected
+
+
+def test_a_port_in_use_is_named_with_its_setting() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ServerStartError, match=rf"servers\.port = {port}: .*in use.*choose another"):
+            check_port(port)
+    check_port(port)
+
+
+def test_the_kind_of_vllm_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import PackageNotFoundError
+
+    installed: dict[str, str] = {}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr("servers.command.version", version)
+    with pytest.raises(ServerStartError, match="vLLM is not installed"):
+        Machine.here()
+    for distribution, number, kind in (
+        ("vllm-cpu", "0.32.0", "cpu"),
+        ("vllm", "0.32.0+cpu", "cpu"),
+        ("vllm", "0.32.0", "gpu"),
+    ):
+        installed.clear()
+        installed[distribution] = number
+        assert Machine.here().kind == kind

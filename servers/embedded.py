@@ -152,7 +152,6 @@ def _convert(gguf: Path, folder: Path) -> None:
     # transformers refuses to save what it loaded from GGUF as long as the configuration calls it quantized.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    config._name_or_path = NAME
     model = LlamaForCausalLM(config)
     model.load_state_dict(loaded.state_dict())
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)

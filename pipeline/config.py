@@ -41,6 +41,10 @@ class EndpointSettings(Section):
     model: str = Field("", description="Model name there; empty: model.name.")
     api_key_env: str = Field("", description="Name of the environment variable that holds the key; empty: no key.")
     max_concurrency: Positive = Field(128, description="Most requests in flight to this endpoint.")
+    packs_weights: bool = Field(
+        False,
+        description="vLLM on a CPU, served with --worker-extension-cls servers.packed_weights.PackedWeights: needed to reload tied heads.",
+    )
 
 
 class ServersSection(Section):
@@ -244,6 +248,10 @@ class SftSection(Section):
     num_pairs: Positive = Field(600, description="Built-in pairs, all skills together.")
     respond_share: Probability = Field(0.7, description="Share of pairs that answer (with and without lessons).")
     inspect_share: Probability = Field(0.2, description="Share of pairs that critique an attempt; the rest summarise.")
+    hasty_share: Probability = Field(
+        0.0,
+        description="Of the answers from scratch, the share that gives the result at once: a second way to answer, worse or better.",
+    )
     num_epochs: Positive = Field(1, description="Passes over the pairs.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate.")
     batch_size: Positive = Field(16, description="Pairs per optimizer step.")

@@ -72,7 +72,12 @@ class Endpoint:
 
     @property
     def address(self) -> ServerAddress:
-        return ServerAddress(url=self.url, model=self.model, api_key_env=self.settings.api_key_env)
+        return ServerAddress(
+            url=self.url,
+            model=self.model,
+            api_key_env=self.settings.api_key_env,
+            packs_weights=self.settings.packs_weights,
+        )
 
 
 class EndpointPool:
@@ -371,23 +376,29 @@ async def _check_processed_logprobs(
     At temperature T the difference of two processed log-probabilities is 1/T times what it is at 1; raw ones stay the
     same."""
 
-    async def top_two(at: float) -> float:
-        body = pool._chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 2}
+    async def candidates(at: float) -> dict[str, float]:
+        """Log-probabilities of the first token's likeliest candidates; the sampled one may stand among them at any rank."""
+        body = pool._chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 5}
         reply = await pool._post(endpoint, "/v1/chat/completions", body, 60.0)
         try:
-            first, second = (
-                item["logprob"] for item in reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"][:2]
-            )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+            top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            return {item["token"]: item["logprob"] for item in top}
+        except (KeyError, IndexError, TypeError) as error:
             raise EndpointSetupError(
                 f"endpoint {endpoint.url} returns no top_logprobs, so its log-probabilities cannot be checked"
             ) from error
-        return abs(first - second)
 
-    at_one, at_other = await top_two(1.0), await top_two(temperature)
-    expected = at_one / temperature
+    one, other = await candidates(1.0), await candidates(temperature)
+    common = sorted(one.keys() & other.keys(), key=one.__getitem__)
+    if len(common) < 2:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} returned {len(common)} common candidates at two temperatures instead of 4 or more, "
+            "so its log-probabilities cannot be checked"
+        )
+    least, most = common[0], common[-1]
+    at_other, expected = other[most] - other[least], (one[most] - one[least]) / temperature
     if abs(at_other - expected) > 0.02 * expected + 0.01:
         raise EndpointSetupError(
-            f"endpoint {endpoint.url} reports log-probabilities that ignore the temperature (at {temperature} the two likeliest "
+            f"endpoint {endpoint.url} reports log-probabilities that ignore the temperature (at {temperature} two candidates "
             f"tokens differ by {at_other:.3f}, expected {expected:.3f}); start vLLM with --logprobs-mode processed_logprobs"
         )

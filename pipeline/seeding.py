@@ -26,7 +26,7 @@ from prompts.render import render
 from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 
 # Part of the cache key: raise it whenever the pairs made from the same inputs change.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,9 @@ def make_pairs(
 ) -> list[dict[str, Any]]:
     """`sft.num_pairs` pairs from training `tasks`, skills in the configured shares and mixed, drawn by `sft.seed`.
 
-    A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. A
-    task without a worked solution is answered by its gold answer alone; how many were is logged. Raises ValueError for
+    A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. Of
+    the answers from scratch and the inspected attempts, `sft.hasty_share` show no steps: the critique then says so,
+    whether the result is right or wrong. A task without a worked solution is answered by its gold answer alone; how many were is logged. Raises ValueError for
     a held-out task, by its split or its text."""
     _refuse_heldout(tasks, heldout_hashes)
     rng = random.Random(f"sft:{config.sft.seed}")
@@ -141,19 +142,28 @@ def _exchange(
     problem = task.problem.text
     match skill:
         case "respond-scratch":
-            return Scratch(problem=problem), solution.text
+            shown = answer_only(task) if _hasty(config, rng) else solution
+            return Scratch(problem=problem), shown.text
         case "respond-inter":
             lessons, index = _drawn_lessons(task.problem.family, config.feedback.num_lessons, rng)
             principle = lessons[index].principles[0]
             first_line = f"Lesson {index + 1} applies: {principle[0].lower()}{principle[1:]}"
             return Inter(problem=problem, lessons=lessons), f"{first_line}\n{solution.text}"
         case "inspect-right" | "inspect-wrong":
+            if _hasty(config, rng):
+                attempt = with_mistake(task, answer_only(task), rng) if skill == "inspect-wrong" else answer_only(task)
+                return Intra(problem=problem, attempt=attempt.text), f"It shows no steps.\n{solution.text}"
             attempt = with_mistake(task, solution, rng) if skill == "inspect-wrong" else solution
             return Intra(problem=problem, attempt=attempt.text), f"{critique(attempt, solution)}\n{solution.text}"
     attempt = with_mistake(task, solution, rng) if skill == "summarise-wrong" else solution
     lesson = rng.choice(lessons_of(task.problem.family))
     reply = json.dumps(lesson.model_dump(mode="json"), separators=(",", ":"))
     return Abstract(problem=problem, trajectory=attempt.text), reply
+
+
+def _hasty(config: Config, rng: random.Random) -> bool:
+    """Whether this answer is one that shows no steps. Nothing is drawn where the recipe wants none of them."""
+    return config.sft.hasty_share > 0 and rng.random() < config.sft.hasty_share
 
 
 def _drawn_lessons(family: str, most: int, rng: random.Random) -> tuple[tuple[Lesson, ...], int]:

@@ -4,8 +4,6 @@
 then renamed; `LATEST` names it last. `bring_to` pauses a server without dropping what is in flight, loads, sets the
 version, resets the prefix cache and resumes — resumes in a `finally`, under one lock per server, so that neither a
 failure nor a second caller leaves it paused or half loaded.
-
-Deviation from docs/design.md's picture: a server that has to drain before its prefix cache can be reset is asked again.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from pathlib import Path
 
 import httpx
 from pydantic import BaseModel, ConfigDict
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from pipeline.errors import WeightSyncError
 from pipeline.records import WeightVersion
@@ -40,6 +37,8 @@ class ServerAddress(BaseModel):
     url: str
     model: str
     api_key_env: str = ""
+    packs_weights: bool = False
+    """Started by `servers.launch`: its worker can pack a tied head's weights again (servers/packed_weights.py)."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -125,23 +124,11 @@ def read_servers(run: RunFolder) -> list[ServerAddress]:
     return [ServerAddress.model_validate(item) for item in json.loads(run.servers_file.read_text(encoding="utf-8"))]
 
 
-def bring_all(run: RunFolder, version: WeightVersion, patience_s: float = 600.0) -> ReloadReport:
-    """Bring every server of the run to `version`, all at once.
-
-    A server that fails is tried again for `patience_s`: it may be restarting. Raises WeightSyncError naming each that
-    stayed away."""
-
-    async def patiently(server: ServerAddress) -> float:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(WeightSyncError),
-            stop=stop_after_delay(patience_s),
-            wait=wait_random_exponential(multiplier=0.5, max=5.0),
-            reraise=True,
-        )
-        return await retrying(bring_to, run, server, version)
+def bring_all(run: RunFolder, version: WeightVersion) -> ReloadReport:
+    """Bring every server of the run to `version`, all at once. Raises WeightSyncError naming each one that failed."""
 
     async def everyone() -> list[float | BaseException]:
-        return await asyncio.gather(*map(patiently, servers), return_exceptions=True)
+        return await asyncio.gather(*(bring_to(run, server, version) for server in servers), return_exceptions=True)
 
     servers = read_servers(run)
     begin = time.monotonic()
@@ -177,18 +164,20 @@ async def bring_to(run: RunFolder, server: ServerAddress, version: WeightVersion
                 if await server_version(client) == version.label:
                     return 0.0
                 verify(folder)
-                return await _load(client, folder, version)
+                return await _load(client, folder, version, server.packs_weights)
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error
 
 
-async def _load(client: httpx.AsyncClient, folder: Path, version: WeightVersion) -> float:
+async def _load(client: httpx.AsyncClient, folder: Path, version: WeightVersion, packs_weights: bool) -> float:
     begin = time.monotonic()
     try:
         await _post(client, "/pause", params={"mode": "keep", "clear_cache": "false"})
         await _post(client, "/update_weight_version", json={"new_version": f"loading-{version.label}"})
         body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
         await _post(client, "/collective_rpc", json=body)
+        if packs_weights:
+            await _post(client, "/collective_rpc", json={"method": "refresh_packed_weights"})
         await _reset_prefix_cache(client)
         await _post(client, "/update_weight_version", json={"new_version": version.label})
     finally:

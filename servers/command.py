@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, ServerStartError
 
 HOST = "127.0.0.1"
 MODULE = "vllm.entrypoints.openai.api_server"
+WORKER_EXTENSION = "servers.packed_weights.PackedWeights"
 # The CPU default of 128 leaves prompts below 128 tokens out of the prefix cache: a group would pay for its prompt G
 # times.
 CPU_BLOCK_SIZE = 32
@@ -68,6 +69,7 @@ def server_command(config: Config, index: int, port: int, model: Path, machine: 
     command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
     # Without it the route /inference/v1/generate, which reports the weight version of every token, is missing.
     command += ["--enable-scale-out", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
+    command += ["--worker-extension-cls", WORKER_EXTENSION]
     if servers.enforce_eager:
         command.append("--enforce-eager")
     if machine.kind == "cpu":

@@ -9,7 +9,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.orchestrate import main
-from pipeline.settings import known_fields, load_config, recipe_names
+from pipeline.settings import known_fields, load_config, load_recipe, recipe_names
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,11 @@ def test_every_field_is_described() -> None:
         return bare
 
     assert fields(Config) == []
+
+
+def test_the_grpo_recipe_differs_from_the_quickstart_in_feedback_and_abstraction_alone() -> None:
+    quickstart, grpo = (load_recipe(name).model_dump() for name in ("quickstart", "grpo"))
+    differing = {name for name in quickstart if quickstart[name] != grpo[name]}
+    assert differing == {"recipe", "feedback", "abstraction"}
+    assert grpo["feedback"]["ratio"] == 0.0
+    assert not grpo["abstraction"]["enabled"]

@@ -64,6 +64,8 @@ class Abstractor:
             if isinstance(checked, Lesson):
                 return _experience(group, rollout, checked)
             rejection = checked
+            if rejection.reason == "gives_answer":
+                break
         return rejection
 
 

@@ -38,8 +38,9 @@ def make_pairs(
 
     A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. Of
     the answers from scratch and the inspected attempts, `sft.hasty_share` show no steps: the critique then says so,
-    whether the result is right or wrong. A task without a worked solution is answered by its gold answer alone; how many were is logged. Raises ValueError for
-    a held-out task, by its split or its text."""
+    whether the result is right or wrong. A task without a worked solution is answered by its gold answer alone; how many
+    were is logged. Raises ValueError for a held-out task, by its split or its text.
+    """
     _refuse_heldout(tasks, heldout_hashes)
     rng = random.Random(f"sft:{config.sft.seed}")
     skills = _skills(config)

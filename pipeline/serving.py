@@ -111,7 +111,9 @@ class Serving:
                 f"servers.startup_timeout_s = {settings.startup_timeout_s}: no answer in that time; "
                 f"the server's log ends:\n{tail(self._run.logs / 'server-0.log')}"
             ) from None
-        self.endpoints = tuple(EndpointSettings(url=url, max_concurrency=settings.max_num_seqs, packs_weights=True) for url in urls)
+        self.endpoints = tuple(
+            EndpointSettings(url=url, max_concurrency=settings.max_num_seqs, packs_weights=True) for url in urls
+        )
 
     async def _ready(self, url: str, child: Child) -> None:
         """Wait until a one-token canary is answered: /health alone is 200 on a wedged server."""

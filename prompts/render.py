@@ -1,7 +1,7 @@
 """Template + input → the text of one user message.
 
 Substitution is a single pass, so inserted text that looks like a placeholder stays text; the opening of chat control
-tokens (`<|`) in inserted text is broken up, so stored text cannot open a turn of its own. """
+tokens (`<|`) in inserted text is broken up, so stored text cannot open a turn of its own."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Lesson(Schema):
     give.
 
     Lengths and counts are bounded, because a small model under structured outputs runs on until the token limit
-    otherwise. """
+    otherwise."""
 
     flow_of_thought: Annotated[str, Field(min_length=1, max_length=200)]
     principles: Annotated[tuple[Short, ...], Field(min_length=1, max_length=2)]

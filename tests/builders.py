@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from pipeline.records import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
 
 
@@ -55,3 +58,12 @@ def group(
         pool_version=pool_version,
         created_s=float(lineage * 1000 + step),
     )
+
+
+def saving(content: bytes) -> Callable[[Path], None]:
+    """What `publish` calls to write weights: one file with `content`."""
+
+    def save(folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(content)
+
+    return save

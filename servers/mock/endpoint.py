@@ -226,6 +226,8 @@ class MockEndpoint:
 
     async def _collective_rpc(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if body.get("method") == "refresh_packed_weights":
+            return web.json_response({"results": [1]})
         folder = (body.get("kwargs") or {}).get("weights_path", "")
         if body.get("method") != "reload_weights" or not Path(folder).is_dir():
             return _error(500, f"Call to collective_rpc method failed: {body.get('method')} {folder!r}")

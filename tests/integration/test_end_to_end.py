@@ -63,11 +63,15 @@ def lines_of(run: RunFolder, event: str) -> list[dict[str, Any]]:
     return [line for line in read_metrics(run.metrics_file)[0] if line["event"] == event]
 
 
-def wait_for(process: subprocess.Popen[bytes], run_path: Path, event: str, step: int, output: Path, timeout_s: float = 400) -> None:
+def wait_for(
+    process: subprocess.Popen[bytes], run_path: Path, event: str, step: int, output: Path, timeout_s: float = 400
+) -> None:
     """Wait until the run has written `event` of `step`; fail with the run's output when it ends or time is up."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
-        if (run_path / "config.json").exists() and any(line["step"] >= step for line in lines_of(RunFolder.open(run_path), event)):
+        if (run_path / "config.json").exists() and any(
+            line["step"] >= step for line in lines_of(RunFolder.open(run_path), event)
+        ):
             return
         time.sleep(0.2)
     pytest.fail(f"no {event} of step {step}:\n{output.read_text()[-4000:]}")
@@ -112,7 +116,13 @@ def test_a_run_trains_stops_on_ctrl_c_resumes_and_finishes(tmp_path: Path, repos
     acknowledged = Journal(run.store).num_groups()
 
     resumed = subprocess.run(
-        command("train", "--resume", str(run_path)), capture_output=True, text=True, env=env, cwd=tmp_path, timeout=600, check=False
+        command("train", "--resume", str(run_path)),
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=tmp_path,
+        timeout=600,
+        check=False,
     )
     assert resumed.returncode == 0, resumed.stdout[-4000:] + resumed.stderr[-4000:]
     assert processes_of(run_path) == []
@@ -131,10 +141,10 @@ def check_finished_run(run: RunFolder, acknowledged: int, shown: str) -> None:
         assert [group.slot for group in groups] == [0, 1, 2, 3]
         assert all(step - group.oldest_version.step <= 1 for group in groups), "staleness within S"
         assert all(len(rollout.token_ids) == len(rollout.logprobs) for group in groups for rollout in group.rollouts)
-    # float32 on both sides; where the versions agree, so do the log-probabilities.
+    # float32 on both sides: where the versions agree, so do the log-probabilities. A head left behind by a reload shows here.
     gaps = [line["logprob_gap_mean"] for line in trained if line["logprob_gap_mean"] is not None]
     assert gaps
-    assert max(gaps) < 1e-3
+    assert max(gaps) < 1e-4
     kinds = [group.context.kind for step in range(NUM_STEPS) for group in journal.read_step(step, lineages)]
     assert "intra" in kinds
     state = json.loads(run.state_file.read_text())
@@ -158,6 +168,10 @@ def check_final_model(run: RunFolder, env: dict[str, str]) -> None:
     )
     first = run.weights / "l0-s000000"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(run.final_model), str(first)], capture_output=True, text=True, env=env, check=False
+        [sys.executable, "-c", code, str(run.final_model), str(first)],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -21,9 +21,9 @@ from pipeline.errors import (
 )
 from pipeline.records import Message, WeightVersion
 from pipeline.run import RunFolder
-from pipeline.weights import MANIFEST, bring_all, bring_to, latest, path_of, publish, prune, verify, write_servers
+from pipeline.weights import MANIFEST, bring_all, bring_to, latest, path_of, prune, publish, verify, write_servers
 from servers.mock.faults import GENERATE
-from tests.builders import version
+from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 
 MESSAGES = (Message(role="user", content="What is 12 + 35 ="),)
@@ -37,7 +37,7 @@ async def sample(pool: EndpointPool, num_samples: int = 2) -> tuple[str, ...]:
 
 def make_run(tmp_path: Path) -> RunFolder:
     run = RunFolder.create(Config.model_validate({"run": {"root": tmp_path, "name": "r"}}))
-    publish(run, version(0), lambda folder: (folder / "model.safetensors").write_bytes(b"weights") and None)
+    publish(run, version(0), saving(b"weights"))
     return run
 
 
@@ -170,7 +170,7 @@ async def test_an_endpoint_without_token_ids_is_refused_for_training_and_fine_fo
 
 async def test_an_endpoint_that_is_down_is_named() -> None:
     async with EndpointPool((EndpointSettings(url="http://127.0.0.1:9"),), "policy", ROLLOUT) as pool:
-        with pytest.raises(EndpointSetupError, match="http://127.0.0.1:9 does not answer"):
+        with pytest.raises(EndpointSetupError, match=r"http://127\.0\.0\.1:9 does not answer"):
             await check_endpoint(pool, pool.endpoints[0], training=False)
 
 
@@ -179,7 +179,7 @@ async def test_an_endpoint_that_is_down_is_named() -> None:
 
 async def test_a_server_is_brought_to_a_version_and_serves_again(tmp_path: Path, start_mock: StartMock) -> None:
     async with ready_pool(tmp_path, await start_mock()) as (pool, run):
-        publish(run, version(1), lambda folder: (folder / "model.safetensors").write_bytes(b"new") and None)
+        publish(run, version(1), saving(b"new"))
         write_servers(run, [endpoint.address for endpoint in pool.endpoints])
         report = await asyncio.to_thread(bring_all, run, version(1))
         assert report.paused_s > 0
@@ -188,9 +188,18 @@ async def test_a_server_is_brought_to_a_version_and_serves_again(tmp_path: Path,
     assert samples.completions[0].oldest_version == version(1)
 
 
+async def test_a_server_that_packs_weights_is_told_to_pack_them_again_after_the_reload(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    endpoint = (await start_mock()).model_copy(update={"packs_weights": True})
+    async with ready_pool(tmp_path, endpoint) as (pool, _):
+        counters = await pool.get(pool.endpoints[0], "/_mock/counters")
+    assert counters["requests"]["/collective_rpc"] == 2
+
+
 async def test_a_failed_reload_leaves_the_server_running_and_unverified(tmp_path: Path, start_mock: StartMock) -> None:
     async with ready_pool(tmp_path, await start_mock()) as (pool, run):
-        publish(run, version(1), lambda folder: (folder / "model.safetensors").write_bytes(b"new") and None)
+        publish(run, version(1), saving(b"new"))
         await break_next(pool, route="/collective_rpc", kind="status", code=500)
         with pytest.raises(WeightSyncError, match="/collective_rpc answered 500"):
             await bring_to(run, pool.endpoints[0].address, version(1))
@@ -200,7 +209,7 @@ async def test_a_failed_reload_leaves_the_server_running_and_unverified(tmp_path
 
 async def test_torn_weights_are_never_loaded(tmp_path: Path, start_mock: StartMock) -> None:
     async with ready_pool(tmp_path, await start_mock()) as (pool, run):
-        publish(run, version(1), lambda folder: (folder / "model.safetensors").write_bytes(b"whole") and None)
+        publish(run, version(1), saving(b"whole"))
         (path_of(run, version(1)) / "model.safetensors").write_bytes(b"torn")
         with pytest.raises(WeightSyncError, match="differs from its manifest"):
             await bring_to(run, pool.endpoints[0].address, version(1))
@@ -226,7 +235,7 @@ def test_a_publication_that_fails_leaves_the_latest_one(tmp_path: Path) -> None:
 def test_pruning_spares_the_reference_and_the_latest(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for step in range(1, 6):
-        publish(run, version(step), lambda folder: (folder / "w").write_bytes(b"x") and None)
+        publish(run, version(step), saving(b"x"))
     prune(run, 2)
     assert sorted(folder.name for folder in run.weights.iterdir() if folder.is_dir()) == [
         "l0-s000000",

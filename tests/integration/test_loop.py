@@ -31,7 +31,7 @@ from pipeline.rollouts import GroupSampler
 from pipeline.run import RunFolder, write_atomic
 from pipeline.scheduler import Scheduler
 from pipeline.weights import bring_to, publish
-from tests.builders import version
+from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 
 SETTINGS: dict[str, Any] = {
@@ -94,7 +94,7 @@ class Loop:
 
     async def bring_servers_to(self, step: int, lineage: int = 0) -> None:
         """Publish and load a version, as the learner would, and say so."""
-        publish(self.run, version(step, lineage), lambda folder: (folder / "w").write_bytes(b"x") and None)
+        publish(self.run, version(step, lineage), saving(b"x"))
         for endpoint in self.endpoints.endpoints:
             await bring_to(self.run, endpoint.address, version(step, lineage))
         say(self.run, step, lineage)
@@ -125,7 +125,7 @@ async def test_with_s_0_step_t_is_sampled_by_the_weights_of_step_t(tmp_path: Pat
         async def learner() -> None:
             """Trains step t when its four groups are there."""
             for step in range(6):
-                while len(loop.journal.read_step(step, loop.run.lineages())) < 4:
+                while len(loop.journal.read_step(step, loop.run.lineages())) < 4:  # noqa: ASYNC110 - as the learner looks
                     await asyncio.sleep(0.02)
                 await loop.bring_servers_to(step + 1)
 
@@ -163,6 +163,7 @@ async def test_no_sample_begins_before_its_weights_are_fresh_enough(tmp_path: Pa
 
 
 async def loop_has_sampled(loop: Loop, step: int) -> None:
+    """Wait until the metrics have a line of `step`."""
     while True:
         lines, _ = read_metrics(loop.run.metrics_file)
         if any(line["event"] == "step" and line["step"] == step for line in lines):

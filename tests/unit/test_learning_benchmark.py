@@ -14,7 +14,9 @@ from pipeline.records import Verdict
 def write(folder: Path, name: str, correct: dict[str, bool]) -> None:
     (folder / "evals").mkdir(parents=True, exist_ok=True)
     lines = [
-        Answer(problem_id=key, family="f", text="", finish_reason="stop", verdict=Verdict(kind="scored", correct=value)).model_dump_json()
+        Answer(
+            problem_id=key, family="f", text="", finish_reason="stop", verdict=Verdict(kind="scored", correct=value)
+        ).model_dump_json()
         for key, value in correct.items()
     ]
     (folder / "evals" / name).write_text("\n".join(lines))

@@ -30,12 +30,17 @@ def test_a_sound_machine_is_ready(tmp_path: Path, capsys: pytest.CaptureFixture[
     ("sections", "message"),
     [
         ({"model": {"path": "./nowhere"}}, r"model\.path = './nowhere': no such folder"),
-        ({"endpoints": [{"url": "http://x", "api_key_env": "NO_SUCH_KEY"}]}, "NO_SUCH_KEY that should hold its key is not set"),
+        (
+            {"endpoints": [{"url": "http://x", "api_key_env": "NO_SUCH_KEY"}]},
+            "NO_SUCH_KEY that should hold its key is not set",
+        ),
         ({"problems": {**SMALL["problems"], "source": "jsonl", "train_file": "nowhere.jsonl"}}, r"nowhere\.jsonl"),
         ({"problems": {**SMALL["problems"], "families": [{"name": "chain_summ"}]}}, "chain_sum"),
     ],
 )
-def test_a_planted_fault_is_named(tmp_path: Path, sections: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_planted_fault_is_named(
+    tmp_path: Path, sections: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     wrong = config(tmp_path, **sections)
     with pytest.raises(UserError, match=message):
         check_machine(wrong)

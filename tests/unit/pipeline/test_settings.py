@@ -48,9 +48,7 @@ def test_the_command_line_overrides_the_file_which_overrides_the_defaults(
     assert resolved.recipe == "my"
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("0.5", 0.5), ("[[0, 0.1], [10, 0.5]]", ((0, 0.1), (10, 0.5)))]
-)
+@pytest.mark.parametrize(("value", "expected"), [("0.5", 0.5), ("[[0, 0.1], [10, 0.5]]", ((0, 0.1), (10, 0.5)))])
 def test_a_ratio_on_the_command_line_is_a_number_or_a_schedule(
     value: str, expected: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

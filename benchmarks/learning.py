@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from pipeline.evaluate import Answer, read_answers
@@ -26,10 +27,10 @@ NUM_RESAMPLES = 10_000
 
 
 def train(recipe: str, seed: int, root: Path, extra: list[str]) -> Path:
-    """Train one seed (problems, contexts, sampling and SFT pairs alike); return its run folder."""
+    """Train one seed of problems, contexts and sampling; the SFT model is the same unless sft.seed says otherwise."""
     name = f"learning-{recipe}-{seed}"
     command = [sys.executable, "-m", "pipeline.orchestrate", "train", "--recipe", recipe, "--run.root", str(root)]
-    command += ["--run.name", name, "--run.seed", str(seed), "--sft.seed", str(seed), *extra]
+    command += ["--run.name", name, "--run.seed", str(seed), *extra]
     begin = time.monotonic()
     subprocess.run(command, check=True)
     print(f"seed {seed}: {(time.monotonic() - begin) / 60:.1f} minutes of wall clock", flush=True)
@@ -38,6 +39,11 @@ def train(recipe: str, seed: int, root: Path, extra: list[str]) -> Path:
 
 def answers(run: Path, stage: str) -> dict[str, Answer]:
     return {answer.problem_id: answer for answer in read_answers(run / "evals" / STAGES[stage])}
+
+
+def has(run: Path, stage: str) -> bool:
+    """Whether the stage was evaluated; with `--eval.baseline false` the untouched model, the same for all seeds, was not."""
+    return (run / "evals" / STAGES[stage]).exists()
 
 
 def differences(run: Path, before: str, after: str) -> dict[str, int]:
@@ -65,26 +71,31 @@ def bootstrap_interval(by_run: list[dict[str, int]], seed: int = 0) -> tuple[flo
 
 
 def report(runs: list[Path]) -> None:
-    print("| run | stage | accuracy | 95 % interval | parsable | cut short | problems |\n|---|---|---|---|---|---|---|")
+    print(
+        "| run | stage | accuracy | 95 % interval | parsable | cut short | characters an answer | problems |\n"
+        + "|---" * 8
+        + "|"
+    )
     for run in runs:
-        for stage in STAGES:
+        for stage in filter(partial(has, run), STAGES):
             found = list(answers(run, stage).values())
             correct, total = sum(answer.verdict.correct for answer in found), len(found)
             low, high = wilson_interval(correct, total)
             parsable = sum(answer.verdict.answer is not None for answer in found) / total
             cut = sum(answer.finish_reason == "length" for answer in found) / total
-            print(
-                f"| {run.name} | {stage} | {correct / total:.3f} | {low:.3f} to {high:.3f} | {parsable:.3f} | {cut:.3f} | {total} |"
-            )
+            length = statistics.fmean(len(answer.text) for answer in found)
+            shares = f"{correct / total:.3f} | {low:.3f} to {high:.3f} | {parsable:.3f} | {cut:.3f}"
+            print(f"| {run.name} | {stage} | {shares} | {length:.0f} | {total} |")
     print()
     for before, after in (("untouched", "after SFT"), ("after SFT", "after RL")):
-        by_run = [differences(run, before, after) for run in runs]
-        for run, values in zip(runs, by_run, strict=True):
+        paired = [run for run in runs if has(run, before)]
+        by_run = [differences(run, before, after) for run in paired]
+        for run, values in zip(paired, by_run, strict=True):
             print(f"{after} − {before}, {run.name}: {statistics.fmean(values.values()):+.4f}")
         mean, low, high = normal_interval([value for run_values in by_run for value in run_values.values()])
         boot_low, boot_high = bootstrap_interval(by_run)
         print(
-            f"{after} − {before}, pooled over {len(runs)} runs: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} "
+            f"{after} − {before}, pooled over {len(paired)} runs: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} "
             f"(bootstrap over problems {boot_low:+.4f} to {boot_high:+.4f})"
         )
 

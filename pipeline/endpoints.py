@@ -28,8 +28,6 @@ from pipeline import wire
 from pipeline.config import EndpointSettings, RolloutSection, SamplingSection
 from pipeline.errors import (
     EndpointError,
-    EndpointSetupError,
-    FinalEndpointError,
     MalformedReplyError,
     RetryableEndpointError,
 )
@@ -132,14 +130,14 @@ class EndpointPool:
 
         async def attempt(endpoint: Endpoint, timeout_s: float) -> wire.Samples:
             if endpoint.has_token_route:
-                prompt_ids = await self._render(endpoint, messages, timeout_s)
+                prompt_ids = await self.render(endpoint, messages, timeout_s)
                 body = wire.generate_body(endpoint.model, prompt_ids, parameters)
                 return wire.parse_generate(
-                    await self._post(endpoint, "/inference/v1/generate", body, timeout_s), prompt_ids, num_samples
+                    await self.post(endpoint, "/inference/v1/generate", body, timeout_s), prompt_ids, num_samples
                 )
-            body = {**self._chat_body(endpoint, messages), **parameters, "logprobs": True, "return_token_ids": True}
+            body = {**self.chat_body(endpoint, messages), **parameters, "logprobs": True, "return_token_ids": True}
             before = await self._version(endpoint, timeout_s)
-            reply = await self._post(endpoint, "/v1/chat/completions", body, timeout_s)
+            reply = await self.post(endpoint, "/v1/chat/completions", body, timeout_s)
             return wire.parse_chat_samples(reply, num_samples, before, await self._version(endpoint, timeout_s))
 
         samples = await self._with_retries(attempt, stage)
@@ -160,10 +158,10 @@ class EndpointPool:
         """One text answer of any OpenAI-compatible endpoint. Raises EndpointError."""
 
         async def attempt(endpoint: Endpoint, timeout_s: float) -> wire.Reply:
-            body = self._chat_body(
+            body = self.chat_body(
                 endpoint, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, seed=self._sent(seed)
             )
-            return wire.parse_chat(await self._post(endpoint, "/v1/chat/completions", body, timeout_s))
+            return wire.parse_chat(await self.post(endpoint, "/v1/chat/completions", body, timeout_s))
 
         reply = await self._with_retries(attempt, stage)
         self.usage.add(stage, "prompt_tokens", reply.num_prompt_tokens)
@@ -176,7 +174,7 @@ class EndpointPool:
             return None
 
         async def attempt(endpoint: Endpoint, timeout_s: float) -> int:
-            return len(await self._render(endpoint, messages, timeout_s))
+            return len(await self.render(endpoint, messages, timeout_s))
 
         return await self._with_retries(attempt, "render")
 
@@ -184,16 +182,16 @@ class EndpointPool:
         """The seed as it goes over the wire: vLLM's CPU workers die of seeded requests when a prompt is prefilled in chunks."""
         return seed if self._rollout.sampling.seeded else None
 
-    def _chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
+    def chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
+        """Body of a chat request to `endpoint` with the run's template arguments; `kwargs` as for `wire.chat_body`."""
         arguments = {"max_tokens": 1, "temperature": 0.0, **kwargs}
         return wire.chat_body(
             endpoint.model, messages, chat_template_kwargs=self._rollout.chat_template_kwargs, **arguments
         )
 
-    async def _render(self, endpoint: Endpoint, messages: tuple[Message, ...], timeout_s: float) -> tuple[int, ...]:
-        reply = await self._post(
-            endpoint, "/v1/chat/completions/render", self._chat_body(endpoint, messages), timeout_s
-        )
+    async def render(self, endpoint: Endpoint, messages: tuple[Message, ...], timeout_s: float) -> tuple[int, ...]:
+        """The prompt's token ids (P,) as the endpoint's chat template renders it. Raises EndpointError."""
+        reply = await self.post(endpoint, "/v1/chat/completions/render", self.chat_body(endpoint, messages), timeout_s)
         token_ids = reply.get("token_ids") if isinstance(reply, dict) else None
         if not token_ids:
             raise MalformedReplyError("no_token_ids", "the render route returned no token_ids")
@@ -269,9 +267,11 @@ class EndpointPool:
             self._changed.notify_all()
 
     async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
+        """One GET, one attempt; the parsed JSON. Raises EndpointError."""
         return await self._request("GET", endpoint, path, None, timeout_s)
 
-    async def _post(self, endpoint: Endpoint, path: str, body: Json, timeout_s: float) -> Any:
+    async def post(self, endpoint: Endpoint, path: str, body: Json, timeout_s: float) -> Any:
+        """One POST, one attempt; the parsed JSON. Raises EndpointError."""
         return await self._request("POST", endpoint, path, orjson.dumps(body), timeout_s)
 
     async def _request(self, method: str, endpoint: Endpoint, path: str, data: bytes | None, timeout_s: float) -> Any:
@@ -309,96 +309,3 @@ def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     floor = error.retry_after_s if isinstance(error, EndpointError) and error.retry_after_s else 0.0
     return max(floor, _jitter(state))
-
-
-async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
-    """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
-    try:
-        models = await pool.get(endpoint, "/v1/models")
-    except EndpointError as error:
-        raise EndpointSetupError(
-            f"endpoint {endpoint.url} does not answer ({error.kind}: {error}); is it running there?"
-        ) from error
-    known = {item.get("id"): item for item in models.get("data", [])} if isinstance(models, dict) else {}
-    if endpoint.model not in known:
-        raise EndpointSetupError(
-            f"endpoint {endpoint.url} has no model {endpoint.model!r}, it serves {sorted(map(str, known))}; "
-            "set model.name or the endpoint's model"
-        )
-    endpoint.max_model_len = known[endpoint.model].get("max_model_len")
-    if training:
-        await _check_for_training(pool, endpoint, temperature)
-
-
-async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperature: float) -> None:
-    messages = (Message(role="user", content="What is 2 + 2?"),)
-    need = "training needs vLLM's control routes; start it with VLLM_SERVER_DEV_MODE=1"
-    try:
-        await pool.get(endpoint, "/weight_info")
-    except EndpointError as error:
-        raise EndpointSetupError(f"endpoint {endpoint.url} has no /weight_info ({error}); {need}") from error
-    try:
-        prompt_ids = await pool._render(endpoint, messages, 60.0)
-        body = wire.generate_body(endpoint.model, prompt_ids, {"max_tokens": 1, "temperature": 1.0, "n": 1})
-        await pool._post(endpoint, "/inference/v1/generate", body, 60.0)
-        endpoint.has_token_route = True
-    except FinalEndpointError:
-        endpoint.has_token_route = False
-    except EndpointError as error:
-        raise EndpointSetupError(f"endpoint {endpoint.url} does not generate ({error.kind}: {error})") from error
-    await _check_samples(pool, endpoint, messages)
-    await _check_processed_logprobs(pool, endpoint, messages, 0.5 if temperature == 1.0 else temperature)
-
-
-async def _check_samples(pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...]) -> None:
-    body = pool._chat_body(endpoint, messages, max_tokens=2) | {"logprobs": True, "return_token_ids": True}
-    try:
-        reply = await pool._post(endpoint, "/v1/chat/completions", body, 60.0)
-        reply_ids = wire.parse_chat_samples(reply, 1, "l0-s000000", "l0-s000000")
-    except MalformedReplyError as error:
-        lack = {"no_token_ids": "token ids", "no_logprobs": "log-probabilities"}.get(error.kind, "a usable answer")
-        raise EndpointSetupError(
-            f"endpoint {endpoint.url} returns no {lack} ({error}); training needs vLLM's return_token_ids and logprobs. "
-            "Evaluation works without them."
-        ) from error
-    except EndpointError as error:
-        raise EndpointSetupError(
-            f"endpoint {endpoint.url} does not answer a chat request ({error.kind}: {error})"
-        ) from error
-    assert reply_ids.completions
-
-
-async def _check_processed_logprobs(
-    pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...], temperature: float
-) -> None:
-    """Log-probabilities must be of the distribution that was sampled from.
-
-    At temperature T the difference of two processed log-probabilities is 1/T times what it is at 1; raw ones stay the
-    same."""
-
-    async def candidates(at: float) -> dict[str, float]:
-        """Log-probabilities of the first token's likeliest candidates; the sampled one may stand among them at any rank."""
-        body = pool._chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 5}
-        reply = await pool._post(endpoint, "/v1/chat/completions", body, 60.0)
-        try:
-            top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-            return {item["token"]: item["logprob"] for item in top}
-        except (KeyError, IndexError, TypeError) as error:
-            raise EndpointSetupError(
-                f"endpoint {endpoint.url} returns no top_logprobs, so its log-probabilities cannot be checked"
-            ) from error
-
-    one, other = await candidates(1.0), await candidates(temperature)
-    common = sorted(one.keys() & other.keys(), key=one.__getitem__)
-    if len(common) < 2:
-        raise EndpointSetupError(
-            f"endpoint {endpoint.url} returned {len(common)} common candidates at two temperatures instead of 4 or more, "
-            "so its log-probabilities cannot be checked"
-        )
-    least, most = common[0], common[-1]
-    at_other, expected = other[most] - other[least], (one[most] - one[least]) / temperature
-    if abs(at_other - expected) > 0.02 * expected + 0.01:
-        raise EndpointSetupError(
-            f"endpoint {endpoint.url} reports log-probabilities that ignore the temperature (at {temperature} two candidates "
-            f"tokens differ by {at_other:.3f}, expected {expected:.3f}); start vLLM with --logprobs-mode processed_logprobs"
-        )

@@ -62,20 +62,29 @@ def read_metrics(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
 
 
 class StageClock:
-    """Seconds and counts by stage (rollout, reflect, abstract, retrieve, reward, train, reload, eval)."""
+    """Wall-clock seconds and counts by stage (rollout, reflect, abstract, retrieve, reward, train, reload, eval).
+
+    A second during which several requests of one stage are in flight counts once; stages may overlap each other.
+    """
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
+        self._num_open: Counter[str] = Counter()
+        self._opened: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the wall-clock time of the block to `name`. Blocks of one name that overlap in time add up."""
-        begin = time.monotonic()
+        """Count the time of the block to `name`, unless another block of that name is open already."""
+        if self._num_open[name] == 0:
+            self._opened[name] = time.monotonic()
+        self._num_open[name] += 1
         try:
             yield
         finally:
-            self.seconds[name] += time.monotonic() - begin
+            self._num_open[name] -= 1
+            if self._num_open[name] == 0:
+                self.seconds[name] += time.monotonic() - self._opened[name]
 
     def count(self, name: str, amount: int = 1) -> None:
         self.counts[name] += amount

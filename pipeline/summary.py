@@ -87,4 +87,4 @@ def _costs(totals: dict[str, Any]) -> Iterator[str]:
     seconds = totals.get("seconds", {})
     shown = [f"{stage} {duration(seconds[stage])}" for stage in STAGES if stage in seconds]
     if shown:
-        yield "  time by stage (requests in flight at once add up): " + ", ".join(shown)
+        yield "  wall clock by stage (stages overlap): " + ", ".join(shown)

@@ -6,6 +6,7 @@ It only follows metrics.jsonl and what it is told.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 from pipeline.metrics import read_metrics
 
 REFRESH_S = 0.5
+logger = logging.getLogger(__name__)
 
 
 class Board:
@@ -125,6 +127,7 @@ class View:
         self.board = Board(num_steps)
 
     def say(self, text: str) -> None:
+        logger.info(text)
         stamp = f"[{duration(time.monotonic() - self._begin):>6}] "
         if self._live is not None:
             self._live.console.print(stamp + text, markup=False, highlight=False)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.endpoints import EndpointPool, check_endpoint
+from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoints import EndpointPool
 from pipeline.errors import RunFolderError
 from pipeline.evaluate import EvalReport, evaluate
 from pipeline.problems import load_problems

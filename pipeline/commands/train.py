@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import shutil
 import signal
 import sys
@@ -20,7 +21,8 @@ from pipeline.commands.doctor import check_machine
 from pipeline.commands.sft import DONE as SFT_REPORT
 from pipeline.commands.sft import seeded_model
 from pipeline.config import Config
-from pipeline.endpoints import Endpoint, EndpointPool, check_endpoint
+from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoints import Endpoint, EndpointPool
 from pipeline.errors import LanpoError
 from pipeline.evaluate import EvalReport, evaluate
 from pipeline.journal import Journal
@@ -73,6 +75,11 @@ def resume(folder: Path, config_file: Path | None, overrides: dict[str, Any], *,
 
 def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
     """One sitting of a run, until it is done or stopped. A first SIGINT or SIGTERM drains; a second ends at once."""
+    logging.basicConfig(
+        filename=run.logs / "orchestrator.log",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     view = View(config.learner.num_steps)
     view.say(f"run folder {run.path}")
     with run.locked():
@@ -85,6 +92,7 @@ def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
             view.say(f"stopped; continue with: python -m pipeline.orchestrate train --resume {run.path}")
             return 130
         except (LanpoError, BaseExceptionGroup):
+            logging.getLogger(__name__).exception("the run failed")
             view.say(f"the run failed; what it acknowledged is safe: train --resume {run.path}")
             raise
     return 0
@@ -234,14 +242,14 @@ class Session:
                     await link.wait_until(lambda status: status.state == "done")
                     await asyncio.sleep(1.0)  # the follower shows the last step before the board closes
                 finally:
-                    self._keep_totals(scheduler, endpoints, pool)
+                    self._keep_totals(scheduler, pool)
             if AFTER_RL not in self.state["evals"]:
                 await self._evaluate(AFTER_RL, self.config.learner.num_steps, problems, endpoints, verifier)
             learner.close_stdin()
             async with asyncio.timeout(LEARNER_GRACE_S):
                 await learner.wait()
         finally:
-            self._keep_clock()
+            self._keep_costs(endpoints)
             await learner.stop(LEARNER_GRACE_S)
 
     def _scheduler(
@@ -306,15 +314,15 @@ class Session:
         version = latest(self.run)
         await bring_to(self.run, endpoint.address, version or WeightVersion(lineage=0, step=0))
 
-    def _keep_totals(self, scheduler: Scheduler, endpoints: EndpointPool, pool: Pool) -> None:
+    def _keep_totals(self, scheduler: Scheduler, pool: Pool) -> None:
         totals = self.state.setdefault("totals", {})
         for name, value in scheduler.totals.as_dict().items():
             totals[name] = _added(totals.get(name), value)
-        totals["usage"] = _added(totals.get("usage"), endpoints.usage.by_stage())
         totals["pool_size"] = pool.num_entries()
 
-    def _keep_clock(self) -> None:
+    def _keep_costs(self, endpoints: EndpointPool) -> None:
         totals = self.state.setdefault("totals", {})
+        totals["usage"] = _added(totals.get("usage"), endpoints.usage.by_stage())
         totals["seconds"] = _added(totals.get("seconds"), dict(self.clock.seconds))
         totals["counts"] = _added(totals.get("counts"), dict(self.clock.counts))
         self.clock = StageClock()

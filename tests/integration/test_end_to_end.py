@@ -40,6 +40,7 @@ OPTIONS = {
     "abstraction.max_tokens": "400",
     "reward.scorer": "tests.integration.test_end_to_end:length_reward",
     "learner.num_steps": str(NUM_STEPS),
+    "learner.precision": "float32",
     "learner.checkpoint_every": "2",
     "sft.num_pairs": "16",
     "sft.batch_size": "8",
@@ -151,10 +152,13 @@ def check_finished_run(run: RunFolder, acknowledged: int, shown: str) -> None:
     assert set(state["evals"]) == {"untouched", "after SFT", "after RL"}
     for name in ("untouched", "after SFT", "after RL"):
         assert f"held-out accuracy, {name}:" in shown
-    assert "time by stage" in shown
+    assert "wall clock by stage" in shown
     assert str(run.path) in shown
     assert len(json.loads(run.provenance_file.read_text())) == 2
     assert list(run.trackers.rglob("events.out.tfevents*"))
+    assert {"orchestrator.log", "learner.log", "sft.log", "launch-0.log", "server-0.log"} <= {
+        log.name for log in run.logs.iterdir()
+    }
 
 
 def check_final_model(run: RunFolder, env: dict[str, str]) -> None:

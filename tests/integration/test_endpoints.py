@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 
 from pipeline.config import Config, EndpointSettings, RolloutSection, SamplingSection
-from pipeline.endpoints import Endpoint, EndpointPool, check_endpoint
+from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoints import Endpoint, EndpointPool
 from pipeline.errors import (
     EndpointSetupError,
     FinalEndpointError,
@@ -127,7 +128,7 @@ async def test_a_restarted_server_gets_requests_only_after_it_has_the_weights_ag
     tmp_path: Path, start_mock: StartMock
 ) -> None:
     async with ready_pool(tmp_path, await start_mock()) as (pool, _):
-        await pool._post(pool.endpoints[0], "/update_weight_version", {"new_version": "default"}, 5.0)
+        await pool.post(pool.endpoints[0], "/update_weight_version", {"new_version": "default"}, 5.0)
         samples = await pool.sample(MESSAGES, SamplingSection(), 2, max_tokens=32, seed=1, stage="rollout")
         assert {c.oldest_version for c in samples.completions} == {version(0)}
         assert pool.usage.counts[("repair", "repaired")] == 1

@@ -17,7 +17,8 @@ import pytest
 
 from pipeline.abstraction import Abstractor
 from pipeline.config import Config
-from pipeline.endpoints import EndpointPool, check_endpoint
+from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoints import EndpointPool
 from pipeline.evaluate import evaluate, read_answers
 from pipeline.journal import Journal
 from pipeline.learner_status import LearnerLink
@@ -266,13 +267,13 @@ async def test_no_label_reaches_a_prompt(tmp_path: Path, start_mock: StartMock) 
             heldout=loop.problems.heldout,
         )
         sent: list[str] = []
-        post = loop.endpoints._post
+        post = loop.endpoints.post
 
         async def recording(endpoint: Any, path: str, body: Any, timeout_s: float) -> Any:
             sent.append(json.dumps(body))
             return await post(endpoint, path, body, timeout_s)
 
-        loop.endpoints._post = recording  # type: ignore[method-assign]
+        loop.endpoints.post = recording  # type: ignore[method-assign]
         say(loop.run, 99)
         await loop.scheduler().run(0)
     assert len(sent) > 48

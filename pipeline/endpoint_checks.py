@@ -1,0 +1,101 @@
+"""Proof that an endpoint can do its work, before anything is trained: each lack is named with its remedy."""
+
+from __future__ import annotations
+
+from pipeline import wire
+from pipeline.endpoints import Endpoint, EndpointPool
+from pipeline.errors import EndpointError, EndpointSetupError, FinalEndpointError, MalformedReplyError
+from pipeline.records import Message
+
+
+async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
+    """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
+    try:
+        models = await pool.get(endpoint, "/v1/models")
+    except EndpointError as error:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} does not answer ({error.kind}: {error}); is it running there?"
+        ) from error
+    known = {item.get("id"): item for item in models.get("data", [])} if isinstance(models, dict) else {}
+    if endpoint.model not in known:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} has no model {endpoint.model!r}, it serves {sorted(map(str, known))}; "
+            "set model.name or the endpoint's model"
+        )
+    endpoint.max_model_len = known[endpoint.model].get("max_model_len")
+    if training:
+        await _check_for_training(pool, endpoint, temperature)
+
+
+async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperature: float) -> None:
+    messages = (Message(role="user", content="What is 2 + 2?"),)
+    need = "training needs vLLM's control routes; start it with VLLM_SERVER_DEV_MODE=1"
+    try:
+        await pool.get(endpoint, "/weight_info")
+    except EndpointError as error:
+        raise EndpointSetupError(f"endpoint {endpoint.url} has no /weight_info ({error}); {need}") from error
+    try:
+        prompt_ids = await pool.render(endpoint, messages, 60.0)
+        body = wire.generate_body(endpoint.model, prompt_ids, {"max_tokens": 1, "temperature": 1.0, "n": 1})
+        await pool.post(endpoint, "/inference/v1/generate", body, 60.0)
+        endpoint.has_token_route = True
+    except FinalEndpointError:
+        endpoint.has_token_route = False
+    except EndpointError as error:
+        raise EndpointSetupError(f"endpoint {endpoint.url} does not generate ({error.kind}: {error})") from error
+    await _check_samples(pool, endpoint, messages)
+    await _check_processed_logprobs(pool, endpoint, messages, 0.5 if temperature == 1.0 else temperature)
+
+
+async def _check_samples(pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...]) -> None:
+    body = pool.chat_body(endpoint, messages, max_tokens=2) | {"logprobs": True, "return_token_ids": True}
+    try:
+        reply = await pool.post(endpoint, "/v1/chat/completions", body, 60.0)
+        reply_ids = wire.parse_chat_samples(reply, 1, "l0-s000000", "l0-s000000")
+    except MalformedReplyError as error:
+        lack = {"no_token_ids": "token ids", "no_logprobs": "log-probabilities"}.get(error.kind, "a usable answer")
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} returns no {lack} ({error}); training needs vLLM's return_token_ids and logprobs. "
+            "Evaluation works without them."
+        ) from error
+    except EndpointError as error:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} does not answer a chat request ({error.kind}: {error})"
+        ) from error
+    assert reply_ids.completions
+
+
+async def _check_processed_logprobs(
+    pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...], temperature: float
+) -> None:
+    """Log-probabilities must be of the distribution that was sampled from.
+
+    At temperature T the difference of two processed log-probabilities is 1/T times what it is at 1; raw ones stay the
+    same."""
+
+    async def candidates(at: float) -> dict[str, float]:
+        """Log-probabilities of the first token's likeliest candidates; the sampled one may stand among them at any rank."""
+        body = pool.chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 5}
+        reply = await pool.post(endpoint, "/v1/chat/completions", body, 60.0)
+        try:
+            top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            return {item["token"]: item["logprob"] for item in top}
+        except (KeyError, IndexError, TypeError) as error:
+            raise EndpointSetupError(
+                f"endpoint {endpoint.url} returns no top_logprobs, so its log-probabilities cannot be checked"
+            ) from error
+
+    one, other = await candidates(1.0), await candidates(temperature)
+    common = sorted(one.keys() & other.keys(), key=one.__getitem__)
+    if len(common) < 2:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} returned {len(common)} common candidates at two temperatures instead of 4 or more, "
+            "so its log-probabilities cannot be checked"
+        )
+    least, most = common[0], common[-1]
+    at_other, expected = other[most] - other[least], (one[most] - one[least]) / temperature
+    if abs(at_other - expected) > 0.02 * expected + 0.01:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} reports log-probabilities that ignore the temperature (at {temperature} two candidates "
+            f"tokens differ by {at_other:.3f}, expected {expected:.3f}); start vLLM with --logprobs-mode processed_logprobs"
+        )

@@ -100,6 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     except LanpoError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     except BaseExceptionGroup as group:
         known = _first_known(group)
         if known is None:

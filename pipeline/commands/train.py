@@ -205,7 +205,7 @@ class Session:
             share_parsable=report.share_parsable,
             share_cut=report.share_cut,
         )
-        self.view.board.accuracy.append((name, report.accuracy))
+        self.view.board.accuracy[name] = report.accuracy
         self.view.say(report.line())
         return report
 

@@ -48,7 +48,7 @@ HARMLESS = (
 
 def cache_folder() -> Path:
     """Where prepared models are kept between runs: $LANPO_CACHE, else ~/.cache/lanpo."""
-    return Path(os.environ.get("LANPO_CACHE") or Path.home() / ".cache" / "lanpo")
+    return Path(os.environ.get("LANPO_CACHE") or Path.home() / ".cache" / "lanpo").expanduser()
 
 
 def write_atomic(path: Path, text: str) -> None:

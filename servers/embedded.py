@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import os
 import re
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import LanpoError, ModelError, UserError
-from pipeline.run import disk_full
+from pipeline.run import cache_folder, disk_full
 from servers.model_folder import check_model_folder, has_weights
 
 NAME = "SmolLM2-135M-Instruct"
@@ -31,11 +30,6 @@ END_OF_TURN = "<|im_end|>"
 MARKER = "COMPLETE"
 REMEDY = "set model.path to a local model folder or a Hugging Face id instead"
 HUB_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer*", "*.model"]
-
-
-def cache_folder() -> Path:
-    """`$LANPO_CACHE`, else ~/.cache/lanpo."""
-    return Path(os.environ.get("LANPO_CACHE") or Path.home() / ".cache" / "lanpo").expanduser()
 
 
 def prepare(cache: Path) -> Path:

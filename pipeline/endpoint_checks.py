@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipeline import wire
-from pipeline.endpoints import Endpoint, EndpointPool
+from pipeline.endpoint import Endpoint
+from pipeline.endpoints import CHAT, GENERATE, RENDER, EndpointPool
 from pipeline.errors import EndpointError, EndpointSetupError, FinalEndpointError, MalformedReplyError
 from pipeline.records import Message
 
@@ -35,9 +36,10 @@ async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperatur
     except EndpointError as error:
         raise EndpointSetupError(f"endpoint {endpoint.url} has no /weight_info ({error}); {need}") from error
     try:
-        prompt_ids = await pool.render(endpoint, messages, 60.0)
+        reply = await pool.post(endpoint, RENDER, pool.chat_body(endpoint, messages), 60.0)
+        prompt_ids = wire.parse_render(reply)
         body = wire.generate_body(endpoint.model, prompt_ids, {"max_tokens": 1, "temperature": 1.0, "n": 1})
-        await pool.post(endpoint, "/inference/v1/generate", body, 60.0)
+        await pool.post(endpoint, GENERATE, body, 60.0)
         endpoint.has_token_route = True
     except FinalEndpointError:
         endpoint.has_token_route = False
@@ -50,7 +52,7 @@ async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperatur
 async def _check_samples(pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...]) -> None:
     body = pool.chat_body(endpoint, messages, max_tokens=2) | {"logprobs": True, "return_token_ids": True}
     try:
-        reply = await pool.post(endpoint, "/v1/chat/completions", body, 60.0)
+        reply = await pool.post(endpoint, CHAT, body, 60.0)
         reply_ids = wire.parse_chat_samples(reply, 1, "l0-s000000", "l0-s000000")
     except MalformedReplyError as error:
         lack = {"no_token_ids": "token ids", "no_logprobs": "log-probabilities"}.get(error.kind, "a usable answer")
@@ -76,7 +78,7 @@ async def _check_processed_logprobs(
     async def candidates(at: float) -> dict[str, float]:
         """Log-probabilities of the first token's likeliest candidates; the sampled one may stand among them at any rank."""
         body = pool.chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 5}
-        reply = await pool.post(endpoint, "/v1/chat/completions", body, 60.0)
+        reply = await pool.post(endpoint, CHAT, body, 60.0)
         try:
             top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
             return {item["token"]: item["logprob"] for item in top}

@@ -1,149 +1,150 @@
-"""The pool of OpenAI-compatible endpoints: choice, limits, retries, usage.
+"""The pool of OpenAI-compatible endpoints: what a request goes through from its first attempt to its answer.
 
-Invariants: a request goes to the least loaded endpoint that is fit; one retry policy holds (full jitter, total
-deadline, Retry-After as a floor, final errors at once), and a retry may go to another endpoint; an endpoint that
-samples with weights this run did not publish, or that cannot be reached, gets no requests until `repair` returned for
-it.
+Invariants: one retry policy holds for every request (`pipeline.retries`); at most `requests.max_attempts` attempts reach the wire,
+hedges included; an endpoint whose breaker opened gets nothing but the pool's own probe until it was repaired and has answered a
+canary; every failure is counted by endpoint, stage and kind; nothing that a reply lacks reaches the caller as an answer.
 
-| waits            | for                                     | woken by                           |
-|------------------|-----------------------------------------|------------------------------------|
-| a request        | a place at a fit endpoint               | a request that ends; a repair      |
-| the repair task  | the endpoint, then `repair` (reload)    | its own back-off (0.5 s to 5 s)    |
+| waits              | for                                              | woken by                                   |
+|--------------------|--------------------------------------------------|--------------------------------------------|
+| a request          | a place (`pipeline.places`); an answer; a back-off | another request's end; the wire; the clock |
+| a rejoin task      | the pause of an open breaker, `repair`, a canary | the clock; the wire                        |
+| the inspection     | the next look at endpoints with a `repair`       | the clock                                  |
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import Counter
+import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
-
-import aiohttp
-import orjson
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from typing import Any, Self, TypeVar
 
 from pipeline import wire
-from pipeline.config import EndpointSettings, RolloutSection, SamplingSection
-from pipeline.errors import (
-    EndpointError,
-    MalformedReplyError,
-    RetryableEndpointError,
-)
-from pipeline.records import Message
-from pipeline.weights import ServerAddress
+from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingSection
+from pipeline.endpoint import Endpoint
+from pipeline.errors import EndpointError, FinalEndpointError, MalformedReplyError, RetryableEndpointError
+from pipeline.histogram import Histogram
+from pipeline.places import Places
+from pipeline.records import Message, WeightVersion
+from pipeline.retries import RetryPolicy
+from pipeline.transport import Transport
+from pipeline.usage import Usage
+from pipeline.watchdog import Watchdog
+from pipeline.weights import LOADING
 
 Json = dict[str, Any]
+T = TypeVar("T")
+CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
+CANARY = (Message(role="user", content="Hi"),)
+
+# The endpoint is asked for less, and not suspected of being broken.
+OVERLOAD = frozenset({"http_429", "http_503", "http_529", "timeout"})
+# Several in a row mean that the endpoint is broken; a kind of AT_ONCE is proof enough by itself.
+BROKEN = frozenset(
+    {"connection", "timeout", "broken_json", "wrong_choices", "aborted"}
+    | {f"http_{status}" for status in (500, 502, 503, 504, 529)}
+)
+AT_ONCE = frozenset({"refused", "unverified_weights", "stale_weights"})
 
 
-class Usage:
-    """Requests, retries, tokens and failures by stage, for cost accounting."""
+@dataclass(slots=True)
+class _Request:
+    """One logical request over all its attempts. `id` goes over the wire with the number of the attempt."""
 
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()
-
-    def add(self, stage: str, name: str, amount: int = 1) -> None:
-        self.counts[(stage, name)] += amount
-
-    def total(self, name: str, stage: str | None = None) -> int:
-        return sum(n for (s, key), n in self.counts.items() if key == name and stage in (None, s))
-
-    def by_stage(self) -> dict[str, dict[str, int]]:
-        table: dict[str, dict[str, int]] = {}
-        for (stage, name), amount in sorted(self.counts.items()):
-            table.setdefault(stage, {})[name] = amount
-        return table
+    stage: str
+    priority: int = 0
+    affinity: str = ""
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    num_attempts: int = 0
+    deadline_s: float = float("inf")
+    """On the loop's clock, set when the first attempt begins: time spent queueing for a place does not count."""
 
 
-class Endpoint:
-    """One base URL. `num_in_flight` counts what it is working on; `fit` says whether it may be given more."""
+@dataclass(slots=True, frozen=True)
+class Attempt:
+    """One attempt at one endpoint: what an asker needs to speak to it."""
 
-    def __init__(self, settings: EndpointSettings, model: str) -> None:
-        self.settings = settings
-        self.url = settings.url.rstrip("/").removesuffix("/v1")
-        self.model = settings.model or model
-        self.max_model_len: int | None = None
-        self.has_token_route = False
-        self.num_in_flight = 0
-        self.fit = True
+    pool: EndpointPool
+    endpoint: Endpoint
+    headers: dict[str, str]
 
-    @property
-    def address(self) -> ServerAddress:
-        return ServerAddress(
-            url=self.url,
-            model=self.model,
-            api_key_env=self.settings.api_key_env,
-            packs_weights=self.settings.packs_weights,
-        )
+    async def post(self, path: str, body: Json) -> Any:
+        return await self.pool.transport.request("POST", self.endpoint.at(path), self.headers, body)
+
+    async def get(self, path: str) -> Any:
+        return await self.pool.transport.request("GET", self.endpoint.at(path), self.headers)
+
+
+Asker = Callable[[Attempt], Awaitable[T]]
 
 
 class EndpointPool:
-    """Async context manager; owns the HTTP session and the repair tasks."""
+    """Async context manager; owns the connections, the rejoin tasks and the inspection.
+
+    `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training endpoints,
+    and are looked at every `requests.check_every_s`."""
 
     def __init__(
         self,
         endpoints: tuple[EndpointSettings, ...],
         model: str,
-        rollout: RolloutSection,
+        requests: RequestsSection,
+        *,
+        chat_template_kwargs: Json | None = None,
+        seeded: bool = False,
         repair: Callable[[Endpoint], Awaitable[None]] | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
-        self.endpoints = [Endpoint(settings, model) for settings in endpoints]
-        self.usage = Usage()
-        self._rollout = rollout
+        self.endpoints = [Endpoint(settings, model, requests) for settings in endpoints]
+        self.usage = Usage({e.url: (e.settings.prompt_price, e.settings.completion_price) for e in self.endpoints})
+        self.transport = Transport()
+        self._requests = requests
+        self._chat_template_kwargs = chat_template_kwargs or {}
+        self._seeded = seeded
         self._repair = repair
-        self._repairs: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Condition()
-        self._session: aiohttp.ClientSession | None = None
+        self._watchdog = watchdog
+        self._retries = RetryPolicy(requests)
+        self._places = Places(self.endpoints, affinity=requests.affinity, max_outage_s=requests.max_outage_s)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        limit = sum(endpoint.settings.max_concurrency for endpoint in self.endpoints)
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit + 8))
+        await self.transport.__aenter__()
+        if self._repair is not None:
+            self._own(self._inspect(), "inspect endpoints")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._repairs:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._repairs, return_exceptions=True)
-        if self._session:
-            await self._session.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._places.close()
+        await self.transport.__aexit__(kind, error, trace)
 
     @property
     def max_model_len(self) -> int | None:
         """The shortest limit among the endpoints, tokens; None when none of them tells."""
         return min((e.max_model_len for e in self.endpoints if e.max_model_len), default=None)
 
-    async def sample(
-        self,
-        messages: tuple[Message, ...],
-        sampling: SamplingSection,
-        num_samples: int,
-        *,
-        max_tokens: int,
-        seed: int,
-        stage: str,
-    ) -> wire.Samples:
-        """`num_samples` completions with token ids, log-probabilities and weight versions. Raises EndpointError."""
-        parameters = wire.sampling_body(sampling, max_tokens, num_samples, self._sent(seed))
+    @property
+    def has_token_route(self) -> bool:
+        """Whether every endpoint takes and returns token ids (vLLM's render and generate routes)."""
+        return all(endpoint.has_token_route for endpoint in self.endpoints)
 
-        async def attempt(endpoint: Endpoint, timeout_s: float) -> wire.Samples:
-            if endpoint.has_token_route:
-                prompt_ids = await self.render(endpoint, messages, timeout_s)
-                body = wire.generate_body(endpoint.model, prompt_ids, parameters)
-                return wire.parse_generate(
-                    await self.post(endpoint, "/inference/v1/generate", body, timeout_s), prompt_ids, num_samples
-                )
-            body = {**self.chat_body(endpoint, messages), **parameters, "logprobs": True, "return_token_ids": True}
-            before = await self._version(endpoint, timeout_s)
-            reply = await self.post(endpoint, "/v1/chat/completions", body, timeout_s)
-            return wire.parse_chat_samples(reply, num_samples, before, await self._version(endpoint, timeout_s))
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for a place."""
+        return self._places.num_waiting
 
-        samples = await self._with_retries(attempt, stage)
-        self.usage.add(stage, "prompt_tokens", len(samples.prompt_ids))
-        self.usage.add(stage, "completion_tokens", sum(len(c.token_ids) for c in samples.completions))
-        return samples
+    @property
+    def dark(self) -> bool:
+        """Whether no endpoint is fit at present."""
+        return self._places.dark
+
+    # What can be asked
 
     async def chat(
         self,
@@ -154,158 +155,328 @@ class EndpointPool:
         stage: str,
         schema: Json | None = None,
         seed: int | None = None,
+        priority: int = 0,
+        affinity: str = "",
+        stream: bool = False,
     ) -> wire.Reply:
-        """One text answer of any OpenAI-compatible endpoint. Raises EndpointError."""
+        """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token.
 
-        async def attempt(endpoint: Endpoint, timeout_s: float) -> wire.Reply:
-            body = self.chat_body(
-                endpoint, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, seed=self._sent(seed)
-            )
-            return wire.parse_chat(await self.post(endpoint, "/v1/chat/completions", body, timeout_s))
+        Raises EndpointError."""
+        wanted: Json = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "schema": schema,
+            "seed": seed if self._seeded else None,
+        }
 
-        reply = await self._with_retries(attempt, stage)
-        self.usage.add(stage, "prompt_tokens", reply.num_prompt_tokens)
-        self.usage.add(stage, "completion_tokens", reply.num_completion_tokens)
-        return reply
+        async def ask(attempt: Attempt) -> wire.Reply:
+            body = self.chat_body(attempt.endpoint, messages, **wanted)
+            if stream:
+                return await self._streamed(attempt, body)
+            return wire.parse_chat(await attempt.post(CHAT, body))
 
-    async def num_prompt_tokens(self, messages: tuple[Message, ...]) -> int | None:
-        """Length of the rendered prompt, tokens; None where no endpoint can render without sampling."""
-        if not any(endpoint.has_token_route for endpoint in self.endpoints):
-            return None
+        return await self._ask(_Request(stage, priority, affinity), ask, _tokens_of_reply)
 
-        async def attempt(endpoint: Endpoint, timeout_s: float) -> int:
-            return len(await self.render(endpoint, messages, timeout_s))
+    async def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> tuple[int, ...]:
+        """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises EndpointError."""
 
-        return await self._with_retries(attempt, "render")
+        async def ask(attempt: Attempt) -> tuple[int, ...]:
+            return wire.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
 
-    def _sent(self, seed: int | None) -> int | None:
-        """The seed as it goes over the wire: vLLM's CPU workers die of seeded requests when a prompt is prefilled in chunks."""
-        return seed if self._rollout.sampling.seeded else None
+        return await self._ask(_Request("render", priority), ask)
+
+    async def generate(
+        self,
+        prompt_ids: tuple[int, ...],
+        sampling: SamplingSection,
+        num_samples: int,
+        *,
+        max_tokens: int,
+        seed: int,
+        stage: str,
+        priority: int = 0,
+        affinity: str = "",
+        accept: Callable[[WeightVersion], bool] | None = None,
+    ) -> wire.Samples:
+        """`num_samples` completions of a rendered prompt, with log-probabilities and weight versions; needs
+        `has_token_route`. What was sampled by weights that `accept` refuses is not returned. Raises EndpointError."""
+        parameters = wire.sampling_body(sampling, max_tokens, num_samples, seed if self._seeded else None)
+
+        async def ask(attempt: Attempt) -> wire.Samples:
+            body = wire.generate_body(attempt.endpoint.model, prompt_ids, parameters)
+            samples = wire.parse_generate(await attempt.post(GENERATE, body), prompt_ids, num_samples)
+            return _accepted(samples, accept)
+
+        return await self._ask(_Request(stage, priority, affinity), ask, _tokens_of_samples)
+
+    async def sample(
+        self,
+        messages: tuple[Message, ...],
+        sampling: SamplingSection,
+        num_samples: int,
+        *,
+        max_tokens: int,
+        seed: int,
+        stage: str,
+        priority: int = 0,
+        affinity: str = "",
+        accept: Callable[[WeightVersion], bool] | None = None,
+    ) -> wire.Samples:
+        """As `generate`, from messages: by the token routes where there are, else by the chat route with token ids,
+        bracketed by the server's weight version before and after. Raises EndpointError."""
+        if self.has_token_route:
+            prompt_ids = await self.render(messages, priority=priority)
+            return await self.generate(
+                prompt_ids, sampling, num_samples, max_tokens=max_tokens, seed=seed, stage=stage,
+                priority=priority, affinity=affinity, accept=accept,
+            )  # fmt: skip
+        parameters = wire.sampling_body(sampling, max_tokens, num_samples, seed if self._seeded else None)
+
+        async def ask(attempt: Attempt) -> wire.Samples:
+            body = {**self.chat_body(attempt.endpoint, messages), **parameters}
+            before = wire.parse_weight_version(await attempt.get("/weight_info"))
+            reply = await attempt.post(CHAT, {**body, "logprobs": True, "return_token_ids": True})
+            after = wire.parse_weight_version(await attempt.get("/weight_info"))
+            return _accepted(wire.parse_chat_samples(reply, num_samples, before, after), accept)
+
+        return await self._ask(_Request(stage, priority, affinity), ask, _tokens_of_samples)
 
     def chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
         """Body of a chat request to `endpoint` with the run's template arguments; `kwargs` as for `wire.chat_body`."""
         arguments = {"max_tokens": 1, "temperature": 0.0, **kwargs}
-        return wire.chat_body(
-            endpoint.model, messages, chat_template_kwargs=self._rollout.chat_template_kwargs, **arguments
-        )
-
-    async def render(self, endpoint: Endpoint, messages: tuple[Message, ...], timeout_s: float) -> tuple[int, ...]:
-        """The prompt's token ids (P,) as the endpoint's chat template renders it. Raises EndpointError."""
-        reply = await self.post(endpoint, "/v1/chat/completions/render", self.chat_body(endpoint, messages), timeout_s)
-        token_ids = reply.get("token_ids") if isinstance(reply, dict) else None
-        if not token_ids:
-            raise MalformedReplyError("no_token_ids", "the render route returned no token_ids")
-        return tuple(token_ids)
-
-    async def _version(self, endpoint: Endpoint, timeout_s: float) -> str:
-        return str((await self.get(endpoint, "/weight_info", timeout_s)).get("weight_version", ""))
-
-    async def _with_retries(self, attempt: Callable[[Endpoint, float], Awaitable[Any]], stage: str) -> Any:
-        deadline = asyncio.get_running_loop().time() + self._rollout.request_timeout_s
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(RetryableEndpointError),
-            stop=stop_after_attempt(self._rollout.max_attempts),
-            wait=_wait,
-            reraise=True,
-        )
-        try:
-            async with asyncio.timeout_at(deadline):
-                async for retry in retrying:
-                    with retry:
-                        endpoint = await self._acquire()
-                        try:
-                            self.usage.add(stage, "requests")
-                            return await attempt(endpoint, deadline - asyncio.get_running_loop().time())
-                        except EndpointError as error:
-                            self.usage.add(stage, f"failed_{error.kind}")
-                            if error.kind in ("connection", "unverified_weights"):
-                                self._set_aside(endpoint)
-                            raise
-                        finally:
-                            await self._release(endpoint)
-        except TimeoutError:
-            self.usage.add(stage, "failed_deadline")
-            raise RetryableEndpointError("deadline", f"no answer within {self._rollout.request_timeout_s} s") from None
-
-    async def _acquire(self) -> Endpoint:
-        async with self._changed:
-            while True:
-                free = [e for e in self.endpoints if e.fit and e.num_in_flight < e.settings.max_concurrency]
-                if free:
-                    endpoint = min(free, key=lambda e: e.num_in_flight / e.settings.max_concurrency)
-                    endpoint.num_in_flight += 1
-                    return endpoint
-                await self._changed.wait()
-
-    async def _release(self, endpoint: Endpoint) -> None:
-        endpoint.num_in_flight -= 1
-        async with self._changed:
-            self._changed.notify()
-
-    def _set_aside(self, endpoint: Endpoint) -> None:
-        if self._repair is None or not endpoint.fit:
-            return
-        endpoint.fit = False
-        task = asyncio.create_task(self._repair_until_fit(endpoint), name=f"repair {endpoint.url}")
-        self._repairs.add(task)
-        task.add_done_callback(self._repairs.discard)
-
-    async def _repair_until_fit(self, endpoint: Endpoint) -> None:
-        assert self._repair is not None
-        pause_s = 0.5
-        while True:
-            try:
-                await self._repair(endpoint)
-                break
-            except Exception:  # noqa: BLE001 - whatever the repair met, the endpoint stays set aside and is tried again
-                self.usage.add("repair", "failed")
-                await asyncio.sleep(pause_s)
-                pause_s = min(5.0, pause_s * 2)
-        self.usage.add("repair", "repaired")
-        endpoint.fit = True
-        async with self._changed:
-            self._changed.notify_all()
+        return wire.chat_body(endpoint.model, messages, chat_template_kwargs=self._chat_template_kwargs, **arguments)
 
     async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
-        """One GET, one attempt; the parsed JSON. Raises EndpointError."""
-        return await self._request("GET", endpoint, path, None, timeout_s)
+        """One GET, one attempt, outside of places and breaker; the parsed JSON. Raises EndpointError."""
+        return await self._control("GET", endpoint, path, None, timeout_s)
 
     async def post(self, endpoint: Endpoint, path: str, body: Json, timeout_s: float) -> Any:
-        """One POST, one attempt; the parsed JSON. Raises EndpointError."""
-        return await self._request("POST", endpoint, path, orjson.dumps(body), timeout_s)
+        """One POST, one attempt, outside of places and breaker; the parsed JSON. Raises EndpointError."""
+        return await self._control("POST", endpoint, path, body, timeout_s)
 
-    async def _request(self, method: str, endpoint: Endpoint, path: str, data: bytes | None, timeout_s: float) -> Any:
-        assert self._session is not None, "EndpointPool is an async context manager"
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(endpoint.settings.api_key_env or "", ""):
-            headers["Authorization"] = f"Bearer {key}"
-        timeout = aiohttp.ClientTimeout(total=max(0.1, timeout_s), sock_connect=10)
+    async def _control(self, method: str, endpoint: Endpoint, path: str, body: Json | None, timeout_s: float) -> Any:
         try:
-            async with self._session.request(
-                method, endpoint.url + path, data=data, headers=headers, timeout=timeout
-            ) as reply:
-                content = await reply.read()
-                if reply.status != 200:
-                    raise wire.error_of(
-                        reply.status, content.decode(errors="replace"), reply.headers.get("Retry-After")
-                    )
+            async with asyncio.timeout(timeout_s):
+                return await self.transport.request(method, endpoint.at(path), endpoint.headers, body)
         except TimeoutError as error:
-            raise RetryableEndpointError("timeout", f"{endpoint.url}{path}: no answer in time") from error
-        except aiohttp.ClientError as error:
-            raise RetryableEndpointError(
-                "connection", f"{endpoint.url}{path}: {type(error).__name__}: {error}"
-            ) from error
+            raise RetryableEndpointError("timeout", f"{endpoint.url}{path}: no answer in {timeout_s:g} s") from error
+
+    async def _streamed(self, attempt: Attempt, body: Json) -> wire.Reply:
+        loop = asyncio.get_running_loop()
+        begin_s, first_s, events = loop.time(), None, []
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        async for event in self.transport.stream(attempt.endpoint.at(CHAT), attempt.headers, body):
+            if first_s is None and wire.has_content(event):
+                first_s = loop.time() - begin_s
+            events.append(event)
+        return wire.parse_stream(events, first_s)
+
+    # From the first attempt to the answer
+
+    async def _ask(
+        self, request: _Request, ask: Asker[T], tokens: Callable[[T], tuple[int, int, int]] | None = None
+    ) -> T:
+        async def once() -> T:
+            if request.num_attempts:
+                self.usage.add(request.stage, "retries")
+            endpoint = await self._place(request)
+            if self._requests.hedge_after_s and len(self.endpoints) > 1:
+                answer, endpoint = await self._hedged(endpoint, request, ask)
+            else:
+                answer = await self._on(endpoint, request, ask)
+            if tokens is not None:
+                self._count_tokens(request.stage, endpoint.url, *tokens(answer))
+            return answer
+
+        return await self._retries.run(once, lambda: request.num_attempts, lambda: request.deadline_s)
+
+    async def _place(self, request: _Request) -> Endpoint:
+        """A place for the next attempt; a retry waits for one no longer than the request's deadline."""
+        if not request.num_attempts:
+            endpoint = await self._places.take(request.priority, request.affinity)
+            request.deadline_s = asyncio.get_running_loop().time() + self._requests.timeout_s
+            return endpoint
         try:
-            return orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise MalformedReplyError("broken_json", f"{endpoint.url}{path}: {error}") from error
+            async with asyncio.timeout_at(request.deadline_s):
+                return await self._places.take(request.priority, request.affinity)
+        except TimeoutError:
+            self.usage.add(request.stage, "failed_deadline")
+            raise RetryableEndpointError(
+                "deadline", f"request {request.id}: no endpoint was free within {self._requests.timeout_s:g} s"
+            ) from None
+
+    async def _on(self, endpoint: Endpoint, request: _Request, ask: Asker[T]) -> T:
+        """One attempt at an endpoint where the request has a place; gives it back."""
+        loop = asyncio.get_running_loop()
+        begin_s = loop.time()
+        timeout_s = max(0.0, min(self._requests.attempt_timeout_s, request.deadline_s - begin_s))
+        headers = {**endpoint.headers, "X-Request-Id": f"{request.id}-{request.num_attempts}"}
+        request.num_attempts += 1
+        self.usage.add(request.stage, "requests", 1, endpoint.url)
+        watching = (
+            self._watchdog.begin(timeout_s, request.stage, "request", request.id, "to", endpoint.url)
+            if self._watchdog
+            else -1
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await ask(Attempt(self, endpoint, headers))
+        except TimeoutError:
+            error = RetryableEndpointError(
+                "timeout", f"request {request.id} ({request.stage}) to {endpoint.url}: no answer in {timeout_s:g} s"
+            )
+            self._judge(endpoint, request.stage, error)
+            raise error from None
+        except EndpointError as error:
+            self._judge(endpoint, request.stage, error)
+            raise
+        else:
+            self._credit(endpoint, request.stage, loop.time() - begin_s)
+            return answer
+        finally:
+            if self._watchdog:
+                self._watchdog.end(watching)
+            self._places.give_back(endpoint)
+
+    async def _hedged(self, endpoint: Endpoint, request: _Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+        """Ask `endpoint`; when it takes long, a second one as well. The first answer counts, the other attempt is dropped."""
+        askers = {asyncio.ensure_future(self._on(endpoint, request, ask)): endpoint}
+        try:
+            done, _ = await asyncio.wait(askers, timeout=self._requests.hedge_after_s)
+            if not done and request.num_attempts < self._requests.max_attempts:
+                other = self._places.try_take(other_than=endpoint)
+                if other is not None:
+                    self.usage.add(request.stage, "hedges", 1, other.url)
+                    askers[asyncio.ensure_future(self._on(other, request, ask))] = other
+            failed: EndpointError | None = None
+            waiting = set(askers)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    try:
+                        return task.result(), askers[task]
+                    except EndpointError as error:
+                        failed = error
+            assert failed is not None
+            raise failed
+        finally:
+            for task in askers:
+                task.cancel()
+            await asyncio.gather(*askers, return_exceptions=True)
+
+    def _credit(self, endpoint: Endpoint, stage: str, latency_s: float) -> None:
+        endpoint.breaker.on_success()
+        endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
+        histogram = endpoint.latency.get(stage)
+        if histogram is None:
+            histogram = endpoint.latency[stage] = Histogram()
+        histogram.add(latency_s)
+        self.usage.add(stage, "succeeded", 1, endpoint.url)
+
+    def _judge(self, endpoint: Endpoint, stage: str, error: EndpointError) -> None:
+        """What a failure says of the endpoint: less at once, nothing for a while, or nothing until it is repaired."""
+        self.usage.add(stage, f"failed_{error.kind}", 1, endpoint.url)
+        now_s = asyncio.get_running_loop().time()
+        if error.kind in OVERLOAD:
+            endpoint.limit.on_overload(now_s)
+        if error.retry_after_s:
+            endpoint.not_before_s = max(endpoint.not_before_s, now_s + error.retry_after_s)
+            self._places.endpoint_changed(endpoint)
+        # A training server that drops a connection may have died, and come back with other weights.
+        at_once = error.kind in AT_ONCE or (error.kind == "connection" and self._repair is not None)
+        if at_once or error.kind in BROKEN:
+            self._suspect(endpoint, at_once=at_once)
+
+    def _suspect(self, endpoint: Endpoint, *, at_once: bool) -> None:
+        if endpoint.breaker.on_failure(at_once=at_once):
+            self._places.endpoint_changed(endpoint)
+            self._own(self._rejoin(endpoint), f"rejoin {endpoint.url}")
+
+    def _count_tokens(self, stage: str, url: str, num_prompt: int, num_completion: int, num_cached: int) -> None:
+        self.usage.add(stage, "prompt_tokens", num_prompt, url)
+        self.usage.add(stage, "completion_tokens", num_completion, url)
+        if num_cached:
+            self.usage.add(stage, "cached_prompt_tokens", num_cached, url)
+
+    # Keeping endpoints fit
+
+    def _own(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _rejoin(self, endpoint: Endpoint) -> None:
+        """Probe an endpoint until it is fit: pause, half open, repair, canary."""
+        while not endpoint.fit:
+            await asyncio.sleep(endpoint.breaker.pause_s)
+            endpoint.breaker.begin_probe()
+            try:
+                if self._repair is not None:
+                    await self._repair(endpoint)
+                await self.canary(endpoint)
+            except Exception as error:  # noqa: BLE001 - whatever the probe met, the endpoint stays out and is tried again
+                endpoint.breaker.on_probe(succeeded=False)
+                self.usage.add("rejoin", f"failed_{getattr(error, 'kind', type(error).__name__)}", 1, endpoint.url)
+            else:
+                endpoint.breaker.on_probe(succeeded=True)
+                self.usage.add("rejoin", "succeeded", 1, endpoint.url)
+        self._places.endpoint_changed(endpoint)
+
+    async def canary(self, endpoint: Endpoint) -> None:
+        """One token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
+        body = self.chat_body(endpoint, CANARY)
+        with (
+            self._watchdog.watch(f"canary to {endpoint.url}", self._requests.canary_timeout_s)
+            if self._watchdog
+            else nullcontext()
+        ):
+            reply = await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s)
+        wire.parse_chat(reply)
+
+    async def _inspect(self) -> None:
+        """Notice a training endpoint that died or restarted while nothing was asked of it."""
+        while True:
+            await asyncio.sleep(self._requests.check_every_s)
+            await asyncio.gather(*(self._look(endpoint) for endpoint in self.endpoints if endpoint.fit))
+
+    async def _look(self, endpoint: Endpoint) -> None:
+        try:
+            label = wire.parse_weight_version(await self.get(endpoint, "/weight_info", self._requests.check_every_s))
+        except FinalEndpointError:
+            return  # it has no such route, and says so by itself when it is asked for samples
+        except (RetryableEndpointError, MalformedReplyError):
+            self._suspect(endpoint, at_once=True)
+            return
+        if wire.parsed_version(label) is None and not label.startswith(LOADING):
+            self._suspect(endpoint, at_once=True)
 
 
-_jitter = wait_random_exponential(multiplier=0.25, max=20.0)
+def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> EndpointPool:
+    """The pool that `config` describes, over `endpoints`; `parts` are `repair` and `watchdog`."""
+    return EndpointPool(
+        endpoints,
+        config.model.name,
+        config.requests,
+        chat_template_kwargs=config.rollout.chat_template_kwargs,
+        seeded=config.rollout.sampling.seeded,
+        **parts,
+    )
 
 
-def _wait(state: RetryCallState) -> float:
-    """Full jitter, never less than the endpoint's Retry-After."""
-    error = state.outcome.exception() if state.outcome else None
-    floor = error.retry_after_s if isinstance(error, EndpointError) and error.retry_after_s else 0.0
-    return max(floor, _jitter(state))
+def _accepted(samples: wire.Samples, accept: Callable[[WeightVersion], bool] | None) -> wire.Samples:
+    for completion in samples.completions:
+        oldest = completion.oldest_version
+        if accept is not None and (oldest is None or not accept(oldest)):
+            label = oldest.label if oldest else "nothing"
+            raise RetryableEndpointError(
+                "stale_weights", f"the server sampled with {label}, which is too old to be trained"
+            )
+    return samples
+
+
+def _tokens_of_reply(reply: wire.Reply) -> tuple[int, int, int]:
+    return reply.num_prompt_tokens, reply.num_completion_tokens, reply.num_cached_prompt_tokens
+
+
+def _tokens_of_samples(samples: wire.Samples) -> tuple[int, int, int]:
+    return len(samples.prompt_ids), sum(len(completion.token_ids) for completion in samples.completions), 0

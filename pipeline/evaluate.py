@@ -22,6 +22,9 @@ from pipeline.metrics import wilson_interval
 from pipeline.records import Context, Record, Task, Verdict
 from pipeline.rewards import Verifier
 
+# An evaluation beside training takes the places that rollouts leave free.
+AFTER_ROLLOUTS = 1 << 62
+
 
 class Answer(Record):
     """One evaluated problem."""
@@ -110,7 +113,14 @@ async def evaluate(
 async def _answer(task: Task, config: Config, endpoints: EndpointPool, verifier: Verifier) -> Answer:
     messages = messages_of(prompt_input(task.problem, Context()), config.rollout.system_prompt)
     try:
-        reply = await endpoints.chat(messages, max_tokens=config.eval.max_tokens, temperature=0.0, stage="eval")
+        reply = await endpoints.chat(
+            messages,
+            max_tokens=config.eval.max_tokens,
+            temperature=0.0,
+            stage="eval",
+            priority=AFTER_ROLLOUTS,
+            affinity=task.problem.id,
+        )
     except EndpointError as error:
         return Answer(
             problem_id=task.problem.id,

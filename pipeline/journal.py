@@ -7,6 +7,7 @@ marks in the table. The learner reads by step; the step of its checkpoint is its
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from pipeline.records import Attempt, RolloutGroup
 from pipeline.run import Lineage, disk_full, survives
 
 TABLE = "journal"
+INDEXED = ("step", "problem_id")
+# A reader in another process may be at work on a version for a while after a newer one was committed.
+KEEP_VERSIONS = timedelta(minutes=10)
 
 
 def schema() -> Any:
@@ -44,6 +48,19 @@ class Journal:
 
         self._path = path
         self._table = lancedb.connect(str(path)).create_table(TABLE, schema=schema(), exist_ok=True)
+
+    def compact(self) -> None:
+        """Merge the files of many commits, index what is searched by, remove old versions. The writer's: one at a time.
+
+        Raises DiskFullError; the table is then as it was."""
+        try:
+            indexed = {column for index in self._table.list_indices() for column in index.columns}
+            for column in INDEXED:
+                if column not in indexed:
+                    self._table.create_scalar_index(column)
+            self._table.optimize(cleanup_older_than=KEEP_VERSIONS)
+        except (OSError, RuntimeError) as error:
+            raise disk_full(error, self._path) from error
 
     def append(self, groups: list[RolloutGroup]) -> None:
         """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskFullError."""

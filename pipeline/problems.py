@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -44,17 +45,17 @@ class ProblemStream:
             raise ValueError("a stream needs at least one problem")
         self._tasks = tasks
         self._seed = seed
-        self._epoch = -1
-        self._order: list[int] = []
+        # Few: the epoch at hand, the one before, and those that replacements of a problem are drawn from.
+        self._order_of = lru_cache(maxsize=8)(self._order)
 
     def problem_at(self, index: int) -> Task:
         """Problem number `index` (from 0) of the run; the same for the same tasks, seed and index."""
         epoch, position = divmod(index, len(self._tasks))
-        if epoch != self._epoch:
-            # A seed given as text is hashed, so neighbouring seeds and epochs share nothing.
-            self._order = random.Random(f"order:{self._seed}:{epoch}").sample(range(len(self._tasks)), len(self._tasks))
-            self._epoch = epoch
-        return self._tasks[self._order[position]]
+        return self._tasks[self._order_of(epoch)[position]]
+
+    def _order(self, epoch: int) -> list[int]:
+        # A seed given as text is hashed, so neighbouring seeds and epochs share nothing.
+        return random.Random(f"order:{self._seed}:{epoch}").sample(range(len(self._tasks)), len(self._tasks))
 
 
 def load_problems(settings: ProblemsSection, seed: int) -> ProblemSet:

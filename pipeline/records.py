@@ -157,6 +157,18 @@ class Rollout(Record):
     newest_version: WeightVersion
 
 
+class GroupOutcome(Record):
+    """What became of one attempt at a group; one of kind 'journalled' follows for each slot, and the group itself is data."""
+
+    step: int
+    slot: int
+    turn: int
+    kind: Literal["journalled", "zero_variance", "failed", "deadline"]
+    problem_id: str
+    error_kind: str = ""
+    detail: str = ""
+
+
 class RolloutGroup(Record):
     """G rollouts of one prompt (x, c): the unit of journal, advantage and training. `prompt_ids` (P,)."""
 

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+import orjson
+
 from pipeline.config import RewardSection
 from pipeline.errors import ConfigError, ProcessEndedError
 from pipeline.records import Label, Verdict
@@ -44,8 +46,15 @@ def reward_of(verdict: Verdict, settings: RewardSection) -> float:
 
 @dataclass
 class _Job:
-    request: bytes
-    verdict: asyncio.Future[Verdict]
+    """Answers to one problem; they go to one worker together, because a hand-over costs as much as an easy verdict."""
+
+    texts: list[str]
+    label: Label
+    verdicts: asyncio.Future[list[Verdict]]
+
+    def request(self, first: int) -> bytes:
+        # json, not orjson: gold answers may be integers of any length.
+        return json.dumps({"texts": self.texts[first:], "label": self.label.model_dump()}).encode() + b"\n"
 
 
 @dataclass
@@ -106,60 +115,73 @@ class Verifier:
 
     async def verify(self, text: str, label: Label) -> Verdict:
         """The verdict on `text`. Never raises for what the text or the scorer does."""
-        request = json.dumps({"text": text, "label": label.model_dump()}).encode() + b"\n"
-        job = _Job(request, asyncio.get_running_loop().create_future())
+        return (await self.verify_group([text], label))[0]
+
+    async def verify_group(self, texts: list[str], label: Label) -> list[Verdict]:
+        """The verdicts on several answers to one problem; each has `reward.timeout_s` of its own."""
+        job = _Job(texts, label, asyncio.get_running_loop().create_future())
         await self._jobs.put(job)
-        return await job.verdict
+        return await job.verdicts
 
     async def _serve(self, worker: _Worker | None) -> None:
         try:
             while True:
                 job = await self._jobs.get()
-                if job.verdict.cancelled():
+                if job.verdicts.cancelled():
                     continue
-                if worker is None:
-                    worker = await self._restart()
-                if worker is None:
-                    self._settle(job, Verdict(kind="error"), "no worker could be started")
-                    continue
-                verdict, reason = await self._ask(worker, job.request)
-                self._settle(job, verdict, reason)
-                if verdict.kind == "timeout" or worker.process.returncode is not None:
-                    await worker.end()
-                    worker = None
+                verdicts: list[Verdict] = []
+                while len(verdicts) < len(job.texts):
+                    if worker is None:
+                        worker = await self._restart()
+                    if worker is None:
+                        verdicts += [Verdict(kind="error")] * (len(job.texts) - len(verdicts))
+                        self._note("no worker could be started")
+                        break
+                    if not await self._ask(worker, job, verdicts):
+                        await worker.end()
+                        worker = None
+                if not job.verdicts.done():
+                    job.verdicts.set_result(verdicts)
+                if worker is None:  # ready before the next answer needs it
                     worker = await self._restart()
         finally:
             if worker is not None:
                 await worker.end()
 
-    async def _ask(self, worker: _Worker, request: bytes) -> tuple[Verdict, str]:
-        """One request to one worker, which is dead afterwards if it did not reply as agreed."""
+    async def _ask(self, worker: _Worker, job: _Job, verdicts: list[Verdict]) -> bool:
+        """Append the verdicts that a worker gives on the answers that have none yet; False when it must be replaced."""
         assert worker.process.stdin is not None and worker.process.stdout is not None
+        reason = ""
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                worker.process.stdin.write(request)
+            async with asyncio.timeout(self._settings.timeout_s) as limit:
+                worker.process.stdin.write(job.request(len(verdicts)))
                 await worker.process.stdin.drain()
-                line = await worker.process.stdout.readline()
+                while len(verdicts) < len(job.texts):
+                    limit.reschedule(asyncio.get_running_loop().time() + self._settings.timeout_s)
+                    line = await worker.process.stdout.readline()
+                    if not line.endswith(b"\n"):
+                        break
+                    reply = orjson.loads(line)
+                    verdicts.append(Verdict.model_validate(reply["verdict"]))
+                    self._note(reply.get("reason", ""))
+                else:
+                    return True
         except TimeoutError:
-            return Verdict(kind="timeout"), ""
+            verdicts.append(Verdict(kind="timeout"))
+            return False
         except (ConnectionError, ValueError) as error:  # the pipe closed, or a reply over MAX_REPLY_BYTES
-            line, reason = b"", str(error)
-        else:
-            reason = ""
-        if not line.endswith(b"\n"):
-            last_words = worker.last_words()[-300:]
-            await _kill(worker)
-            return Verdict(kind="error"), f"the worker ended (status {worker.process.returncode}) {reason} {last_words}"
-        reply = json.loads(line)
-        return Verdict.model_validate(reply["verdict"]), reply.get("reason", "")
+            reason = str(error)
+        last_words = worker.last_words()[-300:]
+        await _kill(worker)
+        verdicts.append(Verdict(kind="error"))
+        self._note(f"the worker ended (status {worker.process.returncode}) {reason} {last_words}")
+        return False
 
-    def _settle(self, job: _Job, verdict: Verdict, reason: str) -> None:
+    def _note(self, reason: str) -> None:
         # Each distinct reason once: a scorer that fails on every answer would flood the log.
         if reason and reason not in self._reasons and len(self._reasons) < 100:
             self._reasons.add(reason)
             logger.warning("a verifier failed: %s", reason)
-        if not job.verdict.done():
-            job.verdict.set_result(verdict)
 
     async def _restart(self) -> _Worker | None:
         """A fresh worker; None, with a warning, when it does not come up. The next job tries again."""
@@ -199,7 +221,7 @@ class Verifier:
             raise ProcessEndedError(f"a verifier worker was not ready within {START_TIMEOUT_S:g} s") from None
         if not line:
             raise ProcessEndedError(f"a verifier worker ended at its start: {worker.last_words()}")
-        reply: dict[str, Any] = json.loads(line)
+        reply: dict[str, Any] = orjson.loads(line)
         return reply
 
 

@@ -9,7 +9,8 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline.answers import strip_think
 from pipeline.config import Config
@@ -18,14 +19,47 @@ from pipeline.endpoints import EndpointPool
 from pipeline.journal import Journal
 from pipeline.metrics import StageClock
 from pipeline.pool import Pool
-from pipeline.records import Attempt, Context, Message, Problem, Rollout, RolloutGroup, Task
+from pipeline.records import Attempt, Context, Problem, Rollout, RolloutGroup, Task, WeightVersion
 from pipeline.rewards import Verifier, reward_of
-from pipeline.run import Lineage
+from pipeline.run import Lineage, counts
+from pipeline.wire import Samples
 
 
 def seed_of(*parts: object) -> int:
     """A 31-bit seed from `parts`, the same in every process and run."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a group belongs, and all that its draws depend on.
+
+    `turn` counts the attempts and replacements of the slot; `oldest_step` is the least weights that it may be sampled by."""
+
+    lineages: list[Lineage]
+    step: int
+    slot: int
+    turn: int
+    pool_version: int
+    oldest_step: int
+    order: int
+    """Requests of a lower order go first, so that groups which began are finished before later ones start."""
+
+    @property
+    def lineage(self) -> int:
+        return self.lineages[-1].number
+
+    @property
+    def group_id(self) -> str:
+        return f"l{self.lineage}-{self.step:06d}-{self.slot:04d}"
+
+    def draw(self, seed: int) -> tuple[int, ...]:
+        """What every random draw of this group is seeded by."""
+        return (seed, self.step, self.slot, self.turn)
+
+    def accepts(self, version: WeightVersion) -> bool:
+        """Whether a sample by `version` may be trained here: not older than the bound, and of weights that still count."""
+        return version.step >= self.oldest_step and counts(version, self.lineages)
 
 
 class GroupSampler:
@@ -47,35 +81,21 @@ class GroupSampler:
         self._pool = pool
         self._clock = clock
 
-    async def sample(
-        self, task: Task, step: int, slot: int, lineages: Sequence[Lineage], pool_version: int, attempt: int = 0
-    ) -> RolloutGroup:
+    async def sample(self, task: Task, place: Place) -> RolloutGroup:
         """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""
         config = self._config
-        place = (config.run.seed, step, slot, attempt)
-        rng = random.Random(seed_of("context", *place))
-        context = await self._draw_context(task, step, rng, list(lineages))
-        context, messages, max_tokens = await self._fit(task.problem, context)
-        with self._clock.stage("rollout"):
-            samples = await self._endpoints.sample(
-                messages,
-                config.rollout.sampling,
-                config.rollout.group_size,
-                max_tokens=max_tokens,
-                seed=seed_of("rollout", *place),
-                stage="rollout",
-            )
+        rng = random.Random(seed_of("context", *place.draw(config.run.seed)))
+        context = await self._draw_context(task, place, rng)
+        context, samples = await self._completions(task.problem, context, place)
         texts = [self._visible(completion.text) for completion in samples.completions]
         with self._clock.stage("reward"):
-            verdicts = await asyncio.gather(*(self._verifier.verify(text, task.label) for text in texts))
-        lineage = lineages[-1].number
-        group_id = f"l{lineage}-{step:06d}-{slot:04d}"
+            verdicts = await self._verifier.verify_group(texts, task.label)
         rollouts = []
         for index, (completion, verdict) in enumerate(zip(samples.completions, verdicts, strict=True)):
             assert completion.oldest_version is not None and completion.newest_version is not None
             rollouts.append(
                 Rollout(
-                    id=f"{group_id}-{index:03d}",
+                    id=f"{place.group_id}-{index:03d}",
                     text=completion.text,
                     token_ids=completion.token_ids,
                     logprobs=completion.logprobs,
@@ -87,38 +107,72 @@ class GroupSampler:
                 )
             )
         return RolloutGroup(
-            id=group_id,
-            lineage=lineage,
-            step=step,
-            slot=slot,
+            id=place.group_id,
+            lineage=place.lineage,
+            step=place.step,
+            slot=place.slot,
             problem=task.problem,
             context=context,
             prompt_ids=samples.prompt_ids,
             rollouts=tuple(rollouts),
-            pool_version=pool_version,
+            pool_version=place.pool_version,
             created_s=time.time(),
         )
+
+    async def _completions(self, problem: Problem, context: Context, place: Place) -> tuple[Context, Samples]:
+        """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was left."""
+        config, endpoints = self._config, self._endpoints
+        wanted: dict[str, Any] = {
+            "sampling": config.rollout.sampling,
+            "num_samples": config.rollout.group_size,
+            "seed": seed_of("rollout", *place.draw(config.run.seed)),
+            "stage": "rollout",
+            "priority": place.order,
+            # Prompts of one problem begin alike.
+            "affinity": problem.id,
+            "accept": place.accepts,
+        }
+        max_tokens, limit = config.rollout.sampling.max_tokens, endpoints.max_model_len
+        while True:
+            messages = messages_of(prompt_input(problem, context), config.rollout.system_prompt)
+            if not endpoints.has_token_route:
+                # Without that route the length of a prompt is not known before it is answered.
+                with self._clock.stage("rollout"):
+                    return context, await endpoints.sample(messages, max_tokens=max_tokens, **wanted)
+            with self._clock.stage("render"):
+                prompt_ids = await endpoints.render(messages, priority=place.order)
+            if limit is not None and len(prompt_ids) + max_tokens > limit:
+                shorter = trimmed(context)
+                if shorter is not None:
+                    context = shorter
+                    continue
+                context = context.model_copy(update={"num_trimmed": context.num_trimmed + 1})
+                max_tokens = max(1, limit - len(prompt_ids))
+            with self._clock.stage("rollout"):
+                return context, await endpoints.generate(prompt_ids, max_tokens=max_tokens, **wanted)
 
     def _visible(self, text: str) -> str:
         return strip_think(text) if self._config.rollout.strip_think else text
 
-    async def _draw_context(self, task: Task, step: int, rng: random.Random, lineages: list[Lineage]) -> Context:
+    async def _draw_context(self, task: Task, place: Place, rng: random.Random) -> Context:
         problem, feedback = task.problem, self._config.feedback
-        kind = draw_kind(rng, feedback, step)
+        kind = draw_kind(rng, feedback, place.step)
         if kind == "inter":
             with self._clock.stage("retrieve"):
                 candidates = await asyncio.to_thread(self._pool.search, problem.text, feedback.num_candidates)
             return inter_context(problem, candidates, feedback)
         if kind == "intra":
-            attempt = await self._attempt(task, rng, lineages)
+            attempt = await self._attempt(task, place, rng)
             return intra_context(attempt, self._config.reflection.max_attempt_chars)
         return Context()
 
-    async def _attempt(self, task: Task, rng: random.Random, lineages: list[Lineage]) -> Attempt | None:
+    async def _attempt(self, task: Task, place: Place, rng: random.Random) -> Attempt | None:
         """An earlier attempt from the journal, else one sampled now: its cost is counted, it is not trained on."""
         failed_only = self._config.reflection.select == "failed"
         with self._clock.stage("retrieve"):
-            known = await asyncio.to_thread(self._journal.attempts, task.problem.id, lineages, failed_only=failed_only)
+            known = await asyncio.to_thread(
+                self._journal.attempts, task.problem.id, place.lineages, failed_only=failed_only
+            )
         if known:
             chosen = rng.choice(known)
             return chosen.model_copy(update={"text": self._visible(chosen.text)})
@@ -130,31 +184,10 @@ class GroupSampler:
                 temperature=self._config.rollout.sampling.temperature,
                 stage="reflect",
                 seed=rng.randrange(2**31),
+                priority=place.order,
+                affinity=task.problem.id,
             )
         text = self._visible(reply.text)
         if failed_only and (await self._verifier.verify(text, task.label)).correct:
             return None
         return Attempt(problem_id=task.problem.id, text=text)
-
-    async def _fit(self, problem: Problem, context: Context) -> tuple[Context, tuple[Message, ...], int]:
-        """Trim `context` until prompt and completion fit the server; a prompt too long by itself gets a shorter
-        completion.
-        """
-        limit, max_tokens = self._endpoints.max_model_len, self._config.rollout.sampling.max_tokens
-        system = self._config.rollout.system_prompt
-        while True:
-            messages = messages_of(prompt_input(problem, context), system)
-            if limit is None or 3 * sum(len(m.content) for m in messages) < limit:
-                return context, messages, max_tokens
-            with self._clock.stage("render"):
-                num_tokens = await self._endpoints.num_prompt_tokens(messages)
-            if num_tokens is None or num_tokens + max_tokens <= limit:
-                return context, messages, max_tokens
-            shorter = trimmed(context)
-            if shorter is None:
-                return (
-                    context.model_copy(update={"num_trimmed": context.num_trimmed + 1}),
-                    messages,
-                    max(1, limit - num_tokens),
-                )
-            context = shorter

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Config
 from pipeline.errors import DiskFullError, RunFolderError
-from pipeline.records import RolloutGroup
+from pipeline.records import RolloutGroup, WeightVersion
 
 # A resume may change these and nothing else: they alter neither what is sampled nor what is learned.
 HARMLESS = (
@@ -41,8 +41,12 @@ HARMLESS = (
     "learner.report_to",
     "learner.cpu_threads",
     "reward.num_workers",
-    "rollout.request_timeout_s",
-    "rollout.max_attempts",
+    "requests",
+    "operations",
+    "rollout.max_groups_in_flight",
+    "rollout.group_timeout_s",
+    "rollout.max_group_attempts",
+    "rollout.max_failed_groups",
 )
 
 
@@ -171,6 +175,11 @@ def survives(group: RolloutGroup, lineages: list[Lineage]) -> bool:
     return all(
         group.newest_version.step <= lineage.start_step for lineage in lineages if lineage.number > group.lineage
     )
+
+
+def counts(version: WeightVersion, lineages: list[Lineage]) -> bool:
+    """Whether `version` belongs to the surviving history, so that what it samples may be trained."""
+    return all(version.step <= lineage.start_step for lineage in lineages if lineage.number > version.lineage)
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

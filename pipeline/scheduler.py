@@ -1,65 +1,86 @@
-"""The loop: for each step, wait until its samples may be fresh enough, sample its groups, journal them, abstract them.
+"""What is sampled next: steps and their slots in order, as many at once as fit, none before its weights are fresh enough.
 
-Invariants: sampling for step t begins only when weights of at least t − S updates are live on every server, so no
-trained sample lags by more than S; every slot of a step is journalled exactly once per surviving lineage; a group that
-failed is sampled again a bounded number of times and then ends the run, which can be resumed.
+Invariants: sampling for step t begins only when weights of at least t − S updates are live, and what an older server sampled is
+refused, so no trained sample lags by more than S; every slot of a step is journalled exactly once per surviving lineage; every
+attempt at a group that is not journalled leaves a GroupOutcome. A step that has begun is finished before a later one: its requests
+go first. One problem that cannot be sampled is replaced; only many in a row end the run, which can be resumed.
 
-| waits            | for                                       | woken by                            |
-|------------------|-------------------------------------------|-------------------------------------|
-| the loop         | weights of step − S updates               | the learner's status file           |
-| the loop         | all groups of the step                    | the tasks of its TaskGroup          |
-| the learner      | all groups of its step in the journal     | its own look at the journal         |
+| waits              | for                                                          | woken by                        |
+|--------------------|--------------------------------------------------------------|---------------------------------|
+| `_admit`           | weights of step − S updates                                  | the learner's status file       |
+| `_admit`           | the lessons of step − S − 1, so that contexts do not race it | `_finish` of that step          |
+| `_admit`           | room (`rollout.max_groups_in_flight`)                        | a group that ends               |
+| a group            | endpoints, verifier, its commit                              | the modules of that name        |
+| `_finish`          | all groups of its step                                       | the last of them                |
+| an evaluation      | places that rollouts leave free                              | `pipeline.places`               |
+| the learner        | all groups of its step in the journal                        | its own look at the journal     |
 """
 
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pipeline.abstraction import Abstractor, Rejection, choose_rollouts
 from pipeline.config import Config
 from pipeline.errors import EndpointError
 from pipeline.journal import Journal
+from pipeline.journal_writer import JournalWriter
 from pipeline.learner_status import LearnerLink
 from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.pool import Pool
 from pipeline.problems import ProblemStream
-from pipeline.records import Experience, RolloutGroup, Task
-from pipeline.rollouts import GroupSampler, seed_of
+from pipeline.records import Experience, GroupOutcome, RolloutGroup, Task
+from pipeline.rollouts import GroupSampler, Place, seed_of
 from pipeline.run import Lineage
+from pipeline.step_numbers import Totals, step_numbers
+from pipeline.watchdog import Watchdog
 
-MAX_GROUP_ATTEMPTS = 3
+# A problem that takes another's slot is drawn this far along the stream, where no step of the run gets by itself.
+REPLACEMENT_STRIDE = 1_000_000_007
+# How requests fail when their endpoint is gone.
+OUTAGE = frozenset(
+    {"refused", "connection", "timeout", "deadline", "group_deadline", "http_502", "http_503", "http_504"}
+)
+# The learner may train for long; only a wait of this many seconds is worth a word.
+LEARNER_IS_SLOW_S = 1800.0
 
 
-class Totals:
-    """What the summary says of the whole run. Sums over this sitting."""
+class _Step:
+    """The groups of one step as they come in."""
 
-    def __init__(self) -> None:
-        self.drawn: Counter[str] = Counter()
-        self.carried: Counter[str] = Counter()
-        self.rejected: Counter[str] = Counter()
-        self.trims: Counter[str] = Counter()
-        self.num_accepted = 0
+    def __init__(self, number: int, num_slots: int, kept: list[RolloutGroup], pool_version: int) -> None:
+        self.number = number
+        self.pool_version = pool_version
+        self.begin_s = time.monotonic()
+        self.groups = {group.slot: group for group in kept}
+        self.missing = [slot for slot in range(num_slots) if slot not in self.groups]
+        self.sampled = asyncio.Event()
+        self.done = asyncio.Event()
+        """Set when its lessons are in the pool and its numbers are written."""
+        self._num_slots = num_slots
+        self._look()
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "drawn": dict(self.drawn),
-            "carried": dict(self.carried),
-            "rejected": dict(self.rejected),
-            "trims": dict(self.trims),
-            "accepted": self.num_accepted,
-        }
+    def add(self, group: RolloutGroup) -> None:
+        self.groups[group.slot] = group
+        self._look()
+
+    def _look(self) -> None:
+        if len(self.groups) == self._num_slots:
+            self.sampled.set()
+
+    def in_order(self) -> list[RolloutGroup]:
+        return [self.groups[slot] for slot in sorted(self.groups)]
 
 
 class Scheduler:
     """Runs the steps of one sitting.
 
-    `before_step` is awaited when the servers have the step's weights; it may evaluate.
-    """
+    `evaluate(step)` is started when the servers have the step's weights and runs beside the rollouts; it returns at once when
+    no evaluation is due. `dark()` tells whether no endpoint is fit: what fails then is not held against a problem."""
 
     def __init__(
         self,
@@ -74,7 +95,9 @@ class Scheduler:
         metrics: MetricsWriter,
         clock: StageClock,
         lineages: list[Lineage],
-        before_step: Callable[[int], Awaitable[None]],
+        evaluate: Callable[[int], Coroutine[Any, Any, None]],
+        dark: Callable[[], bool] = lambda: False,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._config = config
         self._problems = problems
@@ -87,52 +110,155 @@ class Scheduler:
         self._metrics = metrics
         self._clock = clock
         self._lineages = lineages
-        self._before_step = before_step
-        self._append_lock = asyncio.Lock()
+        self._evaluate = evaluate
+        self._dark = dark
+        self._watchdog = watchdog or Watchdog(lambda stuck: None, config.operations.stuck_after_s)
+        self._writer = JournalWriter(journal, clock, self._watchdog)
+        # Bounds the rollouts in memory and the requests that queue at the endpoints.
+        self._room = asyncio.Semaphore(config.rollout.max_groups_in_flight)
+        self._steps: dict[int, _Step] = {}
+        self._num_failed_in_a_row = 0
+        self._last_success_s = time.monotonic()
+        self.num_groups_in_flight = 0
+        self.step = 0
+        self.learner_step = 0
+        self.staleness = 0
+        self.pool_size = 0
+        self.outcomes: Counter[str] = Counter()
         self.totals = Totals()
 
+    @property
+    def num_queued_for_journal(self) -> int:
+        return self._writer.num_queued
+
     async def run(self, first_step: int) -> None:
-        """Sample the steps from `first_step` to the last one."""
-        for step in range(first_step, self._config.learner.num_steps):
-            fresh_enough = max(0, step - self._config.rollout.max_staleness)
-            with self._clock.stage("wait_for_learner"):
-                status = await self._learner.wait_for_step(fresh_enough, self._lineages[-1].number)
-            await self._before_step(step)
-            begin = time.monotonic()
-            groups = await self._sample_step(step)
-            sampled_s = time.monotonic() - begin
-            num_accepted = await self._abstract(step, groups)
-            self._report(step, groups, sampled_s, num_accepted, status.step)
-
-    async def _sample_step(self, step: int) -> list[RolloutGroup]:
-        pool_version = self._pool.version
-        kept = {group.slot: group for group in await asyncio.to_thread(self._journal.read_step, step, self._lineages)}
-        num_slots = self._config.rollout.num_problems_per_step
+        """Sample the steps from `first_step` to the last one; returns when all are journalled and their lessons stored."""
+        self.pool_size = await asyncio.to_thread(self._pool.num_entries)
         async with asyncio.TaskGroup() as tasks:
-            sampled = [
-                tasks.create_task(self._group(step, slot, pool_version))
-                for slot in range(num_slots)
-                if slot not in kept
-            ]
-        groups = [*kept.values(), *(task.result() for task in sampled)]
-        return sorted(groups, key=lambda group: group.slot)
+            background = [tasks.create_task(self._writer.run()), tasks.create_task(self._watchdog.run())]
+            async with asyncio.TaskGroup() as work:
+                await self._replay_lessons(first_step, work)
+                for number in range(first_step, self._config.learner.num_steps):
+                    await self._admit(number, work)
+            for task in background:
+                task.cancel()
 
-    async def _group(self, step: int, slot: int, pool_version: int) -> RolloutGroup:
-        """Sample, score and journal one group; acknowledged when this returns."""
-        task = self._problems.problem_at(step * self._config.rollout.num_problems_per_step + slot)
-        for attempt in range(MAX_GROUP_ATTEMPTS):
-            try:
-                group = await self._sampler.sample(task, step, slot, self._lineages, pool_version, attempt)
-                break
-            except EndpointError as error:
-                self._clock.count("groups_failed")
-                self._metrics.write("group_failed", step, slot=slot, kind=error.kind, message=str(error)[:300])
-                if attempt + 1 == MAX_GROUP_ATTEMPTS:
-                    raise
-        async with self._append_lock:
-            with self._clock.stage("journal"):
-                await asyncio.to_thread(self._journal.append, [group])
-        return group
+    async def _replay_lessons(self, first_step: int, work: asyncio.TaskGroup) -> None:
+        """Make the lessons of the S steps before a resumed one again: the pool was set back to before it had them.
+
+        Entries have the ids of their rollouts, so one that is there already stays single."""
+        for number in range(max(0, first_step - self._config.rollout.max_staleness), first_step):
+            kept = await asyncio.to_thread(self._journal.read_step, number, self._lineages)
+            if len(kept) == self._config.rollout.num_problems_per_step:
+                step = self._steps[number] = _Step(number, len(kept), kept, self._pool.version)
+                work.create_task(self._finish(step, replayed=True))
+
+    async def _admit(self, number: int, work: asyncio.TaskGroup) -> None:
+        """Start the groups of one step, as soon as they may be sampled and there is room."""
+        staleness = self._config.rollout.max_staleness
+        fresh_enough = max(0, number - staleness)
+        with (
+            self._clock.stage("wait_for_learner"),
+            self._watching(f"weights of {fresh_enough} updates", LEARNER_IS_SLOW_S),
+        ):
+            status = await self._learner.wait_for_step(fresh_enough, self._lineages[-1].number)
+        self.learner_step = status.step
+        earlier = self._steps.pop(number - staleness - 1, None)
+        if earlier is not None:
+            await earlier.done.wait()
+        self.step = number
+        work.create_task(self._evaluate(number))
+        kept = await asyncio.to_thread(self._journal.read_step, number, self._lineages)
+        step = self._steps[number] = _Step(number, self._config.rollout.num_problems_per_step, kept, self._pool.version)
+        work.create_task(self._finish(step))
+        for slot in step.missing:
+            await self._room.acquire()
+            self.num_groups_in_flight += 1
+            work.create_task(self._slot(step, slot, fresh_enough))
+
+    async def _slot(self, step: _Step, slot: int, oldest_step: int) -> None:
+        """Fill one slot: sample until there is a group to train, and journal it."""
+        try:
+            group = await self._sampled(step, slot, oldest_step)
+            with self._watching(f"the commit of group {group.id}"):
+                await self._writer.write(group)
+            self.outcomes["journalled"] += 1
+            step.add(group)
+        finally:
+            self.num_groups_in_flight -= 1
+            self._room.release()
+
+    async def _sampled(self, step: _Step, slot: int, oldest_step: int) -> RolloutGroup:
+        """A group for the slot: of its own problem, or of another one where that failed or taught nothing."""
+        settings = self._config.rollout
+        index = step.number * settings.num_problems_per_step + slot
+        num_refills = num_failures = num_replacements = turn = 0
+        while True:
+            task = self._problems.problem_at(index + num_replacements * REPLACEMENT_STRIDE)
+            place = Place(self._lineages, step.number, slot, turn, step.pool_version, oldest_step, order=index)
+            result = await self._attempt(task, place)
+            turn += 1
+            if isinstance(result, RolloutGroup):
+                self._num_failed_in_a_row = 0
+                self._last_success_s = time.monotonic()
+                if not (settings.refill_zero_variance and num_refills < settings.max_refills and _even(result)):
+                    return result
+                num_refills += 1
+                num_replacements += 1
+                self._tell(_outcome(task, place, "zero_variance"))
+            elif not self._is_outage(result):
+                num_failures += 1
+                if num_failures == settings.max_group_attempts:
+                    num_failures = 0
+                    num_replacements += 1
+                    self._num_failed_in_a_row += 1
+                    if self._num_failed_in_a_row >= settings.max_failed_groups:
+                        raise EndpointError(
+                            result.kind,
+                            f"{self._num_failed_in_a_row} problems in a row could not be sampled, "
+                            f"{settings.max_group_attempts} attempts each; the last failure: {result}",
+                        ) from result
+
+    async def _attempt(self, task: Task, place: Place) -> RolloutGroup | EndpointError:
+        """One attempt at a group. Raises EndpointError('no_endpoint') only: an outage longer than the run may wait."""
+        limit_s = self._config.rollout.group_timeout_s
+        try:
+            with self._watching(f"group {place.group_id} (problem {task.problem.id})", limit_s):
+                async with asyncio.timeout(limit_s):
+                    return await self._sampler.sample(task, place)
+        except TimeoutError:
+            failure = EndpointError("group_deadline", f"group {place.group_id}: not sampled within {limit_s:g} s")
+            self._tell(_outcome(task, place, "deadline", failure))
+        except EndpointError as error:
+            if error.kind == "no_endpoint":
+                raise
+            failure = error
+            self._tell(_outcome(task, place, "failed", failure))
+        return failure
+
+    def _is_outage(self, failure: EndpointError) -> bool:
+        """Whether no endpoint could be reached, which is not the problem's fault; for `requests.max_outage_s` at most."""
+        since_success_s = time.monotonic() - self._last_success_s
+        return failure.kind in OUTAGE and self._dark() and since_success_s < self._config.requests.max_outage_s
+
+    def _tell(self, outcome: GroupOutcome) -> None:
+        self.outcomes[outcome.kind] += 1
+        self._clock.count("groups_refilled" if outcome.kind == "zero_variance" else "groups_failed")
+        self._metrics.write("group_outcome", outcome.step, **outcome.model_dump(exclude={"step"}))
+
+    def _watching(self, what: str, deadline_s: float = 60.0) -> Any:
+        return self._watchdog.watch(what, deadline_s)
+
+    async def _finish(self, step: _Step, *, replayed: bool = False) -> None:
+        """When all groups of a step are in: its lessons, then its numbers."""
+        await step.sampled.wait()
+        sampled_s = time.monotonic() - step.begin_s
+        groups = step.in_order()
+        num_accepted = await self._abstract(step.number, groups)
+        if not replayed:
+            await self._report(step.number, groups, sampled_s, num_accepted)
+        step.groups.clear()
+        step.done.set()
 
     async def _abstract(self, step: int, groups: list[RolloutGroup]) -> int:
         """Summarise some trajectories of the step into the pool; return how many were accepted."""
@@ -154,54 +280,43 @@ class Scheduler:
                 self._metrics.write("entry_rejected", step, **outcome.model_dump())
             else:
                 accepted.append(outcome)
-        with self._clock.stage("pool"):
+        with self._clock.stage("pool"), self._watching("a commit to the pool"):
             await asyncio.to_thread(self._pool.add, accepted)
         self.totals.num_accepted += len(accepted)
         return len(accepted)
 
-    def _report(
-        self, step: int, groups: list[RolloutGroup], sampled_s: float, num_accepted: int, learner_step: int
-    ) -> None:
+    async def _report(self, step: int, groups: list[RolloutGroup], sampled_s: float, num_accepted: int) -> None:
         numbers = step_numbers(groups)
-        for group in groups:
-            self.totals.drawn[group.context.drawn] += 1
-            if group.context.kind != "scratch":
-                self.totals.carried[group.context.drawn] += 1
-            if group.context.num_trimmed:
-                self.totals.trims[group.context.drawn] += 1
+        self.totals.add(groups)
+        self.staleness = step - min(group.oldest_version.step for group in groups)
+        self.pool_size = await asyncio.to_thread(self._pool.num_entries)
         numbers |= {
             "sampled_s": sampled_s,
             "sampled_tokens_per_s": numbers["num_completion_tokens"] / max(sampled_s, 1e-9),
-            "pool_size": self._pool.num_entries(),
+            "pool_size": self.pool_size,
             "entries_accepted": num_accepted,
             "entries_rejected_total": sum(self.totals.rejected.values()),
-            "staleness": step - min(group.oldest_version.step for group in groups),
-            "learner_step": learner_step,
+            "staleness": self.staleness,
+            "learner_step": self.learner_step,
             "groups_failed_total": self._clock.counts["groups_failed"],
+            "groups_refilled_total": self._clock.counts["groups_refilled"],
             "attempts_sampled_total": self._clock.counts["attempts_sampled"],
         }
         self._metrics.write("step", step, **numbers)
 
 
-def step_numbers(groups: list[RolloutGroup]) -> dict[str, Any]:
-    """Means and shares of one step's groups. Pure."""
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    numbers: dict[str, Any] = {
-        "reward": statistics.fmean(rollout.reward for rollout in rollouts),
-        "share_zero_variance": statistics.fmean(float(len(set(group.rewards)) == 1) for group in groups),
-        "share_parsable": statistics.fmean(float(rollout.verdict.answer is not None) for rollout in rollouts),
-        "share_cut": statistics.fmean(float(rollout.finish_reason == "length") for rollout in rollouts),
-        "verifier_failures": sum(rollout.verdict.kind in ("timeout", "error") for rollout in rollouts),
-        "num_prompt_tokens": sum(len(group.prompt_ids) for group in groups),
-        "num_completion_tokens": sum(len(rollout.token_ids) for rollout in rollouts),
-        "trims": sum(group.context.num_trimmed > 0 for group in groups),
-    }
-    for kind in ("scratch", "inter", "intra"):
-        of_kind = [group for group in groups if group.context.kind == kind]
-        numbers[f"num_{kind}"] = len(of_kind)
-        numbers[f"num_drawn_{kind}"] = sum(group.context.drawn == kind for group in groups)
-        if of_kind:
-            numbers[f"reward_{kind}"] = statistics.fmean(reward for group in of_kind for reward in group.rewards)
-            cut = [r.finish_reason == "length" for group in of_kind for r in group.rollouts]
-            numbers[f"share_cut_{kind}"] = statistics.fmean(map(float, cut))
-    return numbers
+def _even(group: RolloutGroup) -> bool:
+    """Whether all rewards are equal, so that every advantage is 0 and nothing is learned from the group."""
+    return len(set(group.rewards)) == 1
+
+
+def _outcome(task: Task, place: Place, kind: Any, error: EndpointError | None = None) -> GroupOutcome:
+    return GroupOutcome(
+        step=place.step,
+        slot=place.slot,
+        turn=place.turn,
+        kind=kind,
+        problem_id=task.problem.id,
+        error_kind=error.kind if error else "",
+        detail=str(error)[:300] if error else "",
+    )

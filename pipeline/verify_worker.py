@@ -8,19 +8,21 @@ limited to what the libraries take plus 1 GiB."""
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import logging
 import math
 import os
 import re
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
+
+import orjson
 
 from pipeline.answers import extract_answer
 from pipeline.config import FamilySettings, RewardSection
@@ -121,29 +123,31 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def answer_line(line: str, score: Scorer) -> str:
-    """One request line → one reply line. Whatever scoring raises, memory errors included, is the outcome 'error'."""
-    request = json.loads(line)
+def reply_to(text: str, label: Label, score: Scorer) -> bytes:
+    """The reply line on one answer. Whatever scoring raises, memory errors included, is the outcome 'error'."""
     try:
-        verdict = score(request["text"], Label.model_validate(request["label"]))
+        reply: dict[str, Any] = {"verdict": score(text, label).model_dump()}
     except Exception as error:  # noqa: BLE001 - the boundary: any failure of any scorer becomes an outcome
-        return json.dumps({"verdict": {"kind": "error"}, "reason": f"{type(error).__name__}: {str(error)[:300]}"})
-    return json.dumps({"verdict": verdict.model_dump()})
+        reply = {"verdict": {"kind": "error"}, "reason": f"{type(error).__name__}: {str(error)[:300]}"}
+    return orjson.dumps(reply) + b"\n"
 
 
-def _serve(requests: TextIO, replies: TextIO, score: Scorer, timeout_s: float) -> None:
+def _serve(requests: BinaryIO, replies: BinaryIO, score: Scorer, timeout_s: float) -> None:
     for line in requests:
-        # Twice the parent's deadline: it strikes only when the parent is gone.
-        faulthandler.dump_traceback_later(2 * timeout_s + 5, exit=True)
-        reply = answer_line(line, score)
-        faulthandler.cancel_dump_traceback_later()
-        replies.write(reply + "\n")
-        replies.flush()
+        request = json.loads(line)
+        label = Label.model_validate(request["label"])
+        for text in request["texts"]:
+            # SIGALRM ends the process. Twice the parent's deadline: it strikes only when the parent is gone.
+            signal.setitimer(signal.ITIMER_REAL, 2 * timeout_s + 5)
+            reply = reply_to(text, label, score)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            replies.write(reply)
+            replies.flush()
 
 
 def main(section: str) -> None:
     # A scorer may print: its output must not mix with the replies.
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     settings = RewardSection.model_validate_json(section)
@@ -151,13 +155,13 @@ def main(section: str) -> None:
         score = make_scorer(settings)
         _warm_up(settings)
     except ConfigError as error:
-        replies.write(json.dumps({"config_error": str(error)}) + "\n")
+        replies.write(orjson.dumps({"config_error": str(error)}) + b"\n")
         replies.flush()
         return
     _limit_memory()
-    replies.write(json.dumps({"ready": True}) + "\n")
+    replies.write(orjson.dumps({"ready": True}) + b"\n")
     replies.flush()
-    _serve(sys.stdin, replies, score, settings.timeout_s)
+    _serve(sys.stdin.buffer, replies, score, settings.timeout_s)
 
 
 if __name__ == "__main__":

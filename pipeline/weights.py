@@ -27,6 +27,8 @@ from pipeline.records import WeightVersion
 from pipeline.run import RunFolder, disk_full, write_atomic
 
 MANIFEST = "manifest.json"
+# A server bears this label while new weights are loaded into it; no run accepts it.
+LOADING = "loading-"
 REFERENCE = WeightVersion(lineage=0, step=0)
 
 
@@ -173,7 +175,7 @@ async def _load(client: httpx.AsyncClient, folder: Path, version: WeightVersion,
     begin = time.monotonic()
     try:
         await _post(client, "/pause", params={"mode": "keep", "clear_cache": "false"})
-        await _post(client, "/update_weight_version", json={"new_version": f"loading-{version.label}"})
+        await _post(client, "/update_weight_version", json={"new_version": LOADING + version.label})
         body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
         await _post(client, "/collective_rpc", json=body)
         if packs_weights:

@@ -5,6 +5,11 @@ the journal."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -33,6 +38,8 @@ class Reply(BaseModel):
     finish_reason: str
     num_prompt_tokens: int = 0
     num_completion_tokens: int = 0
+    num_cached_prompt_tokens: int = 0
+    time_to_first_token_s: float | None = None
 
 
 def chat_body(
@@ -88,25 +95,40 @@ def generate_body(model: str, prompt_ids: tuple[int, ...], sampling: Json) -> Js
     }
 
 
-def error_of(status: int, body: str, retry_after: str | None) -> EndpointError:
+def error_of(status: int, body: str, headers: Mapping[str, str]) -> EndpointError:
     """The failure that an HTTP status other than 200 stands for.
 
     An exhausted quota is final although its status is 429.
     """
     brief = body[:300]
-    if status == 429 and "insufficient_quota" in body:
+    if status == 429 and ("insufficient_quota" in body or "billing_hard_limit" in body):
         return FinalEndpointError("quota", f"the quota is used up: {brief}")
     if status in RETRYABLE_STATUS:
-        return RetryableEndpointError(f"http_{status}", brief, retry_after_s=_seconds(retry_after))
+        return RetryableEndpointError(f"http_{status}", brief, retry_after_s=retry_after_s(headers))
     return FinalEndpointError(f"http_{status}", f"HTTP {status}: {brief}")
 
 
-def _seconds(value: str | None) -> float | None:
-    """Retry-After in seconds. A date is not honoured as a number; the back-off alone then decides."""
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the endpoint asks to wait (retry-after-ms, Retry-After in seconds or as a date), None without a wish."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        value = headers.get(name) or headers.get(name.title())
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * unit
+        except ValueError:
+            seconds = _until(value)
+        if 0 <= seconds < float("inf"):
+            return seconds
+    return None
+
+
+def _until(date: str) -> float:
+    """Seconds from now until an HTTP date, 0 if it has passed; NaN for what is none. Dates have whole seconds: rounded up."""
     try:
-        return max(0.0, float(value)) if value is not None else None
-    except ValueError:
-        return None
+        return max(0.0, parsedate_to_datetime(date).timestamp() + 1.0 - time.time())
+    except (ValueError, TypeError):
+        return float("nan")
 
 
 def parse_chat(reply: Any) -> Reply:
@@ -116,23 +138,68 @@ def parse_chat(reply: Any) -> Reply:
     text = message.get("content") if isinstance(message, dict) else None
     if not isinstance(text, str):
         raise MalformedReplyError("no_content", "the choice has no message content")
-    usage = reply.get("usage") or {}
+    return Reply(text=text, finish_reason=_finish_reason(choice), **_usage(reply))
+
+
+def parse_stream(events: list[Any], time_to_first_token_s: float | None) -> Reply:
+    """The single answer of a streamed chat completion, from its events. Raises MalformedReplyError."""
+    pieces: list[str] = []
+    reason, usage = None, None
+    for event in events:
+        if not isinstance(event, dict) or event.get("error"):
+            raise MalformedReplyError("stream_error", f"an event of the stream is no chunk: {str(event)[:200]}")
+        usage = event.get("usage") or usage
+        for choice in event.get("choices") or []:
+            pieces.append((choice.get("delta") or {}).get("content") or "")
+            reason = choice.get("finish_reason") or reason
     return Reply(
-        text=text,
-        finish_reason=_finish_reason(choice),
-        num_prompt_tokens=usage.get("prompt_tokens") or 0,
-        num_completion_tokens=usage.get("completion_tokens") or 0,
+        text="".join(pieces),
+        finish_reason=_finish_reason({"finish_reason": reason}),
+        time_to_first_token_s=time_to_first_token_s,
+        **_usage({"usage": usage}),
     )
+
+
+def _usage(reply: Any) -> dict[str, int]:
+    """Token counts of a reply; what it does not tell is 0."""
+    usage = reply.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    counts = {
+        "num_prompt_tokens": usage.get("prompt_tokens"),
+        "num_completion_tokens": usage.get("completion_tokens"),
+        "num_cached_prompt_tokens": details.get("cached_tokens") if isinstance(details, dict) else 0,
+    }
+    return {name: count if isinstance(count, int) else 0 for name, count in counts.items()}
+
+
+def has_content(event: Any) -> bool:
+    """Whether a chunk of a stream carries text."""
+    choices = event.get("choices") if isinstance(event, dict) else None
+    return bool(choices and (choices[0].get("delta") or {}).get("content"))
+
+
+def parse_render(reply: Any) -> tuple[int, ...]:
+    """Token ids (P,) of the render route. Raises MalformedReplyError."""
+    token_ids = reply.get("token_ids") if isinstance(reply, dict) else None
+    if not isinstance(token_ids, list) or not token_ids:
+        raise MalformedReplyError("no_token_ids", "the render route returned no token_ids")
+    return tuple(token_ids)
+
+
+def parse_weight_version(reply: Any) -> str:
+    """The label of the weights that a server reports (/weight_info); a fresh vLLM says 'default'."""
+    if not isinstance(reply, dict):
+        raise MalformedReplyError("no_versions", f"/weight_info answered {str(reply)[:100]}")
+    return str(reply.get("weight_version", ""))
 
 
 def parse_generate(reply: Any, prompt_ids: tuple[int, ...], num_samples: int) -> Samples:
     """Samples of /inference/v1/generate, with the weight versions of their tokens. Raises MalformedReplyError."""
     completions = []
     for choice in _choices(reply, num_samples):
-        versions = [_version(span.get("version")) for span in choice.get("weight_versions") or []]
-        completions.append(
-            _completion(choice, choice.get("text"), min(versions, default=None), max(versions, default=None))
-        )
+        oldest, newest = _span_of(choice.get("weight_versions"))
+        completions.append(_completion(choice, choice.get("text"), oldest, newest))
     return Samples(prompt_ids=prompt_ids, completions=tuple(completions))
 
 
@@ -149,8 +216,16 @@ def parse_chat_samples(reply: Any, num_samples: int, before: str, after: str) ->
     return Samples(prompt_ids=tuple(prompt_ids), completions=tuple(completions))
 
 
+def _span_of(spans: Any) -> tuple[WeightVersion, WeightVersion]:
+    """Oldest and newest weights of a choice's tokens."""
+    if not isinstance(spans, list) or not spans or not all(isinstance(span, dict) for span in spans):
+        raise MalformedReplyError("no_versions", f"a choice does not tell its weight versions: {str(spans)[:100]}")
+    versions = [_version(span.get("version")) for span in spans]
+    return min(versions), max(versions)
+
+
 def _version(label: Any) -> WeightVersion:
-    version = WeightVersion.parse(str(label))
+    version = parsed_version(str(label))
     if version is None:
         raise MalformedReplyError(
             "unverified_weights", f"the server samples with weights labelled {label!r}, not published by this run"
@@ -163,7 +238,14 @@ def _choices(reply: Any, expected: int) -> list[Json]:
     if not isinstance(choices, list) or len(choices) != expected:
         found = len(choices) if isinstance(choices, list) else choices
         raise MalformedReplyError("wrong_choices", f"{expected} choices were asked for, the reply has {found!r}")
-    return sorted(choices, key=lambda choice: choice.get("index", 0))
+    if not all(isinstance(choice, dict) for choice in choices):
+        raise MalformedReplyError("wrong_choices", "a choice is no object")
+    if expected > 1:
+        indices = sorted(choice.get("index", 0) for choice in choices)
+        if indices != list(range(expected)):
+            raise MalformedReplyError("wrong_choices", f"the choices have the indices {indices}")
+        choices.sort(key=lambda choice: choice["index"])
+    return choices
 
 
 def _finish_reason(choice: Json) -> str:
@@ -173,24 +255,42 @@ def _finish_reason(choice: Json) -> str:
     return str(reason)
 
 
+# A run has a few thousand versions, and each is parsed for every choice.
+parsed_version = lru_cache(maxsize=256)(WeightVersion.parse)
+
+
 def _completion(choice: Json, text: Any, oldest: WeightVersion | None, newest: WeightVersion | None) -> Completion:
     token_ids = choice.get("token_ids")
-    content = (choice.get("logprobs") or {}).get("content")
-    if not token_ids:
-        raise MalformedReplyError("no_token_ids", "a choice has no token_ids")
-    if not content or len(content) != len(token_ids):
-        raise MalformedReplyError(
-            "no_logprobs", f"{len(token_ids)} tokens came with {len(content or [])} log-probabilities"
-        )
+    try:
+        # A sum tells numbers from anything else at the speed of C.
+        whole = isinstance(token_ids, list) and isinstance(sum(token_ids), int)
+    except TypeError:
+        whole = False
+    if not token_ids or not whole:
+        raise MalformedReplyError("no_token_ids", f"a choice has the token_ids {str(token_ids)[:60]}")
     if not isinstance(text, str):
         raise MalformedReplyError("no_content", "a choice has no text")
-    if not all(isinstance(item.get("logprob"), (int, float)) for item in content):
-        raise MalformedReplyError("no_logprobs", "a token has no log-probability")
     return Completion(
         text=text,
         token_ids=tuple(token_ids),
-        logprobs=tuple(item["logprob"] for item in content),
+        logprobs=_logprobs(choice.get("logprobs"), len(token_ids)),
         finish_reason=_finish_reason(choice),
         oldest_version=oldest,
         newest_version=newest,
     )
+
+
+def _logprobs(found: Any, num_tokens: int) -> tuple[float, ...]:
+    """The log-probabilities (T,) of the sampled tokens: as many as tokens, finite, at most 0 but for rounding."""
+    content = found.get("content") if isinstance(found, dict) else None
+    if not isinstance(content, list) or len(content) != num_tokens:
+        num = len(content) if isinstance(content, list) else 0
+        raise MalformedReplyError("no_logprobs", f"{num_tokens} tokens came with {num} log-probabilities")
+    try:
+        logprobs = tuple([item["logprob"] for item in content])
+        total, largest = math.fsum(logprobs), max(logprobs)
+    except (TypeError, KeyError):
+        raise MalformedReplyError("no_logprobs", "a token has no log-probability") from None
+    if not math.isfinite(total) or largest > 1e-3:
+        raise MalformedReplyError("no_logprobs", f"log-probabilities of sum {total}, the largest {largest}, are none")
+    return logprobs

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import EndpointPool
+from pipeline.endpoints import pool_of
 from pipeline.errors import RunFolderError
 from pipeline.evaluate import EvalReport, evaluate
 from pipeline.problems import load_problems
@@ -59,7 +59,7 @@ async def _evaluate(config: Config, run: RunFolder, view: View, out: Path) -> Ev
         model = None if config.endpoints else await resolve_model(config, run, view.say)
         problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed)
         serving = await stack.enter_async_context(Serving(config, run, model, view.say))
-        endpoints = await stack.enter_async_context(EndpointPool(serving.endpoints, config.model.name, config.rollout))
+        endpoints = await stack.enter_async_context(pool_of(config, serving.endpoints))
         verifier = await stack.enter_async_context(Verifier(config.reward))
         for endpoint in endpoints.endpoints:
             await check_endpoint(endpoints, endpoint, training=False)

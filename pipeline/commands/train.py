@@ -21,9 +21,10 @@ from pipeline.commands.doctor import check_machine
 from pipeline.commands.sft import DONE as SFT_REPORT
 from pipeline.commands.sft import seeded_model
 from pipeline.config import Config
+from pipeline.endpoint import Endpoint
 from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import Endpoint, EndpointPool
-from pipeline.errors import LanpoError
+from pipeline.endpoints import EndpointPool, pool_of
+from pipeline.errors import EndpointError, LanpoError
 from pipeline.evaluate import EvalReport, evaluate
 from pipeline.journal import Journal
 from pipeline.learner_status import LearnerLink
@@ -40,6 +41,7 @@ from pipeline.serving import Serving, resolve_model
 from pipeline.settings import merged, read_config_file, validated
 from pipeline.summary import render_summary
 from pipeline.view import View
+from pipeline.watchdog import Watchdog
 from pipeline.weights import REFERENCE, bring_to, latest, path_of, publish, write_servers
 
 LEARNER_GRACE_S = 90.0
@@ -123,11 +125,15 @@ class Session:
         self.view = view
         self.metrics = MetricsWriter(run.metrics_file, "orchestrator")
         self.clock = StageClock()
+        self.watchdog = Watchdog(lambda stuck: self._alert(str(stuck)), config.operations.stuck_after_s)
         self.state: dict[str, Any] = (
             json.loads(run.state_file.read_text(encoding="utf-8")) if run.state_file.exists() else {}
         )
         self.state.setdefault("evals", {})
         self.state.setdefault("sittings", 0)
+
+    def _alert(self, message: str) -> None:
+        self.metrics.write("alert", 0, message=message)
 
     def save_state(self) -> None:
         write_atomic(self.run.state_file, json.dumps(self.state, indent=1))
@@ -143,7 +149,7 @@ class Session:
             with self.clock.stage("server_start"):
                 serving = await stack.enter_async_context(Serving(config, self.run, model, view.say))
             endpoints = await stack.enter_async_context(
-                EndpointPool(serving.endpoints, config.model.name, config.rollout, self._repair)
+                pool_of(config, serving.endpoints, repair=self._repair, watchdog=self.watchdog)
             )
             verifier = await stack.enter_async_context(Verifier(config.reward))
             for endpoint in endpoints.endpoints:
@@ -153,7 +159,7 @@ class Session:
             summarizer = endpoints
             if config.abstraction.endpoint is not None:
                 summarizer = await stack.enter_async_context(
-                    EndpointPool((config.abstraction.endpoint,), config.model.name, config.rollout)
+                    pool_of(config, (config.abstraction.endpoint,), watchdog=self.watchdog)
                 )
                 await check_endpoint(summarizer, summarizer.endpoints[0], training=False)
             write_servers(self.run, [endpoint.address for endpoint in endpoints.endpoints])
@@ -183,16 +189,27 @@ class Session:
         await self._evaluate(AFTER_SFT, 0, problems, endpoints, verifier)
 
     async def _evaluate(
-        self, name: str, step: int, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier
+        self,
+        name: str,
+        step: int,
+        problems: ProblemSet,
+        endpoints: EndpointPool,
+        verifier: Verifier,
+        learner: LearnerLink | None = None,
     ) -> EvalReport:
+        """Evaluate and keep the report; beside a `learner`, it tells which weights answered."""
+        before = learner.status().version if learner else None
         out = self.run.evals / f"{name.replace(' ', '_')}.jsonl"
         tasks = problems.heldout[: self.config.eval.num_problems]
         with self.clock.stage("eval"):
             report = await evaluate(
                 name, tasks, self.config, endpoints, verifier, out, self.view.progress(f"evaluating ({name})")
             )
+        after = learner.status().version if learner else None
+        weights = sorted({version for version in (before, after) if version})
         self.state["evals"][name] = report.model_dump() | {
             "step": step,
+            "weights": weights,
             "accuracy": report.accuracy,
             "interval": report.interval,
         }
@@ -206,7 +223,8 @@ class Session:
             share_cut=report.share_cut,
         )
         self.view.board.accuracy[name] = report.accuracy
-        self.view.say(report.line())
+        spread = f" (weights changed meanwhile: {weights[0]} to {weights[1]})" if len(weights) > 1 else ""
+        self.view.say(report.line() + spread)
         return report
 
     async def _train(
@@ -264,10 +282,14 @@ class Session:
     ) -> Scheduler:
         tasks = {task.problem.id: task for task in problems.train}
 
-        async def before_step(step: int) -> None:
+        async def evaluate_if_due(step: int) -> None:
             every = self.config.eval.every
-            if every and step and step % every == 0:
-                await self._evaluate(f"step {step}", step, problems, endpoints, verifier)
+            if not (every and step and step % every == 0):
+                return
+            try:
+                await self._evaluate(f"step {step}", step, problems, endpoints, verifier, link)
+            except EndpointError as error:
+                self._alert(f"the evaluation at step {step} was given up: {error}")
 
         return Scheduler(
             config=self.config,
@@ -281,7 +303,9 @@ class Session:
             metrics=self.metrics,
             clock=self.clock,
             lineages=self.run.lineages(),
-            before_step=before_step,
+            evaluate=evaluate_if_due,
+            dark=lambda: endpoints.dark,
+            watchdog=self.watchdog,
         )
 
     async def _until_first_failure(self, loop_of_steps: Coroutine[Any, Any, None], serving: Serving) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pipeline.config import Config, EndpointSettings, RolloutSection, SamplingSection
+from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingSection
+from pipeline.endpoint import Endpoint
 from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import Endpoint, EndpointPool
+from pipeline.endpoints import EndpointPool
 from pipeline.errors import (
     EndpointSetupError,
     FinalEndpointError,
@@ -28,7 +29,7 @@ from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 
 MESSAGES = (Message(role="user", content="What is 12 + 35 ="),)
-ROLLOUT = RolloutSection(request_timeout_s=20.0, max_attempts=4)
+REQUESTS = RequestsSection(timeout_s=20.0, attempt_timeout_s=10.0, max_attempts=4)
 
 
 async def sample(pool: EndpointPool, num_samples: int = 2) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ def make_run(tmp_path: Path) -> RunFolder:
 
 @asynccontextmanager
 async def ready_pool(
-    tmp_path: Path, *settings: EndpointSettings, rollout: RolloutSection = ROLLOUT
+    tmp_path: Path, *settings: EndpointSettings, requests: RequestsSection = REQUESTS
 ) -> AsyncIterator[tuple[EndpointPool, RunFolder]]:
     """A pool whose endpoints have passed the checks and have version l0-s000000."""
     run = make_run(tmp_path)
@@ -54,7 +55,7 @@ async def ready_pool(
         assert newest is not None
         await bring_to(run, endpoint.address, newest)
 
-    async with EndpointPool(settings, "policy", rollout, repair) as pool:
+    async with EndpointPool(settings, "policy", requests, repair=repair) as pool:
         for endpoint in pool.endpoints:
             await check_endpoint(pool, endpoint, training=True)
             await bring_to(run, endpoint.address, version(0))
@@ -91,7 +92,7 @@ async def test_a_broken_answer_is_asked_for_again_and_never_returned(
         expected = await sample(pool)
         await break_next(pool, route=GENERATE, kind=kind, count=3)
         assert await sample(pool) == expected
-        assert pool.usage.counts[("rollout", "requests")] == 5
+        assert pool.usage.total("requests", "rollout") == 5
 
 
 async def test_retries_stop_at_the_configured_attempts(tmp_path: Path, start_mock: StartMock) -> None:
@@ -101,7 +102,7 @@ async def test_retries_stop_at_the_configured_attempts(tmp_path: Path, start_moc
         with pytest.raises(RetryableEndpointError) as caught:
             await sample(pool)
         assert caught.value.kind == "http_503"
-        assert pool.usage.counts[("rollout", "requests")] == 4
+        assert pool.usage.total("requests", "rollout") == 4
 
 
 async def test_a_final_error_is_not_retried(tmp_path: Path, start_mock: StartMock) -> None:
@@ -109,19 +110,19 @@ async def test_a_final_error_is_not_retried(tmp_path: Path, start_mock: StartMoc
         await break_next(pool, route=GENERATE, kind="status", code=400, count=99)
         with pytest.raises(FinalEndpointError):
             await sample(pool)
-        assert pool.usage.counts[("rollout", "requests")] == 1
+        assert pool.usage.total("requests", "rollout") == 1
 
 
 async def test_a_dead_endpoint_is_set_aside_and_the_other_one_answers(tmp_path: Path, start_mock: StartMock) -> None:
     alive = await start_mock()
     async with ready_pool(tmp_path, alive) as (pool, _):
-        dead = Endpoint(EndpointSettings(url="http://127.0.0.1:9"), "policy")
+        dead = Endpoint(EndpointSettings(url="http://127.0.0.1:9"), "policy", REQUESTS)
         dead.has_token_route = True
         pool.endpoints.insert(0, dead)
         for _ in range(5):
             assert await sample(pool)
         assert not dead.fit
-        assert pool.usage.counts[("rollout", "failed_connection")] == 1
+        assert pool.usage.total("failed_refused") == 1
 
 
 async def test_a_restarted_server_gets_requests_only_after_it_has_the_weights_again(
@@ -131,7 +132,7 @@ async def test_a_restarted_server_gets_requests_only_after_it_has_the_weights_ag
         await pool.post(pool.endpoints[0], "/update_weight_version", {"new_version": "default"}, 5.0)
         samples = await pool.sample(MESSAGES, SamplingSection(), 2, max_tokens=32, seed=1, stage="rollout")
         assert {c.oldest_version for c in samples.completions} == {version(0)}
-        assert pool.usage.counts[("repair", "repaired")] == 1
+        assert pool.usage.total("succeeded", "rejoin") == 1
 
 
 async def test_requests_in_flight_stay_within_the_bound(tmp_path: Path, start_mock: StartMock) -> None:
@@ -154,7 +155,7 @@ async def test_requests_in_flight_stay_within_the_bound(tmp_path: Path, start_mo
 async def test_what_an_endpoint_lacks_is_named_before_training(
     start_mock: StartMock, settings: dict[str, object], model: str, message: str
 ) -> None:
-    async with EndpointPool((await start_mock(**settings),), model, ROLLOUT) as pool:
+    async with EndpointPool((await start_mock(**settings),), model, REQUESTS) as pool:
         with pytest.raises(EndpointSetupError, match=message):
             await check_endpoint(pool, pool.endpoints[0], training=True)
 
@@ -162,7 +163,7 @@ async def test_what_an_endpoint_lacks_is_named_before_training(
 async def test_an_endpoint_without_token_ids_is_refused_for_training_and_fine_for_evaluation(
     start_mock: StartMock,
 ) -> None:
-    async with EndpointPool((await start_mock(hide_token_ids=True),), "policy", ROLLOUT) as pool:
+    async with EndpointPool((await start_mock(hide_token_ids=True),), "policy", REQUESTS) as pool:
         await check_endpoint(pool, pool.endpoints[0], training=False)
         with pytest.raises(EndpointSetupError, match="returns no token ids"):
             await check_endpoint(pool, pool.endpoints[0], training=True)
@@ -170,7 +171,7 @@ async def test_an_endpoint_without_token_ids_is_refused_for_training_and_fine_fo
 
 
 async def test_an_endpoint_that_is_down_is_named() -> None:
-    async with EndpointPool((EndpointSettings(url="http://127.0.0.1:9"),), "policy", ROLLOUT) as pool:
+    async with EndpointPool((EndpointSettings(url="http://127.0.0.1:9"),), "policy", REQUESTS) as pool:
         with pytest.raises(EndpointSetupError, match=r"http://127\.0\.0\.1:9 does not answer"):
             await check_endpoint(pool, pool.endpoints[0], training=False)
 
@@ -246,9 +247,9 @@ def test_pruning_spares_the_reference_and_the_latest(tmp_path: Path) -> None:
 
 
 async def test_malformed_replies_have_a_name(tmp_path: Path, start_mock: StartMock) -> None:
-    async with ready_pool(tmp_path, await start_mock(), rollout=RolloutSection(max_attempts=1)) as (pool, _):
+    async with ready_pool(tmp_path, await start_mock(), requests=RequestsSection(max_attempts=1)) as (pool, _):
         await break_next(pool, route=GENERATE, kind="wrong_lengths")
         with pytest.raises(MalformedReplyError) as caught:
             await sample(pool)
         assert caught.value.kind == "no_logprobs"
-        assert pool.usage.counts[("rollout", "failed_no_logprobs")] == 1
+        assert pool.usage.total("failed_no_logprobs", "rollout") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import openai
 
-from pipeline.config import RolloutSection
+from pipeline.config import RequestsSection
 from pipeline.endpoints import EndpointPool
 from pipeline.evaluate import read_answers
 from pipeline.records import Message
@@ -51,7 +51,7 @@ async def test_an_endpoint_that_is_down_ends_the_command_with_status_2(tmp_path:
 async def test_the_reference_client_reads_the_same_answer(start_mock: StartMock) -> None:
     settings = await start_mock()
     question = "What is 12 + 35 ="
-    async with EndpointPool((settings,), "policy", RolloutSection()) as pool:
+    async with EndpointPool((settings,), "policy", RequestsSection()) as pool:
         ours = await pool.chat((Message(role="user", content=question),), max_tokens=32, temperature=0.0, stage="eval")
     async with openai.AsyncOpenAI(base_url=f"{settings.url}/v1", api_key="none", max_retries=0) as client:
         theirs = await client.chat.completions.create(

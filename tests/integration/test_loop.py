@@ -18,10 +18,11 @@ import pytest
 from pipeline.abstraction import Abstractor
 from pipeline.config import Config
 from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import EndpointPool
+from pipeline.endpoints import EndpointPool, pool_of
+from pipeline.errors import EndpointError, ProcessEndedError
 from pipeline.evaluate import evaluate, read_answers
 from pipeline.journal import Journal
-from pipeline.learner_status import LearnerLink
+from pipeline.learner_status import LearnerLink, LearnerStatus
 from pipeline.metrics import MetricsWriter, StageClock, read_metrics
 from pipeline.pool import Pool
 from pipeline.problems import ProblemSet, ProblemStream, load_problems
@@ -71,12 +72,11 @@ class Loop:
         self.pool = Pool(run.store, config.pool.max_entries_per_problem)
         self.clock = StageClock()
 
-    def scheduler(self, before_step: Callable[[int], Any] | None = None) -> Scheduler:
+    def scheduler(self, begun: Callable[[int], None] = lambda step: None, link: LearnerLink | None = None) -> Scheduler:
         tasks = {task.problem.id: task for task in self.problems.train}
 
-        async def reached(step: int) -> None:
-            if before_step:
-                await before_step(step)
+        async def evaluate_never(step: int) -> None:
+            begun(step)
 
         return Scheduler(
             config=self.config,
@@ -86,11 +86,12 @@ class Loop:
             abstractor=Abstractor(self.config, self.endpoints),
             journal=self.journal,
             pool=self.pool,
-            learner=LearnerLink(self.run, cast("Child", LiveChild())),
+            learner=link or LearnerLink(self.run, cast("Child", LiveChild())),
             metrics=MetricsWriter(self.run.metrics_file, "orchestrator"),
             clock=self.clock,
             lineages=self.run.lineages(),
-            before_step=reached,
+            evaluate=evaluate_never,
+            dark=lambda: self.endpoints.dark,
         )
 
     async def bring_servers_to(self, step: int, lineage: int = 0) -> None:
@@ -111,7 +112,7 @@ async def make_loop(tmp_path: Path, start_mock: StartMock, name: str = "r", **se
     run = RunFolder.create(config)
     problems = load_problems(config.problems, config.run.seed)
     async with (
-        EndpointPool((await start_mock(accuracy=0.5),), "policy", config.rollout) as endpoints,
+        pool_of(config, (await start_mock(accuracy=0.5),)) as endpoints,
         Verifier(config.reward) as verifier,
     ):
         await check_endpoint(endpoints, endpoints.endpoints[0], training=True)
@@ -146,7 +147,7 @@ async def test_no_sample_begins_before_its_weights_are_fresh_enough(tmp_path: Pa
         reached: list[int] = []
         third = asyncio.Event()
 
-        async def note(step: int) -> None:
+        def note(step: int) -> None:
             reached.append(step)
             if step == 2:
                 third.set()
@@ -177,7 +178,7 @@ async def test_contexts_carry_lessons_and_attempts_and_every_share_is_counted(
 ) -> None:
     always = {"ratio": 1.0, "similarity_threshold": 0.5}
     async with make_loop(tmp_path, start_mock, feedback=always) as loop:
-        say(loop.run, 99)
+        await loop.bring_servers_to(99)
         scheduler = loop.scheduler()
         await scheduler.run(0)
         kinds = [group.context.kind for group in loop.groups(6)]
@@ -196,21 +197,24 @@ async def test_a_resumed_step_keeps_what_was_journalled_and_samples_only_the_res
     tmp_path: Path, start_mock: StartMock
 ) -> None:
     async with make_loop(tmp_path, start_mock, name="unbroken") as loop:
-        say(loop.run, 99)
+        await loop.bring_servers_to(99)
         await loop.scheduler().run(0)
         unbroken = loop.groups(6)
     async with make_loop(tmp_path, start_mock, name="broken") as loop:
-        say(loop.run, 99)
+        await loop.bring_servers_to(99)
 
-        async def break_at_two(step: int) -> None:
-            if step == 2:
-                raise KeyboardInterrupt
+        class GoneAtTwo(LearnerLink):
+            async def wait_for_step(self, step: int, lineage: int) -> LearnerStatus:
+                if step == 2:
+                    await loop_has_sampled(loop, 1)
+                    raise ProcessEndedError("the learner is gone")
+                return await super().wait_for_step(step, lineage)
 
-        with pytest.raises(KeyboardInterrupt):
-            await loop.scheduler(break_at_two).run(0)
-        before = loop.endpoints.usage.counts[("rollout", "requests")]
+        with pytest.raises(ExceptionGroup):
+            await loop.scheduler(link=GoneAtTwo(loop.run, cast("Child", LiveChild()))).run(0)
+        before = loop.endpoints.usage.total("requests", "rollout")
         await loop.scheduler().run(1)
-        assert loop.endpoints.usage.counts[("rollout", "requests")] - before == 16, "step 1 was there already"
+        assert loop.endpoints.usage.total("requests", "rollout") - before == 16, "step 1 was there already"
         resumed = loop.groups(6)
 
     def essence(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
@@ -220,25 +224,26 @@ async def test_a_resumed_step_keeps_what_was_journalled_and_samples_only_the_res
 
 
 async def test_a_group_that_keeps_failing_ends_the_run_with_its_name(tmp_path: Path, start_mock: StartMock) -> None:
-    quick = {**SETTINGS["rollout"], "max_attempts": 1, "request_timeout_s": 5.0}
-    async with make_loop(tmp_path, start_mock, rollout=quick, feedback={"ratio": 0.0}) as loop:
+    few = {**SETTINGS["rollout"], "max_group_attempts": 2, "max_failed_groups": 6}
+    async with make_loop(tmp_path, start_mock, rollout=few, feedback={"ratio": 0.0}) as loop:
         from servers.mock.faults import GENERATE
         from tests.integration.test_endpoints import break_next
 
-        say(loop.run, 99)
+        await loop.bring_servers_to(99)
         await break_next(loop.endpoints, route=GENERATE, kind="status", code=400, count=999)
         with pytest.raises(ExceptionGroup) as caught:
             await loop.scheduler().run(0)
-        assert "http_400" in {getattr(error, "kind", "") for error in caught.value.exceptions}
+        assert caught.group_contains(EndpointError, match="6 problems in a row could not be sampled, 2 attempts each")
         lines, _ = read_metrics(loop.run.metrics_file)
-        assert any(line["event"] == "group_failed" and line["kind"] == "http_400" for line in lines)
+        assert any(line["event"] == "group_outcome" and line["error_kind"] == "http_400" for line in lines)
 
 
 async def test_a_learner_that_failed_ends_the_wait_with_its_reason(tmp_path: Path, start_mock: StartMock) -> None:
     async with make_loop(tmp_path, start_mock) as loop:
         say(loop.run, 0, state="failed", error="gradient is not finite")
-        with pytest.raises(Exception, match="the learner failed: gradient is not finite"):
+        with pytest.raises(ExceptionGroup) as caught:
             await loop.scheduler().run(0)
+        assert caught.group_contains(ProcessEndedError, match="the learner failed: gradient is not finite")
 
 
 async def test_an_evaluation_answers_every_problem_and_writes_each_answer(
@@ -267,14 +272,14 @@ async def test_no_label_reaches_a_prompt(tmp_path: Path, start_mock: StartMock) 
             heldout=loop.problems.heldout,
         )
         sent: list[str] = []
-        post = loop.endpoints.post
+        request = loop.endpoints.transport.request
 
-        async def recording(endpoint: Any, path: str, body: Any, timeout_s: float) -> Any:
+        async def recording(method: str, url: Any, headers: Any, body: Any = None) -> Any:
             sent.append(json.dumps(body))
-            return await post(endpoint, path, body, timeout_s)
+            return await request(method, url, headers, body)
 
-        loop.endpoints.post = recording  # type: ignore[method-assign]
-        say(loop.run, 99)
+        loop.endpoints.transport.request = recording  # type: ignore[method-assign]
+        await loop.bring_servers_to(99)
         await loop.scheduler().run(0)
     assert len(sent) > 48
     assert not [body for body in sent if "CANARY" in body]

@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.problems import load_problems
 from pipeline.records import Label, Verdict
 from pipeline.rewards import reward_of
-from pipeline.verify_worker import answer_line, make_scorer, math_score
+from pipeline.verify_worker import make_scorer, math_score, reply_to
 
 
 def label(answer: str, **entry: Any) -> Label:
@@ -74,7 +74,7 @@ def test_a_users_scorer_sees_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "my_reward", module)
     score = make_scorer(RewardSection(scorer="my_reward:score", threshold=0.5))
     assert score("it is 7", label("7")) == Verdict(kind="scored", score=0.6, correct=True, answer=None)
-    reply = json.loads(answer_line(json.dumps({"text": "it is 8", "label": label("7").model_dump()}), score))
+    reply = json.loads(reply_to("it is 8", label("7"), score))
     assert reply["verdict"] == {"kind": "error"}
     assert "finite" in reply["reason"]
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.metrics import MetricsWriter, StageClock, read_metrics, wilson_interval
 from pipeline.run import RunFolder
-from pipeline.scheduler import step_numbers
+from pipeline.step_numbers import step_numbers
 from pipeline.summary import render_summary
 from pipeline.view import Board, View, duration
 from tests.builders import group

@@ -11,7 +11,6 @@ from yarl import URL
 
 from pipeline.breaker import CircuitBreaker
 from pipeline.config import EndpointSettings, RequestsSection
-from pipeline.histogram import Histogram
 from pipeline.limit import AdaptiveLimit
 from pipeline.weights import ServerAddress
 
@@ -30,7 +29,6 @@ class Endpoint:
         """On the loop's clock: the endpoint asked (Retry-After) to be left alone until then."""
         self.limit = AdaptiveLimit(settings.max_concurrency, adaptive=requests.adaptive)
         self.breaker = CircuitBreaker(requests.breaker_failures, requests.probe_after_s, requests.max_probe_after_s)
-        self.latency: dict[str, Histogram] = {}
         self.at = cache(lambda path: URL(self.url + path))
         """The URL of a path, parsed once."""
 

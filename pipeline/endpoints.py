@@ -14,23 +14,21 @@ canary; every failure is counted by endpoint, stage and kind; nothing that a rep
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from pipeline import wire
 from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingSection
 from pipeline.endpoint import Endpoint
 from pipeline.errors import EndpointError, FinalEndpointError, MalformedReplyError, RetryableEndpointError
-from pipeline.histogram import Histogram
 from pipeline.places import Places
 from pipeline.records import Message, WeightVersion
 from pipeline.retries import RetryPolicy
 from pipeline.transport import Transport
-from pipeline.usage import Usage
+from pipeline.usage import Tally, Usage
 from pipeline.watchdog import Watchdog
 from pipeline.weights import LOADING
 
@@ -49,32 +47,36 @@ BROKEN = frozenset(
 AT_ONCE = frozenset({"refused", "unverified_weights", "stale_weights"})
 
 
-@dataclass(slots=True)
 class _Request:
-    """One logical request over all its attempts. `id` goes over the wire with the number of the attempt."""
+    """One logical request over all its attempts. `id` goes over the wire with the number of the attempt.
 
-    stage: str
-    priority: int = 0
-    affinity: str = ""
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
-    num_attempts: int = 0
-    deadline_s: float = float("inf")
-    """On the loop's clock, set when the first attempt begins: time spent queueing for a place does not count."""
+    `deadline_s`, on the loop's clock, is set when the first attempt begins: time spent queueing for a place does not count."""
+
+    __slots__ = ("affinity", "deadline_s", "id", "num_attempts", "priority", "stage")
+    _ids = itertools.count()
+    _process = secrets.token_hex(4)
+
+    def __init__(self, stage: str, priority: int = 0, affinity: str = "") -> None:
+        self.stage = stage
+        self.priority = priority
+        self.affinity = affinity
+        self.id = f"{self._process}{next(self._ids):08x}"
+        self.num_attempts = 0
+        self.deadline_s = float("inf")
 
 
-@dataclass(slots=True, frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt at one endpoint: what an asker needs to speak to it."""
 
-    pool: EndpointPool
+    transport: Transport
     endpoint: Endpoint
     headers: dict[str, str]
 
-    async def post(self, path: str, body: Json) -> Any:
-        return await self.pool.transport.request("POST", self.endpoint.at(path), self.headers, body)
+    def post(self, path: str, body: Json) -> Awaitable[Any]:
+        return self.transport.request("POST", self.endpoint.at(path), self.headers, body)
 
-    async def get(self, path: str) -> Any:
-        return await self.pool.transport.request("GET", self.endpoint.at(path), self.headers)
+    def get(self, path: str) -> Awaitable[Any]:
+        return self.transport.request("GET", self.endpoint.at(path), self.headers)
 
 
 Asker = Callable[[Attempt], Awaitable[T]]
@@ -104,7 +106,7 @@ class EndpointPool:
         self._chat_template_kwargs = chat_template_kwargs or {}
         self._seeded = seeded
         self._repair = repair
-        self._watchdog = watchdog
+        self._watchdog = watchdog or Watchdog()
         self._retries = RetryPolicy(requests)
         self._places = Places(self.endpoints, affinity=requests.affinity, max_outage_s=requests.max_outage_s)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,6 +124,7 @@ class EndpointPool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._places.close()
+        self._watchdog.close()
         await self.transport.__aexit__(kind, error, trace)
 
     @property
@@ -276,66 +279,75 @@ class EndpointPool:
     async def _ask(
         self, request: _Request, ask: Asker[T], tokens: Callable[[T], tuple[int, int, int]] | None = None
     ) -> T:
-        async def once() -> T:
-            if request.num_attempts:
-                self.usage.add(request.stage, "retries")
-            endpoint = await self._place(request)
-            if self._requests.hedge_after_s and len(self.endpoints) > 1:
-                answer, endpoint = await self._hedged(endpoint, request, ask)
-            else:
-                answer = await self._on(endpoint, request, ask)
-            if tokens is not None:
-                self._count_tokens(request.stage, endpoint.url, *tokens(answer))
-            return answer
+        # The first attempt nearly always finds a place and an answer; only what fails pays for the machinery of retries.
+        endpoint = self._places.try_first(request.affinity) or await self._places.take(
+            request.priority, request.affinity
+        )
+        request.deadline_s = asyncio.get_running_loop().time() + self._requests.timeout_s
+        try:
+            answer, endpoint = await self._at(endpoint, request, ask)
+        except RetryableEndpointError as error:
+            answer, endpoint = await self._retries.run(
+                error,
+                lambda: self._again(request, ask),
+                num_attempts=lambda: request.num_attempts,
+                deadline_s=request.deadline_s,
+            )
+        if tokens is not None:
+            num_prompt, num_completion, num_cached = tokens(answer)
+            tally = self.usage.at(endpoint.url, request.stage)
+            tally.num_prompt_tokens += num_prompt
+            tally.num_completion_tokens += num_completion
+            tally.num_cached_prompt_tokens += num_cached
+        return answer
 
-        return await self._retries.run(once, lambda: request.num_attempts, lambda: request.deadline_s)
-
-    async def _place(self, request: _Request) -> Endpoint:
-        """A place for the next attempt; a retry waits for one no longer than the request's deadline."""
-        if not request.num_attempts:
-            endpoint = await self._places.take(request.priority, request.affinity)
-            request.deadline_s = asyncio.get_running_loop().time() + self._requests.timeout_s
-            return endpoint
+    async def _again(self, request: _Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+        """A further attempt, at a place that is waited for no longer than the request's deadline."""
+        self.usage.at("", request.stage).others["retries"] += 1
         try:
             async with asyncio.timeout_at(request.deadline_s):
-                return await self._places.take(request.priority, request.affinity)
+                endpoint = await self._places.take(request.priority, request.affinity)
         except TimeoutError:
-            self.usage.add(request.stage, "failed_deadline")
+            self.usage.at("", request.stage).others["failed_deadline"] += 1
             raise RetryableEndpointError(
                 "deadline", f"request {request.id}: no endpoint was free within {self._requests.timeout_s:g} s"
             ) from None
+        return await self._at(endpoint, request, ask)
+
+    async def _at(self, endpoint: Endpoint, request: _Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+        """An answer from `endpoint`, where the request has a place, or from its hedge; and from which of them."""
+        if self._requests.hedge_after_s and len(self.endpoints) > 1:
+            return await self._hedged(endpoint, request, ask)
+        return await self._on(endpoint, request, ask), endpoint
 
     async def _on(self, endpoint: Endpoint, request: _Request, ask: Asker[T]) -> T:
         """One attempt at an endpoint where the request has a place; gives it back."""
-        loop = asyncio.get_running_loop()
-        begin_s = loop.time()
-        timeout_s = max(0.0, min(self._requests.attempt_timeout_s, request.deadline_s - begin_s))
-        headers = {**endpoint.headers, "X-Request-Id": f"{request.id}-{request.num_attempts}"}
+        now = asyncio.get_running_loop().time
+        begin_s = now()
+        timeout_s = min(self._requests.attempt_timeout_s, request.deadline_s - begin_s)
+        name = f"{request.id}-{request.num_attempts}"
         request.num_attempts += 1
-        self.usage.add(request.stage, "requests", 1, endpoint.url)
-        watching = (
-            self._watchdog.begin(timeout_s, request.stage, "request", request.id, "to", endpoint.url)
-            if self._watchdog
-            else -1
-        )
+        tally = self.usage.at(endpoint.url, request.stage)
+        tally.num_requests += 1
         try:
-            async with asyncio.timeout(timeout_s):
-                answer = await ask(Attempt(self, endpoint, headers))
+            with self._watchdog.limit(timeout_s, request.stage, "request", name, "to", endpoint.url):
+                answer = await ask(Attempt(self.transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
+            latency_s = now() - begin_s
+            endpoint.breaker.num_failures = 0
+            endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
+            tally.latency.add(latency_s)
+            tally.num_succeeded += 1
+            return answer
         except TimeoutError:
             error = RetryableEndpointError(
-                "timeout", f"request {request.id} ({request.stage}) to {endpoint.url}: no answer in {timeout_s:g} s"
+                "timeout", f"request {name} ({request.stage}) to {endpoint.url}: no answer in {timeout_s:g} s"
             )
-            self._judge(endpoint, request.stage, error)
+            self._judge(endpoint, tally, error)
             raise error from None
         except EndpointError as error:
-            self._judge(endpoint, request.stage, error)
+            self._judge(endpoint, tally, error)
             raise
-        else:
-            self._credit(endpoint, request.stage, loop.time() - begin_s)
-            return answer
         finally:
-            if self._watchdog:
-                self._watchdog.end(watching)
             self._places.give_back(endpoint)
 
     async def _hedged(self, endpoint: Endpoint, request: _Request, ask: Asker[T]) -> tuple[T, Endpoint]:
@@ -346,7 +358,7 @@ class EndpointPool:
             if not done and request.num_attempts < self._requests.max_attempts:
                 other = self._places.try_take(other_than=endpoint)
                 if other is not None:
-                    self.usage.add(request.stage, "hedges", 1, other.url)
+                    self.usage.at(other.url, request.stage).others["hedges"] += 1
                     askers[asyncio.ensure_future(self._on(other, request, ask))] = other
             failed: EndpointError | None = None
             waiting = set(askers)
@@ -364,18 +376,9 @@ class EndpointPool:
                 task.cancel()
             await asyncio.gather(*askers, return_exceptions=True)
 
-    def _credit(self, endpoint: Endpoint, stage: str, latency_s: float) -> None:
-        endpoint.breaker.on_success()
-        endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
-        histogram = endpoint.latency.get(stage)
-        if histogram is None:
-            histogram = endpoint.latency[stage] = Histogram()
-        histogram.add(latency_s)
-        self.usage.add(stage, "succeeded", 1, endpoint.url)
-
-    def _judge(self, endpoint: Endpoint, stage: str, error: EndpointError) -> None:
+    def _judge(self, endpoint: Endpoint, tally: Tally, error: EndpointError) -> None:
         """What a failure says of the endpoint: less at once, nothing for a while, or nothing until it is repaired."""
-        self.usage.add(stage, f"failed_{error.kind}", 1, endpoint.url)
+        tally.others[f"failed_{error.kind}"] += 1
         now_s = asyncio.get_running_loop().time()
         if error.kind in OVERLOAD:
             endpoint.limit.on_overload(now_s)
@@ -392,12 +395,6 @@ class EndpointPool:
             self._places.endpoint_changed(endpoint)
             self._own(self._rejoin(endpoint), f"rejoin {endpoint.url}")
 
-    def _count_tokens(self, stage: str, url: str, num_prompt: int, num_completion: int, num_cached: int) -> None:
-        self.usage.add(stage, "prompt_tokens", num_prompt, url)
-        self.usage.add(stage, "completion_tokens", num_completion, url)
-        if num_cached:
-            self.usage.add(stage, "cached_prompt_tokens", num_cached, url)
-
     # Keeping endpoints fit
 
     def _own(self, work: Any, name: str) -> None:
@@ -407,6 +404,7 @@ class EndpointPool:
 
     async def _rejoin(self, endpoint: Endpoint) -> None:
         """Probe an endpoint until it is fit: pause, half open, repair, canary."""
+        tally = self.usage.at(endpoint.url, "rejoin")
         while not endpoint.fit:
             await asyncio.sleep(endpoint.breaker.pause_s)
             endpoint.breaker.begin_probe()
@@ -416,20 +414,16 @@ class EndpointPool:
                 await self.canary(endpoint)
             except Exception as error:  # noqa: BLE001 - whatever the probe met, the endpoint stays out and is tried again
                 endpoint.breaker.on_probe(succeeded=False)
-                self.usage.add("rejoin", f"failed_{getattr(error, 'kind', type(error).__name__)}", 1, endpoint.url)
+                tally.others[f"failed_{getattr(error, 'kind', type(error).__name__)}"] += 1
             else:
                 endpoint.breaker.on_probe(succeeded=True)
-                self.usage.add("rejoin", "succeeded", 1, endpoint.url)
+                tally.num_succeeded += 1
         self._places.endpoint_changed(endpoint)
 
     async def canary(self, endpoint: Endpoint) -> None:
         """One token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
         body = self.chat_body(endpoint, CANARY)
-        with (
-            self._watchdog.watch(f"canary to {endpoint.url}", self._requests.canary_timeout_s)
-            if self._watchdog
-            else nullcontext()
-        ):
+        with self._watchdog.watch(self._requests.canary_timeout_s, "canary to", endpoint.url):
             reply = await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s)
         wire.parse_chat(reply)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pipeline.journal import Journal
@@ -33,7 +32,7 @@ COMMIT_DEADLINE_S = 60.0
 class JournalWriter:
     """Run `run` in a task group; await `write` from any task."""
 
-    def __init__(self, journal: Journal, clock: StageClock, watchdog: Watchdog | None = None) -> None:
+    def __init__(self, journal: Journal, clock: StageClock, watchdog: Watchdog) -> None:
         self._journal = journal
         self._clock = clock
         self._watchdog = watchdog
@@ -57,7 +56,10 @@ class JournalWriter:
             while len(batch) < MAX_BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             try:
-                with self._clock.stage("journal"), self._watched(f"a commit of {len(batch)} groups to the journal"):
+                with (
+                    self._clock.stage("journal"),
+                    self._watchdog.watch(COMMIT_DEADLINE_S, "a commit of", len(batch), "groups"),
+                ):
                     # Shielded: a commit that has begun is awaited, so that what it acknowledges is known.
                     await _to_the_end(asyncio.to_thread(self._journal.append, [group for group, _ in batch]))
             except Exception as error:
@@ -70,11 +72,8 @@ class JournalWriter:
                     written.set_result(None)
             self._num_commits += 1
             if self._num_commits % COMPACT_EVERY_COMMITS == 0:
-                with self._clock.stage("compact"), self._watched("compaction of the journal"):
+                with self._clock.stage("compact"), self._watchdog.watch(COMMIT_DEADLINE_S, "compaction of the journal"):
                     await _to_the_end(asyncio.to_thread(self._journal.compact))
-
-    def _watched(self, what: str) -> AbstractContextManager[None]:
-        return self._watchdog.watch(what, COMMIT_DEADLINE_S) if self._watchdog else nullcontext()
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

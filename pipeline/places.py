@@ -52,7 +52,7 @@ class Places:
         """Wait for a place; give it back with `give_back`. Raises FinalEndpointError('no_endpoint') after an outage."""
         if self._gave_up and self.dark:
             raise self._no_endpoint()
-        if not self._waiters and (endpoint := self.try_take(affinity)) is not None:
+        if (endpoint := self.try_first(affinity)) is not None:
             return endpoint
         loop = asyncio.get_running_loop()
         place: asyncio.Future[Endpoint] = loop.create_future()
@@ -64,6 +64,10 @@ class Places:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self.give_back(place.result())
             raise
+
+    def try_first(self, affinity: str) -> Endpoint | None:
+        """A place that is free right now and that nobody waits for, or None."""
+        return None if self._waiters else self.try_take(affinity)
 
     def try_take(self, affinity: str = "", other_than: Endpoint | None = None) -> Endpoint | None:
         """A place that is free right now, or None."""
@@ -104,6 +108,9 @@ class Places:
 
     def _choose(self, affinity: str, other_than: Endpoint | None) -> Endpoint | None:
         now_s = asyncio.get_running_loop().time()
+        if len(self._endpoints) == 1:
+            (only,) = self._endpoints
+            return only if only is not other_than and only.has_room(now_s) else None
         free = [endpoint for endpoint in self._endpoints if endpoint is not other_than and endpoint.has_room(now_s)]
         if not free:
             return None

@@ -17,39 +17,40 @@ T = TypeVar("T")
 
 
 class RetryPolicy:
-    """Runs attempts at one request until one succeeds, or the policy ends it."""
+    """Runs further attempts at a request until one succeeds, or the policy ends it."""
 
     def __init__(self, settings: RequestsSection) -> None:
         self._max_attempts = settings.max_attempts
         self._jitter = wait_random_exponential(multiplier=settings.backoff_s, max=settings.max_backoff_s)
 
     async def run(
-        self, attempt: Callable[[], Awaitable[T]], num_attempts: Callable[[], int], deadline_s: Callable[[], float]
+        self,
+        failed: RetryableEndpointError,
+        again: Callable[[], Awaitable[T]],
+        *,
+        num_attempts: Callable[[], int],
+        deadline_s: float,
     ) -> T:
-        """What `attempt` returns. Raises its last EndpointError.
+        """What a further attempt returns after a first one `failed`. Raises the last EndpointError.
 
         `num_attempts` tells how many were made on the wire (an attempt may hedge), `deadline_s` is on the loop's clock."""
-        # The first attempt nearly always succeeds, and tenacity's machinery costs as much as parsing an answer.
-        try:
-            return await attempt()
-        except RetryableEndpointError as error:
-            failed: RetryableEndpointError | None = error
+        first: RetryableEndpointError | None = failed
 
-        async def again() -> T:
-            nonlocal failed
-            if failed is not None:
-                first, failed = failed, None
-                raise first
-            return await attempt()
+        async def attempt() -> T:
+            nonlocal first
+            if first is not None:
+                error, first = first, None
+                raise error
+            return await again()
 
         def ended(state: RetryCallState) -> bool:
-            too_late = asyncio.get_running_loop().time() + state.upcoming_sleep >= deadline_s()
+            too_late = asyncio.get_running_loop().time() + state.upcoming_sleep >= deadline_s
             return too_late or num_attempts() >= self._max_attempts
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(RetryableEndpointError), stop=ended, wait=self._pause_s, reraise=True
         )
-        return await retrying(again)
+        return await retrying(attempt)
 
     def _pause_s(self, state: RetryCallState) -> float:
         """Full jitter, never less than the endpoint's Retry-After."""

@@ -28,7 +28,7 @@ from pipeline.abstraction import Abstractor, Rejection, choose_rollouts
 from pipeline.config import Config
 from pipeline.errors import EndpointError
 from pipeline.journal import Journal
-from pipeline.journal_writer import JournalWriter
+from pipeline.journal_writer import COMMIT_DEADLINE_S, JournalWriter
 from pipeline.learner_status import LearnerLink
 from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.pool import Pool
@@ -112,7 +112,7 @@ class Scheduler:
         self._lineages = lineages
         self._evaluate = evaluate
         self._dark = dark
-        self._watchdog = watchdog or Watchdog(lambda stuck: None, config.operations.stuck_after_s)
+        self._watchdog = watchdog or Watchdog()
         self._writer = JournalWriter(journal, clock, self._watchdog)
         # Bounds the rollouts in memory and the requests that queue at the endpoints.
         self._room = asyncio.Semaphore(config.rollout.max_groups_in_flight)
@@ -135,13 +135,12 @@ class Scheduler:
         """Sample the steps from `first_step` to the last one; returns when all are journalled and their lessons stored."""
         self.pool_size = await asyncio.to_thread(self._pool.num_entries)
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._writer.run()), tasks.create_task(self._watchdog.run())]
+            writing = tasks.create_task(self._writer.run())
             async with asyncio.TaskGroup() as work:
                 await self._replay_lessons(first_step, work)
                 for number in range(first_step, self._config.learner.num_steps):
                     await self._admit(number, work)
-            for task in background:
-                task.cancel()
+            writing.cancel()
 
     async def _replay_lessons(self, first_step: int, work: asyncio.TaskGroup) -> None:
         """Make the lessons of the S steps before a resumed one again: the pool was set back to before it had them.
@@ -159,7 +158,7 @@ class Scheduler:
         fresh_enough = max(0, number - staleness)
         with (
             self._clock.stage("wait_for_learner"),
-            self._watching(f"weights of {fresh_enough} updates", LEARNER_IS_SLOW_S),
+            self._watchdog.watch(LEARNER_IS_SLOW_S, "weights of", fresh_enough, "updates"),
         ):
             status = await self._learner.wait_for_step(fresh_enough, self._lineages[-1].number)
         self.learner_step = status.step
@@ -180,7 +179,7 @@ class Scheduler:
         """Fill one slot: sample until there is a group to train, and journal it."""
         try:
             group = await self._sampled(step, slot, oldest_step)
-            with self._watching(f"the commit of group {group.id}"):
+            with self._watchdog.watch(COMMIT_DEADLINE_S, "the commit of group", group.id):
                 await self._writer.write(group)
             self.outcomes["journalled"] += 1
             step.add(group)
@@ -223,9 +222,8 @@ class Scheduler:
         """One attempt at a group. Raises EndpointError('no_endpoint') only: an outage longer than the run may wait."""
         limit_s = self._config.rollout.group_timeout_s
         try:
-            with self._watching(f"group {place.group_id} (problem {task.problem.id})", limit_s):
-                async with asyncio.timeout(limit_s):
-                    return await self._sampler.sample(task, place)
+            with self._watchdog.limit(limit_s, "group", place.group_id, "of problem", task.problem.id):
+                return await self._sampler.sample(task, place)
         except TimeoutError:
             failure = EndpointError("group_deadline", f"group {place.group_id}: not sampled within {limit_s:g} s")
             self._tell(_outcome(task, place, "deadline", failure))
@@ -245,9 +243,6 @@ class Scheduler:
         self.outcomes[outcome.kind] += 1
         self._clock.count("groups_refilled" if outcome.kind == "zero_variance" else "groups_failed")
         self._metrics.write("group_outcome", outcome.step, **outcome.model_dump(exclude={"step"}))
-
-    def _watching(self, what: str, deadline_s: float = 60.0) -> Any:
-        return self._watchdog.watch(what, deadline_s)
 
     async def _finish(self, step: _Step, *, replayed: bool = False) -> None:
         """When all groups of a step are in: its lessons, then its numbers."""
@@ -280,7 +275,7 @@ class Scheduler:
                 self._metrics.write("entry_rejected", step, **outcome.model_dump())
             else:
                 accepted.append(outcome)
-        with self._clock.stage("pool"), self._watching("a commit to the pool"):
+        with self._clock.stage("pool"), self._watchdog.watch(COMMIT_DEADLINE_S, "a commit to the pool"):
             await asyncio.to_thread(self._pool.add, accepted)
         self.totals.num_accepted += len(accepted)
         return len(accepted)

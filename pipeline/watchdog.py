@@ -1,23 +1,23 @@
-"""Names what has been waiting too long, before anybody has to ask.
+"""What is being waited for: named when it takes long, ended at its deadline where it has one.
 
-Deadlines end what is stuck; the watchdog says earlier what it is, and it also sees what a deadline missed. It costs two
-dictionary operations for each thing watched.
+One table and one timer for thousands of waits: `asyncio.timeout` makes and cancels a timer for each, which was a tenth of what
+an answer costs (docs/lab-notebook.md). So a deadline may pass by up to `PRECISION_S` unnoticed. Naming does not depend on
+deadlines being kept: what a deadline should have ended and did not is named as well.
 
-| waits      | for                          | woken by   |
-|------------|------------------------------|------------|
-| `run`      | the next look                | the clock  |
+| waits       | for                                  | woken by  |
+|-------------|--------------------------------------|-----------|
+| the sweep   | the next look, while anything is open | the clock |
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 
-LOOK_EVERY_S = 1.0
+PRECISION_S = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -31,55 +31,111 @@ class Stuck:
     deadline_s: float
 
     def __str__(self) -> str:
-        return f"stuck for {self.waited_s:.0f} s (deadline {self.deadline_s:.0f} s): {self.what}"
+        return f"stuck for {self.waited_s:.1f} s (deadline {self.deadline_s:g} s): {self.what}"
 
 
 class Watchdog:
-    """`tell` is called once for each thing that has waited `stuck_after_s`, or half of its deadline if that is less."""
+    """`tell` is called once for each wait that lasts `stuck_after_s`, or half of its deadline if that is less.
 
-    def __init__(self, tell: Callable[[Stuck], None], stuck_after_s: float) -> None:
+    Belongs to one event loop; `close` it at the end."""
+
+    def __init__(self, tell: Callable[[Stuck], None] = lambda stuck: None, stuck_after_s: float = 120.0) -> None:
         self._tell = tell
         self._stuck_after_s = stuck_after_s
-        self._tokens = itertools.count()
-        # token → what, since, deadline_s; and the tokens that were named already.
-        self._watched: dict[int, tuple[tuple[object, ...], float, float]] = {}
-        self._named: set[int] = set()
+        self._open: dict[Wait, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.num_named = 0
 
-    def begin(self, deadline_s: float, *what: object) -> int:
-        """Watch until `end` of the token returned. The parts of `what` are put into words only when it is stuck."""
-        token = next(self._tokens)
-        self._watched[token] = (what, asyncio.get_running_loop().time(), deadline_s)
-        return token
+    def watch(self, deadline_s: float, *what: object) -> Wait:
+        """`with watchdog.watch(60.0, "commit", 7):` is named when it takes long. The parts of `what` are put into words only then."""
+        return Wait(self, deadline_s, what, enforced=False)
 
-    def end(self, token: int) -> None:
-        del self._watched[token]
-        self._named.discard(token)
-
-    @contextmanager
-    def watch(self, what: str, deadline_s: float) -> Iterator[None]:
-        token = self.begin(deadline_s, what)
-        try:
-            yield
-        finally:
-            self.end(token)
+    def limit(self, deadline_s: float, *what: object) -> Wait:
+        """As `watch`, and raises TimeoutError in the block at the deadline. A cancellation from elsewhere passes through."""
+        return Wait(self, deadline_s, what, enforced=True)
 
     @property
     def num_stuck(self) -> int:
-        return len(self._named)
+        """Waits that were named and are still open."""
+        return sum(wait.named for wait in self._open)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def look(self, now_s: float) -> None:
-        """Tell of each thing that is stuck by now and was not told of before."""
-        for token, (what, since_s, deadline_s) in list(self._watched.items()):
-            waited_s = now_s - since_s
-            if token not in self._named and waited_s >= min(self._stuck_after_s, deadline_s / 2):
-                self._named.add(token)
-                stuck = Stuck(" ".join(map(str, what)), waited_s, deadline_s)
+        """Name and end what is due by `now_s` (the loop's clock)."""
+        for wait in [wait for wait in self._open if wait.due_s <= now_s]:
+            waited_s = now_s - wait.since_s
+            if not wait.named and waited_s >= self._naming_s(wait):
+                wait.named = True
+                self.num_named += 1
+                stuck = Stuck(" ".join(map(str, wait.what)), waited_s, wait.deadline_s)
                 logger.warning("%s", stuck)
                 self._tell(stuck)
+            if wait.enforced and waited_s >= wait.deadline_s:
+                wait.expire()
+            wait.due_s = self._next_due_s(wait)
 
-    async def run(self) -> None:
-        """Look about once a second until cancelled."""
+    def _naming_s(self, wait: Wait) -> float:
+        return min(self._stuck_after_s, wait.deadline_s / 2)
+
+    def _next_due_s(self, wait: Wait) -> float:
+        if not wait.named:
+            return wait.since_s + self._naming_s(wait)
+        return wait.since_s + wait.deadline_s if wait.enforced and not wait.expired else float("inf")
+
+    def _begin(self, wait: Wait, loop: asyncio.AbstractEventLoop) -> None:
+        wait.since_s = loop.time()
+        wait.due_s = self._next_due_s(wait)
+        self._open[wait] = None
+        if self._timer is None:
+            self._timer = loop.call_later(PRECISION_S, self._sweep)
+
+    def _end(self, wait: Wait) -> None:
+        self._open.pop(wait, None)
+
+    def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            self.look(loop.time())
-            await asyncio.sleep(LOOK_EVERY_S)
+        self.look(loop.time())
+        self._timer = loop.call_later(PRECISION_S, self._sweep) if self._open else None
+
+
+class Wait:
+    """One `with` block."""
+
+    __slots__ = (
+        "_num_cancelling", "_task", "_watchdog", "deadline_s", "due_s", "enforced", "expired", "named", "since_s", "what",
+    )  # fmt: skip
+
+    def __init__(self, watchdog: Watchdog, deadline_s: float, what: tuple[object, ...], *, enforced: bool) -> None:
+        self._watchdog = watchdog
+        self.deadline_s = deadline_s
+        self.what = what
+        self.enforced = enforced
+        self.named = self.expired = False
+        self.since_s = self.due_s = 0.0
+        self._task: asyncio.Task[object] | None = None
+        self._num_cancelling = 0
+
+    def __enter__(self) -> None:
+        if self.enforced:
+            task = self._task = asyncio.current_task()
+            assert task is not None, "a deadline belongs to a task"
+            self._num_cancelling = task.cancelling()
+        self._watchdog._begin(self, asyncio.get_running_loop())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watchdog._end(self)
+        if self.expired:
+            assert self._task is not None
+            if self._task.uncancel() <= self._num_cancelling and kind is asyncio.CancelledError:
+                raise TimeoutError from error
+
+    def expire(self) -> None:
+        assert self._task is not None
+        self.expired = True
+        self._task.cancel()

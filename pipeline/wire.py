@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,10 +22,9 @@ RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 Json = dict[str, Any]
 
 
-class Samples(BaseModel):
+class Samples(NamedTuple):
     """G completions of one prompt, with the prompt's exact token ids (P,)."""
 
-    model_config = ConfigDict(frozen=True)
     prompt_ids: tuple[int, ...]
     completions: tuple[Completion, ...]
 
@@ -218,9 +217,16 @@ def parse_chat_samples(reply: Any, num_samples: int, before: str, after: str) ->
 
 def _span_of(spans: Any) -> tuple[WeightVersion, WeightVersion]:
     """Oldest and newest weights of a choice's tokens."""
-    if not isinstance(spans, list) or not spans or not all(isinstance(span, dict) for span in spans):
+    try:
+        labels = [span["version"] for span in spans]
+    except (TypeError, KeyError):
+        labels = []
+    if not labels:
         raise MalformedReplyError("no_versions", f"a choice does not tell its weight versions: {str(spans)[:100]}")
-    versions = [_version(span.get("version")) for span in spans]
+    if len(labels) == 1:
+        version = _version(labels[0])
+        return version, version
+    versions = [_version(label) for label in labels]
     return min(versions), max(versions)
 
 
@@ -288,7 +294,7 @@ def _logprobs(found: Any, num_tokens: int) -> tuple[float, ...]:
         raise MalformedReplyError("no_logprobs", f"{num_tokens} tokens came with {num} log-probabilities")
     try:
         logprobs = tuple([item["logprob"] for item in content])
-        total, largest = math.fsum(logprobs), max(logprobs)
+        total, largest = sum(logprobs), max(logprobs)
     except (TypeError, KeyError):
         raise MalformedReplyError("no_logprobs", "a token has no log-probability") from None
     if not math.isfinite(total) or largest > 1e-3:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pipeline import event_loop
 from pipeline.config import Config
 from pipeline.endpoint_checks import check_endpoint
 from pipeline.endpoints import pool_of
@@ -33,7 +34,7 @@ def evaluate_command(
         root = config.run.model_copy(update={"root": Path(scratch), "name": "eval"})
         run = RunFolder.create(config.model_copy(update={"run": root}))
         try:
-            report = asyncio.run(_evaluate(config, run, view, out or Path("eval.jsonl")))
+            report = event_loop.run(_evaluate(config, run, view, out or Path("eval.jsonl")))
         except BaseException:
             kept = Path("eval-logs")
             shutil.copytree(run.logs, kept, dirs_exist_ok=True)

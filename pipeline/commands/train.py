@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from pipeline import checkpoints, provenance
+from pipeline import checkpoints, event_loop, provenance
 from pipeline.abstraction import Abstractor
 from pipeline.commands.doctor import check_machine
 from pipeline.commands.sft import DONE as SFT_REPORT
@@ -88,8 +88,7 @@ def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
         provenance.append(run, config)
         session = Session(run, config, view)
         try:
-            with asyncio.Runner() as runner:
-                runner.run(_stoppable(session.work(resumed), view))
+            event_loop.run(_stoppable(session.work(resumed), view))
         except asyncio.CancelledError:
             view.say(f"stopped; continue with: python -m pipeline.orchestrate train --resume {run.path}")
             return 130

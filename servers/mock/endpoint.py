@@ -1,27 +1,40 @@
-"""State and routes of one mock endpoint, in the shapes of vLLM 0.32.
+"""State and routes of one mock endpoint, in the shapes of OpenAI's API and of vLLM 0.32.
 
 Invariants: an answer depends only on the seed, the prompt, the request's seed and the index of the choice; /pause holds
-generations until /resume.
+generations until /resume; every request is counted, those of /_mock/ excepted.
+
+| waits        | for                                  | woken by                  |
+|--------------|--------------------------------------|---------------------------|
+| a generation | its latency; the end of a pause      | the clock; /resume        |
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+import base64
+import math
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+import struct
+import time
 from typing import Any
 
+import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from servers.mock.answers import END_ID, answer, chat_text, conforming, decode, encode
-from servers.mock.faults import CHAT, GENERATE, PLAN, RENDER, Fault, spoil
+from servers.mock.answers import chat_text, decode, encode
+from servers.mock.control import Control
+from servers.mock.counters import Counters
+from servers.mock.faults import CHAT, GENERATE, RENDER, Fault, FaultRate, Flap
+from servers.mock.generation import Generator, Sample, id_logprobs, token_logprobs, usage
+from servers.mock.latency import Latency
+from servers.mock.misbehaviour import Handler, error, fail
 
+COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
+GENERATING = (CHAT, GENERATE, COMPLETIONS)
 MAX_MODEL_LEN = 32768
+EMBEDDING_SIZE = 384
 Json = dict[str, Any]
+FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 
 
 class Settings(BaseModel):
@@ -30,12 +43,27 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str = "policy"
     seed: int = 0
-    latency_s: float = Field(0.0, ge=0)
+    latency_s: float = Field(0.0, ge=0, description="Seconds before every answer; short for latency = fixed:SECONDS.")
+    latency: str = Field("", description="A distribution of them, for example lognormal:0.3,0.8.")
+    s_per_token: float = Field(0.0, ge=0, description="Seconds that each token takes.")
+    num_tokens: int = Field(0, ge=0, description="Length of each answer, tokens; 0: as long as it happens to be.")
     accuracy: float = Field(0.5, ge=0, le=1)
     token_ids: bool = Field(True, description="False: a plain OpenAI endpoint, without token ids and vLLM's routes.")
     hide_token_ids: bool = Field(False, description="vLLM's routes are there, but chat answers carry no token ids.")
     raw_logprobs: bool = Field(False, description="Log-probabilities that ignore the temperature, as vLLM's default.")
+    max_model_len: int = Field(MAX_MODEL_LEN, ge=1)
+    api_key: str = Field("", description="Asked for on /v1 and /inference, as vLLM does; not on the control routes.")
+    max_concurrency: int = Field(0, ge=0, description="More generations at once are answered 429; 0: no limit.")
     faults: list[Fault] = Field(default_factory=list)
+    fault_rate: FaultRate | None = None
+    flap: Flap | None = None
+
+    @field_validator("latency")
+    @classmethod
+    def _known(cls, spec: str) -> str:
+        if spec:
+            Latency(spec, 0)
+        return spec
 
 
 class MockEndpoint:
@@ -44,252 +72,261 @@ class MockEndpoint:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._faults = [fault.model_copy() for fault in settings.faults]
-        self._version = "default"
-        self._running = asyncio.Event()
-        self._running.set()
-        self._requests: Counter[str] = Counter()
-        self._faulted: Counter[str] = Counter()
-        self._in_flight = self._max_in_flight = self._num_tokens = 0
+        self._rate = settings.fault_rate
+        self._flap = settings.flap
+        self._begin_s = time.monotonic()
+        self._counters = Counters()
+        self._control = Control()
+        latency = Latency(settings.latency or f"fixed:{settings.latency_s}", settings.seed)
+        self._generator = Generator(
+            self._control, latency, settings.seed, settings.accuracy, settings.num_tokens, settings.s_per_token
+        )
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._counted], client_max_size=2**26)
-        app.router.add_get("/health", self._health)
+        for path in ("/health", "/ping", "/version"):
+            app.router.add_get(path, self._health)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post(CHAT, self._chat)
-        app.router.add_get("/_mock/counters", self._counters)
+        app.router.add_post(COMPLETIONS, self._completions)
+        app.router.add_post(EMBEDDINGS, self._embeddings)
+        app.router.add_get("/_mock/counters", self._show_counters)
+        app.router.add_post("/_mock/counters/reset", self._reset_counters)
         app.router.add_post("/_mock/faults", self._set_faults)
+        app.router.add_post("/_mock/flap", self._set_flap)
+        app.router.add_post("/_mock/crash", self._control.crash)
         if self._settings.token_ids:
             app.router.add_post(RENDER, self._render)
             app.router.add_post(GENERATE, self._generate)
-            app.router.add_post("/collective_rpc", self._collective_rpc)
-            app.router.add_post("/pause", self._pause)
-            app.router.add_post("/resume", self._resume)
-            app.router.add_get("/is_paused", self._is_paused)
-            app.router.add_get("/weight_info", self._weight_info)
-            app.router.add_post("/update_weight_version", self._update_weight_version)
-            app.router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
+            self._control.add_routes(app.router)
         return app
 
+    # What every request goes through
+
     @web.middleware
-    async def _counted(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/_mock/"):
             return await handler(request)
-        self._requests[request.path] += 1
-        self._in_flight += 1
-        self._max_in_flight = max(self._max_in_flight, self._in_flight)
+        counters, response = self._counters, None
+        counters.begin(request)
+        generating = request.path in GENERATING
+        if generating:
+            self._control.generating[id(request)] = request
+            counters.num_unverified += not self._control.verified
         try:
-            fault = self._take_fault(request.path)
-            return await (handler(request) if fault is None else self._fail(request, handler, fault))
-        finally:
-            self._in_flight -= 1
-
-    def _take_fault(self, route: str) -> Fault | None:
-        for fault in self._faults:
-            if fault.route == route and fault.count > 0:
-                fault.count -= 1
-                self._faulted[fault.kind] += 1
-                return fault
-        return None
-
-    async def _fail(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], fault: Fault
-    ) -> web.StreamResponse:
-        if fault.kind == "status":
-            headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else None
-            return _error(fault.code, "seeded fault", headers)
-        if fault.kind == "reset":
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("seeded fault")
-        if fault.kind == "slow":
-            await asyncio.sleep(fault.delay_s)
-            return await handler(request)
-        response = await handler(request)
-        if not isinstance(response, web.Response) or response.status != 200 or response.text is None:
+            response = await self._answer(request, handler, generating)
             return response
-        if fault.kind == "truncated_json":
-            return web.Response(text=response.text[: len(response.text) // 2], content_type="application/json")
-        return web.json_response(spoil(json.loads(response.text), fault.kind))
+        finally:
+            self._control.generating.pop(id(request), None)
+            counters.end(request, response)
+
+    async def _answer(self, request: web.Request, handler: Handler, generating: bool) -> web.StreamResponse:
+        settings = self._settings
+        if self._flap is not None and self._flap.down(time.monotonic() - self._begin_s):
+            self._counters.faults["flap"] += 1
+            kind = {"reset": "reset", "status": "status", "hang": "black_hole"}[self._flap.how]
+            return await fail(request, handler, Fault(kind=kind))
+        guarded = request.path.startswith(("/v1", "/inference"))
+        if settings.api_key and guarded and request.headers.get("Authorization") != f"Bearer {settings.api_key}":
+            return error(401, "Unauthorized")
+        if settings.max_concurrency and generating and len(self._control.generating) > settings.max_concurrency:
+            self._counters.faults["over_concurrency"] += 1
+            return error(429, "too many requests at once", {"Retry-After": "0.1"})
+        fault = self._fault_of(request.path)
+        return await (handler(request) if fault is None else fail(request, handler, fault))
+
+    def _fault_of(self, route: str) -> Fault | None:
+        fault = next((fault for fault in self._faults if fault.route == route and fault.count > 0), None)
+        if fault is not None:
+            fault.count -= 1
+        elif self._rate is not None:
+            fault = self._rate.at(route, self._counters.requests[route])
+        if fault is not None:
+            self._counters.faults[fault.kind] += 1
+        return fault
+
+    # OpenAI's routes
 
     async def _health(self, request: web.Request) -> web.Response:
-        return web.Response()
+        return _json({"version": "mock"})
 
     async def _models(self, request: web.Request) -> web.Response:
-        model = {"id": self._settings.model, "object": "model", "owned_by": "mock", "max_model_len": MAX_MODEL_LEN}
-        return web.json_response({"object": "list", "data": [model]})
+        settings = self._settings
+        model = {
+            "id": settings.model,
+            "object": "model",
+            "created": 0,
+            "owned_by": "mock",
+            "max_model_len": settings.max_model_len,
+        }
+        return _json({"object": "list", "data": [model]})
 
-    async def _chat(self, request: web.Request) -> web.Response:
-        body = await request.json()
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
         if (refusal := self._refusal(body)) is not None:
             return refusal
         prompt = chat_text(body["messages"])
         ids = encode(prompt)
+        max_tokens = body.get("max_tokens") or body.get("max_completion_tokens") or MAX_MODEL_LEN - len(ids)
         schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
-        samples = await self._sample(prompt, body, body.get("max_tokens") or MAX_MODEL_LEN - len(ids), schema)
+        if body.get("stream"):
+            return await self._stream(request, body, prompt, max_tokens, schema, "chat.completion.chunk")
+        samples = await self._samples(prompt, body, max_tokens, schema)
         with_ids = bool(body.get("return_token_ids")) and self._settings.token_ids and not self._settings.hide_token_ids
-        temperature = 1.0 if self._settings.raw_logprobs else body.get("temperature") or 1.0
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": sample["text"]},
-                "logprobs": {"content": _token_logprobs(sample, body.get("top_logprobs") or 0, temperature)}
-                if body.get("logprobs")
-                else None,
-                "finish_reason": sample["finish_reason"],
-                "token_ids": sample["token_ids"] if with_ids else None,
+                "message": {"role": "assistant", "content": sample.text},
+                "logprobs": self._logprobs(sample, body),
+                "finish_reason": sample.finish_reason,
+                "token_ids": sample.token_ids if with_ids else None,
             }
             for index, sample in enumerate(samples)
         ]
-        reply = {
-            "id": "chatcmpl-mock",
-            "object": "chat.completion",
-            "created": 0,
-            "model": self._settings.model,
-            "choices": choices,
-        }
-        return web.json_response(reply | {"usage": _usage(ids, samples), "prompt_token_ids": ids if with_ids else None})
+        reply = self._reply("chat.completion", choices, len(ids), samples)
+        return _json({**reply, "prompt_token_ids": ids if with_ids else None})
 
-    async def _render(self, request: web.Request) -> web.Response:
-        body = await request.json()
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
         if (refusal := self._refusal(body)) is not None:
             return refusal
-        return web.json_response(
-            {
-                "request_id": "mock",
-                "token_ids": encode(chat_text(body["messages"])),
-                "sampling_params": {},
-                "model": self._settings.model,
-            }
-        )
+        prompt = body["prompt"] if isinstance(body["prompt"], str) else decode(body["prompt"])
+        if body.get("stream"):
+            return await self._stream(request, body, prompt, body.get("max_tokens") or 16, None, "text_completion")
+        samples = await self._samples(prompt, body, body.get("max_tokens") or 16, None)
+        choices = [
+            {"index": index, "text": sample.text, "logprobs": None, "finish_reason": sample.finish_reason}
+            for index, sample in enumerate(samples)
+        ]
+        return _json(self._reply("text_completion", choices, len(encode(prompt)), samples))
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        body = orjson.loads(await request.read())
+        if (refusal := self._refusal(body)) is not None:
+            return refusal
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        data = []
+        for index, text in enumerate(texts):
+            vector = unit_vector(str(text), body.get("dimensions") or EMBEDDING_SIZE)
+            packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+            embedding = packed if body.get("encoding_format") == "base64" else vector
+            data.append({"object": "embedding", "index": index, "embedding": embedding})
+        num_tokens = sum(len(encode(str(text))) for text in texts)
+        counted = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+        return _json({"object": "list", "model": self._settings.model, "data": data, "usage": counted})
+
+    async def _stream(
+        self, request: web.Request, body: Json, prompt: str, max_tokens: int, schema: Json | None, kind: str
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        head = {"id": "mock", "object": kind, "created": 0, "model": self._settings.model}
+        sample = None
+        async for sample, index in self._generator.stream(prompt, body, max_tokens, schema):
+            text = decode([sample.token_ids[index]])
+            last = index + 1 == len(sample.token_ids)
+            choice: Json = {"index": 0, "finish_reason": sample.finish_reason if last else None}
+            choice |= {"text": text} if kind == "text_completion" else {"delta": {"role": "assistant", "content": text}}
+            await response.write(b"data: " + orjson.dumps({**head, "choices": [choice]}) + b"\n\n")
+        if (body.get("stream_options") or {}).get("include_usage"):
+            counted = usage(len(encode(prompt)), [sample] if sample else [])
+            await response.write(b"data: " + orjson.dumps({**head, "choices": [], "usage": counted}) + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        self._counters.num_tokens += len(sample.token_ids) if sample else 0
+        return response
+
+    # vLLM's token-in/token-out routes
+
+    async def _render(self, request: web.Request) -> web.Response:
+        body = orjson.loads(await request.read())
+        if (refusal := self._refusal(body)) is not None:
+            return refusal
+        ids = encode(chat_text(body["messages"]))
+        return _json({"request_id": "mock", "token_ids": ids, "sampling_params": {}, "model": self._settings.model})
 
     async def _generate(self, request: web.Request) -> web.Response:
-        body = await request.json()
+        body = orjson.loads(await request.read())
         if (refusal := self._refusal(body)) is not None:
             return refusal
         ids, sampling = body["token_ids"], body["sampling_params"]
-        samples = await self._sample(decode(ids), sampling, sampling.get("max_tokens") or 16, None)
+        samples = await self._samples(decode(ids), sampling, sampling.get("max_tokens") or 16, None)
         as_text = body.get("output_mode") == "text"
         choices = []
         for index, sample in enumerate(samples):
-            content = _token_logprobs(sample) if as_text else _id_logprobs(sample)
-            choice = {"index": index, "finish_reason": sample["finish_reason"], "token_ids": sample["token_ids"]}
-            choice["weight_versions"] = [{"version": sample["version"], "start": 0, "end": len(sample["token_ids"])}]
+            content = token_logprobs(sample) if as_text else id_logprobs(sample)
+            choice = {"index": index, "finish_reason": sample.finish_reason, "token_ids": sample.token_ids}
+            choice["weight_versions"] = [
+                {"version": version, "start": start, "end": end} for version, start, end in sample.versions
+            ]
             choice["logprobs"] = {"content": content} if sampling.get("logprobs") is not None else None
-            choices.append(choice | ({"text": sample["text"]} if as_text else {}))
-        return web.json_response(
-            {
-                "request_id": "mock",
-                "model": self._settings.model,
-                "usage": _usage(ids, samples),
-                "prompt_token_ids": None,
-                "choices": choices,
-            }
-        )
+            choices.append(choice | ({"text": sample.text} if as_text else {}))
+        reply = {"request_id": "mock", "model": self._settings.model, "usage": usage(len(ids), samples)}
+        return _json({**reply, "prompt_token_ids": None, "choices": choices})
 
-    async def _sample(self, prompt: str, sampling: Json, max_tokens: int, schema: Json | None) -> list[Json]:
-        """`n` answers to `prompt`, after the latency and any pause."""
-        await asyncio.sleep(self._settings.latency_s)
-        await self._running.wait()
-        greedy = sampling.get("temperature", 1.0) == 0
-        samples = []
-        for index in range(sampling.get("n") or 1):
-            drawn = (
-                (self._settings.seed, prompt) if greedy else (self._settings.seed, prompt, sampling.get("seed"), index)
-            )
-            rng = random.Random(repr(drawn))
-            text = (
-                json.dumps(conforming(schema, rng))
-                if schema is not None
-                else answer(prompt, rng, self._settings.accuracy)
-            )
-            token_ids = [*encode(text), END_ID][:max_tokens]
-            logprobs = [-rng.random() for _ in token_ids]
-            reason = "stop" if token_ids[-1] == END_ID else "length"
-            samples.append(
-                {
-                    "text": decode(token_ids),
-                    "token_ids": token_ids,
-                    "logprobs": logprobs,
-                    "finish_reason": reason,
-                    "version": self._version,
-                }
-            )
-            self._num_tokens += len(token_ids)
+    async def _samples(self, prompt: str, sampling: Json, max_tokens: int, schema: Json | None) -> list[Sample]:
+        samples = await self._generator.sample(prompt, sampling, max_tokens, schema)
+        self._counters.num_tokens += sum(len(sample.token_ids) for sample in samples)
         return samples
+
+    def _logprobs(self, sample: Sample, body: Json) -> Json | None:
+        if not body.get("logprobs"):
+            return None
+        temperature = 1.0 if self._settings.raw_logprobs else body.get("temperature") or 1.0
+        return {"content": token_logprobs(sample, body.get("top_logprobs") or 0, temperature)}
+
+    def _reply(self, kind: str, choices: list[Json], num_prompt: int, samples: list[Sample]) -> Json:
+        head = {"id": "mock", "object": kind, "created": 0, "model": self._settings.model}
+        return {**head, "choices": choices, "usage": usage(num_prompt, samples)}
 
     def _refusal(self, body: Json) -> web.Response | None:
         if body.get("model") not in (None, self._settings.model):
-            return _error(404, f"The model `{body['model']}` does not exist. Valid aliases: {self._settings.model}.")
+            return error(404, f"The model `{body['model']}` does not exist. Valid aliases: {self._settings.model}.")
+        for name in ("temperature", "top_p", "max_tokens", "n"):
+            if body.get(name) is not None and not isinstance(body[name], int | float):
+                return error(400, f"{name}: Input should be a valid number, not {body[name]!r}")
         return None
 
-    async def _collective_rpc(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        if body.get("method") == "refresh_packed_weights":
-            return web.json_response({"results": [1]})
-        folder = (body.get("kwargs") or {}).get("weights_path", "")
-        if body.get("method") != "reload_weights" or not Path(folder).is_dir():
-            return _error(500, f"Call to collective_rpc method failed: {body.get('method')} {folder!r}")
-        return web.json_response({"results": [None]})
+    # The mock's own routes
 
-    async def _pause(self, request: web.Request) -> web.Response:
-        self._running.clear()
-        return web.json_response({"status": "paused"})
+    async def _show_counters(self, request: web.Request) -> web.Response:
+        return web.json_response(self._counters.as_dict())
 
-    async def _resume(self, request: web.Request) -> web.Response:
-        self._running.set()
-        return web.json_response({"status": "resumed"})
-
-    async def _is_paused(self, request: web.Request) -> web.Response:
-        return web.json_response({"is_paused": not self._running.is_set()})
-
-    async def _weight_info(self, request: web.Request) -> web.Response:
-        return web.json_response({"weight_version": self._version})
-
-    async def _update_weight_version(self, request: web.Request) -> web.Response:
-        self._version = (await request.json())["new_version"]
-        return web.json_response({"success": True, "new_version": self._version})
-
-    async def _reset_prefix_cache(self, request: web.Request) -> web.Response:
-        return web.json_response({"success": True})
-
-    async def _counters(self, request: web.Request) -> web.Response:
-        numbers = {"in_flight": self._in_flight, "max_in_flight": self._max_in_flight, "num_tokens": self._num_tokens}
-        return web.json_response({"requests": self._requests, "faults": self._faulted, **numbers})
+    async def _reset_counters(self, request: web.Request) -> web.Response:
+        in_flight = self._counters.in_flight
+        self._counters = Counters()
+        self._counters.in_flight = in_flight
+        return web.json_response({})
 
     async def _set_faults(self, request: web.Request) -> web.Response:
+        """A list of faults, or {"rate": FaultRate}; what was planned before is forgotten."""
+        content = await request.read()
         try:
-            self._faults = PLAN.validate_json(await request.read())
-        except ValidationError as error:
-            return _error(400, str(error))
+            if content.lstrip().startswith(b"{"):
+                self._faults, self._rate = [], FaultRate.model_validate(orjson.loads(content)["rate"])
+            else:
+                self._faults, self._rate = FAULTS.validate_json(content), None
+        except (ValidationError, KeyError) as problem:
+            return error(400, str(problem))
         return web.json_response({"faults": len(self._faults)})
 
-
-def _token_logprobs(sample: Json, num_top: int = 0, temperature: float = 1.0) -> list[Json]:
-    """One entry per token. The top candidates are half a nat apart at temperature 1, and 1/T times that at T."""
-    top = [{"token": str(rank), "logprob": -(0.1 + 0.5 * rank / temperature), "bytes": None} for rank in range(num_top)]
-    pairs = zip(sample["token_ids"], sample["logprobs"], strict=True)
-    return [
-        {"token": decode([token]), "logprob": logprob, "bytes": None, "top_logprobs": top} for token, logprob in pairs
-    ]
-
-
-def _id_logprobs(sample: Json) -> list[Json]:
-    pairs = zip(sample["token_ids"], sample["logprobs"], strict=True)
-    return [{"token_id": token, "logprob": logprob, "rank": 1, "top_logprobs": []} for token, logprob in pairs]
+    async def _set_flap(self, request: web.Request) -> web.Response:
+        """A Flap, its period counted from now; null: never down."""
+        content = await request.json()
+        try:
+            self._flap = None if content is None else Flap.model_validate(content)
+        except ValidationError as problem:
+            return error(400, str(problem))
+        self._begin_s = time.monotonic()
+        return web.json_response({})
 
 
-def _usage(prompt_ids: list[int], samples: list[Json]) -> Json:
-    num_sampled = sum(len(sample["token_ids"]) for sample in samples)
-    return {
-        "prompt_tokens": len(prompt_ids),
-        "completion_tokens": num_sampled,
-        "total_tokens": len(prompt_ids) + num_sampled,
-    }
+def unit_vector(text: str, size: int) -> list[float]:
+    """A direction that depends on the text alone."""
+    rng = random.Random(text)
+    vector = [rng.gauss(0, 1) for _ in range(size)]
+    norm = math.sqrt(sum(value * value for value in vector))
+    return [value / norm for value in vector]
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    return web.json_response(
-        {"error": {"message": message, "type": "MockError", "code": status}}, status=status, headers=headers
-    )
+def _json(body: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type="application/json")

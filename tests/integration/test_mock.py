@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import openai
 import pytest
 
 from pipeline.errors import MalformedReplyError
 from pipeline.wire import parse_chat
 from servers.mock.answers import calculate, conforming, decode
-from servers.mock.faults import CHAT, GENERATE, RENDER, seeded_faults
+from servers.mock.faults import CATALOGUE, CHAT, GENERATE, RENDER, FaultRate, seeded_faults
+from servers.mock.latency import Latency
 
 ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = [{"role": "user", "content": "What is 12 + 35 - 4?"}]
@@ -203,6 +206,118 @@ async def test_a_plan_comes_from_a_file_and_a_wrong_one_is_refused(tmp_path: Pat
         async with session.post("/_mock/faults", json=[{"kind": "nonsense"}]) as response:
             assert response.status == 400
     assert seeded_faults(3) == seeded_faults(3) != seeded_faults(4)
+    rates = [FaultRate(seed=seed, probability=0.2) for seed in (1, 1, 2)]
+    first, again, other = ([rate.at(CHAT, number) for number in range(200)] for rate in rates)
+    assert first == again != other
+    assert 20 < sum(fault is not None for fault in first) < 60
+
+
+def test_the_catalogue_names_at_least_forty_faults_each_once() -> None:
+    names = [fault.name for fault in CATALOGUE]
+    assert len(names) == len(set(names)) >= 40
+    assert {fault.duty for fault in CATALOGUE} == {"retry", "final", "accept"}
+
+
+async def test_the_openai_client_completes_streams_and_embeds() -> None:
+    async with endpoint("--accuracy", "1") as session:
+        base = str(session._base_url).rstrip("/") + "/"
+        async with openai.AsyncOpenAI(base_url=f"{base}v1", api_key="none", max_retries=0) as client:
+            question: Any = [{"role": "user", "content": "What is 12 + 35 ="}]
+            whole = await client.chat.completions.create(model="policy", messages=question, temperature=0)
+            pieces, counted = "", None
+            async for chunk in await client.chat.completions.create(
+                model="policy", messages=question, temperature=0, stream=True, stream_options={"include_usage": True}
+            ):
+                pieces += "".join(choice.delta.content or "" for choice in chunk.choices)
+                counted = chunk.usage or counted
+            assert pieces == whole.choices[0].message.content
+            assert counted is not None
+            assert whole.usage is not None
+            assert counted.completion_tokens == whole.usage.completion_tokens
+            text = await client.completions.create(model="policy", prompt="12 + 35 =", max_tokens=64)
+            assert "47" in text.choices[0].text
+            vectors = (await client.embeddings.create(model="policy", input=["a", "b", "a"])).data
+            assert vectors[0].embedding == vectors[2].embedding != vectors[1].embedding
+            assert abs(sum(value**2 for value in vectors[0].embedding) - 1) < 1e-5
+
+
+async def test_connections_retries_and_early_retries_are_counted() -> None:
+    async with endpoint() as session:
+
+        async def ask(name: str) -> int:
+            async with session.post(CHAT, json=chat(), headers={"X-Request-Id": name}) as response:
+                return response.status
+
+        await post(session, "/_mock/faults", [{"kind": "status", "code": 429, "retry_after": "30"}])
+        assert [await ask("a-0"), await ask("a-1"), await ask("b-0")] == [429, 200, 200]
+        counters = await get(session, "/_mock/counters")
+    assert (counters["retries"], counters["max_attempts"], counters["retry_after_undercut"]) == (1, 2, 1)
+    assert counters["connections"] == 1
+    assert counters["unverified"] == 3, "the weights are the fresh server's own"
+
+
+async def test_a_crash_drops_what_is_generating_and_forgets_the_weights() -> None:
+    async with endpoint("--latency-s", "30") as session:
+        await post(session, "/update_weight_version", {"new_version": "l0-s000001"})
+        asking = asyncio.create_task(post(session, CHAT, chat()))
+        while (await get(session, "/_mock/counters"))["in_flight"] == 0:  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.01)
+        assert (await post(session, "/_mock/crash"))["dropped"] == 1
+        with pytest.raises(aiohttp.ClientError):
+            await asking
+        assert await get(session, "/weight_info") == {"weight_version": "default"}
+
+
+async def test_weights_that_change_while_tokens_are_sampled_show_in_the_spans() -> None:
+    async with endpoint("--s-per-token", "0.01", "--num-tokens", "30") as session:
+        ids = (await post(session, RENDER, chat()))["token_ids"]
+        await post(session, "/update_weight_version", {"new_version": "l0-s000001"})
+        body = {"model": "policy", "token_ids": ids, "sampling_params": {"max_tokens": 64}, "output_mode": "text"}
+        asking = asyncio.create_task(post(session, GENERATE, body))
+        while (await get(session, "/_mock/counters"))["in_flight"] == 0:  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.01)
+        await post(session, "/update_weight_version", {"new_version": "l0-s000002"})
+        spans = (await asking)["choices"][0]["weight_versions"]
+    assert [span["version"] for span in spans] == ["l0-s000001", "l0-s000002"]
+    assert spans[0]["end"] == spans[1]["start"]
+
+
+async def test_keys_limits_and_outages_are_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOCK_KEY", "right")
+    async with endpoint("--api-key-env", "MOCK_KEY", "--max-concurrency", "1", "--latency-s", "0.2") as session:
+        async with session.post(CHAT, json=chat()) as response:
+            assert response.status == 401
+        keyed = {"Authorization": "Bearer right"}
+
+        async def status() -> int:
+            async with session.post(CHAT, json=chat(), headers=keyed) as response:
+                return response.status
+
+        assert sorted(await asyncio.gather(status(), status())) == [200, 429]
+        assert await get(session, "/weight_info"), "vLLM's key does not guard the control routes"
+        await post(session, "/_mock/flap", {"period_s": 1000, "down_share": 1.0, "how": "status"})
+        assert await status() == 503
+
+
+@pytest.mark.parametrize("spec", ["fixed", "uniform:1", "lognormal:1,x", "gamma:1,2", "fixed:-1"])
+def test_a_latency_that_is_none_is_refused_by_the_forms_there_are(spec: str) -> None:
+    with pytest.raises(ValueError, match="is none of fixed:seconds"):
+        Latency(spec, 0)
+
+
+def test_latencies_follow_their_distribution_and_seed() -> None:
+    medians = {
+        "fixed:0.5": 0.5,
+        "uniform:0.2,0.8": 0.5,
+        "exponential:1": 0.69,
+        "lognormal:0.3,0.8": 0.3,
+        "pareto:0.1,1": 0.2,
+    }
+    for spec, median in medians.items():
+        draws = [Latency(spec, 3).draw_s() for _ in range(2)]
+        assert draws[0] == draws[1]
+        latency = Latency(spec, 3)
+        assert abs(statistics.median(latency.draw_s() for _ in range(4000)) - median) < 0.06 * median + 0.01
 
 
 def test_sums_are_calculated_with_precedence() -> None:

@@ -1,4 +1,4 @@
-"""The command line: `python -m pipeline.orchestrate [train | eval | sft | doctor]`; bare, it trains the quickstart
+"""The command line: `python -m pipeline.orchestrate [train | eval | sft | stress | doctor]`; bare, it trains the quickstart
 recipe.
 
 Exit status: 0 done; 1 a failure that needs a look at the logs; 2 something the user can mend; 130 stopped by Ctrl-C or
@@ -29,6 +29,11 @@ EXAMPLES = {
     "sft": f"""examples:
   {PROGRAM} sft                                      # seed the embedded model with the quickstart's pairs
   {PROGRAM} sft --sft.num_pairs 3000 --out my-seeded-model""",
+    "stress": f"""examples:
+  {PROGRAM} stress                                   # the mock endpoint, to see what there is to see
+  {PROGRAM} stress --endpoint http://127.0.0.1:8000 --model my-model --concurrency 1024 --requests 20000
+  {PROGRAM} stress --endpoint http://127.0.0.1:8000 --stream --max-p99-s 30 --max-error-rate 0.001
+  {PROGRAM} stress --faults 7 --concurrency 256      # the mock endpoint with seeded faults""",
     "doctor": f"""examples:
   {PROGRAM} doctor                                   # is this machine ready for the quickstart?
   {PROGRAM} doctor --config my.toml""",
@@ -41,21 +46,30 @@ def build_parser(command: str | None = None) -> Parser:
         prog=PROGRAM,
         description="Reinforcement learning for language models that learns from words as well as from scores.",
     )
-    subcommands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="{train,eval,sft,doctor}")
+    subcommands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="{train,eval,sft,stress,doctor}")
     for name, brief in (
         ("train", "train a policy with LANPO (the default)"),
         ("eval", "evaluate a model or endpoint on the held-out problems, zero-shot and greedy"),
         ("sft", "seed the three skills by supervised fine-tuning, without reinforcement learning"),
+        ("stress", "put load on an OpenAI-compatible endpoint and report throughput, latency and errors"),
         ("doctor", "check this machine and configuration before a run"),
     ):
         sub = subcommands.add_parser(
             name,
             help=brief,
             description=f"{brief[0].upper()}{brief[1:]}.",
-            usage=f"{PROGRAM} {name} [--config FILE] [--SECTION.FIELD VALUE ...]",
+            usage=f"{PROGRAM} {name} [OPTIONS]"
+            if name == "stress"
+            else f"{PROGRAM} {name} [--config FILE] [--SECTION.FIELD VALUE ...]",
             epilog=EXAMPLES[name],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if name == "stress":  # no run and no recipe: options of its own
+            if name == command:
+                from pipeline.commands import stress
+
+                stress.add_options(sub)
+            continue
         sub.add_argument(
             "--config", type=Path, metavar="FILE", help="TOML file over the defaults, or a run's config.json"
         )
@@ -123,6 +137,10 @@ def _first_known(group: BaseExceptionGroup[BaseException]) -> LanpoError | None:
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    if parsed.command == "stress":
+        from pipeline.commands import stress
+
+        return stress.stress_command(parsed)
     overrides = parsed.field_options.overrides(parsed)
     match parsed.command:
         case "train":

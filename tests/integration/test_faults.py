@@ -186,7 +186,7 @@ async def test_one_of_three_down_half_of_the_time_costs_less_than_its_share(
 async def test_work_resumes_soon_after_every_endpoint_was_down(start_mock: StartMock, outage_s: float) -> None:
     endpoint = await start_mock()
     async with pool_over(
-        endpoint, requests=QUICK.model_copy(update={"max_probe_after_s": 10.0, "probe_after_s": 0.5})
+        endpoint, requests=QUICK.model_copy(update={"max_probe_after_s": 10.0, "probe_after_s": 0.5, "timeout_s": 1.0})
     ) as pool:
         await control(endpoint.url, "/_mock/flap", {"period_s": 10_000, "down_share": 1.0})
         waiting = [asyncio.create_task(generate(pool)) for _ in range(8)]

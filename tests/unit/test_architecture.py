@@ -149,7 +149,7 @@ def test_the_root_command_starts_within_a_second(arguments: tuple[str, ...]) -> 
 
 def test_help_names_every_subcommand() -> None:
     _, output = start_s("-m", "pipeline.orchestrate", "--help")
-    for name in ("train", "eval", "sft", "doctor"):
+    for name in ("train", "eval", "sft", "stress", "doctor"):
         assert name in output
 
 

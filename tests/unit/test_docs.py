@@ -23,7 +23,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 FILE = re.compile(r"[\w.*/-]+\.(py|md|toml|txt|ini|yaml|yml|sh)|Makefile|LICENSE")
 DOTTED = re.compile(r"[a-z_]+(\.[A-Za-z_]\w*)+")
 TARGET = re.compile(r"^([a-z][\w-]*):", re.MULTILINE)
-SUBCOMMANDS = ("train", "eval", "sft", "doctor")
+SUBCOMMANDS = ("train", "eval", "sft", "stress", "doctor")
 
 
 @pytest.fixture(params=NAMES)

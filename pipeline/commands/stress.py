@@ -1,0 +1,223 @@
+"""`stress`: load on any OpenAI-compatible endpoint, or on the mock endpoint where none is named."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline import event_loop
+from pipeline.config import EndpointSettings, RequestsSection
+from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoints import EndpointPool
+from pipeline.errors import ConfigError, DataError, EndpointError, EndpointSetupError, ServerStartError
+from pipeline.plots import plot_latency
+from pipeline.process import Child, tail
+from pipeline.stress import Load, Stress, StressReport
+from pipeline.watchdog import Watchdog
+
+REPORT, PLOT = "report.json", "latency"
+MOCK_START_S = 30.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `stress`, all of which have defaults."""
+    add = parser.add_argument
+    add("--endpoint", metavar="URL", help="base URL, with or without /v1; none: start the mock endpoint")
+    add("--model", default="", help="model name there; default: the only one that it serves")
+    add("--api-key-env", default="", metavar="NAME", help="environment variable that holds the key")
+    add("--concurrency", type=int, default=64, help="requests in flight (default 64)")
+    add("--requests", type=int, default=1000, help="requests to send (default 1000)")
+    add("--max-tokens", type=int, default=64, help="longest answer, tokens (default 64)")
+    add("--temperature", type=float, default=1.0)
+    add(
+        "--prompts", type=Path, metavar="FILE", help="one prompt a line, asked in turn; default: sums, each another one"
+    )
+    add("--stream", action="store_true", help="stream the answers, and report the time to the first token")
+    add("--seed", type=int, default=0, help="seed of the prompts")
+    add("--timeout-s", type=float, default=120.0, help="deadline of one request, retries included")
+    add("--attempt-timeout-s", type=float, default=60.0, help="longest wait for one answer")
+    add("--max-attempts", type=int, default=5, help="most attempts at one request; 1: no retries")
+    add("--fixed-concurrency", action="store_true", help="do not lower the concurrency when the endpoint is overloaded")
+    add("--faults", default="", metavar="SEED", help="mock endpoint only: one request in twenty meets a seeded fault")
+    add(
+        "--latency",
+        default="",
+        help="mock endpoint only: for example lognormal:0.3,0.8 (python -m servers.mock --help)",
+    )
+    add("--max-p99-s", type=float, help="exit with status 1 when the 99th percentile of latency is longer")
+    add("--max-error-rate", type=float, help="exit with status 1 when a larger share of the requests fails")
+    add("--out", type=Path, metavar="DIR", help="where the report and the plot go; default: stress-<date>-<time>")
+    add("--plot", choices=("svg", "png"), default="svg", help="format of the plot")
+
+
+def stress_command(arguments: argparse.Namespace) -> int:
+    """Run the load; print the report, write it and the plot; the exit status tells whether the bounds held."""
+    load = _load(arguments)
+    requests = _requests(arguments)
+    if arguments.endpoint and (arguments.faults or arguments.latency):
+        option = "--faults" if arguments.faults else "--latency"
+        raise ConfigError(
+            f"{option} is for the mock endpoint, but --endpoint {arguments.endpoint} is named; leave one of them out"
+        )
+    out = arguments.out or Path(f"stress-{time.strftime('%Y%m%d-%H%M%S')}")
+    out.mkdir(parents=True, exist_ok=True)
+    report, stopped = event_loop.run(_run(arguments, load, requests, out))
+    (out / REPORT).write_text(json.dumps(report.model_dump(), indent=1), encoding="utf-8")
+    for line in report.lines():
+        print(line)
+    print(f"report    {out / REPORT}, plot {out / f'{PLOT}.{arguments.plot}'}")
+    broken = report.broken_bounds(arguments.max_p99_s, arguments.max_error_rate)
+    for words in broken:
+        print(f"BROKEN    {words}")
+    return 130 if stopped else int(bool(broken))
+
+
+def _load(arguments: argparse.Namespace) -> Load:
+    for name in ("requests", "concurrency", "max_tokens", "max_attempts"):
+        if getattr(arguments, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a number of 1 or more")
+    prompts: tuple[str, ...] = ()
+    if arguments.prompts:
+        try:
+            lines = arguments.prompts.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise DataError(
+                f"--prompts {arguments.prompts}: {error.strerror}; give a text file, one prompt a line"
+            ) from error
+        prompts = tuple(line for line in lines if line.strip())
+        if not prompts:
+            raise DataError(f"--prompts {arguments.prompts}: the file has no prompts; write one a line")
+    return Load(
+        num_requests=arguments.requests, concurrency=arguments.concurrency, max_tokens=arguments.max_tokens,
+        temperature=arguments.temperature, stream=arguments.stream, seed=arguments.seed, prompts=prompts,
+    )  # fmt: skip
+
+
+def _requests(arguments: argparse.Namespace) -> RequestsSection:
+    try:
+        return RequestsSection(
+            timeout_s=arguments.timeout_s,
+            attempt_timeout_s=min(arguments.attempt_timeout_s, arguments.timeout_s),
+            max_attempts=arguments.max_attempts,
+            adaptive=not arguments.fixed_concurrency,
+            max_outage_s=arguments.timeout_s,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']}: {first['msg']}") from None
+
+
+async def _run(
+    arguments: argparse.Namespace, load: Load, requests: RequestsSection, out: Path
+) -> tuple[StressReport, bool]:
+    """The report, and whether the run was stopped before its end."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = arguments.endpoint or await stack.enter_async_context(_mock(arguments, out))
+        settings = EndpointSettings(
+            url=url, model=arguments.model, api_key_env=arguments.api_key_env, max_concurrency=load.concurrency
+        )
+        watchdog = Watchdog(lambda stuck: print(stuck, file=sys.stderr), stuck_after_s=60.0)
+        pool = await stack.enter_async_context(EndpointPool((settings,), "", requests, watchdog=watchdog))
+        await _known_model(pool)
+        stress = Stress(pool, load, stack.enter_context(_progress(load.num_requests)))
+        running = asyncio.ensure_future(stress.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, running.cancel)
+        try:
+            await running
+            stopped = False
+        except asyncio.CancelledError:
+            stopped = True
+        report = stress.report()
+        await asyncio.to_thread(plot_latency, stress.shots, report, out / f"{PLOT}.{arguments.plot}")
+    return report, stopped
+
+
+async def _known_model(pool: EndpointPool) -> None:
+    """Settle the model's name, and see that the endpoint answers. Raises EndpointSetupError."""
+    (endpoint,) = pool.endpoints
+    if not endpoint.model:
+        served = [item.get("id") for item in (await _models(pool)).get("data", [])]
+        if len(served) != 1:
+            raise EndpointSetupError(f"endpoint {endpoint.url} serves {served}; say which with --model")
+        endpoint.model = str(served[0])
+    await check_endpoint(pool, endpoint, training=False)
+
+
+async def _models(pool: EndpointPool) -> dict[str, list[dict[str, object]]]:
+    (endpoint,) = pool.endpoints
+    try:
+        found = await pool.get(endpoint, "/v1/models")
+    except EndpointError as error:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} does not answer ({error.kind}: {error}); is it running there?"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+@contextlib.asynccontextmanager
+async def _mock(arguments: argparse.Namespace, out: Path) -> AsyncIterator[str]:
+    """A mock endpoint of our own; its address."""
+    log = out / "mock.log"
+    log.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "servers.mock", "--model", arguments.model or "policy"]
+    command += ["--latency", arguments.latency or "lognormal:0.1,0.5"]
+    if arguments.faults:
+        command += ["--faults", arguments.faults]
+    child = await Child.start("mock endpoint", command, log)
+    try:
+        async with asyncio.timeout(MOCK_START_S):
+            while not (lines := log.read_text(encoding="utf-8").splitlines()) or not lines[0].startswith("http"):
+                if child.returncode is not None:
+                    raise ServerStartError(f"the mock endpoint did not start: {tail(log)}")
+                await asyncio.sleep(0.05)
+        print(f"no --endpoint: a mock endpoint at {lines[0]}")
+        yield lines[0]
+    finally:
+        await child.stop(5.0)
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a line every tenth elsewhere."""
+    if sys.stdout.isatty():
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("requests"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns) as bar:
+            task = bar.add_task("requests", total=total)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    begin_s, told = time.monotonic(), 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if done * 10 // total > told:
+            told = done * 10 // total
+            elapsed_s = time.monotonic() - begin_s
+            print(f"{done}/{total} after {elapsed_s:.1f} s, {done / elapsed_s:,.0f} requests/s", flush=True)
+
+    yield tell

@@ -1,0 +1,176 @@
+"""Does a long run stay flat? The scheduler at full load against the mock endpoint, with faults, journal, pool and compaction.
+
+Memory, open files and files of the store are read every few seconds. After a warm-up their slopes are fitted: memory may grow by
+1 % an hour, open files and files of the store must be level (the store's swing between two compactions does not count).
+
+examples:
+  python -m benchmarks.soak                 # two hours
+  python -m benchmarks.soak --minutes 3 --out soak.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import aiohttp
+
+from benchmarks.clients import resident_bytes
+from benchmarks.machine import described, many_files, server, table
+from benchmarks.sampling import ReadyLearner
+from pipeline import event_loop
+from pipeline.abstraction import Abstractor
+from pipeline.config import Config
+from pipeline.endpoints import pool_of
+from pipeline.journal import Journal
+from pipeline.journal_writer import COMPACT_EVERY_COMMITS
+from pipeline.learner_status import LearnerLink
+from pipeline.metrics import MetricsWriter, StageClock
+from pipeline.pool import Pool
+from pipeline.problems import ProblemStream, load_problems
+from pipeline.rewards import Verifier
+from pipeline.rollouts import GroupSampler
+from pipeline.run import Lineage
+from pipeline.scheduler import Scheduler
+
+GOAL_MEMORY = 0.01
+"""Most growth of memory, share an hour."""
+LOOK_EVERY_S = 5.0
+WARM_UP_SHARE = 0.2
+# Between two compactions files pile up to about this many; twice that is not level any more.
+MAX_STORE_FILES = 12 * COMPACT_EVERY_COMMITS
+
+
+class Look(NamedTuple):
+    at_s: float
+    resident_bytes: int
+    num_open_files: int
+    num_store_files: int
+    num_groups: int
+
+
+def slope(looks: list[Look], name: str) -> float:
+    """Least-squares growth of one reading, per hour."""
+    times = [look.at_s for look in looks]
+    fit = statistics.linear_regression(times, [float(getattr(look, name)) for look in looks])
+    return fit.slope * 3600.0
+
+
+async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict[str, Any]]:
+    config = Config.model_validate(
+        {
+            "endpoints": [{"url": url, "max_concurrency": 128}],
+            "rollout": {
+                "group_size": 8,
+                "num_problems_per_step": 32,
+                "max_staleness": 1_000_000,
+                "max_groups_in_flight": 64,
+            },
+            "feedback": {"ratio": 0.5, "intra_share": 0.1, "similarity_threshold": 0.5},
+            "abstraction": {"num_per_step": 1},
+            "learner": {"num_steps": 10_000_000},
+            "requests": {"backoff_s": 0.02},
+        }
+    )
+    journal, store, clock = Journal(folder), Pool(folder, 32), StageClock()
+    problems = load_problems(config.problems, 0)
+    tasks = {task.problem.id: task for task in problems.train}
+    looks: list[Look] = []
+
+    async def evaluate_never(step: int) -> None:
+        return None
+
+    async with pool_of(config, config.endpoints) as pool, Verifier(config.reward) as verifier:
+        (endpoint,) = pool.endpoints
+        endpoint.has_token_route, endpoint.max_model_len = True, 32_768
+        async with aiohttp.ClientSession(url) as session:
+            await session.post("/update_weight_version", json={"new_version": "l0-s000000"})
+        scheduler = Scheduler(
+            config=config,
+            problems=ProblemStream(problems.train, 0),
+            labels=tasks.__getitem__,
+            sampler=GroupSampler(config, pool, verifier, journal, store, clock),
+            abstractor=Abstractor(config, pool),
+            journal=journal,
+            pool=store,
+            learner=cast("LearnerLink", ReadyLearner()),
+            metrics=MetricsWriter(folder / "metrics.jsonl", "orchestrator"),
+            clock=clock,
+            lineages=[Lineage(number=0, start_step=0)],
+            evaluate=evaluate_never,
+        )
+        running = asyncio.create_task(scheduler.run(0))
+        begin_s = time.monotonic()
+        while time.monotonic() - begin_s < seconds and not running.done():
+            await asyncio.wait({running}, timeout=LOOK_EVERY_S)
+            num_files = sum(1 for path in folder.rglob("*") if path.is_file())
+            open_files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the folder of this process itself
+            looks.append(
+                Look(
+                    time.monotonic() - begin_s,
+                    resident_bytes(),
+                    open_files,
+                    num_files,
+                    scheduler.outcomes["journalled"],
+                )
+            )
+            if len(looks) % 12 == 0:
+                print(looks[-1], flush=True)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        if looks[-1].at_s < seconds - LOOK_EVERY_S:
+            running.result()
+        totals = {
+            "groups": looks[-1].num_groups,
+            "requests": pool.usage.total("requests"),
+            "retries": pool.usage.total("retries"),
+        }
+    return looks, totals
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write every reading as JSON")
+    arguments = parser.parse_args()
+    many_files()
+    with (
+        server("--faults", "22", "--fault-rate", "0.01", module="servers.mock") as url,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        looks, totals = event_loop.run(soak(url, 60 * arguments.minutes, Path(folder)))
+    steady = [look for look in looks if look.at_s >= WARM_UP_SHARE * looks[-1].at_s]
+    memory = statistics.median(look.resident_bytes for look in steady)
+    row = {
+        "minutes": looks[-1].at_s / 60,
+        **totals,
+        "groups/s": totals["groups"] / looks[-1].at_s,
+        "memory, MiB": memory / 2**20,
+        "memory, share an hour": slope(steady, "resident_bytes") / memory,
+        "open files": steady[-1].num_open_files,
+        "open files an hour": slope(steady, "num_open_files"),
+        "most files in the store": max(look.num_store_files for look in steady),
+        "files in the store at the end": steady[-1].num_store_files,
+    }
+    print(f"{described()}\n\n{table([row])}\n")
+    if arguments.out:
+        readings = {"row": row, "looks": [look._asdict() for look in looks]}
+        arguments.out.write_text(json.dumps(readings, indent=1), encoding="utf-8")
+    level = abs(row["open files an hour"]) < 5 and row["most files in the store"] <= MAX_STORE_FILES
+    reached = row["memory, share an hour"] <= GOAL_MEMORY and level
+    print(f"goal: memory ≤ {GOAL_MEMORY:.0%} an hour, files level: {'reached' if reached else 'MISSED'}")
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

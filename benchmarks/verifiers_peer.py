@@ -1,0 +1,82 @@
+"""The verifiers side of `benchmarks.rollouts`; runs in the peers' environment (benchmarks/peers.txt).
+
+SingleTurnEnv and Rubric as they come, with our scorer as the reward function; `--transport aiohttp` gives the OpenAI client the
+transport that its makers offer for concurrency, with limits that fit (they silently become 100 otherwise)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import time
+from typing import Any, cast
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, float]:
+    import verifiers as vf  # type: ignore[import-not-found]
+    from datasets import Dataset
+    from verifiers.legacy.clients.openai_chat_completions_client import (  # type: ignore[import-not-found]
+        OpenAIChatCompletionsClient,
+    )
+    from verifiers.types import ClientConfig  # type: ignore[import-not-found]
+
+    from pipeline.config import RewardSection
+    from pipeline.records import Label
+    from pipeline.verify_worker import make_scorer
+
+    score = make_scorer(RewardSection(scorer="math"))
+
+    def reward(completion: Any, answer: str, **_: Any) -> float:
+        message = completion[-1]
+        text = message["content"] if isinstance(message, dict) else message.content
+        return float(score(text, Label(problem_id="", answer=answer)).correct)
+
+    rows = [{"question": "What is 12 + 35?", "answer": "47"}] * arguments.num_rollouts
+    env = vf.SingleTurnEnv(
+        dataset=Dataset.from_list(rows), rubric=vf.Rubric(funcs=[reward]), system_prompt="You solve problems."
+    )
+    client: Any = ClientConfig(
+        client_type="openai_chat_completions",
+        api_base_url=f"{arguments.url}/v1",
+        api_key_var="NONE",
+        max_connections=arguments.in_flight,
+        max_keepalive_connections=arguments.in_flight,
+    )
+    if arguments.transport == "aiohttp":
+        import httpx
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+
+        limits = httpx.Limits(max_connections=arguments.in_flight, max_keepalive_connections=arguments.in_flight)
+        http_client: Any = DefaultAioHttpClient(limits=cast("Any", limits), timeout=600)
+        openai = AsyncOpenAI(base_url=f"{arguments.url}/v1", api_key="none", max_retries=0, http_client=http_client)
+        client = OpenAIChatCompletionsClient(openai)
+    inputs = env.get_dataset(n=arguments.num_rollouts)
+    sampling = {"max_tokens": 64, "temperature": 1.0, "logprobs": True, "extra_body": {"return_token_ids": True}}
+    begin_s = time.perf_counter()
+    found = await env.generate(inputs, client, "policy", sampling, max_concurrent=arguments.in_flight)
+    seconds = time.perf_counter() - begin_s
+    if arguments.transport == "aiohttp":
+        await openai.close()
+    outputs = found["outputs"]
+    num_correct = sum(output["reward"] == 1.0 for output in outputs)
+    if num_correct != arguments.num_rollouts:
+        raise RuntimeError(
+            f"{num_correct} of {arguments.num_rollouts} rollouts were scored 1.0: {str(outputs[0])[:2000]}"
+        )
+    return {"rollouts_per_s": arguments.num_rollouts / seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.verifiers_peer", description=__doc__)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--num-rollouts", type=int, default=1000)
+    parser.add_argument("--in-flight", type=int, default=512)
+    parser.add_argument("--transport", choices=("default", "aiohttp"), default="default")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    print(json.dumps(asyncio.run(run(arguments))))
+
+
+if __name__ == "__main__":
+    main()

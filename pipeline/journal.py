@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.records import Attempt, RolloutGroup
 from pipeline.run import Lineage, disk_full, survives
+from pipeline.store import open_table
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
@@ -44,20 +45,20 @@ class Journal:
     """Reads and appends groups. `path` is the run's store folder or an object-store URI that LanceDB knows."""
 
     def __init__(self, path: Path | str) -> None:
-        import lancedb
-
         self._path = path
-        self._table = lancedb.connect(str(path)).create_table(TABLE, schema=schema(), exist_ok=True)
+        self._table = open_table(path, TABLE, schema())
 
     def compact(self) -> None:
         """Merge the files of many commits, index what is searched by, remove old versions. The writer's: one at a time.
 
         Raises DiskFullError; the table is then as it was."""
+        from lancedb.index import BTree
+
         try:
             indexed = {column for index in self._table.list_indices() for column in index.columns}
             for column in INDEXED:
                 if column not in indexed:
-                    self._table.create_scalar_index(column)
+                    self._table.create_index(column, config=BTree())
             self._table.optimize(cleanup_older_than=KEEP_VERSIONS)
         except (OSError, RuntimeError) as error:
             raise disk_full(error, self._path) from error

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.records import Experience, Record, Split
 from pipeline.run import disk_full
+from pipeline.store import open_table
 from prompts.schemas import Lesson
 
 TABLE = "pool"
@@ -61,14 +62,13 @@ class Pool:
     """Blocking calls; the orchestrator makes them in a thread. Thread-safe."""
 
     def __init__(self, path: Path | str, max_entries_per_problem: int) -> None:
-        import lancedb
         from lancedb.index import FTS
 
         self._max_entries = max_entries_per_problem
         self._lock = threading.Lock()
         self._num_appends = 0
         self._path = path
-        self._table = lancedb.connect(str(path)).create_table(TABLE, schema=schema(), exist_ok=True)
+        self._table = open_table(path, TABLE, schema())
         if not self._table.list_indices():
             self._table.create_index("problem_text", config=FTS(stem=False, remove_stop_words=False))
 

@@ -67,10 +67,11 @@ def slope(looks: list[Look], name: str) -> float:
 async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict[str, Any]]:
     config = Config.model_validate(
         {
+            # Large steps, so that the pool is written to as seldom as in training: its versions are kept for resumes.
             "endpoints": [{"url": url, "max_concurrency": 128}],
             "rollout": {
                 "group_size": 8,
-                "num_problems_per_step": 32,
+                "num_problems_per_step": 256,
                 "max_staleness": 1_000_000,
                 "max_groups_in_flight": 64,
             },

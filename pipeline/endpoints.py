@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -27,11 +28,13 @@ from pipeline.errors import EndpointError, FinalEndpointError, MalformedReplyErr
 from pipeline.places import Places
 from pipeline.records import Message, WeightVersion
 from pipeline.retries import RetryPolicy
+from pipeline.semconv import request_fields
 from pipeline.transport import Transport
 from pipeline.usage import Tally, Usage
 from pipeline.watchdog import Watchdog
 from pipeline.weights import LOADING
 
+logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 T = TypeVar("T")
 CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
@@ -342,10 +345,10 @@ class EndpointPool:
             error = RetryableEndpointError(
                 "timeout", f"request {name} ({request.stage}) to {endpoint.url}: no answer in {timeout_s:g} s"
             )
-            self._judge(endpoint, tally, error)
+            self._judge(endpoint, request, tally, error)
             raise error from None
         except EndpointError as error:
-            self._judge(endpoint, tally, error)
+            self._judge(endpoint, request, tally, error)
             raise
         finally:
             self._places.give_back(endpoint)
@@ -376,9 +379,11 @@ class EndpointPool:
                 task.cancel()
             await asyncio.gather(*askers, return_exceptions=True)
 
-    def _judge(self, endpoint: Endpoint, tally: Tally, error: EndpointError) -> None:
+    def _judge(self, endpoint: Endpoint, request: _Request, tally: Tally, error: EndpointError) -> None:
         """What a failure says of the endpoint: less at once, nothing for a while, or nothing until it is repaired."""
         tally.others[f"failed_{error.kind}"] += 1
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s", error, extra=request_fields(endpoint, request.stage, request.id, error=error))
         now_s = asyncio.get_running_loop().time()
         if error.kind in OVERLOAD:
             endpoint.limit.on_overload(now_s)
@@ -392,6 +397,7 @@ class EndpointPool:
 
     def _suspect(self, endpoint: Endpoint, *, at_once: bool) -> None:
         if endpoint.breaker.on_failure(at_once=at_once):
+            logger.warning("%s is set aside after %d failures in a row", endpoint.url, endpoint.breaker.num_failures)
             self._places.endpoint_changed(endpoint)
             self._own(self._rejoin(endpoint), f"rejoin {endpoint.url}")
 
@@ -418,6 +424,7 @@ class EndpointPool:
             else:
                 endpoint.breaker.on_probe(succeeded=True)
                 tally.num_succeeded += 1
+        logger.info("%s is back", endpoint.url)
         self._places.endpoint_changed(endpoint)
 
     async def canary(self, endpoint: Endpoint) -> None:

@@ -18,7 +18,7 @@ from pipeline.store import open_table
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
 # A reader in another process may be at work on a version for a while after a newer one was committed.
-KEEP_VERSIONS = timedelta(minutes=10)
+KEEP_VERSIONS = timedelta(minutes=2)
 
 
 def schema() -> Any:

@@ -89,6 +89,12 @@ class StageClock:
     def count(self, name: str, amount: int = 1) -> None:
         self.counts[name] += amount
 
+    def seconds_now(self) -> dict[str, float]:
+        """Seconds by stage, those of stages that are open at present included."""
+        now = time.monotonic()
+        still = {name: now - self._opened[name] for name, num in self._num_open.items() if num}
+        return {name: self.seconds[name] + still.get(name, 0.0) for name in sorted({*self.seconds, *still})}
+
 
 def wilson_interval(num_successes: int, num_trials: int, z: float = 1.959964) -> tuple[float, float]:
     """95 % interval of a proportion (Wilson 1927); (0, 1) without trials."""

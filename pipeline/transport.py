@@ -16,6 +16,7 @@ from yarl import URL
 
 from pipeline import wire
 from pipeline.errors import EndpointError, MalformedReplyError, RetryableEndpointError
+from pipeline.redaction import redact
 
 CONNECT_TIMEOUT_S = 10.0
 # Shorter than servers keep an idle connection (uvicorn 5 s, nginx 75 s): reusing one that is just being closed costs a retry.
@@ -54,7 +55,7 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise connection_error(url, error) from error
         if reply.status != 200:
-            raise wire.error_of(reply.status, content.decode(errors="replace"), reply.headers)
+            raise _refusal(reply, content, headers)
         try:
             return orjson.loads(content)
         except orjson.JSONDecodeError as error:
@@ -68,7 +69,7 @@ class Transport:
                 url, data=orjson.dumps(body), headers={**headers, "Accept": "text/event-stream"}, allow_redirects=False
             ) as reply:
                 if reply.status != 200:
-                    raise wire.error_of(reply.status, await reply.text(errors="replace"), reply.headers)
+                    raise _refusal(reply, await reply.read(), headers)
                 async for line in reply.content:
                     if line.startswith(b"data:"):
                         event = line[5:].strip()
@@ -80,6 +81,13 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise connection_error(url, error) from error
         raise MalformedReplyError("cut_stream", f"{url}: the stream ended without [DONE]")
+
+
+def _refusal(reply: aiohttp.ClientResponse, content: bytes, headers: dict[str, str]) -> EndpointError:
+    """What a status other than 200 stands for. Some gateways repeat the key that they refuse: it gets no further than this."""
+    key = headers.get("Authorization", "").removeprefix("Bearer ")
+    body = redact(content.decode(errors="replace"), (key,) if key else ())
+    return wire.error_of(reply.status, body, reply.headers)
 
 
 def connection_error(url: URL, error: Exception) -> EndpointError:

@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from pipeline import checkpoints, event_loop, provenance
+from pipeline import checkpoints, event_loop, logs, provenance
 from pipeline.abstraction import Abstractor
 from pipeline.commands.doctor import check_machine
 from pipeline.commands.sft import DONE as SFT_REPORT
@@ -29,16 +29,19 @@ from pipeline.evaluate import EvalReport, evaluate
 from pipeline.journal import Journal
 from pipeline.learner_status import LearnerLink
 from pipeline.metrics import MetricsWriter, StageClock
+from pipeline.operations import OperationsServer
 from pipeline.pool import Pool
 from pipeline.problems import ProblemSet, ProblemStream, load_problems
 from pipeline.process import PASSIVE_WAITING, Child
 from pipeline.records import WeightVersion
+from pipeline.redaction import redact, secrets_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
 from pipeline.run import RunFolder, check_resume_config, write_atomic
 from pipeline.scheduler import Scheduler
 from pipeline.serving import Serving, resolve_model
 from pipeline.settings import merged, read_config_file, validated
+from pipeline.sources import Sources
 from pipeline.summary import render_summary
 from pipeline.view import View
 from pipeline.watchdog import Watchdog
@@ -77,11 +80,7 @@ def resume(folder: Path, config_file: Path | None, overrides: dict[str, Any], *,
 
 def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
     """One sitting of a run, until it is done or stopped. A first SIGINT or SIGTERM drains; a second ends at once."""
-    logging.basicConfig(
-        filename=run.logs / "orchestrator.log",
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logs.configure(run.logs / "orchestrator.log", config.operations, secrets_of(config))
     view = View(config.learner.num_steps)
     view.say(f"run folder {run.path}")
     with run.locked():
@@ -125,6 +124,8 @@ class Session:
         self.metrics = MetricsWriter(run.metrics_file, "orchestrator")
         self.clock = StageClock()
         self.watchdog = Watchdog(lambda stuck: self._alert(str(stuck)), config.operations.stuck_after_s)
+        self.secrets = secrets_of(config)
+        self.sources = Sources(clock=lambda: self.clock, watchdog=self.watchdog)
         self.state: dict[str, Any] = (
             json.loads(run.state_file.read_text(encoding="utf-8")) if run.state_file.exists() else {}
         )
@@ -132,7 +133,7 @@ class Session:
         self.state.setdefault("sittings", 0)
 
     def _alert(self, message: str) -> None:
-        self.metrics.write("alert", 0, message=message)
+        self.metrics.write("alert", 0, message=redact(message, self.secrets))
 
     def save_state(self) -> None:
         write_atomic(self.run.state_file, json.dumps(self.state, indent=1))
@@ -145,11 +146,15 @@ class Session:
             problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed)
         first_version = path_of(self.run, REFERENCE).exists()
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(
+                OperationsServer(config.operations.port, self.sources, secrets=self.secrets)
+            )
             with self.clock.stage("server_start"):
                 serving = await stack.enter_async_context(Serving(config, self.run, model, view.say))
             endpoints = await stack.enter_async_context(
                 pool_of(config, serving.endpoints, repair=self._repair, watchdog=self.watchdog)
             )
+            self.sources.pools["policy"] = endpoints
             verifier = await stack.enter_async_context(Verifier(config.reward))
             for endpoint in endpoints.endpoints:
                 await check_endpoint(
@@ -160,6 +165,7 @@ class Session:
                 summarizer = await stack.enter_async_context(
                     pool_of(config, (config.abstraction.endpoint,), watchdog=self.watchdog)
                 )
+                self.sources.pools["summarizer"] = summarizer
                 await check_endpoint(summarizer, summarizer.endpoints[0], training=False)
             write_servers(self.run, [endpoint.address for endpoint in endpoints.endpoints])
             if not first_version:
@@ -248,8 +254,11 @@ class Session:
         command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
         learner = await Child.start("learner", command, self.run.logs / "learner.log", env=PASSIVE_WAITING, stdin=True)
         link = LearnerLink(self.run, learner)
+        self.sources.learner = link.status
         try:
-            scheduler = self._scheduler(problems, endpoints, summarizer, verifier, journal, pool, link)
+            self.sources.scheduler = scheduler = self._scheduler(
+                problems, endpoints, summarizer, verifier, journal, pool, link
+            )
             async with contextlib.AsyncExitStack() as stack:
                 follower = asyncio.create_task(self.view.follow(self.run.metrics_file))
                 stack.callback(follower.cancel)
@@ -267,6 +276,7 @@ class Session:
                 await learner.wait()
         finally:
             self._keep_costs(endpoints)
+            self.sources.learner = None
             await learner.stop(LEARNER_GRACE_S)
 
     def _scheduler(

@@ -22,7 +22,18 @@ RECIPES = sorted(path.stem for path in (ROOT / "pipeline" / "recipes").glob("*.t
 # What servers and trainer may import of pipeline: the contract between the kinds of process.
 CONTRACT = frozenset(
     f"pipeline.{name}"
-    for name in ("config", "records", "errors", "run", "store", "journal", "weights", "metrics", "checkpoints", "process")
+    for name in (
+        "config",
+        "records",
+        "errors",
+        "run",
+        "store",
+        "journal",
+        "weights",
+        "metrics",
+        "checkpoints",
+        "process",
+    )
 )
 STORES = {"pool.py", "journal.py", "store.py"}
 NOT_IN_PIPELINE = {"torch", "vllm", "trl", "transformers"}

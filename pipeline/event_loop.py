@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -15,10 +16,13 @@ COLLECT_EVERY = (50_000, 10, 50)
 
 
 def tuned() -> None:
-    """Set the garbage collector for this process: what is loaded by now stays, and is not looked through again."""
+    """Set this process up: what is loaded by now is not looked through for garbage again, and open files are not scarce."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_EVERY)
+    # Each request in flight is a connection, and each connection an open file; the soft limit is often 1024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

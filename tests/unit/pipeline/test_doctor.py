@@ -34,13 +34,39 @@ def test_a_sound_machine_is_ready(tmp_path: Path, capsys: pytest.CaptureFixture[
             {"endpoints": [{"url": "http://x", "api_key_env": "NO_SUCH_KEY"}]},
             "NO_SUCH_KEY that should hold its key is not set",
         ),
+        (
+            {"servers": {"dtype": "float32", "extra_args": ["--dtype", "bfloat16"]}},
+            r"extra_args has --dtype bfloat16, but servers\.dtype = 'float32'",
+        ),
+        ({"servers": {"extra_args": ["--host=0.0.0.0"]}}, r"extra_args has --host 0\.0\.0\.0: anyone"),
+        (
+            {"servers": {"max_model_len": 128}, "rollout": {"sampling": {"max_tokens": 128}}},
+            r"rollout\.sampling\.max_tokens = 128 leaves no room for a prompt within servers\.max_model_len = 128",
+        ),
+        (
+            {"servers": {"max_model_len": 100}, "abstraction": {"max_tokens": 160}},
+            r"abstraction\.max_tokens = 160 leaves no room",
+        ),
+        ({"endpoints": [{"url": "http://x:1"}, {"url": "http://x:1/v1"}]}, "endpoints names http://x:1 twice"),
+        ({"endpoints": [{"url": "http://x:1", "max_concurrency": 10**9}]}, "but this machine allows [0-9]+ open files"),
+        ({"servers": {"gpu_ids": ["0"]}}, r"servers\.gpu_ids = \['0'\]: there is no GPU here"),
+        ({"servers": {"kv_cache_gib": 1e6}}, r"servers\.kv_cache_gib = 1000000\.0 for 1 server\(s\) exceeds"),
+        ({"reward": {"scorer": "no_such_module:score"}}, "no_such_module"),
+        ({"learner": {"report_to": ["wandb"]}}, "WANDB_API_KEY is not set"),
         ({"problems": {**SMALL["problems"], "source": "jsonl", "train_file": "nowhere.jsonl"}}, r"nowhere\.jsonl"),
         ({"problems": {**SMALL["problems"], "families": [{"name": "chain_summ"}]}}, "chain_sum"),
     ],
 )
 def test_a_planted_fault_is_named(
-    tmp_path: Path, sections: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    sections: dict[str, Any],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
     wrong = config(tmp_path, **sections)
     with pytest.raises(UserError, match=message):
         check_machine(wrong)
@@ -68,3 +94,41 @@ def test_insecure_serialization_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
     with pytest.raises(UserError, match="VLLM_ALLOW_INSECURE_SERIALIZATION is set"):
         check_machine(config(tmp_path))
+
+
+def test_the_port_of_operations_is_looked_at(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"operations\.port = {port}: the port is in use"):
+            check_machine(config(tmp_path, operations={"port": port}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "environment", "message"),
+    [
+        ({"servers": {"dtype": "bfloat16"}}, {}, "types agree: servers.dtype = 'bfloat16' rounds the weights"),
+        ({"rollout": {"sampling": {"top_p": 0.9}}}, {}, "sampling: rollout.sampling cuts by top_p"),
+        ({}, {"HTTP_PROXY": "http://proxy:3128"}, "proxies: HTTP_PROXY is set and NO_PROXY does not name 127.0.0.1"),
+        ({"model": {"path": "Qwen/Qwen2.5-0.5B-Instruct"}}, {"HF_HUB_OFFLINE": "1"}, "hub: model.path = 'Qwen/"),
+    ],
+)
+def test_a_doubt_is_said_and_does_not_stop_a_run(
+    tmp_path: Path, sections: dict[str, Any], environment: dict[str, str], message: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    doubtful = config(tmp_path, **sections)
+    check_machine(doubtful)
+    assert doctor_command(doubtful) == 0
+    shown = capsys.readouterr().out
+    assert f"warn    {message}" in shown
+    assert "ready (1 to think about)" in shown
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    if environment.get("HTTP_PROXY"):
+        doctor_command(doubtful)
+        assert "proxies: " not in capsys.readouterr().out

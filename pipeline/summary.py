@@ -84,6 +84,8 @@ def _costs(totals: dict[str, Any]) -> Iterator[str]:
             f"  {stage}: {numbers.get('requests', 0)} requests ({failed} failed attempts), "
             f"{numbers.get('prompt_tokens', 0)} prompt tokens, {numbers.get('completion_tokens', 0)} sampled tokens"
         )
+    if totals.get("cost"):
+        yield f"  cost of tokens by the configured prices: {totals['cost']:.4f}"
     seconds = totals.get("seconds", {})
     shown = [f"{stage} {duration(seconds[stage])}" for stage in STAGES if stage in seconds]
     if shown:

@@ -356,6 +356,8 @@ class Session:
     def _keep_costs(self, endpoints: EndpointPool) -> None:
         totals = self.state.setdefault("totals", {})
         totals["usage"] = _added(totals.get("usage"), endpoints.usage.by_stage())
+        if cost := endpoints.usage.cost():
+            totals["cost"] = totals.get("cost", 0.0) + cost
         totals["seconds"] = _added(totals.get("seconds"), dict(self.clock.seconds))
         totals["counts"] = _added(totals.get("counts"), dict(self.clock.counts))
         self.clock = StageClock()

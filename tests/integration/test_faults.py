@@ -237,6 +237,42 @@ async def test_a_restarted_endpoint_gets_nothing_until_it_was_repaired(start_moc
     assert seen["unverified"] == 0, "not even the canary came before the weights"
 
 
+# Promise 8: nothing older than the bound is trained
+
+
+async def test_what_an_endpoint_samples_with_older_weights_is_refused_until_it_was_repaired(
+    start_mock: StartMock,
+) -> None:
+    repaired: list[str] = []
+
+    async def repair(endpoint: Any) -> None:
+        repaired.append(endpoint.url)
+        await control(endpoint.url, "/update_weight_version", {"new_version": "l0-s000003"})
+
+    settings = QUICK.model_copy(update={"check_every_s": 100.0, "affinity": False})
+    async with pool_over(await start_mock(), await start_mock(), requests=settings, repair=repair) as pool:
+        fresh, stale = (endpoint.url for endpoint in pool.endpoints)
+        await control(fresh, "/update_weight_version", {"new_version": "l0-s000003"})
+        samples = await asyncio.gather(
+            *(
+                pool.generate(
+                    (5,),
+                    SamplingSection(),
+                    2,
+                    max_tokens=4,
+                    seed=0,
+                    stage="rollout",
+                    accept=lambda version: version.step >= 2,
+                )
+                for _ in range(40)
+            )
+        )
+        oldest = [completion.oldest_version for sample in samples for completion in sample.completions]
+        assert {version.step for version in oldest if version} == {3}
+        assert pool.usage.total("failed_stale_weights", endpoint=stale) > 0
+        assert repaired == [stale]
+
+
 async def test_an_open_breaker_lets_only_its_probe_through_and_closes_after_it(start_mock: StartMock) -> None:
     settings = QUICK.model_copy(update={"breaker_failures": 2, "max_attempts": 2, "probe_after_s": 0.3})
     async with pool_over(await start_mock(), requests=settings) as pool:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, cast
 import aiohttp
 
 from benchmarks.clients import resident_bytes
-from benchmarks.machine import described, many_files, server, table
+from benchmarks.machine import described, server, table
 from benchmarks.sampling import ReadyLearner
 from pipeline import event_loop
 from pipeline.abstraction import Abstractor
@@ -43,10 +43,12 @@ from pipeline.scheduler import Scheduler
 
 GOAL_MEMORY = 0.01
 """Most growth of memory, share an hour."""
+MAX_OPEN_FILES_AN_HOUR = 20
+"""Most that a fitted line through the swing of open files may climb."""
 LOOK_EVERY_S = 5.0
 WARM_UP_SHARE = 0.2
-# Between two compactions files pile up to about this many; twice that is not level any more.
-MAX_STORE_FILES = 12 * COMPACT_EVERY_COMMITS
+# A commit makes about three files, and what a compaction replaced stays for two minutes; more than this is not level.
+MAX_STORE_FILES = 20 * COMPACT_EVERY_COMMITS
 
 
 class Look(NamedTuple):
@@ -137,19 +139,13 @@ async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict
     return looks, totals
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--minutes", type=float, default=120.0)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write every reading as JSON")
-    arguments = parser.parse_args()
-    many_files()
+def measure(minutes: float) -> tuple[dict[str, float], list[Look]]:
+    """What came out, fitted after the warm-up, and every reading."""
     with (
         server("--faults", "22", "--fault-rate", "0.01", module="servers.mock") as url,
         tempfile.TemporaryDirectory() as folder,
     ):
-        looks, totals = event_loop.run(soak(url, 60 * arguments.minutes, Path(folder)))
+        looks, totals = event_loop.run(soak(url, 60 * minutes, Path(folder)))
     steady = [look for look in looks if look.at_s >= WARM_UP_SHARE * looks[-1].at_s]
     memory = statistics.median(look.resident_bytes for look in steady)
     row = {
@@ -163,12 +159,29 @@ def main() -> int:
         "most files in the store": max(look.num_store_files for look in steady),
         "files in the store at the end": steady[-1].num_store_files,
     }
+    return row, looks
+
+
+def is_flat(row: dict[str, float]) -> bool:
+    level = (
+        abs(row["open files an hour"]) < MAX_OPEN_FILES_AN_HOUR and row["most files in the store"] <= MAX_STORE_FILES
+    )
+    return row["memory, share an hour"] <= GOAL_MEMORY and level
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write every reading as JSON")
+    arguments = parser.parse_args()
+    row, looks = measure(arguments.minutes)
     print(f"{described()}\n\n{table([row])}\n")
     if arguments.out:
         readings = {"row": row, "looks": [look._asdict() for look in looks]}
         arguments.out.write_text(json.dumps(readings, indent=1), encoding="utf-8")
-    level = abs(row["open files an hour"]) < 5 and row["most files in the store"] <= MAX_STORE_FILES
-    reached = row["memory, share an hour"] <= GOAL_MEMORY and level
+    reached = is_flat(row)
     print(f"goal: memory ≤ {GOAL_MEMORY:.0%} an hour, files level: {'reached' if reached else 'MISSED'}")
     return 0 if reached else 1
 

@@ -7,8 +7,6 @@ canary; every failure is counted by endpoint, stage and kind; nothing that a rep
 | waits              | for                                              | woken by                                   |
 |--------------------|--------------------------------------------------|--------------------------------------------|
 | a request          | a place (`pipeline.places`); an answer; a back-off | another request's end; the wire; the clock |
-| a rejoin task      | the pause of an open breaker, `repair`, a canary | the clock; the wire                        |
-| the inspection     | the next look at endpoints with a `repair`       | the clock                                  |
 """
 
 from __future__ import annotations
@@ -24,7 +22,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 from pipeline import wire
 from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingSection
 from pipeline.endpoint import Endpoint
-from pipeline.errors import EndpointError, FinalEndpointError, MalformedReplyError, RetryableEndpointError
+from pipeline.errors import EndpointError, RetryableEndpointError
+from pipeline.health import Health, Repair
 from pipeline.places import Places
 from pipeline.records import Message, WeightVersion
 from pipeline.retries import RetryPolicy
@@ -32,7 +31,6 @@ from pipeline.semconv import request_fields
 from pipeline.transport import Transport
 from pipeline.usage import Tally, Usage
 from pipeline.watchdog import Watchdog
-from pipeline.weights import LOADING
 
 logger = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -86,7 +84,7 @@ Asker = Callable[[Attempt], Awaitable[T]]
 
 
 class EndpointPool:
-    """Async context manager; owns the connections, the rejoin tasks and the inspection.
+    """Async context manager; owns the connections and the endpoints' health.
 
     `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training endpoints,
     and are looked at every `requests.check_every_s`."""
@@ -99,7 +97,7 @@ class EndpointPool:
         *,
         chat_template_kwargs: Json | None = None,
         seeded: bool = False,
-        repair: Callable[[Endpoint], Awaitable[None]] | None = None,
+        repair: Repair | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
         self.endpoints = [Endpoint(settings, model, requests) for settings in endpoints]
@@ -108,24 +106,28 @@ class EndpointPool:
         self._requests = requests
         self._chat_template_kwargs = chat_template_kwargs or {}
         self._seeded = seeded
-        self._repair = repair
         self._watchdog = watchdog or Watchdog()
         self._retries = RetryPolicy(requests)
         self._places = Places(self.endpoints, affinity=requests.affinity, max_outage_s=requests.max_outage_s)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._health = Health(
+            self.endpoints,
+            self._places,
+            self.usage,
+            repair,
+            self.canary,
+            self._weight_version,
+            requests.check_every_s,
+        )
 
     async def __aenter__(self) -> Self:
         await self.transport.__aenter__()
-        if self._repair is not None:
-            self._own(self._inspect(), "inspect endpoints")
+        self._health.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._health.close()
         self._places.close()
         self._watchdog.close()
         await self.transport.__aexit__(kind, error, trace)
@@ -318,13 +320,16 @@ class EndpointPool:
         return await self._at(endpoint, request, ask)
 
     async def _at(self, endpoint: Endpoint, request: _Request, ask: Asker[T]) -> tuple[T, Endpoint]:
-        """An answer from `endpoint`, where the request has a place, or from its hedge; and from which of them."""
+        """An answer from `endpoint`, where the request has a place that is given back, or from its hedge; and from which."""
         if self._requests.hedge_after_s and len(self.endpoints) > 1:
             return await self._hedged(endpoint, request, ask)
-        return await self._on(endpoint, request, ask), endpoint
+        try:
+            return await self._on(endpoint, request, ask), endpoint
+        finally:
+            self._places.give_back(endpoint)
 
     async def _on(self, endpoint: Endpoint, request: _Request, ask: Asker[T]) -> T:
-        """One attempt at an endpoint where the request has a place; gives it back."""
+        """One attempt at an endpoint where the request has a place."""
         now = asyncio.get_running_loop().time
         begin_s = now()
         timeout_s = min(self._requests.attempt_timeout_s, request.deadline_s - begin_s)
@@ -350,19 +355,25 @@ class EndpointPool:
         except EndpointError as error:
             self._judge(endpoint, request, tally, error)
             raise
-        finally:
-            self._places.give_back(endpoint)
 
     async def _hedged(self, endpoint: Endpoint, request: _Request, ask: Asker[T]) -> tuple[T, Endpoint]:
         """Ask `endpoint`; when it takes long, a second one as well. The first answer counts, the other attempt is dropped."""
-        askers = {asyncio.ensure_future(self._on(endpoint, request, ask)): endpoint}
+        askers: dict[asyncio.Task[T], Endpoint] = {}
+
+        def begin(at: Endpoint) -> None:
+            task = asyncio.create_task(self._on(at, request, ask))
+            # Not within `_on`: a task that is cancelled before its first turn never gets there.
+            task.add_done_callback(lambda _: self._places.give_back(at))
+            askers[task] = at
+
+        begin(endpoint)
         try:
             done, _ = await asyncio.wait(askers, timeout=self._requests.hedge_after_s)
             if not done and request.num_attempts < self._requests.max_attempts:
                 other = self._places.try_take(other_than=endpoint)
                 if other is not None:
                     self.usage.at(other.url, request.stage).others["hedges"] += 1
-                    askers[asyncio.ensure_future(self._on(other, request, ask))] = other
+                    begin(other)
             failed: EndpointError | None = None
             waiting = set(askers)
             while waiting:
@@ -391,65 +402,18 @@ class EndpointPool:
             endpoint.not_before_s = max(endpoint.not_before_s, now_s + error.retry_after_s)
             self._places.endpoint_changed(endpoint)
         # A training server that drops a connection may have died, and come back with other weights.
-        at_once = error.kind in AT_ONCE or (error.kind == "connection" and self._repair is not None)
+        at_once = error.kind in AT_ONCE or (error.kind == "connection" and self._health.serves_training)
         if at_once or error.kind in BROKEN:
-            self._suspect(endpoint, at_once=at_once)
-
-    def _suspect(self, endpoint: Endpoint, *, at_once: bool) -> None:
-        if endpoint.breaker.on_failure(at_once=at_once):
-            logger.warning("%s is set aside after %d failures in a row", endpoint.url, endpoint.breaker.num_failures)
-            self._places.endpoint_changed(endpoint)
-            self._own(self._rejoin(endpoint), f"rejoin {endpoint.url}")
-
-    # Keeping endpoints fit
-
-    def _own(self, work: Any, name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _rejoin(self, endpoint: Endpoint) -> None:
-        """Probe an endpoint until it is fit: pause, half open, repair, canary."""
-        tally = self.usage.at(endpoint.url, "rejoin")
-        while not endpoint.fit:
-            await asyncio.sleep(endpoint.breaker.pause_s)
-            endpoint.breaker.begin_probe()
-            try:
-                if self._repair is not None:
-                    await self._repair(endpoint)
-                await self.canary(endpoint)
-            except Exception as error:  # noqa: BLE001 - whatever the probe met, the endpoint stays out and is tried again
-                endpoint.breaker.on_probe(succeeded=False)
-                tally.others[f"failed_{getattr(error, 'kind', type(error).__name__)}"] += 1
-            else:
-                endpoint.breaker.on_probe(succeeded=True)
-                tally.num_succeeded += 1
-        logger.info("%s is back", endpoint.url)
-        self._places.endpoint_changed(endpoint)
+            self._health.suspect(endpoint, at_once=at_once)
 
     async def canary(self, endpoint: Endpoint) -> None:
         """One token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
         body = self.chat_body(endpoint, CANARY)
         with self._watchdog.watch(self._requests.canary_timeout_s, "canary to", endpoint.url):
-            reply = await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s)
-        wire.parse_chat(reply)
+            wire.check_canary(await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s))
 
-    async def _inspect(self) -> None:
-        """Notice a training endpoint that died or restarted while nothing was asked of it."""
-        while True:
-            await asyncio.sleep(self._requests.check_every_s)
-            await asyncio.gather(*(self._look(endpoint) for endpoint in self.endpoints if endpoint.fit))
-
-    async def _look(self, endpoint: Endpoint) -> None:
-        try:
-            label = wire.parse_weight_version(await self.get(endpoint, "/weight_info", self._requests.check_every_s))
-        except FinalEndpointError:
-            return  # it has no such route, and says so by itself when it is asked for samples
-        except (RetryableEndpointError, MalformedReplyError):
-            self._suspect(endpoint, at_once=True)
-            return
-        if wire.parsed_version(label) is None and not label.startswith(LOADING):
-            self._suspect(endpoint, at_once=True)
+    async def _weight_version(self, endpoint: Endpoint) -> str:
+        return wire.parse_weight_version(await self.get(endpoint, "/weight_info", self._requests.check_every_s))
 
 
 def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> EndpointPool:

@@ -140,6 +140,11 @@ def parse_chat(reply: Any) -> Reply:
     return Reply(text=text, finish_reason=_finish_reason(choice), **_usage(reply))
 
 
+def check_canary(reply: Any) -> None:
+    """Raise MalformedReplyError unless an answer of one token came. A model that reasons may have no text in it yet."""
+    _finish_reason(_choices(reply, 1)[0])
+
+
 def parse_stream(events: list[Any], time_to_first_token_s: float | None) -> Reply:
     """The single answer of a streamed chat completion, from its events. Raises MalformedReplyError."""
     pieces: list[str] = []

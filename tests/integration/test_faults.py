@@ -302,6 +302,18 @@ async def test_the_first_answer_of_a_hedge_counts_and_the_other_attempt_is_dropp
         assert all(endpoint.num_in_flight == 0 for endpoint in pool.endpoints)
 
 
+async def test_a_hedged_request_that_is_cancelled_at_once_leaves_no_place_taken(start_mock: StartMock) -> None:
+    settings = QUICK.model_copy(update={"hedge_after_s": 0.05})
+    async with pool_over(await start_mock(), await start_mock(), requests=settings) as pool:
+        asking = asyncio.ensure_future(generate(pool))
+        await asyncio.sleep(0)  # it has its place, and the attempt has not had its first turn
+        assert sum(endpoint.num_in_flight for endpoint in pool.endpoints) == 1
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert sum(endpoint.num_in_flight for endpoint in pool.endpoints) == 0
+
+
 async def test_a_group_that_began_goes_before_a_later_one(start_mock: StartMock) -> None:
     one = (await start_mock(latency_s=0.02)).model_copy(update={"max_concurrency": 1})
     async with pool_over(one) as pool:

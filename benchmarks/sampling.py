@@ -26,7 +26,7 @@ import orjson
 from benchmarks.machine import described, table
 from pipeline import event_loop
 from pipeline.abstraction import Abstractor
-from pipeline.config import Config
+from pipeline.config import Config, EndpointSettings
 from pipeline.contexts import messages_of, prompt_input
 from pipeline.endpoints import GENERATE, EndpointPool, pool_of
 from pipeline.journal import Journal
@@ -110,6 +110,10 @@ async def scheduled(config: Config, pool: EndpointPool, verifier: Verifier, fold
     return (pool.usage.total("completion_tokens", "rollout") - before) / seconds
 
 
+def at_once(endpoints: tuple[EndpointSettings, ...], num: int) -> tuple[EndpointSettings, ...]:
+    return tuple(endpoint.model_copy(update={"max_concurrency": num}) for endpoint in endpoints)
+
+
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     overrides = {
         "model": {"path": arguments.model},
@@ -118,7 +122,8 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "learner": {"num_steps": arguments.num_groups // GROUPS_PER_STEP},
         "rollout": {
             "num_problems_per_step": GROUPS_PER_STEP,
-            "max_groups_in_flight": arguments.concurrency,
+            # The endpoint is given as many as the raw loop; one group more each is rendered, scored or committed meanwhile.
+            "max_groups_in_flight": 2 * arguments.concurrency,
             "max_staleness": 1000,
         },
     }
@@ -129,7 +134,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         ours, bare = [], []
         async with (
             Serving(config, run, model, print) as serving,
-            pool_of(config, serving.endpoints) as pool,
+            pool_of(config, at_once(serving.endpoints, arguments.concurrency)) as pool,
             Verifier(config.reward) as verifier,
         ):
             (endpoint,) = pool.endpoints

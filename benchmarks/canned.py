@@ -15,6 +15,8 @@ from typing import cast
 
 import uvloop
 
+from pipeline import event_loop
+
 CHAT, RENDER, GENERATE = b"/v1/chat/completions", b"/v1/chat/completions/render", b"/inference/v1/generate"
 VERSION = "l0-s000000"
 TEXT = "Adding step by step. The answer is \\boxed{47}. "
@@ -169,9 +171,7 @@ def main() -> None:
     parser.add_argument("--num-choices", type=int, default=1, help="choices in each answer")
     parser.add_argument("--num-tokens", type=int, default=90, help="tokens of each choice (90: about 8 KB)")
     arguments = parser.parse_args()
-    from benchmarks.machine import many_files
-
-    many_files()
+    event_loop.many_files()
     uvloop.run(serve(Canned(arguments.num_choices, arguments.num_tokens, arguments.delay_s), arguments.port))
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import aiohttp
 import orjson
 
-from benchmarks.machine import many_files
 from pipeline import event_loop
 from pipeline.config import EndpointSettings, RequestsSection, SamplingSection
 from pipeline.endpoints import GENERATE, EndpointPool
@@ -213,7 +212,6 @@ def main() -> None:
     parser.add_argument("--steady-s", type=float, default=0.0, help="measure this long at full flight instead")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="uvloop")
     arguments = parser.parse_args()
-    many_files()
     # The same for every client: what is compared is the client, not the interpreter it runs in.
     event_loop.tuned()
     factory = event_loop.loop_factory() if arguments.loop == "uvloop" else None

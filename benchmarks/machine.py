@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,12 +20,6 @@ from pipeline.errors import UserError
 NOT_COUNTED = 3
 """Exit status of a comparison that does not count: the server was not three times as fast as the faster client."""
 HEADROOM = 3.0
-
-
-def many_files() -> None:
-    """Raise the soft limit of open files to the hard one: a connection is a file."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def described() -> str:

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import HEADROOM, NOT_COUNTED, described, many_files, measured, server, table, wrk
+from benchmarks.machine import HEADROOM, NOT_COUNTED, described, measured, server, table, wrk
 from benchmarks.peers import PYTHON
 from pipeline import event_loop
 from pipeline.config import Config
@@ -139,7 +139,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def only_lanpo(arguments: argparse.Namespace, url: str) -> None:
-    many_files()
     if arguments.profile is None:
         print(json.dumps(event_loop.run(lanpo(url, arguments.num_rollouts, arguments.in_flight))))
         return

@@ -18,27 +18,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import orjson
 
+from benchmarks.loop import accept_weights, scheduler_in
 from benchmarks.machine import described, table
 from pipeline import event_loop
-from pipeline.abstraction import Abstractor
 from pipeline.config import Config, EndpointSettings
 from pipeline.contexts import messages_of, prompt_input
 from pipeline.endpoints import GENERATE, EndpointPool, pool_of
-from pipeline.journal import Journal
-from pipeline.learner_status import LearnerLink, LearnerStatus
-from pipeline.metrics import MetricsWriter, StageClock
-from pipeline.pool import Pool
 from pipeline.problems import ProblemStream, load_problems
 from pipeline.records import Context
 from pipeline.rewards import Verifier
-from pipeline.rollouts import GroupSampler
-from pipeline.run import Lineage, RunFolder
-from pipeline.scheduler import Scheduler
+from pipeline.run import RunFolder
 from pipeline.serving import Serving, resolve_model
 from pipeline.settings import load_config
 from pipeline.wire import generate_body, sampling_body
@@ -46,13 +40,6 @@ from pipeline.wire import generate_body, sampling_body
 GOAL = 0.95
 """Least tokens/s through the scheduler relative to the raw loop."""
 GROUPS_PER_STEP = 8
-
-
-class ReadyLearner:
-    """Weights are always fresh enough: nothing is trained here."""
-
-    async def wait_for_step(self, step: int, lineage: int) -> LearnerStatus:
-        return LearnerStatus(state="waiting", step=step, version="l0-s000000")
 
 
 async def raw(config: Config, pool: EndpointPool, prompts: list[tuple[int, ...]], concurrency: int) -> float:
@@ -79,28 +66,7 @@ async def raw(config: Config, pool: EndpointPool, prompts: list[tuple[int, ...]]
 
 async def scheduled(config: Config, pool: EndpointPool, verifier: Verifier, folder: Path) -> float:
     """Tokens/s of the scheduler's loop, journal included."""
-    journal, store = Journal(folder), Pool(folder, config.pool.max_entries_per_problem)
-    clock = StageClock()
-    problems = load_problems(config.problems, config.run.seed)
-    tasks = {task.problem.id: task for task in problems.train}
-
-    async def evaluate_never(step: int) -> None:
-        return None
-
-    scheduler = Scheduler(
-        config=config,
-        problems=ProblemStream(problems.train, config.run.seed),
-        labels=tasks.__getitem__,
-        sampler=GroupSampler(config, pool, verifier, journal, store, clock),
-        abstractor=Abstractor(config, pool),
-        journal=journal,
-        pool=store,
-        learner=cast("LearnerLink", ReadyLearner()),
-        metrics=MetricsWriter(folder / "metrics.jsonl", "orchestrator"),
-        clock=clock,
-        lineages=[Lineage(number=0, start_step=0)],
-        evaluate=evaluate_never,
-    )
+    scheduler, journal = scheduler_in(folder, config, pool, verifier)
     begin_s, before = time.perf_counter(), pool.usage.total("completion_tokens", "rollout")
     await scheduler.run(0)
     seconds = time.perf_counter() - begin_s
@@ -137,10 +103,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             pool_of(config, at_once(serving.endpoints, arguments.concurrency)) as pool,
             Verifier(config.reward) as verifier,
         ):
-            (endpoint,) = pool.endpoints
-            endpoint.has_token_route, endpoint.max_model_len = True, config.servers.max_model_len
-            async with aiohttp.ClientSession(endpoint.url) as session:
-                await session.post("/update_weight_version", json={"new_version": "l0-s000000"})
+            await accept_weights(pool, config.servers.max_model_len)
             problems = load_problems(config.problems, config.run.seed)
             stream = ProblemStream(problems.train, config.run.seed)
             chosen = [stream.problem_at(index).problem for index in range(arguments.num_groups)]

@@ -19,27 +19,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, cast
-
-import aiohttp
+from typing import Any, NamedTuple
 
 from benchmarks.clients import resident_bytes
+from benchmarks.loop import accept_weights, scheduler_in
 from benchmarks.machine import described, server, table
-from benchmarks.sampling import ReadyLearner
 from pipeline import event_loop
-from pipeline.abstraction import Abstractor
 from pipeline.config import Config
 from pipeline.endpoints import pool_of
-from pipeline.journal import Journal
 from pipeline.journal_writer import COMPACT_EVERY_COMMITS
-from pipeline.learner_status import LearnerLink
-from pipeline.metrics import MetricsWriter, StageClock
-from pipeline.pool import Pool
-from pipeline.problems import ProblemStream, load_problems
 from pipeline.rewards import Verifier
-from pipeline.rollouts import GroupSampler
-from pipeline.run import Lineage
-from pipeline.scheduler import Scheduler
 
 GOAL_MEMORY = 0.01
 """Most growth of memory, share an hour."""
@@ -83,33 +72,11 @@ async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict
             "requests": {"backoff_s": 0.02},
         }
     )
-    journal, store, clock = Journal(folder), Pool(folder, 32), StageClock()
-    problems = load_problems(config.problems, 0)
-    tasks = {task.problem.id: task for task in problems.train}
     looks: list[Look] = []
 
-    async def evaluate_never(step: int) -> None:
-        return None
-
     async with pool_of(config, config.endpoints) as pool, Verifier(config.reward) as verifier:
-        (endpoint,) = pool.endpoints
-        endpoint.has_token_route, endpoint.max_model_len = True, 32_768
-        async with aiohttp.ClientSession(url) as session:
-            await session.post("/update_weight_version", json={"new_version": "l0-s000000"})
-        scheduler = Scheduler(
-            config=config,
-            problems=ProblemStream(problems.train, 0),
-            labels=tasks.__getitem__,
-            sampler=GroupSampler(config, pool, verifier, journal, store, clock),
-            abstractor=Abstractor(config, pool),
-            journal=journal,
-            pool=store,
-            learner=cast("LearnerLink", ReadyLearner()),
-            metrics=MetricsWriter(folder / "metrics.jsonl", "orchestrator"),
-            clock=clock,
-            lineages=[Lineage(number=0, start_step=0)],
-            evaluate=evaluate_never,
-        )
+        await accept_weights(pool, 32_768)
+        scheduler, _ = scheduler_in(folder, config, pool, verifier)
         running = asyncio.create_task(scheduler.run(0))
         begin_s = time.monotonic()
         while time.monotonic() - begin_s < seconds and not running.done():

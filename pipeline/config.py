@@ -50,6 +50,10 @@ class EndpointSettings(Section):
         description="vLLM on a CPU, served with --worker-extension-cls servers.packed_weights.PackedWeights: needed to reload tied heads.",
     )
 
+    @property
+    def base_url(self) -> str:
+        return self.url.rstrip("/").removesuffix("/v1")
+
 
 class ServersSection(Section):
     num_servers: Positive = Field(1, description="vLLM servers to start here (ignored when `endpoints` names any).")
@@ -380,6 +384,11 @@ class Config(Section):
     sft: SftSection = SftSection()
     eval: EvalSection = EvalSection()
     operations: OperationsSection = OperationsSection()
+
+    @property
+    def named_endpoints(self) -> tuple[EndpointSettings, ...]:
+        """The endpoints that this configuration names, the summarizer's last."""
+        return (*self.endpoints, *([self.abstraction.endpoint] if self.abstraction.endpoint else []))
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Config:

@@ -20,7 +20,7 @@ class Endpoint:
 
     def __init__(self, settings: EndpointSettings, model: str, requests: RequestsSection) -> None:
         self.settings = settings
-        self.url = settings.url.rstrip("/").removesuffix("/v1")
+        self.url = settings.base_url
         self.model = settings.model or model
         self.max_model_len: int | None = None
         self.has_token_route = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline import wire
 from pipeline.endpoint import Endpoint
 from pipeline.endpoints import CHAT, GENERATE, RENDER, EndpointPool
@@ -9,18 +11,23 @@ from pipeline.errors import EndpointError, EndpointSetupError, FinalEndpointErro
 from pipeline.records import Message
 
 
-async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
-    """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
+async def served_models(pool: EndpointPool, endpoint: Endpoint) -> dict[str, Any]:
+    """What an endpoint says of each model that it serves, by name. Raises EndpointSetupError when it does not answer."""
     try:
         models = await pool.get(endpoint, "/v1/models")
     except EndpointError as error:
         raise EndpointSetupError(
             f"endpoint {endpoint.url} does not answer ({error.kind}: {error}); is it running there?"
         ) from error
-    known = {item.get("id"): item for item in models.get("data", [])} if isinstance(models, dict) else {}
+    return {str(item.get("id")): item for item in models.get("data", [])} if isinstance(models, dict) else {}
+
+
+async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
+    """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
+    known = await served_models(pool, endpoint)
     if endpoint.model not in known:
         raise EndpointSetupError(
-            f"endpoint {endpoint.url} has no model {endpoint.model!r}, it serves {sorted(map(str, known))}; "
+            f"endpoint {endpoint.url} has no model {endpoint.model!r}, it serves {sorted(known)}; "
             "set model.name or the endpoint's model"
         )
     endpoint.max_model_len = known[endpoint.model].get("max_model_len")

@@ -34,10 +34,11 @@ class Finding(NamedTuple):
 
 async def findings(config: Config) -> list[Finding]:
     """One or more findings for each endpoint that the configuration names."""
-    summarizer = config.abstraction.endpoint
-    wanted = [(endpoint, True) for endpoint in config.endpoints] + ([(summarizer, False)] if summarizer else [])
-    found = await asyncio.gather(*(_findings_of(config, settings, training) for settings, training in wanted))
-    together = _together([facts for _, facts in found[: len(config.endpoints)]])
+    num_training = len(config.endpoints)
+    found = await asyncio.gather(
+        *(_findings_of(config, named, index < num_training) for index, named in enumerate(config.named_endpoints))
+    )
+    together = _together([facts for _, facts in found[:num_training]])
     return [finding for several, _ in found for finding in several] + together
 
 

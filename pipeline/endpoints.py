@@ -129,7 +129,6 @@ class EndpointPool:
     ) -> None:
         await self._health.close()
         self._places.close()
-        self._watchdog.close()
         await self.transport.__aexit__(kind, error, trace)
 
     @property

@@ -15,14 +15,18 @@ T = TypeVar("T")
 COLLECT_EVERY = (50_000, 10, 50)
 
 
+def many_files() -> None:
+    """Raise the soft limit of open files, often 1024, to the hard one: each request in flight is a connection, and a file."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def tuned() -> None:
     """Set this process up: what is loaded by now is not looked through for garbage again, and open files are not scarce."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_EVERY)
-    # Each request in flight is a connection, and each connection an open file; the soft limit is often 1024.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    many_files()
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

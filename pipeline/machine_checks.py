@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.config import Config, EndpointSettings
+from pipeline.config import Config
 from pipeline.errors import ConfigError, DiskFullError, EndpointSetupError, LanpoError, ServerStartError, UserError
 from pipeline.plugins import is_plugin, load_function
 from pipeline.provenance import gpus
@@ -31,11 +31,6 @@ class Doubt(str):
 
 
 Check = Callable[[Config], str | None]
-
-
-def named_endpoints(config: Config) -> list[EndpointSettings]:
-    """The endpoints that the configuration names, the summarizer's included."""
-    return [*config.endpoints, *([config.abstraction.endpoint] if config.abstraction.endpoint else [])]
 
 
 def _packages(config: Config) -> str | None:
@@ -89,7 +84,7 @@ def _ports(config: Config) -> str | None:
 
 
 def _keys(config: Config) -> str | None:
-    for endpoint in named_endpoints(config):
+    for endpoint in config.named_endpoints:
         if endpoint.api_key_env and not os.environ.get(endpoint.api_key_env):
             raise EndpointSetupError(
                 f"endpoint {endpoint.url}: the environment variable {endpoint.api_key_env} that should hold its key is not set"
@@ -192,7 +187,7 @@ def longest_answers(config: Config) -> list[tuple[str, int]]:
 
 
 def _open_files(config: Config) -> str | None:
-    wanted = sum(endpoint.max_concurrency for endpoint in named_endpoints(config)) + SPARE_FILES
+    wanted = sum(endpoint.max_concurrency for endpoint in config.named_endpoints) + SPARE_FILES
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise ConfigError(
@@ -214,7 +209,7 @@ def _proxies(config: Config) -> str | None:
 
 
 def _endpoints_differ(config: Config) -> str | None:
-    urls = [endpoint.url.rstrip("/").removesuffix("/v1") for endpoint in config.endpoints]
+    urls = [endpoint.base_url for endpoint in config.endpoints]
     twice = sorted({url for url in urls if urls.count(url) > 1})
     if twice:
         raise ConfigError(

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -69,14 +70,15 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def gpus() -> list[str]:
-    """Names of the NVIDIA GPUs here; empty without any."""
+@cache
+def gpus() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs here; empty without any. Asked once: several checks at start-up want to know."""
     if not shutil.which("nvidia-smi"):
-        return []
+        return ()
     answer = subprocess.run(
         ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True, text=True
     )
-    return answer.stdout.strip().splitlines() if answer.returncode == 0 else []
+    return tuple(answer.stdout.strip().splitlines()) if answer.returncode == 0 else ()
 
 
 def append(run: RunFolder, config: Config) -> None:

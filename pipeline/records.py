@@ -160,12 +160,12 @@ class Rollout(Record):
 
 
 class GroupOutcome(Record):
-    """What became of one attempt at a group; one of kind 'journalled' follows for each slot, and the group itself is data."""
+    """What became of an attempt at a group that was not journalled; one that was is data."""
 
     step: int
     slot: int
     turn: int
-    kind: Literal["journalled", "zero_variance", "failed", "deadline"]
+    kind: Literal["zero_variance", "failed", "deadline"]
     problem_id: str
     error_kind: str = ""
     detail: str = ""
@@ -196,3 +196,8 @@ class RolloutGroup(Record):
     @property
     def rewards(self) -> tuple[float, ...]:
         return tuple(rollout.reward for rollout in self.rollouts)
+
+    @property
+    def zero_variance(self) -> bool:
+        """Whether all rewards are equal, so that every advantage is 0 and nothing is learned from the group."""
+        return len(set(self.rewards)) == 1

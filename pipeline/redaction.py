@@ -26,7 +26,7 @@ SHAPES = re.compile(
 
 def secrets_of(config: Config) -> tuple[str, ...]:
     """The keys that the endpoints of `config` name by environment variable, and passwords within their URLs."""
-    endpoints = [*config.endpoints, *([config.abstraction.endpoint] if config.abstraction.endpoint else [])]
+    endpoints = config.named_endpoints
     keys = {os.environ.get(endpoint.api_key_env, "") for endpoint in endpoints if endpoint.api_key_env}
     passwords = {unquote(urlsplit(endpoint.url).password or "") for endpoint in endpoints}
     return tuple(sorted((keys | passwords) - {""}))

@@ -200,7 +200,7 @@ class Scheduler:
             if isinstance(result, RolloutGroup):
                 self._num_failed_in_a_row = 0
                 self._last_success_s = time.monotonic()
-                if not (settings.refill_zero_variance and num_refills < settings.max_refills and _even(result)):
+                if not (settings.refill_zero_variance and num_refills < settings.max_refills and result.zero_variance):
                     return result
                 num_refills += 1
                 num_replacements += 1
@@ -298,11 +298,6 @@ class Scheduler:
             "attempts_sampled_total": self._clock.counts["attempts_sampled"],
         }
         self._metrics.write("step", step, **numbers)
-
-
-def _even(group: RolloutGroup) -> bool:
-    """Whether all rewards are equal, so that every advantage is 0 and nothing is learned from the group."""
-    return len(set(group.rewards)) == 1
 
 
 def _outcome(task: Task, place: Place, kind: Any, error: EndpointError | None = None) -> GroupOutcome:

@@ -43,7 +43,7 @@ def step_numbers(groups: list[RolloutGroup]) -> dict[str, Any]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     numbers: dict[str, Any] = {
         "reward": statistics.fmean(rollout.reward for rollout in rollouts),
-        "share_zero_variance": statistics.fmean(float(len(set(group.rewards)) == 1) for group in groups),
+        "share_zero_variance": statistics.fmean(float(group.zero_variance) for group in groups),
         "share_parsable": statistics.fmean(float(rollout.verdict.answer is not None) for rollout in rollouts),
         "share_cut": statistics.fmean(float(rollout.finish_reason == "length") for rollout in rollouts),
         "verifier_failures": sum(rollout.verdict.kind in ("timeout", "error") for rollout in rollouts),

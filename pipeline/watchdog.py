@@ -37,7 +37,7 @@ class Stuck:
 class Watchdog:
     """`tell` is called once for each wait that lasts `stuck_after_s`, or half of its deadline if that is less.
 
-    Belongs to one event loop; `close` it at the end."""
+    Belongs to one event loop; its timer runs only while something is open."""
 
     def __init__(self, tell: Callable[[Stuck], None] = lambda stuck: None, stuck_after_s: float = 120.0) -> None:
         self._tell = tell
@@ -58,11 +58,6 @@ class Watchdog:
     def num_stuck(self) -> int:
         """Waits that were named and are still open."""
         return sum(wait.named for wait in self._open)
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def look(self, now_s: float) -> None:
         """Name and end what is due by `now_s` (the loop's clock)."""

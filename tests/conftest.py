@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline import logs
 from tests.documents import promises
 
 # Before any test imports torch or a hub client: two cores are shared by every process that the tests start.
@@ -20,6 +23,23 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 def repository() -> Path:
     """Root of the checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Undo what a test does to the handlers and levels of logging."""
+    root = logging.getLogger()
+    loggers = [root, *map(logging.getLogger, logs.ROOMS)]
+    levels, formatters = [logger.level for logger in loggers], [(h, h.formatter) for h in root.handlers]
+    yield
+    known = [handler for handler, _ in formatters]
+    for handler in [handler for handler in root.handlers if handler not in known]:
+        root.removeHandler(handler)
+        handler.close()
+    for handler, formatter in formatters:
+        handler.setFormatter(formatter)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

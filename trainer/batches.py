@@ -82,7 +82,7 @@ class JournalReader:
             rewards=[rollout.reward for rollout in rollouts],
             on_policy=[rollout.oldest_version.step == rollout.newest_version.step == step for rollout in rollouts],
             staleness=[step - rollout.oldest_version.step for rollout in rollouts],
-            share_zero_variance=sum(len(set(group.rewards)) == 1 for group in groups) / len(groups),
+            share_zero_variance=sum(group.zero_variance for group in groups) / len(groups),
             wait_s=wait_s,
         )
 

@@ -7,7 +7,7 @@ import asyncio
 from pipeline.config import Config
 from pipeline.endpoint_findings import Finding, findings
 from pipeline.errors import UserError
-from pipeline.machine_checks import CHECKS, Doubt
+from pipeline.machine_checks import CHECKS, Check, Doubt
 
 
 def check_machine(config: Config) -> None:
@@ -18,7 +18,7 @@ def check_machine(config: Config) -> None:
 
 def doctor_command(config: Config) -> int:
     """Run every check, those of named endpoints included; print one line each; exit status 2 when one failed."""
-    found = [_finding(config, name) for name, _ in CHECKS] + asyncio.run(findings(config))
+    found = [_finding(config, name, check) for name, check in CHECKS] + asyncio.run(findings(config))
     for finding in found:
         print(f"{finding.state:<7} {finding.name}{': ' if finding.message else ''}{finding.message}")
     num_failed = sum(finding.state == "FAILED" for finding in found)
@@ -28,9 +28,9 @@ def doctor_command(config: Config) -> int:
     return 2 if num_failed else 0
 
 
-def _finding(config: Config, name: str) -> Finding:
+def _finding(config: Config, name: str, check: Check) -> Finding:
     try:
-        detail = dict(CHECKS)[name](config)
+        detail = check(config)
     except UserError as error:
         return Finding("FAILED", name, str(error))
     return Finding("warn" if isinstance(detail, Doubt) else "ok", name, detail or "")

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from pipeline import event_loop
 from pipeline.config import EndpointSettings, RequestsSection
-from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoint_checks import check_endpoint, served_models
 from pipeline.endpoints import EndpointPool
-from pipeline.errors import ConfigError, DataError, EndpointError, EndpointSetupError, ServerStartError
+from pipeline.errors import ConfigError, DataError, EndpointSetupError, ServerStartError
 from pipeline.plots import plot_latency
 from pipeline.process import Child, tail
 from pipeline.stress import Load, Stress, StressReport
@@ -147,22 +147,11 @@ async def _known_model(pool: EndpointPool) -> None:
     """Settle the model's name, and see that the endpoint answers. Raises EndpointSetupError."""
     (endpoint,) = pool.endpoints
     if not endpoint.model:
-        served = [item.get("id") for item in (await _models(pool)).get("data", [])]
+        served = sorted(await served_models(pool, endpoint))
         if len(served) != 1:
             raise EndpointSetupError(f"endpoint {endpoint.url} serves {served}; say which with --model")
-        endpoint.model = str(served[0])
+        (endpoint.model,) = served
     await check_endpoint(pool, endpoint, training=False)
-
-
-async def _models(pool: EndpointPool) -> dict[str, list[dict[str, object]]]:
-    (endpoint,) = pool.endpoints
-    try:
-        found = await pool.get(endpoint, "/v1/models")
-    except EndpointError as error:
-        raise EndpointSetupError(
-            f"endpoint {endpoint.url} does not answer ({error.kind}: {error}); is it running there?"
-        ) from error
-    return found if isinstance(found, dict) else {}
 
 
 @contextlib.asynccontextmanager

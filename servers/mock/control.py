@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from pipeline.weights import LOADING
 from servers.mock.misbehaviour import error
 
 FRESH = "default"
@@ -24,7 +25,7 @@ class Control:
     @property
     def verified(self) -> bool:
         """Whether the weights bear a label of a run, neither fresh nor being loaded."""
-        return self.version != FRESH and not self.version.startswith("loading-")
+        return self.version != FRESH and not self.version.startswith(LOADING)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/collective_rpc", self._collective_rpc)

@@ -9,7 +9,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -216,21 +216,6 @@ async def test_the_port_is_free_again_afterwards_and_named_while_taken() -> None
 
 
 # No key is told
-
-
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(), *map(logging.getLogger, logs.ROOMS)]
-    levels, handlers = [logger.level for logger in loggers], list(loggers[0].handlers)
-    formatters = [handler.formatter for handler in handlers]
-    yield
-    for handler in [handler for handler in loggers[0].handlers if handler not in handlers]:
-        loggers[0].removeHandler(handler)
-        handler.close()
-    for handler, formatter in zip(handlers, formatters, strict=True):
-        handler.setFormatter(formatter)
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
 
 
 async def _echo(request: web.Request) -> web.Response:

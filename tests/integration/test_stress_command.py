@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stress import Shot, StressReport, quantiles
+from pipeline.stress import StressReport, quantiles
 from tests.integration.conftest import StartMock
 
 
@@ -128,4 +128,3 @@ def test_quantiles_are_values_that_were_seen() -> None:
     found: Any = quantiles([float(value) for value in range(1, 101)])
     assert (found["p50"], found["p99"], found["max"], found["mean"]) == (51.0, 100.0, 100.0, 50.5)
     assert quantiles([]) == {}
-    assert Shot(0.0, 1.0, "").error == ""

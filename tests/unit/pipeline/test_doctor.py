@@ -74,13 +74,20 @@ def test_a_planted_fault_is_named(
     assert "FAILED" in capsys.readouterr().out
 
 
-def test_a_port_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("servers", r"servers\.port = {port}: the port is in use.*0 for a free one"),
+        ("operations", r"operations\.port = {port}: the port is in use"),
+    ],
+)
+def test_a_port_in_use_is_named_with_the_remedy(tmp_path: Path, section: str, message: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"servers\.port = {port}: the port is in use.*0 for a free one"):
-            check_machine(config(tmp_path, servers={"port": port}))
+        with pytest.raises(UserError, match=message.format(port=port)):
+            check_machine(config(tmp_path, **{section: {"port": port}}))
 
 
 def test_too_little_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,15 +101,6 @@ def test_insecure_serialization_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
     with pytest.raises(UserError, match="VLLM_ALLOW_INSECURE_SERIALIZATION is set"):
         check_machine(config(tmp_path))
-
-
-def test_the_port_of_operations_is_looked_at(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"operations\.port = {port}: the port is in use"):
-            check_machine(config(tmp_path, operations={"port": port}))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,20 +32,7 @@ AWKWARD = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    loggers = [root, *map(logging.getLogger, logs.ROOMS)]
-    levels, formatters = [logger.level for logger in loggers], [(h, h.formatter) for h in root.handlers]
-    yield
-    known = [handler for handler, _ in formatters]
-    for handler in [handler for handler in root.handlers if handler not in known]:
-        root.removeHandler(handler)
-        handler.close()
-    for handler, formatter in formatters:
-        handler.setFormatter(formatter)
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 def settings(**values: Any) -> OperationsSection:

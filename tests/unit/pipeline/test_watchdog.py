@@ -14,7 +14,6 @@ async def test_what_is_quick_passes_and_leaves_nothing() -> None:
     with watchdog.limit(10.0):
         await asyncio.sleep(0)
     assert not watchdog._open
-    watchdog.close()
 
 
 async def test_what_takes_too_long_times_out_and_the_task_goes_on() -> None:
@@ -84,4 +83,3 @@ async def test_what_waits_too_long_is_named_once_and_not_ended() -> None:
         assert watchdog.num_stuck == 2
     assert watchdog.num_stuck == 0
     assert "stuck for 3.0 s (deadline 4 s): request a" in str(told[0])
-    watchdog.close()

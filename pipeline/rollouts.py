@@ -10,12 +10,11 @@ import hashlib
 import random
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.answers import strip_think
 from pipeline.config import Config
 from pipeline.contexts import draw_kind, inter_context, intra_context, messages_of, prompt_input, trimmed
-from pipeline.endpoints import EndpointPool
+from pipeline.endpoints import EndpointPool, Wanted
 from pipeline.journal import Journal
 from pipeline.metrics import StageClock
 from pipeline.pool import Pool
@@ -122,9 +121,9 @@ class GroupSampler:
     async def _completions(self, problem: Problem, context: Context, place: Place) -> tuple[Context, Samples]:
         """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was left."""
         config, endpoints = self._config, self._endpoints
-        wanted: dict[str, Any] = {
-            "sampling": config.rollout.sampling,
-            "num_samples": config.rollout.group_size,
+        sampling, num_samples, limit = config.rollout.sampling, config.rollout.group_size, endpoints.max_model_len
+        wanted: Wanted = {
+            "max_tokens": sampling.max_tokens,
             "seed": seed_of("rollout", *place.draw(config.run.seed)),
             "stage": "rollout",
             "priority": place.order,
@@ -132,24 +131,23 @@ class GroupSampler:
             "affinity": problem.id,
             "accept": place.accepts,
         }
-        max_tokens, limit = config.rollout.sampling.max_tokens, endpoints.max_model_len
         while True:
             messages = messages_of(prompt_input(problem, context), config.rollout.system_prompt)
             if not endpoints.has_token_route:
                 # Without that route the length of a prompt is not known before it is answered.
                 with self._clock.stage("rollout"):
-                    return context, await endpoints.sample(messages, max_tokens=max_tokens, **wanted)
+                    return context, await endpoints.sample(messages, sampling, num_samples, **wanted)
             with self._clock.stage("render"):
                 prompt_ids = await endpoints.render(messages, priority=place.order)
-            if limit is not None and len(prompt_ids) + max_tokens > limit:
+            if limit is not None and len(prompt_ids) + sampling.max_tokens > limit:
                 shorter = trimmed(context)
                 if shorter is not None:
                     context = shorter
                     continue
                 context = context.model_copy(update={"num_trimmed": context.num_trimmed + 1})
-                max_tokens = max(1, limit - len(prompt_ids))
+                wanted["max_tokens"] = max(1, limit - len(prompt_ids))
             with self._clock.stage("rollout"):
-                return context, await endpoints.generate(prompt_ids, max_tokens=max_tokens, **wanted)
+                return context, await endpoints.generate(prompt_ids, sampling, num_samples, **wanted)
 
     def _visible(self, text: str) -> str:
         return strip_think(text) if self._config.rollout.strip_think else text

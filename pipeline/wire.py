@@ -133,8 +133,7 @@ def _until(date: str) -> float:
 def parse_chat(reply: Any) -> Reply:
     """The single answer of a chat completion. Raises MalformedReplyError."""
     choice = _choices(reply, 1)[0]
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else None
+    text = _object(choice, "message").get("content")
     if not isinstance(text, str):
         raise MalformedReplyError("no_content", "the choice has no message content")
     return Reply(text=text, finish_reason=_finish_reason(choice), **_usage(reply))
@@ -153,8 +152,8 @@ def parse_stream(events: list[Any], time_to_first_token_s: float | None) -> Repl
         if not isinstance(event, dict) or event.get("error"):
             raise MalformedReplyError("stream_error", f"an event of the stream is no chunk: {str(event)[:200]}")
         usage = event.get("usage") or usage
-        for choice in event.get("choices") or []:
-            pieces.append((choice.get("delta") or {}).get("content") or "")
+        for choice in _chunks(event):
+            pieces.append(str(_object(choice, "delta").get("content") or ""))
             reason = choice.get("finish_reason") or reason
     return Reply(
         text="".join(pieces),
@@ -179,8 +178,19 @@ def _usage(reply: Any) -> dict[str, int]:
 
 def has_content(event: Any) -> bool:
     """Whether a chunk of a stream carries text."""
+    return any(_object(choice, "delta").get("content") for choice in _chunks(event))
+
+
+def _chunks(event: Any) -> list[Json]:
+    """The choices of an event of a stream; those that are no objects are left out."""
     choices = event.get("choices") if isinstance(event, dict) else None
-    return bool(choices and (choices[0].get("delta") or {}).get("content"))
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+
+
+def _object(holder: Json, name: str) -> Json:
+    """What stands under `name`, or an empty object when that is none."""
+    value = holder.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def parse_render(reply: Any) -> tuple[int, ...]:
@@ -210,11 +220,11 @@ def parse_generate(reply: Any, prompt_ids: tuple[int, ...], num_samples: int) ->
 def parse_chat_samples(reply: Any, num_samples: int, before: str, after: str) -> Samples:
     """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it."""
     prompt_ids = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
-    if not prompt_ids:
+    if not isinstance(prompt_ids, list) or not prompt_ids:
         raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")
     oldest, newest = _version(before), _version(after)
     completions = [
-        _completion(choice, (choice.get("message") or {}).get("content"), oldest, newest)
+        _completion(choice, _object(choice, "message").get("content"), oldest, newest)
         for choice in _choices(reply, num_samples)
     ]
     return Samples(prompt_ids=tuple(prompt_ids), completions=tuple(completions))
@@ -252,8 +262,8 @@ def _choices(reply: Any, expected: int) -> list[Json]:
     if not all(isinstance(choice, dict) for choice in choices):
         raise MalformedReplyError("wrong_choices", "a choice is no object")
     if expected > 1:
-        indices = sorted(choice.get("index", 0) for choice in choices)
-        if indices != list(range(expected)):
+        indices = [choice.get("index", 0) for choice in choices]
+        if any(indices.count(index) != 1 for index in range(expected)):
             raise MalformedReplyError("wrong_choices", f"the choices have the indices {indices}")
         choices.sort(key=lambda choice: choice["index"])
     return choices

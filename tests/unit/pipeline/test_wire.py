@@ -93,3 +93,33 @@ def test_a_schema_asks_for_structured_outputs() -> None:
         "m", (Message(role="user", content="x"),), max_tokens=4, temperature=0.0, schema={"type": "object"}
     )
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"choices": [{"index": None, "finish_reason": "stop"}, {"index": 1, "finish_reason": "stop"}]},
+        {"choices": [{"index": "0"}, {"index": [1]}]},
+        {"choices": [{"index": 0, "message": "text", "token_ids": [1]}, {"index": 1}], "prompt_token_ids": [1]},
+        {"choices": [{"index": 0, "message": ["text"]}, {"index": 1}], "prompt_token_ids": 7},
+        {"choices": [{"index": 0, "token_ids": {"a": 1}, "message": {"content": "x"}}, {"index": 1}], "prompt_token_ids": [1]},
+        {"choices": {"0": {}}},
+        "text",
+        None,
+    ],
+)  # fmt: skip
+def test_whatever_stands_where_something_else_was_promised_is_a_malformed_reply(reply: object) -> None:
+    for parse in (
+        lambda: wire.parse_generate(reply, (1,), 2),
+        lambda: wire.parse_chat_samples(reply, 2, "l0-s000000", "l0-s000000"),
+        lambda: wire.parse_chat(reply),
+    ):
+        with pytest.raises(MalformedReplyError):
+            parse()
+
+
+def test_a_stream_of_oddities_is_a_malformed_reply_and_has_no_content() -> None:
+    for event in ({"choices": ["text"]}, {"choices": [{"delta": "text"}]}, {"choices": {"0": 1}}, {"usage": [1]}):
+        assert not wire.has_content(event)
+        with pytest.raises(MalformedReplyError):
+            wire.parse_stream([event], None)

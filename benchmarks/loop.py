@@ -1,4 +1,4 @@
-"""The scheduler with its real parts and no learner, for benchmarks: weights are always fresh enough, nothing is trained."""
+"""The scheduler with its real parts and no learner, for benchmarks: weights become fresh enough at once, nothing is trained."""
 
 from __future__ import annotations
 
@@ -15,25 +15,44 @@ from pipeline.learner_status import LearnerLink, LearnerStatus
 from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.pool import Pool
 from pipeline.problems import ProblemStream, load_problems
+from pipeline.records import WeightVersion
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
 from pipeline.run import Lineage
 from pipeline.scheduler import Scheduler
 
-VERSION = "l0-s000000"
-
 
 class _ReadyLearner:
+    """Relabels the weights of the only endpoint as soon as a step asks for newer ones."""
+
+    def __init__(self, pool: EndpointPool) -> None:
+        (self._endpoint,) = pool.endpoints
+        self._step = 0
+
     async def wait_for_step(self, step: int, lineage: int) -> LearnerStatus:
-        return LearnerStatus(state="waiting", step=step, version=VERSION)
+        if step > self._step:
+            self._step = step
+            await _label(self._endpoint.url, _version(step))
+        return LearnerStatus(state="waiting", step=step, version=_version(step))
+
+
+def _version(step: int) -> str:
+    return WeightVersion(lineage=0, step=step).label
+
+
+async def _label(url: str, version: str) -> None:
+    async with (
+        aiohttp.ClientSession(url) as session,
+        session.post("/update_weight_version", json={"new_version": version}) as response,
+    ):
+        response.raise_for_status()
 
 
 async def accept_weights(pool: EndpointPool, max_model_len: int) -> None:
     """Label the only endpoint's weights as the run's first, and use its token routes."""
     (endpoint,) = pool.endpoints
     endpoint.has_token_route, endpoint.max_model_len = True, max_model_len
-    async with aiohttp.ClientSession(endpoint.url) as session:
-        await session.post("/update_weight_version", json={"new_version": VERSION})
+    await _label(endpoint.url, _version(0))
 
 
 def scheduler_in(folder: Path, config: Config, pool: EndpointPool, verifier: Verifier) -> tuple[Scheduler, Journal]:
@@ -53,7 +72,7 @@ def scheduler_in(folder: Path, config: Config, pool: EndpointPool, verifier: Ver
         abstractor=Abstractor(config, pool),
         journal=journal,
         pool=store,
-        learner=cast("LearnerLink", _ReadyLearner()),
+        learner=cast("LearnerLink", _ReadyLearner(pool)),
         metrics=MetricsWriter(folder / "metrics.jsonl", "orchestrator"),
         clock=clock,
         lineages=[Lineage(number=0, start_step=0)],

@@ -63,7 +63,7 @@ async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict
             "rollout": {
                 "group_size": 8,
                 "num_problems_per_step": 256,
-                "max_staleness": 1_000_000,
+                "max_staleness": 2,
                 "max_groups_in_flight": 64,
             },
             "feedback": {"ratio": 0.5, "intra_share": 0.1, "similarity_threshold": 0.5},

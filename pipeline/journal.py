@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.records import Attempt, RolloutGroup
 from pipeline.run import Lineage, disk_full, survives
-from pipeline.store import open_table
+from pipeline.store import compact, open_table
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
@@ -59,7 +59,7 @@ class Journal:
             for column in INDEXED:
                 if column not in indexed:
                     self._table.create_index(column, config=BTree())
-            self._table.optimize(cleanup_older_than=KEEP_VERSIONS)
+            compact(self._table, KEEP_VERSIONS)
         except (OSError, RuntimeError) as error:
             raise disk_full(error, self._path) from error
 

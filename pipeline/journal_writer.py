@@ -24,8 +24,8 @@ from pipeline.watchdog import Watchdog
 MAX_QUEUED = 256
 # A commit costs 2 to 3 ms however small it is; a larger one only delays its first group.
 MAX_BATCH = 64
-# Each commit makes a file. Compaction rewrites the table, so it is rare; between two of them a read opens this many files more.
-COMPACT_EVERY_COMMITS = 512
+# Each commit makes a file; a read opens as many files more as there were commits since the last compaction.
+COMPACT_EVERY_COMMITS = 128
 COMMIT_DEADLINE_S = 60.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,25 @@ def test_more_groups_than_a_default_limit_are_all_read(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append([group(slot=slot) for slot in range(300)])
     assert len(journal.read_step(0, ONE)) == 300
+
+
+def test_a_compaction_leaves_full_files_alone_so_that_what_it_writes_does_not_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.ROWS_PER_FILE", 8)
+    monkeypatch.setattr("pipeline.journal.KEEP_VERSIONS", timedelta(0))
+    journal = Journal(tmp_path)
+    full: set[Path] = set()
+    for step in range(4):
+        for slot in range(16):
+            journal.append([group(step=step, slot=slot)])
+        journal.compact()
+        files = set(tmp_path.rglob("data/*.lance"))
+        assert files > full, "a file that was full is still there"
+        assert len(files - full) <= 2
+        full = files
+    assert [len(journal.read_step(step, ONE)) for step in range(4)] == [16] * 4
+    assert {index.num_unindexed_rows for index in journal._table.list_indices()} == {0}
 
 
 def test_an_abandoned_group_is_not_read_and_its_successor_is(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-INDEX_CACHE_BYTES = 256 << 20
-METADATA_CACHE_BYTES = 64 << 20
+# Every commit makes new entries, and a cache keeps those of versions that nobody reads until it is full.
+INDEX_CACHE_BYTES = 64 << 20
+METADATA_CACHE_BYTES = 32 << 20
 # A file of this many rows is left alone by later compactions, so that what one writes does not grow with the table.
 ROWS_PER_FILE = 1024
 # Rows may hold a megabyte of rollouts each; so many are in memory at once.

@@ -16,11 +16,12 @@ from typing import Any, cast
 import pytest
 
 from pipeline.abstraction import Abstractor
-from pipeline.config import Config
+from pipeline.config import Config, EndpointSettings
 from pipeline.endpoint_checks import check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import EndpointError, ProcessEndedError
 from pipeline.evaluate import evaluate, read_answers
+from pipeline.health import Repair
 from pipeline.journal import Journal
 from pipeline.learner_status import LearnerLink, LearnerStatus
 from pipeline.metrics import MetricsWriter, StageClock, read_metrics
@@ -110,15 +111,21 @@ async def make_loop(tmp_path: Path, start_mock: StartMock, name: str = "r", **se
     values = {key: {**SETTINGS.get(key, {}), **sections.get(key, {})} for key in {*SETTINGS, *sections}}
     config = Config.model_validate({**values, "run": {"root": tmp_path, "name": name}})
     run = RunFolder.create(config)
-    problems = load_problems(config.problems, config.run.seed)
-    async with (
-        pool_of(config, (await start_mock(accuracy=0.5),)) as endpoints,
-        Verifier(config.reward) as verifier,
-    ):
-        await check_endpoint(endpoints, endpoints.endpoints[0], training=True)
-        loop = Loop(run, config, problems, endpoints, verifier)
+    async with sitting(run, config, (await start_mock(accuracy=0.5),)) as loop:
         await loop.bring_servers_to(0)
         yield loop
+
+
+@asynccontextmanager
+async def sitting(
+    run: RunFolder, config: Config, servers: tuple[EndpointSettings, ...], repair: Repair | None = None
+) -> AsyncIterator[Loop]:
+    """The parts of `run` over `servers`, wired as a training run wires them."""
+    problems = load_problems(config.problems, config.run.seed)
+    async with pool_of(config, servers, repair=repair) as endpoints, Verifier(config.reward) as verifier:
+        for endpoint in endpoints.endpoints:
+            await check_endpoint(endpoints, endpoint, training=True)
+        yield Loop(run, config, problems, endpoints, verifier)
 
 
 async def test_with_s_0_step_t_is_sampled_by_the_weights_of_step_t(tmp_path: Path, start_mock: StartMock) -> None:

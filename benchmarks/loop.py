@@ -21,6 +21,9 @@ from pipeline.rollouts import GroupSampler
 from pipeline.run import Lineage
 from pipeline.scheduler import Scheduler
 
+# How far back a resume would go.
+STEPS_KEPT = 10
+
 
 class _ReadyLearner:
     """Relabels the weights of the only endpoint as soon as a step asks for newer ones."""
@@ -57,7 +60,7 @@ async def accept_weights(pool: EndpointPool, max_model_len: int) -> None:
 
 def scheduler_in(folder: Path, config: Config, pool: EndpointPool, verifier: Verifier) -> tuple[Scheduler, Journal]:
     """A scheduler with its store and metrics in `folder`, and the journal that it writes."""
-    journal, store, clock = Journal(folder), Pool(folder, config.pool.max_entries_per_problem), StageClock()
+    journal, store, clock = Journal(folder), Pool(folder, config.pool), StageClock()
     problems = load_problems(config.problems, config.run.seed)
     tasks = {task.problem.id: task for task in problems.train}
 
@@ -77,5 +80,6 @@ def scheduler_in(folder: Path, config: Config, pool: EndpointPool, verifier: Ver
         clock=clock,
         lineages=[Lineage(number=0, start_step=0)],
         evaluate=evaluate_never,
+        oldest_checkpoint=lambda: scheduler.step - STEPS_KEPT,
     )
     return scheduler, journal

@@ -26,11 +26,11 @@ from typing import Any
 from benchmarks.machine import HEADROOM, NOT_COUNTED, described, measured, server, table, wrk
 from benchmarks.peers import PYTHON
 from pipeline import event_loop
+from pipeline.batch_writer import journal_writer
 from pipeline.config import Config
 from pipeline.endpoints import CHAT, GENERATE, pool_of
 from pipeline.errors import UserError
 from pipeline.journal import Journal
-from pipeline.journal_writer import JournalWriter
 from pipeline.metrics import StageClock
 from pipeline.pool import Pool
 from pipeline.records import Label, Problem, Task
@@ -60,11 +60,11 @@ async def lanpo(url: str, num_rollouts: int, num_in_flight: int) -> dict[str, fl
     with tempfile.TemporaryDirectory() as folder:
         clock, watchdog = StageClock(), Watchdog()
         journal = Journal(folder)
-        writer = JournalWriter(journal, clock, watchdog)
+        writer = journal_writer(journal, clock, watchdog)
         async with pool_of(config, config.endpoints, watchdog=watchdog) as pool, Verifier(config.reward) as verifier:
             pool.endpoints[0].has_token_route = True
             pool.endpoints[0].max_model_len = 32_768
-            sampler = GroupSampler(config, pool, verifier, journal, Pool(folder, 32), clock)
+            sampler = GroupSampler(config, pool, verifier, journal, Pool(folder), clock)
             writing = asyncio.create_task(writer.run())
             num_left = num_rollouts // GROUP_SIZE
             num_correct = 0
@@ -77,7 +77,7 @@ async def lanpo(url: str, num_rollouts: int, num_in_flight: int) -> dict[str, fl
                     task = Task(problem=problem, label=Label(problem_id=problem.id, answer=ANSWER))
                     place = Place([Lineage(number=0, start_step=0)], 0, num_left, 0, 1, 0, order=num_left)
                     group = await sampler.sample(task, place)
-                    await writer.write(group)
+                    await writer.write([group])
                     num_correct += sum(rollout.verdict.correct for rollout in group.rollouts)
 
             begin_s = time.perf_counter()

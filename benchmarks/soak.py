@@ -25,9 +25,9 @@ from benchmarks.clients import resident_bytes
 from benchmarks.loop import accept_weights, scheduler_in
 from benchmarks.machine import described, server, table
 from pipeline import event_loop
+from pipeline.batch_writer import MAINTAIN_JOURNAL_EVERY
 from pipeline.config import Config
 from pipeline.endpoints import pool_of
-from pipeline.journal_writer import COMPACT_EVERY_COMMITS
 from pipeline.rewards import Verifier
 
 GOAL_MEMORY = 0.01
@@ -37,7 +37,7 @@ MAX_OPEN_FILES_AN_HOUR = 20
 LOOK_EVERY_S = 5.0
 WARM_UP_SHARE = 0.2
 # A commit makes about three files, and what a compaction replaced stays for two minutes; more than this is not level.
-MAX_STORE_FILES = 20 * COMPACT_EVERY_COMMITS
+MAX_STORE_FILES = 80 * MAINTAIN_JOURNAL_EVERY
 
 
 class Look(NamedTuple):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
 
 
 class Section(BaseModel):
@@ -290,7 +291,10 @@ class AbstractionSection(Section):
 
 
 class PoolSection(Section):
-    max_entries_per_problem: Positive = Field(32, description="Most entries of one problem; the oldest go first.")
+    max_entries_per_problem: Positive = Field(32, description="Most entries of one problem.")
+    eviction: EvictionPolicy = Field(
+        "oldest", description="Which entry goes when a problem has too many; of equals the oldest."
+    )
 
 
 class LearnerSection(Section):

@@ -7,12 +7,13 @@ marks in the table. The learner reads by step; the step of its checkpoint is its
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pipeline.records import Attempt, RolloutGroup
-from pipeline.run import Lineage, disk_full, survives
+from pipeline.records import Attempt, ContextKind, RolloutGroup, WeightVersion
+from pipeline.run import Lineage, counts, disk_full, survives
 from pipeline.store import compact, open_table
 
 TABLE = "journal"
@@ -32,13 +33,29 @@ def schema() -> Any:
             pa.field("step", pa.int32(), nullable=False),
             pa.field("slot", pa.int32(), nullable=False),
             pa.field("problem_id", pa.string(), nullable=False),
+            pa.field("family", pa.string(), nullable=False),
             pa.field("kind", pa.string(), nullable=False),
+            pa.field("lesson_ids", pa.list_(pa.string()), nullable=False),
             pa.field("rewards", pa.list_(pa.float32()), nullable=False),
             pa.field("oldest_step", pa.int32(), nullable=False),
             pa.field("newest_step", pa.int32(), nullable=False),
             pa.field("record", pa.binary(), nullable=False),
         ]
     )
+
+
+class Outcome(NamedTuple):
+    """What came of one group, without its texts."""
+
+    step: int
+    problem_id: str
+    family: str
+    kind: ContextKind
+    lesson_ids: list[str]
+    rewards: list[float]
+
+
+_OUTCOME_COLUMNS = (*Outcome._fields, "lineage", "newest_step")
 
 
 class Journal:
@@ -104,6 +121,15 @@ class Journal:
         groups = [group for group in self._read(f"step = {step}") if group.lineage in numbers]
         return groups[-1].pool_version if groups else None
 
+    def outcomes(self, lineages: list[Lineage]) -> Iterator[Outcome]:
+        """What came of every surviving group, without its texts, in no certain order."""
+        self._table.checkout_latest()
+        for batch in self._table.search().select(list(_OUTCOME_COLUMNS)).limit(None).to_batches():
+            for row in batch.to_pylist():
+                newest = WeightVersion(lineage=row["lineage"], step=row["newest_step"])
+                if counts(newest, lineages):
+                    yield Outcome(*(row[name] for name in Outcome._fields))
+
     def num_groups(self) -> int:
         self._table.checkout_latest()
         return self._table.count_rows()
@@ -122,7 +148,9 @@ def _row(group: RolloutGroup) -> dict[str, Any]:
         "step": group.step,
         "slot": group.slot,
         "problem_id": group.problem.id,
+        "family": group.problem.family,
         "kind": group.context.kind,
+        "lesson_ids": list(group.context.lesson_ids),
         "rewards": list(group.rewards),
         "oldest_step": group.oldest_version.step,
         "newest_step": group.newest_version.step,

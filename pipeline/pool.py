@@ -1,24 +1,39 @@
 """The experience pool: lessons in a LanceDB table, found by BM25 over the text of the problem they came from.
 
-Invariants: one writer (the orchestrator); an entry's id is unique (unenforced primary key, so that a retried upsert
-cannot duplicate it); no entry of the held-out split; at most `max_entries_per_problem` of one problem, the oldest go
-first. What a search yields has no reward in it (`Candidate`)."""
+Invariants: an entry's id is unique, also when two processes write; no entry of a held-out problem, by its split or by its
+text; at most `max_entries_per_problem` of one problem after each `add`. What a search yields has no reward in it (`Candidate`).
+
+Writers on one machine take turns by a lock file, and a writer knows what is in the table: it only appends. On an object store
+there is no such lock, and entries are merged by their primary key, which costs a look-up. Blocking calls; the orchestrator
+makes them in a thread. Thread-safe."""
 
 from __future__ import annotations
 
+import fcntl
 import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import PoolSection
 from pipeline.errors import DataError
+from pipeline.eviction import Holding, evicted
+from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import Experience, Record, Split
 from pipeline.run import disk_full
-from pipeline.store import open_table
+from pipeline.store import compact, open_table, pin, pinned_versions, unpin
+from pipeline.usefulness import NEVER, Use
+from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
-TABLE = "pool"
-# Rows not yet in the index are searched one by one; folding them in this often keeps that few and the cost bounded.
-OPTIMIZE_EVERY_APPENDS = 16
+INDEXED = ("id", "problem_id")
+# A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
+KEEP_VERSIONS = timedelta(minutes=2)
+COLUMNS = ["id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step"]
+ROWS_PER_READ = 4096
 
 
 class Candidate(Record):
@@ -30,119 +45,195 @@ class Candidate(Record):
     problem_text: str
     split: Split
     lesson: Lesson
+    step: int
     bm25: float
 
 
-def schema() -> Any:
-    import pyarrow as pa
-
-    def required(name: str, kind: Any, **metadata: str) -> Any:
-        return pa.field(name, kind, nullable=False, metadata=metadata or None)
-
-    return pa.schema(
-        [
-            required("id", pa.string(), **{"lance-schema:unenforced-primary-key": "true"}),
-            required("problem_id", pa.string()),
-            required("problem_text", pa.string()),
-            required("problem_hash", pa.string()),
-            required("split", pa.string()),
-            required("lesson", pa.string()),
-            required("lineage", pa.int32()),
-            required("policy_version", pa.int32()),
-            required("step", pa.int32()),
-            required("reward", pa.float32()),
-            required("kind", pa.string()),
-            required("rollout_id", pa.string()),
-            required("created_s", pa.float64()),
-        ]
-    )
-
-
 class Pool:
-    """Blocking calls; the orchestrator makes them in a thread. Thread-safe."""
+    """`version` (a number, or the name of a pin) opens that version of the pool read-only."""
 
-    def __init__(self, path: Path | str, max_entries_per_problem: int) -> None:
-        from lancedb.index import FTS
-
-        self._max_entries = max_entries_per_problem
-        self._lock = threading.Lock()
-        self._num_appends = 0
+    def __init__(
+        self,
+        path: Path | str,
+        settings: PoolSection | None = None,
+        *,
+        version: int | str | None = None,
+        uses: Callable[[str], Use] = lambda entry_id: NEVER,
+    ) -> None:
         self._path = path
+        self._settings = settings or PoolSection()
+        self._uses = uses
+        self._lock = threading.Lock()
+        self._heldout: Collection[str] = frozenset()
+        self._ids: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._known_version = -1
+        self._read_only = version is not None
         self._table = open_table(path, TABLE, schema())
-        if not self._table.list_indices():
-            self._table.create_index("problem_text", config=FTS(stem=False, remove_stop_words=False))
+        if version is not None:
+            self._table.checkout(version)
+        elif not self._table.list_indices():
+            self._make_indices()
+
+    def _make_indices(self) -> None:
+        from lancedb.index import FTS, BTree
+
+        self._table.create_index("problem_text", config=FTS(stem=False, remove_stop_words=False))
+        for column in INDEXED:
+            self._table.create_index(column, config=BTree())
+
+    def hold_out(self, hashes: Collection[str]) -> None:
+        """Refuse entries of the problems with these text hashes from now on, whatever their split says."""
+        self._heldout = hashes
 
     def add(self, entries: list[Experience]) -> None:
-        """Store `entries` in one commit, then enforce the cap. Raises DataError for a held-out entry, DiskFullError."""
+        """Store the entries that are not there yet in one commit, then enforce the cap.
+
+        Raises DataError for a held-out entry, with none of them stored; DiskFullError."""
         for entry in entries:
-            if entry.split != "train":
+            if entry.split != "train" or entry.problem_hash in self._heldout:
                 raise DataError(
                     f"experience {entry.id}: problem {entry.problem_id} is held out; it may not enter the pool"
                 )
         if not entries:
             return
-        with self._lock:
-            try:
-                self._table.merge_insert("id").when_not_matched_insert_all().execute(_rows(entries))
-                self._enforce_cap({entry.problem_id for entry in entries})
-                self._num_appends += 1
-                if self._num_appends % OPTIMIZE_EVERY_APPENDS == 0:
-                    self._table.optimize()
-            except (OSError, RuntimeError) as error:
-                raise disk_full(error, self._path) from error
+        with self._writing() as alone:
+            unique = list({entry.id: entry for entry in entries if entry.id not in self._ids}.values())
+            if not unique:
+                return
+            if alone:
+                self._table.add(table_of(unique))
+            else:
+                self._table.merge_insert("id").when_not_matched_insert_all().execute(table_of(unique))
+            self._ids.update(entry.id for entry in unique)
+            self._counts.update(entry.problem_id for entry in unique)
+            self._enforce_cap({entry.problem_id for entry in unique})
 
     def search(self, text: str, num_candidates: int) -> list[Candidate]:
         """The entries whose problem text matches `text` best by BM25, best first."""
         from lancedb.query import MatchQuery
 
         query = self._table.search(MatchQuery(text, "problem_text"), query_type="fts")
-        columns = ["id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "_score"]
-        rows = query.select(columns).limit(num_candidates).to_list()
-        return [
-            Candidate(
-                id=row["id"],
-                problem_id=row["problem_id"],
-                problem_hash=row["problem_hash"],
-                problem_text=row["problem_text"],
-                split=row["split"],
-                lesson=Lesson.model_validate_json(row["lesson"]),
-                bm25=row["_score"],
-            )
-            for row in rows
-        ]
+        rows = query.select([*COLUMNS, "_score"]).limit(num_candidates).to_arrow().to_pylist()
+        return [_candidate(row) for row in rows]
+
+    def get(self, entry_id: str) -> Experience | None:
+        rows = self._where(f"id = {_quoted(entry_id)}")
+        return entry_of(rows[0]) if rows else None
+
+    def of_problem(self, problem_id: str) -> list[Experience]:
+        """The entries of one problem, oldest first."""
+        rows = self._where(f"problem_id = {_quoted(problem_id)}")
+        return sorted(map(entry_of, rows), key=lambda entry: entry.created_s)
+
+    def entries(self) -> Iterator[Experience]:
+        """Every entry, in the order of the table."""
+        for batch in self._table.search().limit(None).to_batches(batch_size=ROWS_PER_READ):
+            for row in batch.to_pylist():
+                yield entry_of(row)
 
     def num_entries(self) -> int:
         return int(self._table.count_rows())
+
+    def num_unindexed(self) -> int:
+        """Rows that a search looks through one by one."""
+        return max((index.num_unindexed_rows for index in self._table.list_indices()), default=0)
 
     @property
     def version(self) -> int:
         return int(self._table.version)
 
+    @property
+    def pins(self) -> dict[str, int]:
+        """Versions that maintenance keeps, by their names."""
+        return pinned_versions(self._table)
+
+    def pin(self, name: str) -> int:
+        """Keep the present version under `name`, in place of the one that had it; return it."""
+        with self._writing():
+            return pin(self._table, name)
+
+    def unpin(self, name: str) -> None:
+        with self._writing():
+            unpin(self._table, name)
+
     def restore(self, version: int) -> None:
         """Return to an earlier version of the table; what was added since is gone from the current one."""
-        with self._lock:
+        with self._writing():
             self._table.checkout(version)
             self._table.restore()
             self._table.checkout_latest()
+            self._known_version = -1
+
+    def compact(self) -> None:
+        """Merge small files, bring the indices up to date, remove versions that are neither recent nor pinned.
+
+        What it costs depends on what was added since the last time. Raises DiskFullError; the table is then as it was."""
+        with self._writing():
+            compact(self._table, KEEP_VERSIONS)
+            self._known_version = self.version
+
+    @contextmanager
+    def _writing(self) -> Iterator[bool]:
+        """Hold the table for a change; yields whether no other process can write meanwhile. Raises DataError, DiskFullError."""
+        if self._read_only:
+            raise DataError(f"the pool at {self._path} was opened at one of its versions; that is read-only")
+        with self._lock, _machine_lock(self._path) as alone:
+            try:
+                self._table.checkout_latest()
+                if self.version != self._known_version:
+                    self._look()
+                yield alone
+                self._known_version = self.version
+            except (OSError, RuntimeError) as error:
+                raise disk_full(error, self._path) from error
+
+    def _look(self) -> None:
+        """Learn what is in the table: another process wrote, or this one has only begun."""
+        rows = self._table.search().select(["id", "problem_id"]).limit(None).to_arrow()
+        self._ids = set(rows["id"].to_pylist())
+        self._counts = Counter(rows["problem_id"].to_pylist())
+
+    def _where(self, condition: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._table.search().where(condition).limit(None).to_arrow().to_pylist()
+        return rows
 
     def _enforce_cap(self, problem_ids: set[str]) -> None:
-        for problem_id in problem_ids:
-            condition = f"problem_id = '{_quoted(problem_id)}'"
-            if self._table.count_rows(condition) <= self._max_entries:
-                continue
-            rows = self._table.search().where(condition).select(["id", "created_s"]).limit(None).to_list()
-            oldest = sorted(rows, key=lambda row: row["created_s"])[: len(rows) - self._max_entries]
-            ids = ", ".join(f"'{_quoted(row['id'])}'" for row in oldest)
-            self._table.delete(f"id IN ({ids})")
+        limit = self._settings.max_entries_per_problem
+        over = [problem_id for problem_id in problem_ids if self._counts[problem_id] > limit]
+        gone: list[str] = []
+        for problem_id in over:
+            entries = self.of_problem(problem_id)
+            ids = evicted([self._holding(entry) for entry in entries], limit, self._settings.eviction)
+            self._counts[problem_id] = len(entries) - len(ids)
+            gone += ids
+        if gone:
+            self._table.delete(f"id IN ({', '.join(map(_quoted, gone))})")
+            self._ids.difference_update(gone)
+
+    def _holding(self, entry: Experience) -> Holding:
+        use = Use(entry.num_retrieved, entry.num_rollouts, entry.reward_sum).plus(self._uses(entry.id))
+        return Holding(entry.id, entry.created_s, entry.reward, render_lessons((entry.lesson,)), use.mean_reward)
+
+
+def _candidate(row: dict[str, Any]) -> Candidate:
+    return Candidate(
+        **{name: row[name] for name in COLUMNS if name != "lesson"},
+        lesson=Lesson.model_validate_json(row["lesson"]),
+        bm25=row["_score"],
+    )
 
 
 def _quoted(value: str) -> str:
-    return value.replace("'", "''")
+    return "'" + value.replace("'", "''") + "'"
 
 
-def _rows(entries: list[Experience]) -> Any:
-    """Arrow table of `entries`, with the schema's metadata: a list of dicts would lose the primary key's."""
-    import pyarrow as pa
-
-    rows = [{**entry.model_dump(exclude={"lesson"}), "lesson": entry.lesson.model_dump_json()} for entry in entries]
-    return pa.Table.from_pylist(rows, schema=schema())
+@contextmanager
+def _machine_lock(path: Path | str) -> Iterator[bool]:
+    """One writer at a time on this machine; yields False on an object store, where there is no lock to take."""
+    if "://" in str(path):
+        yield False
+        return
+    with (Path(path) / "pool.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield True

@@ -76,14 +76,19 @@ class Experience(Record):
     problem_id: str
     problem_text: str
     problem_hash: str
+    family: str = ""
     split: Split
+    template_hash: str = Field("", description="Identity of the prompt that the summarizer was given.")
     lineage: int
     policy_version: int
     step: int
-    reward: float
+    reward: float = Field(description="Of the rollout that it was made from.")
     kind: ContextKind
     rollout_id: str
     created_s: float
+    num_retrieved: int = Field(0, description="Groups that saw it in runs before the one that it is in now.")
+    num_rollouts: int = Field(0, description="Rollouts of these groups.")
+    reward_sum: float = Field(0.0, description="Sum of their rewards.")
 
 
 class Context(Record):

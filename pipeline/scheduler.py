@@ -25,10 +25,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pipeline.abstraction import Abstractor, Rejection, choose_rollouts
+from pipeline.batch_writer import COMMIT_DEADLINE_S, journal_writer, pool_writer
 from pipeline.config import Config
 from pipeline.errors import EndpointError
 from pipeline.journal import Journal
-from pipeline.journal_writer import COMMIT_DEADLINE_S, JournalWriter
 from pipeline.learner_status import LearnerLink
 from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.pool import Pool
@@ -37,6 +37,7 @@ from pipeline.records import Experience, GroupOutcome, RolloutGroup, Task
 from pipeline.rollouts import GroupSampler, Place, seed_of
 from pipeline.run import Lineage
 from pipeline.step_numbers import Totals, step_numbers
+from pipeline.usefulness import Usefulness
 from pipeline.watchdog import Watchdog
 
 # A problem that takes another's slot is drawn this far along the stream, where no step of the run gets by itself.
@@ -45,6 +46,7 @@ REPLACEMENT_STRIDE = 1_000_000_007
 OUTAGE = frozenset(
     {"refused", "connection", "timeout", "deadline", "group_deadline", "http_502", "http_503", "http_504"}
 )
+STEP_PIN = "step-"
 # The learner may train for long; only a wait of this many seconds is worth a word.
 LEARNER_IS_SLOW_S = 1800.0
 
@@ -80,7 +82,8 @@ class Scheduler:
     """Runs the steps of one sitting.
 
     `evaluate(step)` is started when the servers have the step's weights and runs beside the rollouts; it returns at once when
-    no evaluation is due. `dark()` tells whether no endpoint is fit: what fails then is not held against a problem."""
+    no evaluation is due. `dark()` tells whether no endpoint is fit: what fails then is not held against a problem. The pool is
+    kept as it was at each step since `oldest_checkpoint()`, for a resume from there."""
 
     def __init__(
         self,
@@ -97,6 +100,8 @@ class Scheduler:
         lineages: list[Lineage],
         evaluate: Callable[[int], Coroutine[Any, Any, None]],
         dark: Callable[[], bool] = lambda: False,
+        oldest_checkpoint: Callable[[], int] = lambda: 0,
+        usefulness: Usefulness | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
         self._config = config
@@ -112,8 +117,11 @@ class Scheduler:
         self._lineages = lineages
         self._evaluate = evaluate
         self._dark = dark
+        self._oldest_checkpoint = oldest_checkpoint
+        self._usefulness = usefulness or Usefulness()
         self._watchdog = watchdog or Watchdog()
-        self._writer = JournalWriter(journal, clock, self._watchdog)
+        self._writer = journal_writer(journal, clock, self._watchdog)
+        self._pool_writer = pool_writer(pool, clock, self._watchdog)
         # Bounds the rollouts in memory and the requests that queue at the endpoints.
         self._room = asyncio.Semaphore(config.rollout.max_groups_in_flight)
         self._steps: dict[int, _Step] = {}
@@ -135,12 +143,13 @@ class Scheduler:
         """Sample the steps from `first_step` to the last one; returns when all are journalled and their lessons stored."""
         self.pool_size = await asyncio.to_thread(self._pool.num_entries)
         async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._writer.run())
+            writing = [tasks.create_task(writer.run()) for writer in (self._writer, self._pool_writer)]
             async with asyncio.TaskGroup() as work:
                 await self._replay_lessons(first_step, work)
                 for number in range(first_step, self._config.learner.num_steps):
                     await self._admit(number, work)
-            writing.cancel()
+            for task in writing:
+                task.cancel()
 
     async def _replay_lessons(self, first_step: int, work: asyncio.TaskGroup) -> None:
         """Make the lessons of the S steps before a resumed one again: the pool was set back to before it had them.
@@ -168,20 +177,29 @@ class Scheduler:
         self.step = number
         work.create_task(self._evaluate(number))
         kept = await asyncio.to_thread(self._journal.read_step, number, self._lineages)
-        step = self._steps[number] = _Step(number, self._config.rollout.num_problems_per_step, kept, self._pool.version)
+        pool_version = await asyncio.to_thread(self._keep_pool, number)
+        step = self._steps[number] = _Step(number, self._config.rollout.num_problems_per_step, kept, pool_version)
         work.create_task(self._finish(step))
         for slot in step.missing:
             await self._room.acquire()
             self.num_groups_in_flight += 1
             work.create_task(self._slot(step, slot, fresh_enough))
 
+    def _keep_pool(self, step: int) -> int:
+        """Pin the pool as it is when `step` begins, let go of what no resume can need; return the version. Blocks."""
+        for name in self._pool.pins:
+            if name.startswith(STEP_PIN) and int(name.removeprefix(STEP_PIN)) < self._oldest_checkpoint():
+                self._pool.unpin(name)
+        return self._pool.pin(f"{STEP_PIN}{step:06d}")
+
     async def _slot(self, step: _Step, slot: int, oldest_step: int) -> None:
         """Fill one slot: sample until there is a group to train, and journal it."""
         try:
             group = await self._sampled(step, slot, oldest_step)
             with self._watchdog.watch(COMMIT_DEADLINE_S, "the commit of group", group.id):
-                await self._writer.write(group)
+                await self._writer.write([group])
             self.outcomes["journalled"] += 1
+            self._usefulness.add(group.context.lesson_ids, group.rewards)
             step.add(group)
         finally:
             self.num_groups_in_flight -= 1
@@ -275,8 +293,7 @@ class Scheduler:
                 self._metrics.write("entry_rejected", step, **outcome.model_dump())
             else:
                 accepted.append(outcome)
-        with self._clock.stage("pool"), self._watchdog.watch(COMMIT_DEADLINE_S, "a commit to the pool"):
-            await asyncio.to_thread(self._pool.add, accepted)
+        await self._pool_writer.write(accepted)
         self.totals.num_accepted += len(accepted)
         return len(accepted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -46,3 +47,32 @@ def compact(table: Any, keep: timedelta) -> None:
     dataset.optimize.optimize_indices()
     dataset.cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
     table.checkout_latest()
+    _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Return freed memory to the system: what a compaction and the commits before it held lies scattered over many threads'
+    heaps, and glibc would keep it. Elsewhere nothing happens."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def pin(table: Any, name: str) -> int:
+    """Name the present version of `table`, so that no compaction removes it; return the version."""
+    version = int(table.version)
+    if name in table.tags.list():
+        table.tags.update(name, version)
+    else:
+        table.tags.create(name, version)
+    return version
+
+
+def unpin(table: Any, name: str) -> None:
+    if name in table.tags.list():
+        table.tags.delete(name)
+
+
+def pinned_versions(table: Any) -> dict[str, int]:
+    """Pinned versions by name."""
+    return {name: int(tag["version"]) for name, tag in table.tags.list().items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.records import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
+from pipeline.records import Context, Experience, Problem, Rollout, RolloutGroup, Verdict, WeightVersion, text_hash
+from prompts.schemas import Lesson
 
 
 def version(step: int, lineage: int = 0) -> WeightVersion:
@@ -67,3 +68,21 @@ def saving(content: bytes) -> Callable[[Path], None]:
         (folder / "model.safetensors").write_bytes(content)
 
     return save
+
+
+def experience(number: int, problem_id: str = "p", text: str = "What is 4 + 3?") -> Experience:
+    return Experience(
+        id=f"x{number}",
+        lesson=Lesson(flow_of_thought=f"idea {number}", principles=("p",)),
+        problem_id=problem_id,
+        problem_text=text,
+        problem_hash=text_hash(text),
+        split="train",
+        lineage=0,
+        policy_version=1,
+        step=1,
+        reward=1.0,
+        kind="scratch",
+        rollout_id="r",
+        created_s=float(number),
+    )

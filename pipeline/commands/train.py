@@ -43,6 +43,7 @@ from pipeline.serving import Serving, resolve_model
 from pipeline.settings import merged, read_config_file, validated
 from pipeline.sources import Sources
 from pipeline.summary import render_summary
+from pipeline.usefulness import Usefulness, usefulness_in
 from pipeline.view import View
 from pipeline.watchdog import Watchdog
 from pipeline.weights import REFERENCE, bring_to, latest, path_of, publish, write_servers
@@ -245,7 +246,9 @@ class Session:
         first_step = self._begin_lineage() if resumed else 0
         lineages = self.run.lineages()
         journal = await asyncio.to_thread(Journal, self.run.store)
-        pool = await asyncio.to_thread(Pool, self.run.store, self.config.pool.max_entries_per_problem)
+        usefulness = await asyncio.to_thread(usefulness_in, journal, lineages)
+        pool = await asyncio.to_thread(Pool, self.run.store, self.config.pool, uses=usefulness.of)
+        pool.hold_out(problems.heldout_hashes)
         if resumed:
             version = await asyncio.to_thread(journal.pool_version_at, first_step, lineages)
             if version is not None and version != pool.version:
@@ -257,7 +260,7 @@ class Session:
         self.sources.learner = link.status
         try:
             self.sources.scheduler = scheduler = self._scheduler(
-                problems, endpoints, summarizer, verifier, journal, pool, link
+                problems, endpoints, summarizer, verifier, journal, pool, usefulness, link
             )
             async with contextlib.AsyncExitStack() as stack:
                 follower = asyncio.create_task(self.view.follow(self.run.metrics_file))
@@ -287,6 +290,7 @@ class Session:
         verifier: Verifier,
         journal: Journal,
         pool: Pool,
+        usefulness: Usefulness,
         link: LearnerLink,
     ) -> Scheduler:
         tasks = {task.problem.id: task for task in problems.train}
@@ -314,6 +318,8 @@ class Session:
             lineages=self.run.lineages(),
             evaluate=evaluate_if_due,
             dark=lambda: endpoints.dark,
+            oldest_checkpoint=lambda: min(checkpoints.steps(self.run), default=0),
+            usefulness=usefulness,
             watchdog=self.watchdog,
         )
 

@@ -70,7 +70,7 @@ class Loop:
         self.run, self.config, self.endpoints, self.verifier = run, config, endpoints, verifier
         self.problems = problems
         self.journal = Journal(run.store)
-        self.pool = Pool(run.store, config.pool.max_entries_per_problem)
+        self.pool = Pool(run.store, config.pool)
         self.clock = StageClock()
 
     def scheduler(self, begun: Callable[[int], None] = lambda step: None, link: LearnerLink | None = None) -> Scheduler:

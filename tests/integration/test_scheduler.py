@@ -211,7 +211,7 @@ async def test_a_full_disk_ends_the_run_and_what_was_acknowledged_stays(
 async def test_the_journal_is_compacted_between_commits_and_reads_the_same(
     tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.journal_writer.COMPACT_EVERY_COMMITS", 2)
+    monkeypatch.setattr("pipeline.batch_writer.MAINTAIN_JOURNAL_EVERY", 2)
     async with make_loop(tmp_path, start_mock, feedback=SCRATCH) as loop:
         await loop.bring_servers_to(99)
         await loop.scheduler().run(0)

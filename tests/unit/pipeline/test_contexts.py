@@ -37,6 +37,7 @@ def candidate(
             "problem_text": text,
             "split": split,
             "lesson": {"flow_of_thought": idea, "principles": ["p"]},
+            "step": 0,
             "bm25": 1.0,
         }
     )

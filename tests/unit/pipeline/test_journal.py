@@ -1,40 +1,20 @@
-"""Journal and pool on a real LanceDB in a temporary folder."""
+"""The journal on a real LanceDB in a temporary folder."""
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DataError, DiskFullError
-from pipeline.journal import Journal
-from pipeline.pool import Pool
-from pipeline.records import Experience, text_hash
+from pipeline.errors import DiskFullError
+from pipeline.journal import Journal, Outcome
+from pipeline.records import Context
 from pipeline.run import Lineage
-from prompts.schemas import Lesson
+from pipeline.usefulness import usefulness_in
 from tests.builders import group
 
 ONE = [Lineage(number=0, start_step=0)]
-
-
-def experience(number: int, problem_id: str = "p", text: str = "What is 4 + 3?") -> Experience:
-    return Experience(
-        id=f"x{number}",
-        lesson=Lesson(flow_of_thought=f"idea {number}", principles=("p",)),
-        problem_id=problem_id,
-        problem_text=text,
-        problem_hash=text_hash(text),
-        split="train",
-        lineage=0,
-        policy_version=1,
-        step=1,
-        reward=1.0,
-        kind="scratch",
-        rollout_id="r",
-        created_s=float(number),
-    )
 
 
 def test_groups_come_back_as_they_were_by_slot_and_once(tmp_path: Path) -> None:
@@ -97,54 +77,17 @@ def test_the_pool_version_of_a_step_is_known_after_a_restart(tmp_path: Path) -> 
     assert journal.pool_version_at(4, ONE) is None
 
 
-def test_the_oldest_entries_of_a_problem_go_first(tmp_path: Path) -> None:
-    pool = Pool(tmp_path, max_entries_per_problem=3)
-    pool.add([experience(number) for number in (5, 1, 4, 2, 3)])
-    pool.add([experience(9, problem_id="other")])
-    found = {candidate.id for candidate in pool.search("What is 4 + 3?", 32)}
-    assert found == {"x3", "x4", "x5", "x9"}
-
-
-def test_a_search_ranks_by_the_text_and_yields_no_reward(tmp_path: Path) -> None:
-    pool = Pool(tmp_path, 32)
-    assert pool.search("anything", 4) == []
-    pool.add([experience(1, text="How many legs has a spider?"), experience(2, text="What is 4 + 3?")])
-    best = pool.search("legs of a spider", 4)
-    assert best[0].id == "x1"
-    assert "reward" not in best[0].model_dump()
-
-
-def test_text_that_looks_like_a_query_is_only_text(tmp_path: Path) -> None:
-    pool = Pool(tmp_path, 32)
-    pool.add([experience(1)])
-    assert [c.id for c in pool.search('4 AND ("3" OR problem_text:*) + - ? \\', 4)] in ([], ["x1"])
-
-
-def test_a_held_out_entry_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="held out"):
-        Pool(tmp_path, 32).add([experience(1).model_copy(update={"split": "heldout"})])
-
-
-def test_the_pool_returns_to_an_earlier_version(tmp_path: Path) -> None:
-    pool = Pool(tmp_path, 32)
-    pool.add([experience(1)])
-    version = pool.version
-    pool.add([experience(2), experience(3)])
-    pool.restore(version)
-    assert pool.num_entries() == 1
-    pool.add([experience(4)])
-    assert Pool(tmp_path, 32).num_entries() == 2
-
-
-def test_concurrent_upserts_of_one_key_make_one_row(tmp_path: Path) -> None:
-    pools = [Pool(tmp_path, 32), Pool(tmp_path, 32)]
-    for number in range(10):
-        threads = [threading.Thread(target=pool.add, args=([experience(number)],)) for pool in pools]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert Pool(tmp_path, 32).num_entries() == 10
+def test_outcomes_are_those_of_the_surviving_groups(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    seen = Context(drawn="inter", kind="inter", lesson_ids=("x1", "x2"))
+    journal.append([group(step=3, slot=0, oldest=3, rewards=(1.0, 0.0), context=seen), group(step=6, slot=1, oldest=6)])
+    assert len(list(journal.outcomes(ONE))) == 2
+    (outcome,) = journal.outcomes([*ONE, Lineage(number=1, start_step=5)])
+    assert outcome == Outcome(3, "p", "", "inter", ["x1", "x2"], [1.0, 0.0])
+    uses = usefulness_in(journal, ONE)
+    assert uses.of("x1") == uses.of("x2") == (1, 2, 1.0)
+    assert uses.of("x1").mean_reward == 0.5
+    assert uses.of("x3").mean_reward is None
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,116 @@
+"""The one writer of a table: what is finished at about the same time shares a commit, and maintenance runs between commits.
+
+Invariants: items are acknowledged (`write` returns) when their commit returned; the first failure of the store fails every
+call that waits, and the writer with it; maintenance never runs beside a commit of this writer.
+
+| waits    | for                               | woken by                      |
+|----------|-----------------------------------|-------------------------------|
+| `write`  | room in the queue, then its commit | `run`                        |
+| `run`    | an item; then the store, in a thread | `write`                    |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, TypeVar
+
+from pipeline.journal import Journal
+from pipeline.metrics import StageClock
+from pipeline.pool import Pool
+from pipeline.records import Experience, RolloutGroup
+from pipeline.watchdog import Watchdog
+
+T = TypeVar("T")
+# Calls that wait for a commit: bounds what a crash can lose after it was paid for, and the memory that a slow disk holds.
+MAX_QUEUED = 256
+# A commit costs 2 to 3 ms however small it is; a larger one only delays its first item.
+MAX_BATCH = 64
+# Each commit makes a file; a read opens as many files more as there were commits since the last maintenance.
+MAINTAIN_JOURNAL_EVERY = 128
+# And a search looks through what is not yet in the index row by row.
+MAINTAIN_POOL_EVERY = 32
+COMMIT_DEADLINE_S = 60.0
+
+
+class BatchWriter(Generic[T]):
+    """Run `run` in a task group; await `write` from any task. `append` and `maintain` block, and are called in a thread."""
+
+    def __init__(
+        self,
+        name: str,
+        append: Callable[[list[T]], None],
+        maintain: Callable[[], None],
+        maintain_every: int,
+        clock: StageClock,
+        watchdog: Watchdog,
+    ) -> None:
+        self._name = name
+        self._append = append
+        self._maintain = maintain
+        self._maintain_every = maintain_every
+        self._clock = clock
+        self._watchdog = watchdog
+        self._queue: asyncio.Queue[tuple[Sequence[T], asyncio.Future[None]]] = asyncio.Queue(MAX_QUEUED)
+        self._num_commits = 0
+
+    @property
+    def num_queued(self) -> int:
+        return self._queue.qsize()
+
+    async def write(self, items: Sequence[T]) -> None:
+        """Store `items`; they are on disk when this returns. Raises what the store raised (DiskFullError)."""
+        if not items:
+            return
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._queue.put((items, written))
+        await written
+
+    async def run(self) -> None:
+        """Write until cancelled. Raises what the store raised."""
+        while True:
+            calls = [await self._queue.get()]
+            num_items = len(calls[0][0])
+            while num_items < MAX_BATCH and not self._queue.empty():
+                calls.append(self._queue.get_nowait())
+                num_items += len(calls[-1][0])
+            try:
+                with (
+                    self._clock.stage(self._name),
+                    self._watchdog.watch(COMMIT_DEADLINE_S, "a commit of", num_items, "to the", self._name),
+                ):
+                    # Shielded: a commit that has begun is awaited, so that what it acknowledges is known.
+                    await _to_the_end(asyncio.to_thread(self._append, [item for items, _ in calls for item in items]))
+            except Exception as error:
+                for _, written in calls:
+                    if not written.done():
+                        written.set_exception(error)
+                raise
+            for _, written in calls:
+                if not written.done():
+                    written.set_result(None)
+            self._num_commits += 1
+            if self._num_commits % self._maintain_every == 0:
+                with (
+                    self._clock.stage("compact"),
+                    self._watchdog.watch(COMMIT_DEADLINE_S, "compaction of the", self._name),
+                ):
+                    await _to_the_end(asyncio.to_thread(self._maintain))
+
+
+def journal_writer(journal: Journal, clock: StageClock, watchdog: Watchdog) -> BatchWriter[RolloutGroup]:
+    return BatchWriter("journal", journal.append, journal.compact, MAINTAIN_JOURNAL_EVERY, clock, watchdog)
+
+
+def pool_writer(pool: Pool, clock: StageClock, watchdog: Watchdog) -> BatchWriter[Experience]:
+    return BatchWriter("pool", pool.add, pool.compact, MAINTAIN_POOL_EVERY, clock, watchdog)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`; a cancellation is delivered when it is done, because a thread cannot be cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

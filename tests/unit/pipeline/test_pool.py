@@ -1,0 +1,149 @@
+"""The pool on a real LanceDB in a temporary folder."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import EvictionPolicy, PoolSection
+from pipeline.errors import DataError
+from pipeline.eviction import Holding, evicted
+from pipeline.pool import Pool
+from pipeline.records import text_hash
+from pipeline.usefulness import Use
+from tests.builders import experience
+
+
+def test_the_oldest_entries_of_a_problem_go_first(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, PoolSection(max_entries_per_problem=3))
+    pool.add([experience(number) for number in (5, 1, 4, 2, 3)])
+    pool.add([experience(9, problem_id="other")])
+    found = {candidate.id for candidate in pool.search("What is 4 + 3?", 32)}
+    assert found == {"x3", "x4", "x5", "x9"}
+
+
+def test_a_search_ranks_by_the_text_and_yields_no_reward(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    assert pool.search("anything", 4) == []
+    pool.add([experience(1, text="How many legs has a spider?"), experience(2, text="What is 4 + 3?")])
+    best = pool.search("legs of a spider", 4)
+    assert best[0].id == "x1"
+    assert "reward" not in best[0].model_dump()
+
+
+def test_text_that_looks_like_a_query_is_only_text(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    pool.add([experience(1)])
+    assert [c.id for c in pool.search('4 AND ("3" OR problem_text:*) + - ? \\', 4)] in ([], ["x1"])
+
+
+def test_a_held_out_entry_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="held out"):
+        Pool(tmp_path).add([experience(1).model_copy(update={"split": "heldout"})])
+
+
+def test_the_pool_returns_to_an_earlier_version(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    pool.add([experience(1)])
+    version = pool.version
+    pool.add([experience(2), experience(3)])
+    pool.restore(version)
+    assert pool.num_entries() == 1
+    pool.add([experience(4)])
+    assert Pool(tmp_path).num_entries() == 2
+
+
+@pytest.mark.parametrize("num", [10, pytest.param(150, marks=pytest.mark.slow)])
+def test_concurrent_upserts_of_one_key_make_one_row(tmp_path: Path, num: int) -> None:
+    pools = [Pool(tmp_path), Pool(tmp_path)]
+    for number in range(num):
+        threads = [
+            threading.Thread(target=pool.add, args=([experience(number, problem_id=f"p{number}")],)) for pool in pools
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(entry.id for entry in Pool(tmp_path).entries()) == sorted(f"x{number}" for number in range(num))
+
+
+def test_a_held_out_problem_is_refused_by_its_text_too_and_nothing_of_the_batch_is_stored(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    pool.hold_out({text_hash("What is 9 + 9?")})
+    with pytest.raises(DataError, match="experience x2: problem p is held out"):
+        pool.add([experience(1), experience(2, text="what is  9 + 9?")])
+    assert pool.num_entries() == 0
+
+
+def test_an_entry_that_is_there_already_stays_single_after_a_restart_and_beside_another_writer(tmp_path: Path) -> None:
+    Pool(tmp_path).add([experience(1), experience(1)])
+    first, second = Pool(tmp_path), Pool(tmp_path)
+    first.add([experience(1), experience(2)])
+    second.add([experience(2), experience(3)])
+    first.add([experience(3)])
+    assert sorted(entry.id for entry in Pool(tmp_path).entries()) == ["x1", "x2", "x3"]
+
+
+def test_a_pinned_version_survives_maintenance_and_opens_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.pool.KEEP_VERSIONS", timedelta(0))
+    pool = Pool(tmp_path)
+    pool.add([experience(1)])
+    version = pool.pin("then")
+    pool.add([experience(2)])
+    unpinned = pool.version
+    pool.add([experience(3)])
+    pool.compact()
+    pool.compact()
+    then = Pool(tmp_path, version="then")
+    assert (then.version, then.num_entries(), pool.num_entries()) == (version, 1, 3)
+    assert [candidate.id for candidate in then.search("What is 4", 9)] == ["x1"]
+    with pytest.raises(DataError, match="read-only"):
+        then.add([experience(4)])
+    with pytest.raises(Exception, match="no longer exists"):
+        Pool(tmp_path, version=unpinned)
+    pool.unpin("then")
+    assert pool.pins == {}
+    pool.restore(pool.version)
+
+
+def test_maintenance_indexes_what_was_added(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    pool.add([experience(number, problem_id=f"p{number}") for number in range(40)])
+    assert pool.num_unindexed() == 40
+    pool.compact()
+    assert pool.num_unindexed() == 0
+    assert pool.get("x7") == experience(7, problem_id="p7")
+    assert pool.get("it's not there") is None
+    assert [entry.id for entry in pool.of_problem("p7")] == ["x7"]
+
+
+def holding(number: int, reward: float = 0.0, text: str = "", usefulness: float | None = None) -> Holding:
+    return Holding(f"x{number}", float(number), reward, text or f"{number}" * 20, usefulness)
+
+
+@pytest.mark.parametrize(
+    ("policy", "holdings", "expected"),
+    [
+        ("oldest", [holding(3), holding(1), holding(2)], ["x1"]),
+        ("worst", [holding(1, 1.0), holding(2, 0.5), holding(3, 0.5)], ["x2"]),
+        ("least_useful", [holding(1), holding(2, usefulness=0.9), holding(3, usefulness=0.1)], ["x3"]),
+        ("least_useful", [holding(2), holding(1), holding(3)], ["x1"]),
+        ("most_redundant", [holding(1, text="add"), holding(2, text="carry"), holding(3, text="carry")], ["x2"]),
+    ],
+)
+def test_which_entry_goes(policy: EvictionPolicy, holdings: list[Holding], expected: list[str]) -> None:
+    assert evicted(holdings, 2, policy) == expected
+    assert evicted(holdings, 3, policy) == []
+    assert len(evicted(holdings, 0, policy)) == 3
+
+
+def test_the_cap_follows_its_policy_by_what_became_of_those_who_saw_an_entry(tmp_path: Path) -> None:
+    uses = {"x1": Use(1, 8, 8.0), "x2": Use(1, 8, 0.0), "x3": Use(2, 16, 8.0)}
+    pool = Pool(tmp_path, PoolSection(max_entries_per_problem=2, eviction="least_useful"), uses=lambda i: uses[i])
+    pool.add([experience(1), experience(2), experience(3)])
+    assert {entry.id for entry in pool.entries()} == {"x1", "x3"}

@@ -7,6 +7,7 @@ marks in the table. The learner reads by step; the step of its checkpoint is its
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pipeline.records import Attempt, ContextKind, RolloutGroup, WeightVersion
 from pipeline.run import Lineage, counts, disk_full, survives
-from pipeline.store import compact, open_table
+from pipeline.store import compact, open_table, quoted
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
@@ -98,22 +99,29 @@ class Journal:
                 by_slot.setdefault(group.slot, group)
         return [by_slot[slot] for slot in sorted(by_slot)]
 
-    def attempts(self, problem_id: str, lineages: list[Lineage], *, failed_only: bool = False) -> list[Attempt]:
-        """Earlier answers of the policy to one problem, oldest first, scratch and feedback-aware alike.
+    def attempt(
+        self, problem_id: str, lineages: list[Lineage], rng: random.Random, *, failed_only: bool = False
+    ) -> Attempt | None:
+        """An earlier answer of the policy to one problem, scratch and feedback-aware alike; None when there is none.
 
         With `failed_only` (the ablation of method.md) the choice depends on the reward; the Attempt itself never holds
-        it."""
-        quoted = problem_id.replace("'", "''")
-        groups = sorted(
-            (group for group in self._read(f"problem_id = '{quoted}'") if survives(group, lineages)),
-            key=lambda group: (group.step, group.slot),
+        it. One group is read, however many there are."""
+        self._table.checkout_latest()
+        condition = f"problem_id = {quoted(problem_id)}"
+        rows = self._table.search().where(condition).select(["group_id", "step", "slot", "lineage", "newest_step"])
+        left = sorted(
+            (row["step"], row["slot"], row["group_id"])
+            for row in rows.limit(None).to_arrow().to_pylist()
+            if counts(WeightVersion(lineage=row["lineage"], step=row["newest_step"]), lineages)
         )
-        return [
-            Attempt(problem_id=problem_id, text=rollout.text, rollout_id=rollout.id)
-            for group in groups
-            for rollout in group.rollouts
-            if not (failed_only and rollout.verdict.correct)
-        ]
+        while left:
+            _, _, group_id = left.pop(rng.randrange(len(left)))
+            for group in self._read(f"{condition} AND group_id = {quoted(group_id)}"):
+                rollouts = [rollout for rollout in group.rollouts if not (failed_only and rollout.verdict.correct)]
+                if rollouts:
+                    chosen = rng.choice(rollouts)
+                    return Attempt(problem_id=problem_id, text=chosen.text, rollout_id=chosen.id)
+        return None
 
     def pool_version_at(self, step: int, lineages: list[Lineage]) -> int | None:
         """The version of the pool when `step` began to be sampled last, abandoned or not; None when it never was."""

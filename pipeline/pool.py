@@ -24,7 +24,7 @@ from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import Experience, Record, Split
 from pipeline.run import disk_full
-from pipeline.store import compact, open_table, pin, pinned_versions, unpin
+from pipeline.store import compact, open_table, pin, pinned_versions, quoted, unpin
 from pipeline.usefulness import NEVER, Use
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
@@ -118,12 +118,12 @@ class Pool:
         return [_candidate(row) for row in rows]
 
     def get(self, entry_id: str) -> Experience | None:
-        rows = self._where(f"id = {_quoted(entry_id)}")
+        rows = self._where(f"id = {quoted(entry_id)}")
         return entry_of(rows[0]) if rows else None
 
     def of_problem(self, problem_id: str) -> list[Experience]:
         """The entries of one problem, oldest first."""
-        rows = self._where(f"problem_id = {_quoted(problem_id)}")
+        rows = self._where(f"problem_id = {quoted(problem_id)}")
         return sorted(map(entry_of, rows), key=lambda entry: entry.created_s)
 
     def entries(self) -> Iterator[Experience]:
@@ -208,7 +208,7 @@ class Pool:
             self._counts[problem_id] = len(entries) - len(ids)
             gone += ids
         if gone:
-            self._table.delete(f"id IN ({', '.join(map(_quoted, gone))})")
+            self._table.delete(f"id IN ({', '.join(map(quoted, gone))})")
             self._ids.difference_update(gone)
 
     def _holding(self, entry: Experience) -> Holding:
@@ -222,10 +222,6 @@ def _candidate(row: dict[str, Any]) -> Candidate:
         lesson=Lesson.model_validate_json(row["lesson"]),
         bm25=row["_score"],
     )
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 @contextmanager

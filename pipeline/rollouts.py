@@ -169,11 +169,10 @@ class GroupSampler:
         failed_only = self._config.reflection.select == "failed"
         with self._clock.stage("retrieve"):
             known = await asyncio.to_thread(
-                self._journal.attempts, task.problem.id, place.lineages, failed_only=failed_only
+                self._journal.attempt, task.problem.id, place.lineages, rng, failed_only=failed_only
             )
-        if known:
-            chosen = rng.choice(known)
-            return chosen.model_copy(update={"text": self._visible(chosen.text)})
+        if known is not None:
+            return known.model_copy(update={"text": self._visible(known.text)})
         with self._clock.stage("reflect"):
             self._clock.count("attempts_sampled")
             reply = await self._endpoints.chat(

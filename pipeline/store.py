@@ -32,6 +32,11 @@ def open_table(path: Path | str, name: str, schema: Any) -> Any:
     return lancedb.connect(str(path), session=_session()).create_table(name, schema=schema, exist_ok=True)
 
 
+def quoted(value: str) -> str:
+    """`value` as a string of a filter."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def compact(table: Any, keep: timedelta) -> None:
     """Merge small files of `table`, bring its indices up to date, remove versions older than `keep` that no tag holds.
 

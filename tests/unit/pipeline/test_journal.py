@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,14 +61,22 @@ def test_an_abandoned_group_is_not_read_and_its_successor_is(tmp_path: Path) -> 
     assert [(g.slot, g.lineage) for g in journal.read_step(6, resumed)] == [(0, 1), (1, 0)]
 
 
-def test_attempts_hold_texts_and_ids_only(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.append([group(rewards=(1.0, 0.0), problem_id="it's")])
-    attempts = journal.attempts("it's", ONE)
-    assert len(attempts) == 2
-    assert set(attempts[0].model_dump()) == {"problem_id", "text", "rollout_id"}
-    assert len(journal.attempts("it's", ONE, failed_only=True)) == 1
-    assert journal.attempts("unknown", ONE) == []
+def test_an_attempt_holds_text_and_ids_only_and_is_any_of_the_surviving_ones(tmp_path: Path) -> None:
+    journal, rng = Journal(tmp_path), random.Random(0)
+    journal.append([group(rewards=(1.0, 0.0), problem_id="it's"), group(step=6, oldest=6, problem_id="it's")])
+    resumed = [*ONE, Lineage(number=1, start_step=5)]
+
+    def drawn(lineages: list[Lineage], *, failed_only: bool = False) -> set[str]:
+        attempts = [journal.attempt("it's", lineages, rng, failed_only=failed_only) for _ in range(40)]
+        return {attempt.rollout_id for attempt in attempts if attempt}
+
+    first, second = [[rollout.id for rollout in group(step=step).rollouts] for step in (0, 6)]
+    assert drawn(ONE) == {*first, *second}
+    assert drawn(resumed) == set(first)
+    assert drawn(resumed, failed_only=True) == {first[1]}
+    attempt = journal.attempt("it's", ONE, rng)
+    assert attempt and set(attempt.model_dump()) == {"problem_id", "text", "rollout_id"}
+    assert journal.attempt("unknown", ONE, rng) is None
 
 
 def test_the_pool_version_of_a_step_is_known_after_a_restart(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.pool import Pool
 from pipeline.problems import ProblemStream, load_problems
 from pipeline.records import WeightVersion
+from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
 from pipeline.run import Lineage
@@ -71,7 +72,7 @@ def scheduler_in(folder: Path, config: Config, pool: EndpointPool, verifier: Ver
         config=config,
         problems=ProblemStream(problems.train, config.run.seed),
         labels=tasks.__getitem__,
-        sampler=GroupSampler(config, pool, verifier, journal, store, clock),
+        sampler=GroupSampler(config, pool, verifier, journal, retriever_of(config, store, pool), clock),
         abstractor=Abstractor(config, pool),
         journal=journal,
         pool=store,

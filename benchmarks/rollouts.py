@@ -34,6 +34,7 @@ from pipeline.journal import Journal
 from pipeline.metrics import StageClock
 from pipeline.pool import Pool
 from pipeline.records import Label, Problem, Task
+from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler, Place
 from pipeline.run import Lineage
@@ -64,7 +65,7 @@ async def lanpo(url: str, num_rollouts: int, num_in_flight: int) -> dict[str, fl
         async with pool_of(config, config.endpoints, watchdog=watchdog) as pool, Verifier(config.reward) as verifier:
             pool.endpoints[0].has_token_route = True
             pool.endpoints[0].max_model_len = 32_768
-            sampler = GroupSampler(config, pool, verifier, journal, Pool(folder), clock)
+            sampler = GroupSampler(config, pool, verifier, journal, retriever_of(config, Pool(folder), pool), clock)
             writing = asyncio.create_task(writer.run())
             num_left = num_rollouts // GROUP_SIZE
             num_correct = 0

@@ -114,11 +114,28 @@ class FeedbackSection(Section):
         description="p_t: probability that a prompt is feedback-aware; a number, or [[step, p], ...] interpolated linearly.",
     )
     intra_share: Probability = Field(0.5, description="Of the feedback-aware prompts, the share that reflects (intra).")
-    similarity_threshold: Probability = Field(
-        0.9, description="gamma: least similarity of a stored problem (rapidfuzz)."
+    similarity: Literal["lexical", "bm25", "embedding", "judge"] = Field(
+        "lexical",
+        description="Measure of gamma: rapidfuzz; BM25 over the query's own; cosine of embeddings; an LLM's judgement.",
     )
+    similarity_endpoint: EndpointSettings | None = Field(
+        None,
+        description="Who embeds or judges; none: the policy judges. python -m servers.embed is one for 'embedding'.",
+    )
+    similarity_threshold: Probability = Field(0.9, description="gamma: least similarity of a stored problem.")
     num_candidates: Positive = Field(32, description="Candidates asked of BM25.")
     num_lessons: Positive = Field(1, description="Most entries shown in one inter prompt.")
+    diversity: Probability = Field(
+        0.0, description="Weight of being unlike the lessons chosen already (MMR); 0: by rank alone."
+    )
+    recency_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Added to the similarity of an entry made now when ranking; less for older ones."
+    )
+    recency_half_life_steps: Annotated[float, Field(gt=0)] = Field(100.0, description="Steps after which it is half.")
+    usefulness_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Added, times the mean reward of rollouts that saw the entry; it makes contexts depend on rewards.",
+    )
 
     @field_validator("ratio", mode="before")
     @classmethod
@@ -127,6 +144,14 @@ class FeedbackSection(Section):
         if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], (list, tuple)):
             return value[0]
         return value
+
+    @model_validator(mode="after")
+    def _embeddings_come_from_somewhere(self) -> FeedbackSection:
+        if self.similarity == "embedding" and self.similarity_endpoint is None:
+            raise ValueError(
+                "similarity = 'embedding' needs feedback.similarity_endpoint, for example of `python -m servers.embed`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _schedule_ascends(self) -> FeedbackSection:
@@ -391,8 +416,9 @@ class Config(Section):
 
     @property
     def named_endpoints(self) -> tuple[EndpointSettings, ...]:
-        """The endpoints that this configuration names, the summarizer's last."""
-        return (*self.endpoints, *([self.abstraction.endpoint] if self.abstraction.endpoint else []))
+        """The endpoints that this configuration names: the policy's, the summarizer's, the judge's or embedder's."""
+        others = (self.abstraction.endpoint, self.feedback.similarity_endpoint)
+        return (*self.endpoints, *(endpoint for endpoint in others if endpoint))
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Config:

@@ -1,5 +1,5 @@
 """The context policy: scratch, inter or intra (method.md, step 1). Pure functions of texts; free of rewards by their
-types.
+types, unless `feedback.usefulness_weight` asks for the contrary.
 
 A feedback-aware prompt for which nothing is admissible falls back to scratch; `Context.drawn` keeps what was drawn, so
 that fall-backs are counted."""
@@ -7,14 +7,16 @@ that fall-backs are counted."""
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
 from pipeline.config import FeedbackSection
 from pipeline.pool import Candidate
-from pipeline.records import Attempt, Context, ContextKind, Message, Problem, normalised
-from prompts.render import render
+from pipeline.records import Attempt, Considered, Context, ContextKind, Message, Outcome, Problem
+from prompts.render import render, render_lessons
 from prompts.schemas import Inter, Intra, PromptInput, Scratch
 
 
@@ -38,41 +40,103 @@ def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> Conte
     return "intra" if reflects < settings.intra_share else "inter"
 
 
-def similarity(a: str, b: str) -> float:
-    """Lexical similarity of two problem texts in [0, 1] (rapidfuzz ratio of the normalised texts)."""
-    return float(fuzz.ratio(normalised(a), normalised(b))) / 100.0
+class Ranking(NamedTuple):
+    """Candidates with their similarities, and what else a rank may depend on."""
+
+    candidates: Sequence[Candidate]
+    similarities: Sequence[float]
+    step: int = 0
+    usefulness: Callable[[str], float | None] = lambda entry_id: None
 
 
-def choose_lessons(problem: Problem, candidates: list[Candidate], settings: FeedbackSection) -> list[Candidate]:
-    """The admissible candidates, most similar first, at most `num_lessons`.
+def admissible(problem: Problem, candidate: Candidate) -> bool:
+    """Whether a lesson may be shown for `problem`: neither of the same problem (same id or same normalised text; a
+    number-swapped twin is another problem) nor of a held-out one."""
+    return not (_same_problem(problem, candidate) or candidate.split != "train")
 
-    Excluded are the same problem (same id or same normalised text; a number-swapped twin is another problem), the
-    held-out split, and whatever is less similar than gamma. Of equal lessons the most similar one is kept."""
-    admissible = [
-        (similarity(problem.text, candidate.problem_text), candidate)
-        for candidate in candidates
-        if candidate.split == "train"
-        and candidate.problem_id != problem.id
-        and candidate.problem_hash != problem.text_hash
-    ]
-    ranked = sorted(
-        (pair for pair in admissible if pair[0] >= settings.similarity_threshold), key=lambda pair: -pair[0]
+
+def _same_problem(problem: Problem, candidate: Candidate) -> bool:
+    return candidate.problem_id == problem.id or candidate.problem_hash == problem.text_hash
+
+
+def inter_context(problem: Problem, ranking: Ranking, settings: FeedbackSection) -> Context:
+    """Relevant Abstraction: the best admissible lessons at least gamma similar; scratch when there is none.
+
+    Whatever was found is in the trace (`Context.considered`). Of equal lessons the best ranked one is kept."""
+    chosen = _choose(problem, ranking, settings)
+    shown = [candidate.id for candidate in chosen]
+    considered = tuple(
+        Considered(
+            id=candidate.id,
+            bm25=candidate.bm25,
+            similarity=similarity if admissible(problem, candidate) else None,
+            outcome=_outcome(problem, candidate, similarity, shown, chosen, settings),
+        )
+        for candidate, similarity in zip(ranking.candidates, ranking.similarities, strict=True)
     )
-    chosen: list[Candidate] = []
-    for _, candidate in ranked:
-        if all(candidate.lesson != other.lesson for other in chosen):
-            chosen.append(candidate)
-    return chosen[: settings.num_lessons]
-
-
-def inter_context(problem: Problem, candidates: list[Candidate], settings: FeedbackSection) -> Context:
-    """Relevant Abstraction; scratch when no candidate is admissible."""
-    chosen = choose_lessons(problem, candidates, settings)
     if not chosen:
-        return Context(drawn="inter")
+        return Context(drawn="inter", considered=considered)
     return Context(
-        drawn="inter", kind="inter", lessons=tuple(c.lesson for c in chosen), lesson_ids=tuple(c.id for c in chosen)
+        drawn="inter",
+        kind="inter",
+        lessons=tuple(candidate.lesson for candidate in chosen),
+        lesson_ids=tuple(shown),
+        considered=considered,
     )
+
+
+def _outcome(
+    problem: Problem,
+    candidate: Candidate,
+    similarity: float,
+    shown: list[str],
+    chosen: list[Candidate],
+    settings: FeedbackSection,
+) -> Outcome:
+    if candidate.id in shown:
+        return "shown"
+    if candidate.split != "train":
+        return "held_out"
+    if _same_problem(problem, candidate):
+        return "same_problem"
+    if similarity < settings.similarity_threshold:
+        return "below_threshold"
+    if any(candidate.lesson == other.lesson for other in chosen):
+        return "same_lesson"
+    return "not_among_best"
+
+
+def _choose(problem: Problem, ranking: Ranking, settings: FeedbackSection) -> list[Candidate]:
+    """The lessons to show, best first: by rank, or by maximal marginal relevance (Carbonell and Goldstein 1998)."""
+    left = [
+        (_rank(candidate, similarity, ranking, settings), candidate)
+        for candidate, similarity in zip(ranking.candidates, ranking.similarities, strict=True)
+        if admissible(problem, candidate) and similarity >= settings.similarity_threshold
+    ]
+    chosen: list[Candidate] = []
+    while left and len(chosen) < settings.num_lessons:
+        _, best = max(left, key=lambda pair: _marginal(pair[0], pair[1], chosen, settings.diversity))
+        chosen.append(best)
+        left = [(rank, candidate) for rank, candidate in left if candidate.lesson != best.lesson]
+    return chosen
+
+
+def _rank(candidate: Candidate, similarity: float, ranking: Ranking, settings: FeedbackSection) -> float:
+    rank = similarity
+    if settings.recency_weight:
+        age = max(0, ranking.step - candidate.step)
+        rank += settings.recency_weight * 0.5 ** (age / settings.recency_half_life_steps)
+    if settings.usefulness_weight:
+        rank += settings.usefulness_weight * (ranking.usefulness(candidate.id) or 0.0)
+    return rank
+
+
+def _marginal(rank: float, candidate: Candidate, chosen: list[Candidate], diversity: float) -> float:
+    if not chosen or not diversity:
+        return rank
+    text = render_lessons((candidate.lesson,))
+    nearest = max(fuzz.ratio(text, render_lessons((other.lesson,))) for other in chosen) / 100.0
+    return (1 - diversity) * rank - diversity * nearest
 
 
 def intra_context(attempt: Attempt | None, max_chars: int) -> Context:

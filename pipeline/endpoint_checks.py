@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import wire
 from pipeline.endpoint import Endpoint
-from pipeline.endpoints import CHAT, GENERATE, RENDER, EndpointPool
+from pipeline.endpoints import CHAT, EMBEDDINGS, GENERATE, RENDER, EndpointPool
 from pipeline.errors import EndpointError, EndpointSetupError, FinalEndpointError, MalformedReplyError
 from pipeline.records import Message
 
@@ -33,6 +33,18 @@ async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bo
     endpoint.max_model_len = known[endpoint.model].get("max_model_len")
     if training:
         await _check_for_training(pool, endpoint, temperature)
+
+
+async def check_embeddings(pool: EndpointPool, endpoint: Endpoint) -> None:
+    """Prove that an endpoint embeds texts. Raises EndpointSetupError naming the lack."""
+    body = {"model": endpoint.model, "input": ["a problem", "another"], "encoding_format": "float"}
+    try:
+        wire.parse_embeddings(await pool.post(endpoint, EMBEDDINGS, body, 60.0), 2)
+    except EndpointError as error:
+        raise EndpointSetupError(
+            f"feedback.similarity_endpoint {endpoint.url} does not embed texts ({error.kind}: {error}); "
+            "it must serve /v1/embeddings, as python -m servers.embed does"
+        ) from error
 
 
 async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperature: float) -> None:

@@ -24,6 +24,7 @@ from pipeline.watchdog import Watchdog
 
 Json = dict[str, Any]
 CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
+EMBEDDINGS = "/v1/embeddings"
 CANARY = (Message(role="user", content="Hi"),)
 
 
@@ -188,6 +189,15 @@ class EndpointPool:
             return _accepted(wire.parse_chat_samples(reply, num_samples, before, after), wanted.get("accept"))
 
         return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
+
+    async def embed(self, texts: list[str], *, stage: str = "embed", priority: int = 0) -> list[list[float]]:
+        """One embedding for each text, by any endpoint's `/v1/embeddings`. Raises EndpointError."""
+
+        async def ask(attempt: Attempt) -> list[list[float]]:
+            body = {"model": attempt.endpoint.model, "input": texts, "encoding_format": "float"}
+            return wire.parse_embeddings(await attempt.post(EMBEDDINGS, body), len(texts))
+
+        return await self._attempts.ask(Request(stage, priority), ask)
 
     def _parameters(self, sampling: SamplingSection, num_samples: int, wanted: Wanted) -> Json:
         return wire.sampling_body(sampling, wanted["max_tokens"], num_samples, wanted["seed"] if self._seeded else None)

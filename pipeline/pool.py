@@ -132,6 +132,11 @@ class Pool:
             for row in batch.to_pylist():
                 yield entry_of(row)
 
+    def problem_texts(self) -> Iterator[str]:
+        """The problem text of every entry."""
+        for batch in self._table.search().select(["problem_text"]).limit(None).to_batches(batch_size=ROWS_PER_READ):
+            yield from batch["problem_text"].to_pylist()
+
     def num_entries(self) -> int:
         return int(self._table.count_rows())
 

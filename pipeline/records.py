@@ -16,6 +16,7 @@ from prompts.schemas import Lesson
 
 ContextKind = Literal["scratch", "inter", "intra"]
 Split = Literal["train", "heldout"]
+Outcome = Literal["shown", "same_problem", "held_out", "below_threshold", "same_lesson", "not_among_best"]
 
 
 class Record(BaseModel):
@@ -91,6 +92,15 @@ class Experience(Record):
     reward_sum: float = Field(0.0, description="Sum of their rewards.")
 
 
+class Considered(Record):
+    """An entry that a search found for a prompt, and what was made of it. `similarity` is None where nobody asked."""
+
+    id: str
+    bm25: float
+    similarity: float | None
+    outcome: Outcome
+
+
 class Context(Record):
     """What a prompt shows beside the problem. `drawn` is the kind the policy drew, `kind` the one it became."""
 
@@ -98,6 +108,7 @@ class Context(Record):
     kind: ContextKind = "scratch"
     lessons: tuple[Lesson, ...] = ()
     lesson_ids: tuple[str, ...] = ()
+    considered: tuple[Considered, ...] = Field((), description="The retrieval's trace, in the order of the search.")
     attempt: Attempt | None = None
     num_trimmed: int = Field(0, description="Parts dropped or cut so that the prompt fits max_model_len.")
 

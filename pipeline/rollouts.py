@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from pipeline.answers import strip_think
 from pipeline.config import Config
-from pipeline.contexts import draw_kind, inter_context, intra_context, messages_of, prompt_input, trimmed
+from pipeline.contexts import draw_kind, intra_context, messages_of, prompt_input, trimmed
 from pipeline.endpoints import EndpointPool, Wanted
 from pipeline.journal import Journal
 from pipeline.metrics import StageClock
-from pipeline.pool import Pool
 from pipeline.records import Attempt, Context, Problem, Rollout, RolloutGroup, Task, WeightVersion
+from pipeline.retrieval import Retriever
 from pipeline.rewards import Verifier, reward_of
 from pipeline.run import Lineage, counts
 from pipeline.wire import Samples
@@ -70,14 +70,14 @@ class GroupSampler:
         endpoints: EndpointPool,
         verifier: Verifier,
         journal: Journal,
-        pool: Pool,
+        retriever: Retriever,
         clock: StageClock,
     ) -> None:
         self._config = config
         self._endpoints = endpoints
         self._verifier = verifier
         self._journal = journal
-        self._pool = pool
+        self._retriever = retriever
         self._clock = clock
 
     async def sample(self, task: Task, place: Place) -> RolloutGroup:
@@ -157,8 +157,7 @@ class GroupSampler:
         kind = draw_kind(rng, feedback, place.step)
         if kind == "inter":
             with self._clock.stage("retrieve"):
-                candidates = await asyncio.to_thread(self._pool.search, problem.text, feedback.num_candidates)
-            return inter_context(problem, candidates, feedback)
+                return await self._retriever.context(problem, place.step)
         if kind == "intra":
             attempt = await self._attempt(task, place, rng)
             return intra_context(attempt, self._config.reflection.max_attempt_chars)

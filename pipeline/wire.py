@@ -201,6 +201,23 @@ def parse_render(reply: Any) -> tuple[int, ...]:
     return tuple(token_ids)
 
 
+def parse_embeddings(reply: Any, expected: int) -> list[list[float]]:
+    """The embeddings of a reply, in the order of the texts. Raises MalformedReplyError."""
+    data = reply.get("data") if isinstance(reply, dict) else None
+    if not isinstance(data, list) or len(data) != expected:
+        raise MalformedReplyError("wrong_embedding", f"expected {expected} embeddings")
+    try:
+        ordered = sorted(data, key=lambda item: item["index"])
+        vectors = [[float(value) for value in item["embedding"]] for item in ordered]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedReplyError("wrong_embedding", f"an embedding cannot be read: {error}") from error
+    if [item["index"] for item in ordered] != list(range(expected)) or len({len(vector) for vector in vectors}) != 1:
+        raise MalformedReplyError("wrong_embedding", "embeddings are missing or of different lengths")
+    if not all(any(vector) and all(map(math.isfinite, vector)) for vector in vectors):
+        raise MalformedReplyError("wrong_embedding", "an embedding is zero or not finite")
+    return vectors
+
+
 def parse_weight_version(reply: Any) -> str:
     """The label of the weights that a server reports (/weight_info); a fresh vLLM says 'default'."""
     if not isinstance(reply, dict):

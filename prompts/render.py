@@ -9,7 +9,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
+from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Relevance, Scratch
 
 TEMPLATES = Path(__file__).parent / "templates"
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
@@ -24,6 +24,11 @@ def template(name: str) -> str:
 def neutralised(text: str) -> str:
     """`text` with chat control tokens broken by a space; everything else unchanged."""
     return _CONTROL.sub(lambda match: match[0] + " ", text).strip()
+
+
+def normal_line(text: str) -> str:
+    """`text` on one line."""
+    return " ".join(text.split())
 
 
 def render_lessons(lessons: tuple[Lesson, ...]) -> str:
@@ -47,6 +52,9 @@ def render(value: PromptInput) -> str:
             return _fill("intra", problem=problem, attempt=attempt)
         case Abstract(problem=problem, trajectory=trajectory):
             return _fill("abstract", problem=problem, trajectory=trajectory)
+        case Relevance(problem=problem, others=others):
+            listed = "\n".join(f"{number}. {normal_line(other)}" for number, other in enumerate(others, 1))
+            return _fill("relevance", problem=problem, others=listed)
     raise TypeError(f"{type(value).__name__} is no prompt input")
 
 

@@ -47,4 +47,11 @@ class Abstract(Schema):
     trajectory: str
 
 
-PromptInput = Scratch | Inter | Intra | Abstract
+class Relevance(Schema):
+    """How relevant each of `others` is to `problem`."""
+
+    problem: str
+    others: tuple[str, ...]
+
+
+PromptInput = Scratch | Inter | Intra | Abstract | Relevance

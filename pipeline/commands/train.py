@@ -13,16 +13,16 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline import checkpoints, event_loop, logs, provenance
 from pipeline.abstraction import Abstractor
 from pipeline.commands.doctor import check_machine
 from pipeline.commands.sft import DONE as SFT_REPORT
 from pipeline.commands.sft import seeded_model
-from pipeline.config import Config
+from pipeline.config import Config, EndpointSettings
 from pipeline.endpoint import Endpoint
-from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoint_checks import check_embeddings, check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import EndpointError, LanpoError
 from pipeline.evaluate import EvalReport, evaluate
@@ -35,6 +35,7 @@ from pipeline.problems import ProblemSet, ProblemStream, load_problems
 from pipeline.process import PASSIVE_WAITING, Child
 from pipeline.records import WeightVersion
 from pipeline.redaction import redact, secrets_of
+from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
 from pipeline.run import RunFolder, check_resume_config, write_atomic
@@ -115,6 +116,13 @@ async def _stoppable(work: Coroutine[Any, Any, None], view: View) -> None:
     await task
 
 
+class Helpers(NamedTuple):
+    """Who does what the policy's endpoints need not do themselves."""
+
+    summarizer: EndpointPool
+    similarity: EndpointPool
+
+
 class Session:
     """The parts of one sitting, wired once."""
 
@@ -161,19 +169,30 @@ class Session:
                 await check_endpoint(
                     endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
                 )
-            summarizer = endpoints
+            helpers = Helpers(endpoints, endpoints)
             if config.abstraction.endpoint is not None:
-                summarizer = await stack.enter_async_context(
-                    pool_of(config, (config.abstraction.endpoint,), watchdog=self.watchdog)
-                )
-                self.sources.pools["summarizer"] = summarizer
+                summarizer = await self._helper(stack, "summarizer", config.abstraction.endpoint)
                 await check_endpoint(summarizer, summarizer.endpoints[0], training=False)
+                helpers = helpers._replace(summarizer=summarizer)
+            if config.feedback.similarity_endpoint is not None:
+                comparer = await self._helper(stack, "similarity", config.feedback.similarity_endpoint)
+                if config.feedback.similarity == "embedding":
+                    await check_embeddings(comparer, comparer.endpoints[0])
+                else:
+                    await check_endpoint(comparer, comparer.endpoints[0], training=False)
+                helpers = helpers._replace(similarity=comparer)
             write_servers(self.run, [endpoint.address for endpoint in endpoints.endpoints])
             if not first_version:
                 await self._seed(model, problems, endpoints, verifier)
             await self._after_sft(problems, endpoints, verifier)
-            await self._train(problems, endpoints, summarizer, verifier, serving, resumed)
+            await self._train(problems, endpoints, helpers, verifier, serving, resumed)
         self._finish()
+
+    async def _helper(self, stack: contextlib.AsyncExitStack, name: str, endpoint: EndpointSettings) -> EndpointPool:
+        """A pool over one endpoint beside the policy's."""
+        pool = await stack.enter_async_context(pool_of(self.config, (endpoint,), watchdog=self.watchdog))
+        self.sources.pools[name] = pool
+        return pool
 
     async def _seed(self, model: Path, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
         """Evaluate the untouched model, seed the skills, publish the first version."""
@@ -237,7 +256,7 @@ class Session:
         self,
         problems: ProblemSet,
         endpoints: EndpointPool,
-        summarizer: EndpointPool,
+        helpers: Helpers,
         verifier: Verifier,
         serving: Serving,
         resumed: bool,
@@ -260,7 +279,7 @@ class Session:
         self.sources.learner = link.status
         try:
             self.sources.scheduler = scheduler = self._scheduler(
-                problems, endpoints, summarizer, verifier, journal, pool, usefulness, link
+                problems, endpoints, helpers, verifier, journal, pool, usefulness, link
             )
             async with contextlib.AsyncExitStack() as stack:
                 follower = asyncio.create_task(self.view.follow(self.run.metrics_file))
@@ -286,7 +305,7 @@ class Session:
         self,
         problems: ProblemSet,
         endpoints: EndpointPool,
-        summarizer: EndpointPool,
+        helpers: Helpers,
         verifier: Verifier,
         journal: Journal,
         pool: Pool,
@@ -304,12 +323,15 @@ class Session:
             except EndpointError as error:
                 self._alert(f"the evaluation at step {step} was given up: {error}")
 
+        retriever = retriever_of(
+            self.config, pool, helpers.similarity, lambda entry_id: usefulness.of(entry_id).mean_reward
+        )
         return Scheduler(
             config=self.config,
             problems=ProblemStream(problems.train, self.config.run.seed),
             labels=tasks.__getitem__,
-            sampler=GroupSampler(self.config, endpoints, verifier, journal, pool, self.clock),
-            abstractor=Abstractor(self.config, summarizer),
+            sampler=GroupSampler(self.config, endpoints, verifier, journal, retriever, self.clock),
+            abstractor=Abstractor(self.config, helpers.summarizer),
             journal=journal,
             pool=pool,
             learner=link,

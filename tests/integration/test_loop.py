@@ -29,6 +29,7 @@ from pipeline.pool import Pool
 from pipeline.problems import ProblemSet, ProblemStream, load_problems
 from pipeline.process import Child
 from pipeline.records import RolloutGroup
+from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
 from pipeline.run import RunFolder, write_atomic
@@ -83,7 +84,14 @@ class Loop:
             config=self.config,
             problems=ProblemStream(self.problems.train, self.config.run.seed),
             labels=tasks.__getitem__,
-            sampler=GroupSampler(self.config, self.endpoints, self.verifier, self.journal, self.pool, self.clock),
+            sampler=GroupSampler(
+                self.config,
+                self.endpoints,
+                self.verifier,
+                self.journal,
+                retriever_of(self.config, self.pool, self.endpoints),
+                self.clock,
+            ),
             abstractor=Abstractor(self.config, self.endpoints),
             journal=self.journal,
             pool=self.pool,

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import FeedbackSection
 from pipeline.contexts import (
-    choose_lessons,
+    Ranking,
     draw_kind,
     inter_context,
     intra_context,
@@ -16,11 +16,11 @@ from pipeline.contexts import (
     prompt_input,
     ratio_at,
     shortened,
-    similarity,
     trimmed,
 )
 from pipeline.pool import Candidate
 from pipeline.records import Attempt, Context, Problem, text_hash
+from pipeline.similarity import lexical
 from prompts.schemas import Lesson
 
 PROBLEM = Problem(id="a", text="State the final answer to the following arithmetic problem: 4 + 3 =")
@@ -56,32 +56,77 @@ def test_the_shares_of_the_kinds_follow_the_settings() -> None:
     assert kinds.count("intra") / 4000 == pytest.approx(0.375, abs=0.03)
 
 
+def ranking(candidates: list[Candidate], similarities: list[float] | None = None, step: int = 0) -> Ranking:
+    return Ranking(candidates, similarities or [lexical(PROBLEM.text, c.problem_text) for c in candidates], step)
+
+
+def outcomes(context: Context) -> dict[str, str]:
+    return {considered.id: considered.outcome for considered in context.considered}
+
+
 def test_the_same_problem_and_the_held_out_split_are_never_retrieved_but_a_twin_is() -> None:
     twin = PROBLEM.text.replace("4 + 3", "9 + 1")
-    found = choose_lessons(
+    found = inter_context(
         PROBLEM,
-        [
-            candidate("same id", twin, problem_id="a"),
-            candidate("same text", "  " + PROBLEM.text.upper()),
-            candidate("held out", twin, split="heldout"),
-            candidate("twin", twin),
-        ],
+        ranking(
+            [
+                candidate("same id", twin, problem_id="a"),
+                candidate("same text", "  " + PROBLEM.text.upper()),
+                candidate("held out", twin, split="heldout"),
+                candidate("twin", twin),
+            ]
+        ),
         FeedbackSection(num_lessons=4),
     )
-    assert [entry.id for entry in found] == ["twin"]
+    assert found.lesson_ids == ("twin",)
+    assert outcomes(found) == {
+        "same id": "same_problem",
+        "same text": "same_problem",
+        "held out": "held_out",
+        "twin": "shown",
+    }
+    assert [considered.similarity is None for considered in found.considered] == [True, True, True, False]
 
 
 def test_gamma_filters_and_equal_lessons_are_shown_once() -> None:
     near, far = PROBLEM.text.replace("4", "5"), "How many legs do three spiders have?"
-    assert similarity(PROBLEM.text, far) < 0.9 < similarity(PROBLEM.text, near)
-    candidates = [candidate("far", far), candidate("near", near), candidate("again", near.replace("3", "8"))]
-    assert [entry.id for entry in choose_lessons(PROBLEM, candidates, FeedbackSection(num_lessons=3))] == ["near"]
+    assert lexical(PROBLEM.text, far) < 0.9 < lexical(PROBLEM.text, near)
+    found = ranking([candidate("far", far), candidate("near", near), candidate("again", near.replace("3", "8"))])
+    context = inter_context(PROBLEM, found, FeedbackSection(num_lessons=3))
+    assert outcomes(context) == {"far": "below_threshold", "near": "shown", "again": "same_lesson"}
     without = FeedbackSection(num_lessons=3, similarity_threshold=0.0)
-    assert {entry.id for entry in choose_lessons(PROBLEM, [candidate("far", far)], without)} == {"far"}
+    assert inter_context(PROBLEM, ranking([candidate("far", far)]), without).lesson_ids == ("far",)
+
+
+def test_what_is_not_among_the_best_is_said_so() -> None:
+    found = ranking([candidate("a1", "one", idea="x"), candidate("a2", "two", idea="y")], [0.95, 0.99])
+    context = inter_context(PROBLEM, found, FeedbackSection(num_lessons=1))
+    assert outcomes(context) == {"a1": "not_among_best", "a2": "shown"}
+
+
+def test_diversity_recency_and_usefulness_change_who_is_shown() -> None:
+    same = "Add the tens, then the units."
+    candidates = [
+        candidate("a1", "one", idea=same),
+        candidate("a2", "two", idea=same + "!"),
+        candidate("a3", "three", idea="Estimate first."),
+    ]
+    similarities = [1.0, 0.99, 0.95]
+
+    def shown(found: Ranking, **settings: float) -> tuple[str, ...]:
+        return inter_context(PROBLEM, found, FeedbackSection(num_lessons=2, **settings)).lesson_ids
+
+    found = ranking(candidates, similarities, step=100)
+    assert shown(found) == ("a1", "a2")
+    assert shown(found, diversity=0.5) == ("a1", "a3")
+    fresh = [candidates[0], candidates[1].model_copy(update={"step": 100}), candidates[2]]
+    assert shown(ranking(fresh, similarities, step=100), recency_weight=0.5) == ("a2", "a1")
+    useful = Ranking(candidates, similarities, 0, {"a3": 1.0}.get)
+    assert shown(useful, usefulness_weight=0.2) == ("a3", "a1")
 
 
 def test_without_anything_admissible_the_prompt_falls_back_to_scratch_and_says_what_was_drawn() -> None:
-    assert inter_context(PROBLEM, [], FeedbackSection()) == Context(drawn="inter", kind="scratch")
+    assert inter_context(PROBLEM, ranking([]), FeedbackSection()) == Context(drawn="inter", kind="scratch")
     assert intra_context(None, 100) == Context(drawn="intra", kind="scratch")
     assert intra_context(Attempt(problem_id="a", text=" "), 100).kind == "scratch"
 

@@ -1,28 +1,31 @@
 """Trajectory → Experience (method.md, step 6): ask the summarizer for a lesson, check it, or reject it with a reason.
 
-An entry is rejected when it is malformed after the attempts, or when it gives the gold answer away (the rule is
-`pipeline.answers.gives_answer_away`). Rejections are outcomes and counted; nothing is repaired silently.
-"""
+An entry is rejected when it is malformed after the repairs, when it gives the gold answer away (the rule is
+`pipeline.answers.gives_answer_away`), or when it is nearly a copy of one that is there. Rejections are outcomes and counted."""
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from pydantic import ValidationError
+from rapidfuzz import fuzz
 
 from pipeline.answers import gives_answer_away, strip_think
-from pipeline.config import Config
+from pipeline.config import AbstractionSection, Config
 from pipeline.contexts import messages_of, shortened
 from pipeline.endpoints import EndpointPool
 from pipeline.errors import EndpointError
-from pipeline.records import Experience, Label, Record, Rollout, RolloutGroup
+from pipeline.records import Experience, Label, Message, Record, Rollout, RolloutGroup
 from pipeline.rollouts import seed_of
-from prompts.render import render_lessons
+from prompts.render import harmless_lesson, render_lessons, template_hash
 from prompts.schemas import Abstract, Lesson
 
-Reason = Literal["malformed", "cut", "gives_answer", "endpoint"]
+Reason = Literal["malformed", "cut", "gives_answer", "near_copy", "endpoint"]
+MAX_TRAJECTORY_CHARS = 4000
+MAX_QUOTED_CHARS = 1000
 
 
 class Rejection(Record):
@@ -45,10 +48,10 @@ class Abstractor:
         """An experience made of one rollout, or why there is none."""
         settings = self._config.abstraction
         trajectory = strip_think(rollout.text) if self._config.rollout.strip_think else rollout.text
-        value = Abstract(problem=group.problem.text, trajectory=shortened(trajectory, 4000))
+        value = Abstract(problem=group.problem.text, trajectory=shortened(trajectory, MAX_TRAJECTORY_CHARS))
         messages = messages_of(value, self._config.rollout.system_prompt)
         rejection = Rejection(rollout_id=rollout.id, reason="malformed")
-        for attempt in range(settings.max_attempts):
+        for attempt in range(settings.num_repairs + 1):
             try:
                 reply = await self._endpoints.chat(
                     messages,
@@ -64,36 +67,101 @@ class Abstractor:
             if isinstance(checked, Lesson):
                 return _experience(group, rollout, checked)
             rejection = checked
+            # Told that it gives the answer away, a model would learn the answer.
             if rejection.reason == "gives_answer":
                 break
+            messages = (*messages, *_complaint(reply.text, rejection))
         return rejection
 
 
 def check_reply(text: str, finish_reason: str, rollout_id: str, label: Label) -> Lesson | Rejection:
-    """The lesson in a summarizer's reply, or why it is rejected. Pure."""
+    """The lesson in a summarizer's reply, made harmless, or why it is rejected. Pure."""
     if finish_reason == "length":
         return Rejection(rollout_id=rollout_id, reason="cut", detail=text[:200])
     try:
-        lesson = Lesson.model_validate_json(text)
+        lesson = harmless_lesson(Lesson.model_validate_json(text))
     except ValidationError as error:
-        return Rejection(rollout_id=rollout_id, reason="malformed", detail=str(error.errors()[0]["msg"]))
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        detail = f"{where}: {first['msg']}" if where else str(first["msg"])
+        return Rejection(rollout_id=rollout_id, reason="malformed", detail=detail)
     if gives_answer_away(render_lessons((lesson,)), label.answer):
         return Rejection(rollout_id=rollout_id, reason="gives_answer", detail=text[:200])
     return lesson
 
 
-def choose_rollouts(groups: list[RolloutGroup], num: int, seed: int) -> list[tuple[RolloutGroup, Rollout]]:
-    """At most one finished rollout from each of at most `num` groups.
+def _complaint(reply: str, rejection: Rejection) -> tuple[Message, Message]:
+    """The turn that asks for a repair."""
+    wrong = "it is too long and was cut" if rejection.reason == "cut" else rejection.detail
+    return (
+        Message(role="assistant", content=shortened(reply, MAX_QUOTED_CHARS) or "{}"),
+        Message(role="user", content=f"That reply cannot be used: {wrong}. Answer again, in JSON as asked."),
+    )
 
-    Ours: drawn at random, whatever the rewards were.
-    """
+
+def without_copies(
+    outcomes: Sequence[Experience | Rejection],
+    stored: Callable[[str], list[tuple[str, Lesson]]],
+    threshold: float,
+) -> list[Experience | Rejection]:
+    """`outcomes`, with entries that are nearly copies of each other or of `stored(problem text)` rejected."""
+    kept: list[Experience | Rejection] = []
+    fresh: list[tuple[str, Lesson]] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Experience):
+            # The same entry again, after a resume, is no copy.
+            known = [(entry_id, lesson) for entry_id, lesson in stored(outcome.problem_text) if entry_id != outcome.id]
+            copied = _near_copy(outcome.lesson, [*fresh, *known], threshold)
+            if copied is not None:
+                kept.append(Rejection(rollout_id=outcome.rollout_id, reason="near_copy", detail=f"of {copied}"))
+                continue
+            fresh.append((outcome.id, outcome.lesson))
+        kept.append(outcome)
+    return kept
+
+
+def _near_copy(lesson: Lesson, others: Iterable[tuple[str, Lesson]], threshold: float) -> str | None:
+    """The id of the first of `others` that `lesson` is nearly a copy of, None when it is like none."""
+    text = render_lessons((lesson,)).lower()
+    for entry_id, other in others:
+        if fuzz.ratio(text, render_lessons((other,)).lower(), score_cutoff=100 * threshold):
+            return entry_id
+    return None
+
+
+def choose_rollouts(
+    groups: list[RolloutGroup], settings: AbstractionSection, seed: int
+) -> list[tuple[RolloutGroup, Rollout]]:
+    """The finished rollouts that are worth a summary, within the budgets of a step and of a group.
+
+    Ours: drawn at random whatever the rewards were, or first from groups whose rewards differ."""
     rng = random.Random(seed)
+    ordered = rng.sample(groups, k=len(groups))
+    if settings.choose == "spread_first":
+        ordered.sort(key=lambda group: group.zero_variance)
     chosen: list[tuple[RolloutGroup, Rollout]] = []
-    for group in rng.sample(groups, k=len(groups)):
-        finished = [rollout for rollout in group.rollouts if rollout.finish_reason == "stop"]
-        if finished and len(chosen) < num:
-            chosen.append((group, rng.choice(finished)))
+    num_tokens = 0
+    for group in ordered:
+        for rollout in _of_group(group, settings, rng):
+            if len(chosen) == settings.num_per_step:
+                return chosen
+            if num_tokens + len(rollout.token_ids) <= settings.max_tokens_per_step:
+                num_tokens += len(rollout.token_ids)
+                chosen.append((group, rollout))
     return chosen
+
+
+def _of_group(group: RolloutGroup, settings: AbstractionSection, rng: random.Random) -> list[Rollout]:
+    finished = [rollout for rollout in group.rollouts if rollout.finish_reason == "stop"]
+    drawn = rng.sample(finished, k=len(finished))
+    if settings.choose == "spread_first":
+        seen: dict[float, int] = {}
+        turns = []
+        for rollout in drawn:
+            turns.append(seen.get(rollout.reward, 0))
+            seen[rollout.reward] = turns[-1] + 1
+        drawn = [rollout for _, rollout in sorted(zip(turns, drawn, strict=True), key=lambda pair: pair[0])]
+    return drawn[: settings.num_per_group]
 
 
 def _experience(group: RolloutGroup, rollout: Rollout, lesson: Lesson) -> Experience:
@@ -103,7 +171,9 @@ def _experience(group: RolloutGroup, rollout: Rollout, lesson: Lesson) -> Experi
         problem_id=group.problem.id,
         problem_text=group.problem.text,
         problem_hash=group.problem.text_hash,
+        family=group.problem.family,
         split=group.problem.split,
+        template_hash=template_hash("abstract"),
         lineage=group.lineage,
         policy_version=rollout.newest_version.step,
         step=group.step,

@@ -308,10 +308,24 @@ class RewardSection(Section):
 
 class AbstractionSection(Section):
     enabled: bool = Field(True, description="Turn trajectories into lessons.")
-    num_per_step: Positive = Field(4, description="Trajectories summarised per step, at most one per group.")
+    num_per_step: Positive = Field(4, description="Trajectories summarised per step.")
+    num_per_group: Positive = Field(1, description="Trajectories summarised of one group.")
+    max_tokens_per_step: Positive = Field(
+        100_000, description="Most tokens of trajectories that are given to the summarizer per step."
+    )
+    choose: Literal["random", "spread_first"] = Field(
+        "random",
+        description="Whose trajectories: any; or first of groups with right and wrong answers, one of each in turn.",
+    )
     max_tokens: Positive = Field(160, description="Longest lesson, tokens.")
     temperature: Annotated[float, Field(ge=0.0)] = Field(0.7, description="Sampling temperature of the summarizer.")
-    max_attempts: Positive = Field(2, description="Attempts at a well-formed lesson before it is rejected.")
+    num_repairs: int = Field(
+        1, ge=0, description="Times that the summarizer is told what is wrong with its reply before it is rejected."
+    )
+    near_copy_threshold: Probability = Field(
+        0.95,
+        description="A lesson at least this like one of its problem, or of a like problem, is dropped (rapidfuzz).",
+    )
     endpoint: EndpointSettings | None = Field(None, description="Summarizer; none: the policy itself.")
 
 

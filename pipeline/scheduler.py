@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from pipeline.abstraction import Abstractor, Rejection, choose_rollouts
+from pipeline.abstraction import Abstractor, Rejection, choose_rollouts, without_copies
 from pipeline.batch_writer import COMMIT_DEADLINE_S, journal_writer, pool_writer
 from pipeline.config import Config
 from pipeline.errors import EndpointError
@@ -39,6 +39,7 @@ from pipeline.run import Lineage
 from pipeline.step_numbers import Totals, step_numbers
 from pipeline.usefulness import Usefulness
 from pipeline.watchdog import Watchdog
+from prompts.schemas import Lesson
 
 # A problem that takes another's slot is drawn this far along the stream, where no step of the run gets by itself.
 REPLACEMENT_STRIDE = 1_000_000_007
@@ -278,16 +279,19 @@ class Scheduler:
         settings = self._config.abstraction
         if not settings.enabled:
             return 0
-        chosen = choose_rollouts(groups, settings.num_per_step, seed_of("choose", self._config.run.seed, step))
+        chosen = choose_rollouts(groups, settings, seed_of("choose", self._config.run.seed, step))
         with self._clock.stage("abstract"):
             async with asyncio.TaskGroup() as tasks:
                 asked = [
                     tasks.create_task(self._abstractor.summarise(group, rollout, self._labels(group.problem.id).label))
                     for group, rollout in chosen
                 ]
+        with self._clock.stage("pool"):
+            outcomes = await asyncio.to_thread(
+                without_copies, [task.result() for task in asked], self._stored_lessons, settings.near_copy_threshold
+            )
         accepted: list[Experience] = []
-        for task in asked:
-            outcome = task.result()
+        for outcome in outcomes:
             if isinstance(outcome, Rejection):
                 self.totals.rejected[outcome.reason] += 1
                 self._metrics.write("entry_rejected", step, **outcome.model_dump())
@@ -296,6 +300,11 @@ class Scheduler:
         await self._pool_writer.write(accepted)
         self.totals.num_accepted += len(accepted)
         return len(accepted)
+
+    def _stored_lessons(self, problem_text: str) -> list[tuple[str, Lesson]]:
+        """Lessons of this problem and of those like it. Blocks."""
+        found = self._pool.search(problem_text, self._config.feedback.num_candidates)
+        return [(candidate.id, candidate.lesson) for candidate in found]
 
     async def _report(self, step: int, groups: list[RolloutGroup], sampled_s: float, num_accepted: int) -> None:
         numbers = step_numbers(groups)

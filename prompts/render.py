@@ -5,15 +5,44 @@ tokens (`<|`) in inserted text is broken up, so stored text cannot open a turn o
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
 
-from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Relevance, Scratch
+from prompts.schemas import (
+    MAX_FLOW_CHARS,
+    MAX_SHORT_CHARS,
+    Abstract,
+    Inter,
+    Intra,
+    Lesson,
+    PromptInput,
+    Relevance,
+    Scratch,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-_CONTROL = re.compile(r"<(?=\s*\||/?s>|/?think>|\uff5c)|\|(?=>)|\[(?=/?INST\])", re.IGNORECASE)
+# Openings of the control tokens of the chat formats in use: ChatML, Llama 2 to 4, Mistral, Gemma, DeepSeek, Qwen, Phi.
+_NAMED = (
+    "s|bos|eos|pad|unk|mask|cls|sep|think|tool_call|tool_response|start_of_turn|end_of_turn|start_of_image|end_of_image"
+)
+_CONTROL = re.compile(
+    rf"<(?=\s*\||\s*/?\s*(?:{_NAMED})\s*>|<\s*/?\s*SYS\s*>>|\uff5c)|[|\uff5c](?=>)"
+    r"|\[(?=\s*/?\s*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\s*\])",
+    re.IGNORECASE,
+)
+_ROLE = re.compile(
+    r"^(\W{0,8}(?:system|user|assistant|human|developer|tool|instructions?|response)\W{0,4}?)[ \t]*[:\uff1a]",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TEMPLATE = re.compile(r"\{(?=[{%#])|[}%#](?=\})")
+
+
+def template_hash(name: str) -> str:
+    """Identity of a template's text: 12 hex digits of its SHA-256."""
+    return hashlib.sha256(template(name).encode()).hexdigest()[:12]
 
 
 @cache
@@ -24,6 +53,27 @@ def template(name: str) -> str:
 def neutralised(text: str) -> str:
     """`text` with chat control tokens broken by a space; everything else unchanged."""
     return _CONTROL.sub(lambda match: match[0] + " ", text).strip()
+
+
+def harmless(text: str) -> str:
+    """What a model wrote, as it may be stored and shown to others: no control tokens, no header that opens another's turn,
+    no template syntax. `{{` of LaTeX becomes `{ {`, which reads the same there."""
+    spaced = _TEMPLATE.sub(lambda match: match[0] + " ", neutralised(text))
+    return _ROLE.sub(r"\1 -", spaced)
+
+
+def harmless_lesson(lesson: Lesson) -> Lesson:
+    """`lesson` with each of its texts made harmless on one line. Raises ValidationError when nothing is left of one."""
+    return Lesson(
+        flow_of_thought=_bounded(lesson.flow_of_thought, MAX_FLOW_CHARS),
+        principles=tuple(_bounded(text, MAX_SHORT_CHARS) for text in lesson.principles),
+        pitfalls=tuple(_bounded(text, MAX_SHORT_CHARS) for text in lesson.pitfalls),
+    )
+
+
+def _bounded(text: str, max_chars: int) -> str:
+    """Broken-up tokens take a little more room than they had."""
+    return normal_line(harmless(text))[:max_chars]
 
 
 def normal_line(text: str) -> str:

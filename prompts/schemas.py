@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Short = Annotated[str, Field(min_length=1, max_length=160)]
+MAX_SHORT_CHARS, MAX_FLOW_CHARS = 160, 200
+Short = Annotated[str, Field(min_length=1, max_length=MAX_SHORT_CHARS)]
 
 
 class Schema(BaseModel):
@@ -23,7 +24,7 @@ class Lesson(Schema):
     Lengths and counts are bounded, because a small model under structured outputs runs on until the token limit
     otherwise."""
 
-    flow_of_thought: Annotated[str, Field(min_length=1, max_length=200)]
+    flow_of_thought: Annotated[str, Field(min_length=1, max_length=MAX_FLOW_CHARS)]
     principles: Annotated[tuple[Short, ...], Field(min_length=1, max_length=2)]
     pitfalls: Annotated[tuple[Short, ...], Field(max_length=2)] = ()
 

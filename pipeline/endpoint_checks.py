@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
 from pipeline import wire
 from pipeline.endpoint import Endpoint
 from pipeline.endpoints import CHAT, EMBEDDINGS, GENERATE, RENDER, EndpointPool
-from pipeline.errors import EndpointError, EndpointSetupError, FinalEndpointError, MalformedReplyError
+from pipeline.errors import (
+    EndpointError,
+    EndpointSetupError,
+    FinalEndpointError,
+    MalformedReplyError,
+    RetryableEndpointError,
+)
 from pipeline.records import Message
 
 
@@ -22,8 +30,32 @@ async def served_models(pool: EndpointPool, endpoint: Endpoint) -> dict[str, Any
     return {str(item.get("id")): item for item in models.get("data", [])} if isinstance(models, dict) else {}
 
 
+# One answer in fifty that is lost must not end a run before it began; a lack shows every time.
+NUM_TRIES = 3
+PAUSE_S = 0.3
+
+
+def _transient(error: BaseException) -> bool:
+    return isinstance(error, RetryableEndpointError) or isinstance(error.__cause__, RetryableEndpointError)
+
+
 async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
     """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
+    tries = AsyncRetrying(
+        retry=retry_if_exception(_transient),
+        stop=stop_after_attempt(NUM_TRIES),
+        wait=wait_random_exponential(PAUSE_S),
+        reraise=True,
+    )
+    try:
+        await tries(_check, pool, endpoint, training, temperature)
+    except EndpointError as error:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} does not do what it is asked ({error.kind}: {error}), {NUM_TRIES} times in a row"
+        ) from error
+
+
+async def _check(pool: EndpointPool, endpoint: Endpoint, training: bool, temperature: float) -> None:
     known = await served_models(pool, endpoint)
     if endpoint.model not in known:
         raise EndpointSetupError(

@@ -24,7 +24,7 @@ from pipeline.errors import (
 from pipeline.records import Message, WeightVersion
 from pipeline.run import RunFolder
 from pipeline.weights import MANIFEST, bring_all, bring_to, latest, path_of, prune, publish, verify, write_servers
-from servers.mock.faults import GENERATE
+from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 
@@ -174,6 +174,17 @@ async def test_an_endpoint_that_is_down_is_named() -> None:
     async with EndpointPool((EndpointSettings(url="http://127.0.0.1:9"),), "policy", REQUESTS) as pool:
         with pytest.raises(EndpointSetupError, match=r"http://127\.0\.0\.1:9 does not answer"):
             await check_endpoint(pool, pool.endpoints[0], training=False)
+
+
+@pytest.mark.parametrize("fault", ["empty_body", "missing_token_ids", "reset", "http_503"])
+async def test_one_lost_answer_does_not_fail_the_check_but_a_lack_does(start_mock: StartMock, fault: str) -> None:
+    async with EndpointPool((await start_mock(),), "policy", REQUESTS) as pool:
+        endpoint = pool.endpoints[0]
+        await break_next(pool, **named(fault).values)
+        await check_endpoint(pool, endpoint, training=True)
+        await break_next(pool, **named(fault).values, count=99)
+        with pytest.raises(EndpointSetupError, match=r"127\.0\.0\.1"):
+            await check_endpoint(pool, endpoint, training=True)
 
 
 # weights

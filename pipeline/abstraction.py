@@ -111,7 +111,7 @@ def without_copies(
         if isinstance(outcome, Experience):
             # The same entry again, after a resume, is no copy.
             known = [(entry_id, lesson) for entry_id, lesson in stored(outcome.problem_text) if entry_id != outcome.id]
-            copied = _near_copy(outcome.lesson, [*fresh, *known], threshold)
+            copied = near_copy(outcome.lesson, [*fresh, *known], threshold)
             if copied is not None:
                 kept.append(Rejection(rollout_id=outcome.rollout_id, reason="near_copy", detail=f"of {copied}"))
                 continue
@@ -120,7 +120,7 @@ def without_copies(
     return kept
 
 
-def _near_copy(lesson: Lesson, others: Iterable[tuple[str, Lesson]], threshold: float) -> str | None:
+def near_copy(lesson: Lesson, others: Iterable[tuple[str, Lesson]], threshold: float) -> str | None:
     """The id of the first of `others` that `lesson` is nearly a copy of, None when it is like none."""
     text = render_lessons((lesson,)).lower()
     for entry_id, other in others:

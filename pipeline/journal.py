@@ -123,6 +123,15 @@ class Journal:
                     return Attempt(problem_id=problem_id, text=chosen.text, rollout_id=chosen.id)
         return None
 
+    def rollout_text(self, rollout_id: str) -> str:
+        """The text of one rollout; empty when the journal does not hold it."""
+        group_id = rollout_id.rpartition("-")[0]
+        for group in self._read(f"group_id = {quoted(group_id)}"):
+            for rollout in group.rollouts:
+                if rollout.id == rollout_id:
+                    return rollout.text
+        return ""
+
     def pool_version_at(self, step: int, lineages: list[Lineage]) -> int | None:
         """The version of the pool when `step` began to be sampled last, abandoned or not; None when it never was."""
         numbers = {lineage.number for lineage in lineages}

@@ -1,4 +1,4 @@
-"""The command line: `python -m pipeline.orchestrate [train | eval | sft | stress | doctor]`; bare, it trains the quickstart
+"""The command line: `python -m pipeline.orchestrate [train | eval | sft | pool | audit | stress | doctor]`; bare, it trains the quickstart
 recipe.
 
 Exit status: 0 done; 1 a failure that needs a look at the logs; 2 something the user can mend; 130 stopped by Ctrl-C or
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from pipeline.errors import LanpoError, UserError
 from pipeline.settings import DEFAULT_RECIPE, FieldOptions, Parser, load_config
 
 PROGRAM = "python -m pipeline.orchestrate"
+# These have options of their own: no recipe and no settings.
+WITHOUT_RECIPE = ("pool", "audit", "stress")
 
 EXAMPLES = {
     "train": f"""examples:
@@ -29,6 +32,15 @@ EXAMPLES = {
     "sft": f"""examples:
   {PROGRAM} sft                                      # seed the embedded model with the quickstart's pairs
   {PROGRAM} sft --sft.num_pairs 3000 --out my-seeded-model""",
+    "pool": f"""examples:
+  {PROGRAM} pool stats runs/my-run
+  {PROGRAM} pool search runs/my-run "What is 4 + 3?"
+  {PROGRAM} pool export runs/my-run lessons.jsonl    # or lessons.parquet
+  {PROGRAM} pool import runs/other-run lessons.jsonl
+  {PROGRAM} pool verify runs/my-run""",
+    "audit": f"""examples:
+  {PROGRAM} audit runs/my-run                        # 50 entries, beside their sources
+  {PROGRAM} audit runs/my-run --n 200 --judge http://127.0.0.1:8000 --judge-model my-model""",
     "stress": f"""examples:
   {PROGRAM} stress                                   # the mock endpoint, to see what there is to see
   {PROGRAM} stress --endpoint http://127.0.0.1:8000 --model my-model --concurrency 1024 --requests 20000
@@ -46,11 +58,15 @@ def build_parser(command: str | None = None) -> Parser:
         prog=PROGRAM,
         description="Reinforcement learning for language models that learns from words as well as from scores.",
     )
-    subcommands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="{train,eval,sft,stress,doctor}")
+    subcommands = parser.add_subparsers(
+        dest="command", parser_class=Parser, metavar="{train,eval,sft,pool,audit,stress,doctor}"
+    )
     for name, brief in (
         ("train", "train a policy with LANPO (the default)"),
         ("eval", "evaluate a model or endpoint on the held-out problems, zero-shot and greedy"),
         ("sft", "seed the three skills by supervised fine-tuning, without reinforcement learning"),
+        ("pool", "look at the experience pool of a run, take it elsewhere, keep it in order"),
+        ("audit", "judge a sample of a run's lessons: transferable or specific, used or not, leaking or not"),
         ("stress", "put load on an OpenAI-compatible endpoint and report throughput, latency and errors"),
         ("doctor", "check this machine and configuration before a run"),
     ):
@@ -59,16 +75,14 @@ def build_parser(command: str | None = None) -> Parser:
             help=brief,
             description=f"{brief[0].upper()}{brief[1:]}.",
             usage=f"{PROGRAM} {name} [OPTIONS]"
-            if name == "stress"
+            if name in WITHOUT_RECIPE
             else f"{PROGRAM} {name} [--config FILE] [--SECTION.FIELD VALUE ...]",
             epilog=EXAMPLES[name],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == "stress":  # no run and no recipe: options of its own
+        if name in WITHOUT_RECIPE:
             if name == command:
-                from pipeline.commands import stress
-
-                stress.add_options(sub)
+                import_module(f"pipeline.commands.{name}").add_options(sub)
             continue
         sub.add_argument(
             "--config", type=Path, metavar="FILE", help="TOML file over the defaults, or a run's config.json"
@@ -137,10 +151,9 @@ def _first_known(group: BaseExceptionGroup[BaseException]) -> LanpoError | None:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    if parsed.command == "stress":
-        from pipeline.commands import stress
-
-        return stress.stress_command(parsed)
+    if parsed.command in WITHOUT_RECIPE:
+        module = import_module(f"pipeline.commands.{parsed.command}")
+        return int(getattr(module, f"{parsed.command}_command")(parsed))
     overrides = parsed.field_options.overrides(parsed)
     match parsed.command:
         case "train":

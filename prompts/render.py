@@ -16,6 +16,7 @@ from prompts.schemas import (
     Abstract,
     Inter,
     Intra,
+    JudgeLesson,
     Lesson,
     PromptInput,
     Relevance,
@@ -105,6 +106,8 @@ def render(value: PromptInput) -> str:
         case Relevance(problem=problem, others=others):
             listed = "\n".join(f"{number}. {normal_line(other)}" for number, other in enumerate(others, 1))
             return _fill("relevance", problem=problem, others=listed)
+        case JudgeLesson(problem=problem, lesson=lesson):
+            return _fill("judge_lesson", problem=problem, lesson=lesson)
     raise TypeError(f"{type(value).__name__} is no prompt input")
 
 

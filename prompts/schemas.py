@@ -55,4 +55,11 @@ class Relevance(Schema):
     others: tuple[str, ...]
 
 
-PromptInput = Scratch | Inter | Intra | Abstract | Relevance
+class JudgeLesson(Schema):
+    """Whether `lesson`, drawn from `problem`, is worth keeping."""
+
+    problem: str
+    lesson: str
+
+
+PromptInput = Scratch | Inter | Intra | Abstract | Relevance | JudgeLesson

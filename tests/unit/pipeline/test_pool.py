@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import EvictionPolicy, PoolSection
+from pipeline.config import EvictionPolicy, PoolSection, ProblemsSection
 from pipeline.errors import DataError
 from pipeline.eviction import Holding, evicted
 from pipeline.pool import Pool
+from pipeline.problems import load_problems
 from pipeline.records import text_hash
 from pipeline.usefulness import Use
 from tests.builders import experience
@@ -76,6 +78,25 @@ def test_a_held_out_problem_is_refused_by_its_text_too_and_nothing_of_the_batch_
     with pytest.raises(DataError, match="experience x2: problem p is held out"):
         pool.add([experience(1), experience(2, text="what is  9 + 9?")])
     assert pool.num_entries() == 0
+
+
+def test_100_planted_held_out_problems_are_refused_100_times(tmp_path: Path) -> None:
+    problems = load_problems(ProblemsSection(num_train=20, num_heldout=100), seed=0)
+    pool = Pool(tmp_path)
+    pool.hold_out(problems.heldout_hashes)
+    variants: list[Callable[[str], str]] = [
+        str.upper,
+        lambda text: f"  {text}\n",
+        lambda text: text.replace(" ", "\t "),
+    ]
+    num_refused = 0
+    for number, task in enumerate(problems.heldout):
+        planted = experience(number, problem_id="innocent", text=variants[number % 3](task.problem.text))
+        with pytest.raises(DataError, match=f"experience x{number}: problem innocent is held out"):
+            pool.add([planted])
+        num_refused += 1
+    pool.add([experience(number, text=task.problem.text) for number, task in enumerate(problems.train)])
+    assert (num_refused, pool.num_entries()) == (100, 20)
 
 
 def test_an_entry_that_is_there_already_stays_single_after_a_restart_and_beside_another_writer(tmp_path: Path) -> None:

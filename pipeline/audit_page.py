@@ -1,0 +1,53 @@
+"""The audit as one HTML page: its numbers, then entries beside their sources. No script, no link to anywhere.
+
+Whatever a model or a data set wrote is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+
+from pipeline.audit import Sighting
+from pipeline.audit_report import AuditReport
+from prompts.render import render_lessons
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #b3261e; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
+article { border-top: 1px solid var(--line); padding: 1rem 0; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1.5rem; }
+@media (max-width: 800px) { .pair { grid-template-columns: 1fr; } }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .6rem; border-radius: 6px; margin: .3rem 0; }
+h3 { font-size: 1rem; margin: 0 0 .5rem; } .note { opacity: .75; font-size: .9rem; }
+.good { color: var(--good); } .bad { color: var(--bad); } .tag { font-weight: 600; }
+"""
+
+
+def page(report: AuditReport, sightings: list[Sighting]) -> str:
+    rows = "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in report.rows())
+    articles = "\n".join(_article(number, sighting) for number, sighting in enumerate(sightings, 1))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Audit of {escape(report.run)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
+        f"<h1>Audit of the pool of {escape(report.run)}</h1><table>{rows}</table>"
+        f"<h2>{len(sightings)} entries beside their sources</h2>{articles}</body></html>\n"
+    )
+
+
+def _article(number: int, sighting: Sighting) -> str:
+    entry = sighting.entry
+    state = "good" if sighting.transferable else "bad"
+    words = "transferable" if sighting.transferable else "; ".join(sighting.reasons)
+    judged = f" · judge: {escape(sighting.verdict)}" if sighting.verdict else ""
+    reward = "" if sighting.mean_reward is None else f", mean reward {sighting.mean_reward:.2f}"
+    copied = f" · nearly a copy of {escape(sighting.copy_of)}" if sighting.copy_of else ""
+    return (
+        f'<article id="{escape(entry.id)}"><h3>{number}. {escape(entry.id)} '
+        f'<span class="tag {state}">{escape(words)}</span>{judged}{copied}</h3>'
+        f'<div class="note">problem {escape(entry.problem_id)} · made at step {entry.step} from a rollout with reward '
+        f"{entry.reward:g} ({escape(entry.kind)}) · {sighting.age_steps} steps old · shown to {sighting.num_retrieved} groups, "
+        f"{sighting.num_rollouts} rollouts{reward}</div>"
+        f'<div class="pair"><div><b>Lesson</b><pre>{escape(render_lessons((entry.lesson,)))}</pre></div>'
+        f"<div><b>Problem</b><pre>{escape(entry.problem_text)}</pre><b>Trajectory</b>"
+        f"<pre>{escape(sighting.trajectory or '(not in this journal)')}</pre></div></div></article>"
+    )

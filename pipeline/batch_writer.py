@@ -12,7 +12,8 @@ call that waits, and the writer with it; maintenance never runs beside a commit 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from pipeline.journal import Journal
@@ -53,6 +54,8 @@ class BatchWriter(Generic[T]):
         self._watchdog = watchdog
         self._queue: asyncio.Queue[tuple[Sequence[T], asyncio.Future[None]]] = asyncio.Queue(MAX_QUEUED)
         self._num_commits = 0
+        # Of its own: behind a hundred searches in the common threads a commit would wait for a second.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-writer")
 
     @property
     def num_queued(self) -> int:
@@ -68,6 +71,10 @@ class BatchWriter(Generic[T]):
 
     async def run(self) -> None:
         """Write until cancelled. Raises what the store raised."""
+        with self._thread:
+            await self._write_on()
+
+    async def _write_on(self) -> None:
         while True:
             calls = [await self._queue.get()]
             num_items = len(calls[0][0])
@@ -80,7 +87,7 @@ class BatchWriter(Generic[T]):
                     self._watchdog.watch(COMMIT_DEADLINE_S, "a commit of", num_items, "to the", self._name),
                 ):
                     # Shielded: a commit that has begun is awaited, so that what it acknowledges is known.
-                    await _to_the_end(asyncio.to_thread(self._append, [item for items, _ in calls for item in items]))
+                    await self._in_thread(self._append, [item for items, _ in calls for item in items])
             except Exception as error:
                 for _, written in calls:
                     if not written.done():
@@ -95,7 +102,16 @@ class BatchWriter(Generic[T]):
                     self._clock.stage("compact"),
                     self._watchdog.watch(COMMIT_DEADLINE_S, "compaction of the", self._name),
                 ):
-                    await _to_the_end(asyncio.to_thread(self._maintain))
+                    await self._in_thread(self._maintain)
+
+    async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Await `work`; a cancellation is delivered when it is done, because a thread cannot be cancelled."""
+        done = asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        try:
+            await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await asyncio.wait({done})
+            raise
 
 
 def journal_writer(journal: Journal, clock: StageClock, watchdog: Watchdog) -> BatchWriter[RolloutGroup]:
@@ -104,13 +120,3 @@ def journal_writer(journal: Journal, clock: StageClock, watchdog: Watchdog) -> B
 
 def pool_writer(pool: Pool, clock: StageClock, watchdog: Watchdog) -> BatchWriter[Experience]:
     return BatchWriter("pool", pool.add, pool.compact, MAINTAIN_POOL_EVERY, clock, watchdog)
-
-
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`; a cancellation is delivered when it is done, because a thread cannot be cancelled."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -7,7 +7,7 @@ that fall-backs are counted."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from rapidfuzz import fuzz
 from pipeline.config import FeedbackSection
 from pipeline.pool import Candidate
 from pipeline.records import Attempt, Considered, Context, ContextKind, Message, Outcome, Problem
-from prompts.render import render, render_lessons
+from prompts.render import render
 from prompts.schemas import Inter, Intra, PromptInput, Scratch
 
 
@@ -40,39 +40,50 @@ def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> Conte
     return "intra" if reflects < settings.intra_share else "inter"
 
 
-class Ranking(NamedTuple):
-    """Candidates with their similarities, and what else a rank may depend on."""
+class Found(NamedTuple):
+    """A candidate with its similarity to the problem, or why it may not be shown for it."""
 
-    candidates: Sequence[Candidate]
-    similarities: Sequence[float]
+    candidate: Candidate
+    similarity: float = 0.0
+    excluded: Outcome | None = None
+
+
+class Weighing(NamedTuple):
+    """What a rank may depend on beside the similarity: the step now, and the mean reward of those who saw an entry."""
+
     step: int = 0
     usefulness: Callable[[str], float | None] = lambda entry_id: None
 
 
-def admissible(problem: Problem, candidate: Candidate) -> bool:
-    """Whether a lesson may be shown for `problem`: neither of the same problem (same id or same normalised text; a
-    number-swapped twin is another problem) nor of a held-out one."""
-    return not (_same_problem(problem, candidate) or candidate.split != "train")
+def exclusions(problem: Problem, candidates: Sequence[Candidate]) -> list[Outcome | None]:
+    """Why each candidate may not be shown for `problem`, None where it may: the same problem (same id or same normalised text;
+    a number-swapped twin is another problem), or a held-out one."""
+    own_hash = problem.text_hash
+    return [
+        "held_out"
+        if candidate.split != "train"
+        else "same_problem"
+        if candidate.problem_id == problem.id or candidate.problem_hash == own_hash
+        else None
+        for candidate in candidates
+    ]
 
 
-def _same_problem(problem: Problem, candidate: Candidate) -> bool:
-    return candidate.problem_id == problem.id or candidate.problem_hash == problem.text_hash
-
-
-def inter_context(problem: Problem, ranking: Ranking, settings: FeedbackSection) -> Context:
+def inter_context(found: Sequence[Found], settings: FeedbackSection, weighing: Weighing = Weighing()) -> Context:  # noqa: B008
     """Relevant Abstraction: the best admissible lessons at least gamma similar; scratch when there is none.
 
     Whatever was found is in the trace (`Context.considered`). Of equal lessons the best ranked one is kept."""
-    chosen = _choose(problem, ranking, settings)
-    shown = [candidate.id for candidate in chosen]
+    chosen = _choose(found, settings, weighing)
+    shown = {candidate.id for candidate in chosen}
+    lessons = {candidate.lesson_json for candidate in chosen}
     considered = tuple(
         Considered(
-            id=candidate.id,
-            bm25=candidate.bm25,
-            similarity=similarity if admissible(problem, candidate) else None,
-            outcome=_outcome(problem, candidate, similarity, shown, chosen, settings),
+            id=one.candidate.id,
+            bm25=one.candidate.bm25,
+            similarity=None if one.excluded else one.similarity,
+            outcome=_outcome(one, shown, lessons, settings.similarity_threshold),
         )
-        for candidate, similarity in zip(ranking.candidates, ranking.similarities, strict=True)
+        for one in found
     )
     if not chosen:
         return Context(drawn="inter", considered=considered)
@@ -80,62 +91,50 @@ def inter_context(problem: Problem, ranking: Ranking, settings: FeedbackSection)
         drawn="inter",
         kind="inter",
         lessons=tuple(candidate.lesson for candidate in chosen),
-        lesson_ids=tuple(shown),
+        lesson_ids=tuple(candidate.id for candidate in chosen),
         considered=considered,
     )
 
 
-def _outcome(
-    problem: Problem,
-    candidate: Candidate,
-    similarity: float,
-    shown: list[str],
-    chosen: list[Candidate],
-    settings: FeedbackSection,
-) -> Outcome:
-    if candidate.id in shown:
+def _outcome(one: Found, shown: Set[str], lessons: Set[str], threshold: float) -> Outcome:
+    if one.excluded:
+        return one.excluded
+    if one.candidate.id in shown:
         return "shown"
-    if candidate.split != "train":
-        return "held_out"
-    if _same_problem(problem, candidate):
-        return "same_problem"
-    if similarity < settings.similarity_threshold:
+    if one.similarity < threshold:
         return "below_threshold"
-    if any(candidate.lesson == other.lesson for other in chosen):
-        return "same_lesson"
-    return "not_among_best"
+    return "same_lesson" if one.candidate.lesson_json in lessons else "not_among_best"
 
 
-def _choose(problem: Problem, ranking: Ranking, settings: FeedbackSection) -> list[Candidate]:
+def _choose(found: Sequence[Found], settings: FeedbackSection, weighing: Weighing) -> list[Candidate]:
     """The lessons to show, best first: by rank, or by maximal marginal relevance (Carbonell and Goldstein 1998)."""
     left = [
-        (_rank(candidate, similarity, ranking, settings), candidate)
-        for candidate, similarity in zip(ranking.candidates, ranking.similarities, strict=True)
-        if admissible(problem, candidate) and similarity >= settings.similarity_threshold
+        (_rank(one, settings, weighing), one.candidate)
+        for one in found
+        if not one.excluded and one.similarity >= settings.similarity_threshold
     ]
     chosen: list[Candidate] = []
     while left and len(chosen) < settings.num_lessons:
         _, best = max(left, key=lambda pair: _marginal(pair[0], pair[1], chosen, settings.diversity))
         chosen.append(best)
-        left = [(rank, candidate) for rank, candidate in left if candidate.lesson != best.lesson]
+        left = [(rank, candidate) for rank, candidate in left if candidate.lesson_json != best.lesson_json]
     return chosen
 
 
-def _rank(candidate: Candidate, similarity: float, ranking: Ranking, settings: FeedbackSection) -> float:
-    rank = similarity
+def _rank(one: Found, settings: FeedbackSection, weighing: Weighing) -> float:
+    rank = one.similarity
     if settings.recency_weight:
-        age = max(0, ranking.step - candidate.step)
+        age = max(0, weighing.step - one.candidate.step)
         rank += settings.recency_weight * 0.5 ** (age / settings.recency_half_life_steps)
     if settings.usefulness_weight:
-        rank += settings.usefulness_weight * (ranking.usefulness(candidate.id) or 0.0)
+        rank += settings.usefulness_weight * (weighing.usefulness(one.candidate.id) or 0.0)
     return rank
 
 
 def _marginal(rank: float, candidate: Candidate, chosen: list[Candidate], diversity: float) -> float:
     if not chosen or not diversity:
         return rank
-    text = render_lessons((candidate.lesson,))
-    nearest = max(fuzz.ratio(text, render_lessons((other.lesson,))) for other in chosen) / 100.0
+    nearest = max(fuzz.ratio(candidate.lesson_json, other.lesson_json) for other in chosen) / 100.0
     return (1 - diversity) * rank - diversity * nearest
 
 

@@ -16,13 +16,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.config import PoolSection
 from pipeline.errors import DataError
 from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
-from pipeline.records import Experience, Record, Split
+from pipeline.records import Experience, Split
 from pipeline.run import disk_full
 from pipeline.store import compact, open_table, pin, pinned_versions, quoted, unpin
 from pipeline.usefulness import NEVER, Use
@@ -32,21 +32,28 @@ from prompts.schemas import Lesson
 INDEXED = ("id", "problem_id")
 # A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
 KEEP_VERSIONS = timedelta(minutes=2)
-COLUMNS = ["id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step"]
+COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step", "_score")
+"""What a search reads, in the order of Candidate's fields."""
 ROWS_PER_READ = 4096
 
 
-class Candidate(Record):
-    """A stored lesson as the context policy may see it. `bm25` ranks it against the query; there is no reward."""
+class Candidate(NamedTuple):
+    """A stored lesson as the context policy may see it. `bm25` ranks it against the query; there is no reward.
+
+    A tuple with the lesson as it is stored: of the many that a search finds, few are read."""
 
     id: str
     problem_id: str
     problem_hash: str
     problem_text: str
     split: Split
-    lesson: Lesson
+    lesson_json: str
     step: int
     bm25: float
+
+    @property
+    def lesson(self) -> Lesson:
+        return Lesson.model_validate_json(self.lesson_json)
 
 
 class Pool:
@@ -114,8 +121,8 @@ class Pool:
         from lancedb.query import MatchQuery
 
         query = self._table.search(MatchQuery(text, "problem_text"), query_type="fts")
-        rows = query.select([*COLUMNS, "_score"]).limit(num_candidates).to_arrow().to_pylist()
-        return [_candidate(row) for row in rows]
+        rows = query.select(list(COLUMNS)).limit(num_candidates).to_arrow()
+        return list(map(Candidate, *(rows[column].to_pylist() for column in COLUMNS)))
 
     def get(self, entry_id: str) -> Experience | None:
         rows = self._where(f"id = {quoted(entry_id)}")
@@ -219,14 +226,6 @@ class Pool:
     def _holding(self, entry: Experience) -> Holding:
         use = Use(entry.num_retrieved, entry.num_rollouts, entry.reward_sum).plus(self._uses(entry.id))
         return Holding(entry.id, entry.created_s, entry.reward, render_lessons((entry.lesson,)), use.mean_reward)
-
-
-def _candidate(row: dict[str, Any]) -> Candidate:
-    return Candidate(
-        **{name: row[name] for name in COLUMNS if name != "lesson"},
-        lesson=Lesson.model_validate_json(row["lesson"]),
-        bm25=row["_score"],
-    )
 
 
 @contextmanager

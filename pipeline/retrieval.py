@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from pipeline.config import Config, FeedbackSection
-from pipeline.contexts import Ranking, admissible, inter_context
+from pipeline.contexts import Found, Weighing, exclusions, inter_context
 from pipeline.endpoints import EndpointPool
 from pipeline.pool import Pool
 from pipeline.records import Context, Problem
@@ -31,11 +31,15 @@ class Retriever:
     async def context(self, problem: Problem, step: int = 0) -> Context:
         """An inter context for `problem`, scratch where nothing is admissible. Raises EndpointError (of the measure)."""
         candidates = await asyncio.to_thread(self._pool.search, problem.text, self._settings.num_candidates)
+        excluded = exclusions(problem, candidates)
         # What may not be shown is not worth an endpoint's time.
-        asked = [candidate for candidate in candidates if admissible(problem, candidate)]
-        found = dict(zip((candidate.id for candidate in asked), await self._measure(problem.text, asked), strict=True))
-        similarities = [found.get(candidate.id, 0.0) for candidate in candidates]
-        return inter_context(problem, Ranking(candidates, similarities, step, self._usefulness), self._settings)
+        asked = [candidate for candidate, reason in zip(candidates, excluded, strict=True) if reason is None]
+        similarities = iter(await self._measure(problem.text, asked))
+        found = [
+            Found(candidate, next(similarities)) if reason is None else Found(candidate, excluded=reason)
+            for candidate, reason in zip(candidates, excluded, strict=True)
+        ]
+        return inter_context(found, self._settings, Weighing(step, self._usefulness))
 
 
 def retriever_of(

@@ -45,7 +45,8 @@ def lexical(a: str, b: str) -> float:
 
 class Lexical:
     async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]:
-        return [lexical(text, candidate.problem_text) for candidate in candidates]
+        own = normalised(text)
+        return [fuzz.ratio(own, normalised(candidate.problem_text)) / 100.0 for candidate in candidates]
 
 
 class NormalisedBm25:

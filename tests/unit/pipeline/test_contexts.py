@@ -8,8 +8,10 @@ import pytest
 
 from pipeline.config import FeedbackSection
 from pipeline.contexts import (
-    Ranking,
+    Found,
+    Weighing,
     draw_kind,
+    exclusions,
     inter_context,
     intra_context,
     messages_of,
@@ -19,7 +21,7 @@ from pipeline.contexts import (
     trimmed,
 )
 from pipeline.pool import Candidate
-from pipeline.records import Attempt, Context, Problem, text_hash
+from pipeline.records import Attempt, Context, Problem, Split, text_hash
 from pipeline.similarity import lexical
 from prompts.schemas import Lesson
 
@@ -27,20 +29,10 @@ PROBLEM = Problem(id="a", text="State the final answer to the following arithmet
 
 
 def candidate(
-    identity: str, text: str, *, problem_id: str = "other", split: str = "train", idea: str = "Add."
+    identity: str, text: str, *, problem_id: str = "other", split: Split = "train", idea: str = "Add."
 ) -> Candidate:
-    return Candidate.model_validate(
-        {
-            "id": identity,
-            "problem_id": problem_id,
-            "problem_hash": text_hash(text),
-            "problem_text": text,
-            "split": split,
-            "lesson": {"flow_of_thought": idea, "principles": ["p"]},
-            "step": 0,
-            "bm25": 1.0,
-        }
-    )
+    lesson = Lesson(flow_of_thought=idea, principles=("p",)).model_dump_json()
+    return Candidate(identity, problem_id, text_hash(text), text, split, lesson, 0, 1.0)
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (5, 0.25), (10, 0.5), (15, 0.5), (99, 0.5)])
@@ -56,8 +48,9 @@ def test_the_shares_of_the_kinds_follow_the_settings() -> None:
     assert kinds.count("intra") / 4000 == pytest.approx(0.375, abs=0.03)
 
 
-def ranking(candidates: list[Candidate], similarities: list[float] | None = None, step: int = 0) -> Ranking:
-    return Ranking(candidates, similarities or [lexical(PROBLEM.text, c.problem_text) for c in candidates], step)
+def found(candidates: list[Candidate], similarities: list[float] | None = None) -> list[Found]:
+    values = similarities or [lexical(PROBLEM.text, one.problem_text) for one in candidates]
+    return list(map(Found, candidates, values, exclusions(PROBLEM, candidates)))
 
 
 def outcomes(context: Context) -> dict[str, str]:
@@ -66,41 +59,36 @@ def outcomes(context: Context) -> dict[str, str]:
 
 def test_the_same_problem_and_the_held_out_split_are_never_retrieved_but_a_twin_is() -> None:
     twin = PROBLEM.text.replace("4 + 3", "9 + 1")
-    found = inter_context(
-        PROBLEM,
-        ranking(
-            [
-                candidate("same id", twin, problem_id="a"),
-                candidate("same text", "  " + PROBLEM.text.upper()),
-                candidate("held out", twin, split="heldout"),
-                candidate("twin", twin),
-            ]
-        ),
-        FeedbackSection(num_lessons=4),
-    )
-    assert found.lesson_ids == ("twin",)
-    assert outcomes(found) == {
+    candidates = [
+        candidate("same id", twin, problem_id="a"),
+        candidate("same text", "  " + PROBLEM.text.upper()),
+        candidate("held out", twin, split="heldout"),
+        candidate("twin", twin),
+    ]
+    context = inter_context(found(candidates), FeedbackSection(num_lessons=4))
+    assert context.lesson_ids == ("twin",)
+    assert outcomes(context) == {
         "same id": "same_problem",
         "same text": "same_problem",
         "held out": "held_out",
         "twin": "shown",
     }
-    assert [considered.similarity is None for considered in found.considered] == [True, True, True, False]
+    assert [considered.similarity is None for considered in context.considered] == [True, True, True, False]
 
 
 def test_gamma_filters_and_equal_lessons_are_shown_once() -> None:
     near, far = PROBLEM.text.replace("4", "5"), "How many legs do three spiders have?"
     assert lexical(PROBLEM.text, far) < 0.9 < lexical(PROBLEM.text, near)
-    found = ranking([candidate("far", far), candidate("near", near), candidate("again", near.replace("3", "8"))])
-    context = inter_context(PROBLEM, found, FeedbackSection(num_lessons=3))
+    candidates = [candidate("far", far), candidate("near", near), candidate("again", near.replace("3", "8"))]
+    context = inter_context(found(candidates), FeedbackSection(num_lessons=3))
     assert outcomes(context) == {"far": "below_threshold", "near": "shown", "again": "same_lesson"}
     without = FeedbackSection(num_lessons=3, similarity_threshold=0.0)
-    assert inter_context(PROBLEM, ranking([candidate("far", far)]), without).lesson_ids == ("far",)
+    assert inter_context(found([candidate("far", far)]), without).lesson_ids == ("far",)
 
 
 def test_what_is_not_among_the_best_is_said_so() -> None:
-    found = ranking([candidate("a1", "one", idea="x"), candidate("a2", "two", idea="y")], [0.95, 0.99])
-    context = inter_context(PROBLEM, found, FeedbackSection(num_lessons=1))
+    candidates = [candidate("a1", "one", idea="x"), candidate("a2", "two", idea="y")]
+    context = inter_context(found(candidates, [0.95, 0.99]), FeedbackSection(num_lessons=1))
     assert outcomes(context) == {"a1": "not_among_best", "a2": "shown"}
 
 
@@ -108,25 +96,25 @@ def test_diversity_recency_and_usefulness_change_who_is_shown() -> None:
     same = "Add the tens, then the units."
     candidates = [
         candidate("a1", "one", idea=same),
-        candidate("a2", "two", idea=same + "!"),
+        candidate("a2", "two", idea=same + "!")._replace(step=100),
         candidate("a3", "three", idea="Estimate first."),
     ]
     similarities = [1.0, 0.99, 0.95]
 
-    def shown(found: Ranking, **settings: float) -> tuple[str, ...]:
-        return inter_context(PROBLEM, found, FeedbackSection(num_lessons=2, **settings)).lesson_ids
+    def shown(weighing: Weighing = Weighing(), **settings: float) -> tuple[str, ...]:  # noqa: B008
+        context = inter_context(
+            found(candidates, similarities), FeedbackSection.model_validate({"num_lessons": 2, **settings}), weighing
+        )
+        return context.lesson_ids
 
-    found = ranking(candidates, similarities, step=100)
-    assert shown(found) == ("a1", "a2")
-    assert shown(found, diversity=0.5) == ("a1", "a3")
-    fresh = [candidates[0], candidates[1].model_copy(update={"step": 100}), candidates[2]]
-    assert shown(ranking(fresh, similarities, step=100), recency_weight=0.5) == ("a2", "a1")
-    useful = Ranking(candidates, similarities, 0, {"a3": 1.0}.get)
-    assert shown(useful, usefulness_weight=0.2) == ("a3", "a1")
+    assert shown() == ("a1", "a2")
+    assert shown(diversity=0.5) == ("a1", "a3")
+    assert shown(Weighing(step=100), recency_weight=0.5) == ("a2", "a1")
+    assert shown(Weighing(usefulness={"a3": 1.0}.get), usefulness_weight=0.2) == ("a3", "a1")
 
 
 def test_without_anything_admissible_the_prompt_falls_back_to_scratch_and_says_what_was_drawn() -> None:
-    assert inter_context(PROBLEM, ranking([]), FeedbackSection()) == Context(drawn="inter", kind="scratch")
+    assert inter_context([], FeedbackSection()) == Context(drawn="inter", kind="scratch")
     assert intra_context(None, 100) == Context(drawn="intra", kind="scratch")
     assert intra_context(Attempt(problem_id="a", text=" "), 100).kind == "scratch"
 

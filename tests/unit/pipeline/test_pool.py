@@ -33,7 +33,8 @@ def test_a_search_ranks_by_the_text_and_yields_no_reward(tmp_path: Path) -> None
     pool.add([experience(1, text="How many legs has a spider?"), experience(2, text="What is 4 + 3?")])
     best = pool.search("legs of a spider", 4)
     assert best[0].id == "x1"
-    assert "reward" not in best[0].model_dump()
+    assert "reward" not in best[0]._fields
+    assert best[0].lesson == experience(1).lesson
 
 
 def test_text_that_looks_like_a_query_is_only_text(tmp_path: Path) -> None:

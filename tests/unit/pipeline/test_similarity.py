@@ -26,17 +26,9 @@ TEXTS = [
 
 def stored(texts: list[str]) -> list[Candidate]:
     entry = experience(1)
+    lesson = entry.lesson.model_dump_json()
     return [
-        Candidate(
-            id=f"x{number}",
-            problem_id=f"p{number}",
-            problem_hash=text_hash(text),
-            problem_text=text,
-            split="train",
-            lesson=entry.lesson,
-            step=0,
-            bm25=1.0,
-        )
+        Candidate(f"x{number}", f"p{number}", text_hash(text), text, "train", lesson, 0, 1.0)
         for number, text in enumerate(texts)
     ]
 

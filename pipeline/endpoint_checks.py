@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from pipeline import wire
 from pipeline.endpoint import Endpoint
@@ -30,21 +30,17 @@ async def served_models(pool: EndpointPool, endpoint: Endpoint) -> dict[str, Any
     return {str(item.get("id")): item for item in models.get("data", [])} if isinstance(models, dict) else {}
 
 
-# One answer in fifty that is lost must not end a run before it began; a lack shows every time.
-NUM_TRIES = 3
-PAUSE_S = 0.3
-
-
-def _transient(error: BaseException) -> bool:
-    return isinstance(error, RetryableEndpointError) or isinstance(error.__cause__, RetryableEndpointError)
+# An answer in fifty that is lost or broken must not end a run before it began; a lack shows every time.
+NUM_TRIES = 5
+LONGEST_PAUSE_S = 1.0
 
 
 async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
     """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
     tries = AsyncRetrying(
-        retry=retry_if_exception(_transient),
+        retry=retry_if_exception_type((EndpointSetupError, RetryableEndpointError)),
         stop=stop_after_attempt(NUM_TRIES),
-        wait=wait_random_exponential(PAUSE_S),
+        wait=wait_random_exponential(0.1, LONGEST_PAUSE_S),
         reraise=True,
     )
     try:

@@ -149,7 +149,7 @@ async def test_requests_in_flight_stay_within_the_bound(tmp_path: Path, start_mo
         ({"model": "other"}, "policy", r"has no model 'policy', it serves \['other'\]"),
         ({"token_ids": False}, "policy", r"has no /weight_info.*VLLM_SERVER_DEV_MODE"),
         ({"raw_logprobs": True}, "policy", r"ignore the temperature.*--logprobs-mode processed_logprobs"),
-        ({"faults": [{"kind": "missing_logprobs", "count": 9}]}, "policy", "returns no log-probabilities"),
+        ({"faults": [{"kind": "missing_logprobs", "count": 99}]}, "policy", "returns no log-probabilities"),
     ],
 )
 async def test_what_an_endpoint_lacks_is_named_before_training(
@@ -176,7 +176,7 @@ async def test_an_endpoint_that_is_down_is_named() -> None:
             await check_endpoint(pool, pool.endpoints[0], training=False)
 
 
-@pytest.mark.parametrize("fault", ["empty_body", "missing_token_ids", "reset", "http_503"])
+@pytest.mark.parametrize("fault", ["empty_body", "missing_token_ids", "missing_logprobs", "reset", "http_503"])
 async def test_one_lost_answer_does_not_fail_the_check_but_a_lack_does(start_mock: StartMock, fault: str) -> None:
     async with EndpointPool((await start_mock(),), "policy", REQUESTS) as pool:
         endpoint = pool.endpoints[0]

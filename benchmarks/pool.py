@@ -153,11 +153,12 @@ def writes(num_batches: int) -> dict[str, Any]:
 
 
 async def growth(num: int, num_appends: int) -> dict[str, Any]:
-    """Appends of 32 through the writer, with 64 searches in flight beside it; searches alone before and after."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Appends of 32 through the writer, with 64 searches in flight beside it; afterwards searches in the grown pool and in one
+    that was left alone, in turn."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         pool = await asyncio.to_thread(filled, Path(folder), num)
+        untouched = await asyncio.to_thread(filled, Path(other), num)
         queries = texts(10_000, seed=4)
-        fresh_s = median_s([lambda q=q: pool.search(q, NUM_CANDIDATES) for q in queries[:100]])  # type: ignore[misc]
         writer = pool_writer(pool, StageClock(), Watchdog())
         writing = asyncio.create_task(writer.run())
         problems, stalls, latencies, errors = texts(num_appends * BATCH, seed=5), [], [], 0
@@ -185,7 +186,11 @@ async def growth(num: int, num_appends: int) -> dict[str, Any]:
             done.set()
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
-        grown_s = median_s([lambda q=q: pool.search(q, NUM_CANDIDATES) for q in queries[:100]])  # type: ignore[misc]
+        both = [
+            [median_s([lambda p=one, q=query: p.search(q, NUM_CANDIDATES)]) for one in (untouched, pool)]  # type: ignore[misc]
+            for query in queries[:NUM_QUERIES]
+        ]
+        fresh_s, grown_s = (statistics.median(times) for times in zip(*both, strict=True))
         latencies.sort()
         return {
             "entries": num,
@@ -226,9 +231,13 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 500_000])
     parser.add_argument("--tantivy-at", type=int, default=100_000, help="the size at which tantivy is asked as well")
     parser.add_argument("--appends", type=int, default=1000)
+    parser.add_argument("--only-growth", action="store_true", help="appends beside searches, and nothing else")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the numbers as JSON")
     arguments = parser.parse_args()
     print(described(), flush=True)
+    if arguments.only_growth:
+        print(table([asyncio.run(growth(arguments.sizes[0], arguments.appends))]))
+        return 0
     read = []
     for num in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:

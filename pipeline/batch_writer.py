@@ -1,12 +1,13 @@
-"""The one writer of a table: what is finished at about the same time shares a commit, and maintenance runs between commits.
+"""The one writer of a table: what is finished at about the same time shares a commit, and maintenance runs beside commits.
 
 Invariants: items are acknowledged (`write` returns) when their commit returned; the first failure of the store fails every
-call that waits, and the writer with it; maintenance never runs beside a commit of this writer.
+call that waits, and the writer with it; there is one commit at a time and one maintenance at a time.
 
-| waits    | for                               | woken by                      |
-|----------|-----------------------------------|-------------------------------|
-| `write`  | room in the queue, then its commit | `run`                        |
-| `run`    | an item; then the store, in a thread | `write`                    |
+| waits      | for                                   | woken by                       |
+|------------|---------------------------------------|--------------------------------|
+| `write`    | room in the queue, then its commit     | `_commit`                     |
+| `_commit`  | an item; then the store, in a thread   | `write`                       |
+| `_maintain`| so many commits; then the store, in a thread of its own | `_commit`    |
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ class BatchWriter(Generic[T]):
         self._clock = clock
         self._watchdog = watchdog
         self._queue: asyncio.Queue[tuple[Sequence[T], asyncio.Future[None]]] = asyncio.Queue(MAX_QUEUED)
-        self._num_commits = 0
-        # Of its own: behind a hundred searches in the common threads a commit would wait for a second.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-writer")
+        self._num_unmaintained = 0
+        self._maintenance_is_due = asyncio.Event()
+        # Threads of their own: behind a hundred searches in the common ones a commit would wait for a second.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix=f"{name}-writer")
 
     @property
     def num_queued(self) -> int:
@@ -71,10 +73,19 @@ class BatchWriter(Generic[T]):
 
     async def run(self) -> None:
         """Write until cancelled. Raises what the store raised."""
-        with self._thread:
-            await self._write_on()
+        with self._threads:
+            committing = asyncio.ensure_future(self._commit_for_ever())
+            maintaining = asyncio.ensure_future(self._maintain_for_ever())
+            try:
+                done, _ = await asyncio.wait({committing, maintaining}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                committing.cancel()
+                maintaining.cancel()
+                await asyncio.gather(committing, maintaining, return_exceptions=True)
 
-    async def _write_on(self) -> None:
+    async def _commit_for_ever(self) -> None:
         while True:
             calls = [await self._queue.get()]
             num_items = len(calls[0][0])
@@ -96,17 +107,21 @@ class BatchWriter(Generic[T]):
             for _, written in calls:
                 if not written.done():
                     written.set_result(None)
-            self._num_commits += 1
-            if self._num_commits % self._maintain_every == 0:
-                with (
-                    self._clock.stage("compact"),
-                    self._watchdog.watch(COMMIT_DEADLINE_S, "compaction of the", self._name),
-                ):
-                    await self._in_thread(self._maintain)
+            self._num_unmaintained += 1
+            if self._num_unmaintained >= self._maintain_every:
+                self._maintenance_is_due.set()
+
+    async def _maintain_for_ever(self) -> None:
+        while True:
+            await self._maintenance_is_due.wait()
+            self._maintenance_is_due.clear()
+            self._num_unmaintained = 0
+            with self._clock.stage("compact"), self._watchdog.watch(COMMIT_DEADLINE_S, "compaction of the", self._name):
+                await self._in_thread(self._maintain)
 
     async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
         """Await `work`; a cancellation is delivered when it is done, because a thread cannot be cancelled."""
-        done = asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
         try:
             await asyncio.shield(done)
         except asyncio.CancelledError:

@@ -1,7 +1,8 @@
 """The experience pool: lessons in a LanceDB table, found by BM25 over the text of the problem they came from.
 
 Invariants: an entry's id is unique, also when two processes write; no entry of a held-out problem, by its split or by its
-text; at most `max_entries_per_problem` of one problem after each `add`. What a search yields has no reward in it (`Candidate`).
+text; at most `max_entries_per_problem` of one problem after each `add`, or after the maintenance that it ran beside. What a
+search yields has no reward in it (`Candidate`).
 
 Writers on one machine take turns by a lock file, and a writer knows what is in the table: it only appends. On an object store
 there is no such lock, and entries are merged by their primary key, which costs a look-up. Blocking calls; the orchestrator
@@ -10,13 +11,14 @@ makes them in a thread. Thread-safe."""
 from __future__ import annotations
 
 import fcntl
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from pipeline.config import PoolSection
 from pipeline.errors import DataError
@@ -71,10 +73,12 @@ class Pool:
         self._settings = settings or PoolSection()
         self._uses = uses
         self._lock = threading.Lock()
+        self._maintenance = threading.Lock()
+        self._over: set[str] = set()
         self._heldout: Collection[str] = frozenset()
         self._ids: set[str] = set()
         self._counts: Counter[str] = Counter()
-        self._known_version = -1
+        self._last_turn = ""
         self._read_only = version is not None
         self._table = open_table(path, TABLE, schema())
         if version is not None:
@@ -114,7 +118,9 @@ class Pool:
                 self._table.merge_insert("id").when_not_matched_insert_all().execute(table_of(unique))
             self._ids.update(entry.id for entry in unique)
             self._counts.update(entry.problem_id for entry in unique)
-            self._enforce_cap({entry.problem_id for entry in unique})
+            limit = self._settings.max_entries_per_problem
+            self._over |= {entry.problem_id for entry in unique if self._counts[entry.problem_id] > limit}
+            self._evict()
 
     def search(self, text: str, num_candidates: int) -> list[Candidate]:
         """The entries whose problem text matches `text` best by BM25, best first."""
@@ -175,53 +181,81 @@ class Pool:
             self._table.checkout(version)
             self._table.restore()
             self._table.checkout_latest()
-            self._known_version = -1
+            self._look()
 
     def compact(self) -> None:
         """Merge small files, bring the indices up to date, remove versions that are neither recent nor pinned.
 
-        What it costs depends on what was added since the last time. Raises DiskFullError; the table is then as it was."""
+        What it costs depends on what was added since the last time. Entries may be added meanwhile; those over the cap go when
+        it is done. Raises DiskFullError; the table is then as it was."""
+        self._check_writable()
+        try:
+            with self._maintenance:
+                compact(self._table, KEEP_VERSIONS)
+        except (OSError, RuntimeError) as error:
+            # Another process deleted what was being merged: there is a next time.
+            if "conflict" not in str(error).lower():
+                raise disk_full(error, self._path) from error
         with self._writing():
-            compact(self._table, KEEP_VERSIONS)
-            self._known_version = self.version
+            self._evict()
 
     @contextmanager
     def _writing(self) -> Iterator[bool]:
         """Hold the table for a change; yields whether no other process can write meanwhile. Raises DataError, DiskFullError."""
-        if self._read_only:
-            raise DataError(f"the pool at {self._path} was opened at one of its versions; that is read-only")
-        with self._lock, _machine_lock(self._path) as alone:
+        self._check_writable()
+        with self._lock, _machine_lock(self._path) as turns:
             try:
                 self._table.checkout_latest()
-                if self.version != self._known_version:
+                last = turns.read() if turns else str(self.version)
+                if last != self._last_turn:
                     self._look()
-                yield alone
-                self._known_version = self.version
+                self._last_turn = ""
+                turn = secrets.token_hex(8)
+                if turns:
+                    # Written first: should this process die now, the next one looks anew.
+                    turns.seek(0)
+                    turns.truncate()
+                    turns.write(turn)
+                    turns.flush()
+                yield turns is not None
+                self._last_turn = turn if turns else str(self.version)
             except (OSError, RuntimeError) as error:
                 raise disk_full(error, self._path) from error
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise DataError(f"the pool at {self._path} was opened at one of its versions; that is read-only")
 
     def _look(self) -> None:
         """Learn what is in the table: another process wrote, or this one has only begun."""
         rows = self._table.search().select(["id", "problem_id"]).limit(None).to_arrow()
         self._ids = set(rows["id"].to_pylist())
         self._counts = Counter(rows["problem_id"].to_pylist())
+        limit = self._settings.max_entries_per_problem
+        self._over = {problem_id for problem_id, num in self._counts.items() if num > limit}
 
     def _where(self, condition: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._table.search().where(condition).limit(None).to_arrow().to_pylist()
         return rows
 
-    def _enforce_cap(self, problem_ids: set[str]) -> None:
-        limit = self._settings.max_entries_per_problem
-        over = [problem_id for problem_id in problem_ids if self._counts[problem_id] > limit]
-        gone: list[str] = []
-        for problem_id in over:
-            entries = self.of_problem(problem_id)
-            ids = evicted([self._holding(entry) for entry in entries], limit, self._settings.eviction)
-            self._counts[problem_id] = len(entries) - len(ids)
-            gone += ids
-        if gone:
-            self._table.delete(f"id IN ({', '.join(map(quoted, gone))})")
-            self._ids.difference_update(gone)
+    def _evict(self) -> None:
+        """Delete what is over the cap, unless files are being merged: a deletion would undo that, or be undone."""
+        if not self._over or not self._maintenance.acquire(blocking=False):
+            return
+        try:
+            gone: list[str] = []
+            limit = self._settings.max_entries_per_problem
+            for problem_id in self._over:
+                entries = self.of_problem(problem_id)
+                ids = evicted([self._holding(entry) for entry in entries], limit, self._settings.eviction)
+                self._counts[problem_id] = len(entries) - len(ids)
+                gone += ids
+            if gone:
+                self._table.delete(f"id IN ({', '.join(map(quoted, gone))})")
+                self._ids.difference_update(gone)
+            self._over.clear()
+        finally:
+            self._maintenance.release()
 
     def _holding(self, entry: Experience) -> Holding:
         use = Use(entry.num_retrieved, entry.num_rollouts, entry.reward_sum).plus(self._uses(entry.id))
@@ -229,11 +263,12 @@ class Pool:
 
 
 @contextmanager
-def _machine_lock(path: Path | str) -> Iterator[bool]:
-    """One writer at a time on this machine; yields False on an object store, where there is no lock to take."""
+def _machine_lock(path: Path | str) -> Iterator[TextIO | None]:
+    """One writer at a time on this machine; yields the file that names the last turn, None on an object store: no lock there."""
     if "://" in str(path):
-        yield False
+        yield None
         return
-    with (Path(path) / "pool.lock").open("w") as file:
+    with (Path(path) / "pool.lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield True
+        file.seek(0)
+        yield file

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -276,9 +277,19 @@ async def test_an_evaluation_answers_every_problem_and_writes_each_answer(
     assert low < report.accuracy < high
 
 
-async def test_no_label_reaches_a_prompt(tmp_path: Path, start_mock: StartMock) -> None:
-    """Gold answers are replaced by canaries; whatever was sent to be sampled from is searched for them."""
-    async with make_loop(tmp_path, start_mock, feedback={"ratio": 0.9, "similarity_threshold": 0.5}) as loop:
+@pytest.mark.parametrize(
+    ("num_steps", "num_problems", "least"), [(6, 4, 48), pytest.param(500, 100, 50_000, marks=pytest.mark.slow)]
+)
+async def test_no_label_reaches_a_prompt(
+    tmp_path: Path, start_mock: StartMock, num_steps: int, num_problems: int, least: int
+) -> None:
+    """Gold answers are replaced by canaries; whatever is sent to be sampled from is searched for them."""
+    sections: dict[str, Any] = {
+        "feedback": {"ratio": 0.9, "similarity_threshold": 0.5},
+        "rollout": {**SETTINGS["rollout"], "num_problems_per_step": num_problems},
+        "learner": {"num_steps": num_steps},
+    }
+    async with make_loop(tmp_path, start_mock, **sections) as loop:
         loop.problems = ProblemSet(
             train=[
                 task.model_copy(update={"label": task.label.model_copy(update={"answer": f"CANARY{i}", "entry": {}})})
@@ -286,15 +297,21 @@ async def test_no_label_reaches_a_prompt(tmp_path: Path, start_mock: StartMock) 
             ],
             heldout=loop.problems.heldout,
         )
-        sent: list[str] = []
+        num_sent, leaking = 0, []
         request = loop.endpoints.transport.request
 
-        async def recording(method: str, url: Any, headers: Any, body: Any = None) -> Any:
-            sent.append(json.dumps(body))
+        async def searching(method: str, url: Any, headers: Any, body: Any = None) -> Any:
+            nonlocal num_sent
+            sent = json.dumps(body)
+            num_sent += 1
+            if "CANARY" in sent:
+                leaking.append(sent)
             return await request(method, url, headers, body)
 
-        loop.endpoints.transport.request = recording  # type: ignore[method-assign]
-        await loop.bring_servers_to(99)
+        loop.endpoints.transport.request = searching  # type: ignore[method-assign]
+        await loop.bring_servers_to(999)
         await loop.scheduler().run(0)
-    assert len(sent) > 48
-    assert not [body for body in sent if "CANARY" in body]
+        kinds = Counter(group.context.kind for group in loop.groups(min(num_steps, 20)))
+    assert num_sent > least
+    assert set(kinds) == {"scratch", "inter", "intra"}
+    assert not leaking

@@ -27,7 +27,7 @@ from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import Experience, Split
 from pipeline.run import disk_full
 from pipeline.store import compact, open_table, pin, pinned_versions, quoted, unpin
-from pipeline.usefulness import NEVER, Use
+from pipeline.usefulness import NEVER, Use, total_use
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
@@ -258,7 +258,7 @@ class Pool:
             self._maintenance.release()
 
     def _holding(self, entry: Experience) -> Holding:
-        use = Use(entry.num_retrieved, entry.num_rollouts, entry.reward_sum).plus(self._uses(entry.id))
+        use = total_use(entry, self._uses(entry.id))
         return Holding(entry.id, entry.created_s, entry.reward, render_lessons((entry.lesson,)), use.mean_reward)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipeline.journal import Journal
+from pipeline.records import Experience
 from pipeline.run import Lineage
 
 
@@ -32,6 +33,11 @@ class Use(NamedTuple):
 
 
 NEVER = Use()
+
+
+def total_use(entry: Experience, here: Use) -> Use:
+    """What `entry` came with from earlier runs, and its use in the one that it is in now."""
+    return Use(entry.num_retrieved, entry.num_rollouts, entry.reward_sum).plus(here)
 
 
 class Usefulness:

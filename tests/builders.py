@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.pool import Candidate
 from pipeline.records import Context, Experience, Problem, Rollout, RolloutGroup, Verdict, WeightVersion, text_hash
 from prompts.schemas import Lesson
 
@@ -86,3 +87,12 @@ def experience(number: int, problem_id: str = "p", text: str = "What is 4 + 3?")
         rollout_id="r",
         created_s=float(number),
     )
+
+
+def candidates(texts: list[str]) -> list[Candidate]:
+    """A candidate for each problem text, `x0` of problem `p0` and so on."""
+    lesson = experience(1).lesson.model_dump_json()
+    return [
+        Candidate(f"x{number}", f"p{number}", text_hash(text), text, "train", lesson, 0, 1.0)
+        for number, text in enumerate(texts)
+    ]

@@ -21,7 +21,7 @@ from pipeline.config import EndpointSettings
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import DataError, EndpointError
 from pipeline.records import Experience, Message
-from pipeline.usefulness import Use
+from pipeline.usefulness import total_use
 from prompts.render import render, render_lessons
 from prompts.schemas import JudgeLesson
 
@@ -87,7 +87,7 @@ def _sightings(parts: RunPool, sample: list[Experience], entries: list[Experienc
     lessons = [(entry.id, entry.lesson) for entry in entries]
     found = []
     for entry in sample:
-        use = Use(entry.num_retrieved, entry.num_rollouts, entry.reward_sum).plus(parts.usefulness.of(entry.id))
+        use = total_use(entry, parts.usefulness.of(entry.id))
         others = [(entry_id, lesson) for entry_id, lesson in lessons if entry_id != entry.id]
         seen = look(entry, parts.journal.rollout_text(entry.rollout_id), answers.get(entry.problem_id))
         update = {

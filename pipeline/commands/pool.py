@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 from pipeline.pool_checks import faults
 from pipeline.pool_files import export, read
 from pipeline.records import Experience
-from pipeline.usefulness import Use
+from pipeline.usefulness import total_use
 from prompts.render import normal_line, render_lessons
 
 ACTIONS = {
@@ -103,7 +103,7 @@ def _export(parts: RunPool, arguments: argparse.Namespace) -> int:
 
 def _counted(parts: RunPool, entry: Experience) -> Experience:
     """`entry` with this run's uses added to those that it came with."""
-    use = Use(entry.num_retrieved, entry.num_rollouts, entry.reward_sum).plus(parts.usefulness.of(entry.id))
+    use = total_use(entry, parts.usefulness.of(entry.id))
     update = {"num_retrieved": use.num_groups, "num_rollouts": use.num_rollouts, "reward_sum": use.reward_sum}
     return entry.model_copy(update=update)
 

@@ -15,11 +15,9 @@ from pipeline.config import EndpointSettings, RequestsSection
 from pipeline.endpoint_checks import check_embeddings
 from pipeline.endpoints import EndpointPool
 from pipeline.errors import EndpointSetupError
-from pipeline.pool import Candidate
-from pipeline.records import text_hash
 from pipeline.similarity import Embedding
 from servers.embed import EmbeddingServer
-from tests.builders import experience
+from tests.builders import candidates
 from tests.integration.conftest import StartMock
 
 TEXTS = ["What is 4 + 3?", "What is 9 + 1?", "How many legs has a spider?", "How many legs do spiders have?"]
@@ -35,14 +33,6 @@ def url(repository: Path) -> Iterator[str]:
     process.wait()
 
 
-def stored(texts: list[str]) -> list[Candidate]:
-    lesson = experience(1).lesson.model_dump_json()
-    return [
-        Candidate(f"x{number}", f"p{number}", text_hash(text), text, "train", lesson, 0, 1.0)
-        for number, text in enumerate(texts)
-    ]
-
-
 async def test_like_problems_are_nearer_than_others_and_both_encodings_agree(url: str) -> None:
     client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     # The client asks for base64 by itself and decodes it.
@@ -55,8 +45,8 @@ async def test_like_problems_are_nearer_than_others_and_both_encodings_agree(url
     async with EndpointPool((EndpointSettings(url=url),), "m", RequestsSection()) as pool:
         await check_embeddings(pool, pool.endpoints[0])
         measure = Embedding(pool)
-        same, twin, far, _ = await measure(TEXTS[0], stored(TEXTS))
-        paraphrase = (await measure(TEXTS[2], stored(TEXTS)))[3]
+        same, twin, far, _ = await measure(TEXTS[0], candidates(TEXTS))
+        paraphrase = (await measure(TEXTS[2], candidates(TEXTS)))[3]
     assert same == pytest.approx(1.0, abs=1e-5)
     assert far < 0.3 < twin < 0.9 < paraphrase
 

@@ -11,10 +11,10 @@ import pytest
 from pipeline import wire
 from pipeline.endpoints import EndpointPool
 from pipeline.errors import MalformedReplyError
-from pipeline.pool import Candidate, Pool
-from pipeline.records import Problem, text_hash
+from pipeline.pool import Pool
+from pipeline.records import Problem
 from pipeline.similarity import Embedding, Judge, Lexical, NormalisedBm25
-from tests.builders import experience
+from tests.builders import candidates, experience
 
 TEXTS = [
     "What is 4 + 3?",
@@ -24,17 +24,8 @@ TEXTS = [
 ]
 
 
-def stored(texts: list[str]) -> list[Candidate]:
-    entry = experience(1)
-    lesson = entry.lesson.model_dump_json()
-    return [
-        Candidate(f"x{number}", f"p{number}", text_hash(text), text, "train", lesson, 0, 1.0)
-        for number, text in enumerate(texts)
-    ]
-
-
 async def test_lexical_similarity_is_one_for_the_same_text() -> None:
-    same, other = await Lexical()("what is  4 + 3?", stored(TEXTS[:2]))
+    same, other = await Lexical()("what is  4 + 3?", candidates(TEXTS[:2]))
     assert same == 1.0 > other
 
 
@@ -69,10 +60,10 @@ class Canned:
 async def test_embeddings_are_asked_for_once_a_text() -> None:
     canned = Canned()
     measure = Embedding(cast("EndpointPool", canned))
-    first = await measure(TEXTS[0], stored(TEXTS))
+    first = await measure(TEXTS[0], candidates(TEXTS))
     assert first[0] == pytest.approx(1.0)
     assert all(0.0 <= value <= 1.0 for value in first)
-    assert await measure(TEXTS[0], stored(TEXTS)) == first
+    assert await measure(TEXTS[0], candidates(TEXTS)) == first
     assert canned.asked == [TEXTS], "the query's text is a stored one too"
 
 
@@ -80,11 +71,11 @@ async def test_a_judge_grades_all_in_one_request_and_is_not_asked_twice() -> Non
     canned = Canned(json.dumps({"grades": [10, 0, 3, 7]}), "no grades")
     measure = Judge(cast("EndpointPool", canned))
     problem = Problem(id="q", text="What is 9 + 1?")
-    assert await measure(problem.text, stored(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
-    assert await measure(problem.text, stored(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
+    assert await measure(problem.text, candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
+    assert await measure(problem.text, candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
     assert len(canned.asked) == 1
     assert "2. How many legs have three spiders?" in canned.asked[0]
-    assert await measure("Another?", stored(TEXTS)) == [0.0] * 4
+    assert await measure("Another?", candidates(TEXTS)) == [0.0] * 4
     assert measure.num_malformed == 1
 
 

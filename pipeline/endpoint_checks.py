@@ -35,16 +35,19 @@ NUM_TRIES = 5
 LONGEST_PAUSE_S = 1.0
 
 
-async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
-    """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
-    tries = AsyncRetrying(
+def _tries() -> AsyncRetrying:
+    return AsyncRetrying(
         retry=retry_if_exception_type((EndpointSetupError, RetryableEndpointError)),
         stop=stop_after_attempt(NUM_TRIES),
         wait=wait_random_exponential(0.1, LONGEST_PAUSE_S),
         reraise=True,
     )
+
+
+async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
+    """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
     try:
-        await tries(_check, pool, endpoint, training, temperature)
+        await _tries()(_check, pool, endpoint, training, temperature)
     except EndpointError as error:
         raise EndpointSetupError(
             f"endpoint {endpoint.url} does not do what it is asked ({error.kind}: {error}), {NUM_TRIES} times in a row"
@@ -66,8 +69,12 @@ async def _check(pool: EndpointPool, endpoint: Endpoint, training: bool, tempera
 async def check_embeddings(pool: EndpointPool, endpoint: Endpoint) -> None:
     """Prove that an endpoint embeds texts. Raises EndpointSetupError naming the lack."""
     body = {"model": endpoint.model, "input": ["a problem", "another"], "encoding_format": "float"}
-    try:
+
+    async def embed() -> None:
         wire.parse_embeddings(await pool.post(endpoint, EMBEDDINGS, body, 60.0), 2)
+
+    try:
+        await _tries()(embed)
     except EndpointError as error:
         raise EndpointSetupError(
             f"feedback.similarity_endpoint {endpoint.url} does not embed texts ({error.kind}: {error}); "

@@ -14,7 +14,7 @@ import aiohttp
 
 from pipeline.config import Config, EndpointSettings
 from pipeline.endpoint import Endpoint
-from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoint_checks import check_embeddings, check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import EndpointError, UserError
 from pipeline.machine_checks import LOOPBACK, longest_answers
@@ -50,7 +50,11 @@ async def _findings_of(
     try:
         async with asyncio.timeout(WITHIN_S), pool_of(config, (settings,)) as pool:
             (endpoint,) = pool.endpoints
-            several = [finding async for finding in _probe(config, pool, endpoint, training, facts)]
+            if config.feedback.similarity == "embedding" and settings == config.feedback.similarity_endpoint:
+                await check_embeddings(pool, endpoint)
+                several = []
+            else:
+                several = [finding async for finding in _probe(config, pool, endpoint, training, facts)]
     except TimeoutError:
         several = [
             Finding("FAILED", name, f"it took longer than {WITHIN_S:g} s to answer; is it overloaded or wedged?")

@@ -84,6 +84,18 @@ async def test_endpoints_that_differ_are_doubted(start_mock: StartMock) -> None:
     assert "warn they serve different max_model_len" in found
 
 
+async def test_an_embedder_needs_to_embed_and_nothing_else(start_mock: StartMock) -> None:
+    def with_embedder(url: str) -> Config:
+        endpoint = {"url": url, "model": "embedder"}
+        return Config.model_validate({"feedback": {"similarity": "embedding", "similarity_endpoint": endpoint}})
+
+    mock = await start_mock(token_ids=False, model="embedder")
+    assert [finding.state for finding in await findings(with_embedder(mock.url))] == ["ok"]
+    (finding,) = await findings(with_embedder("http://127.0.0.1:9"))
+    assert finding.state == "FAILED"
+    assert "does not embed texts" in finding.message
+
+
 async def test_a_summarizer_needs_no_training_routes(start_mock: StartMock) -> None:
     plain = {"url": (await start_mock(token_ids=False)).url}
     found = await findings(config(abstraction={"endpoint": plain}))

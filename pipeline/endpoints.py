@@ -44,7 +44,7 @@ class EndpointPool:
     """Async context manager; owns the connections and the endpoints' health.
 
     `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training endpoints,
-    and are looked at every `requests.check_every_s`."""
+    and are looked at every `requests.check_every_s`. Until `has_weights()`, the run has none that they could lack."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class EndpointPool:
         chat_template_kwargs: Json | None = None,
         seeded: bool = False,
         repair: Repair | None = None,
+        has_weights: Callable[[], bool] = lambda: True,
         watchdog: Watchdog | None = None,
     ) -> None:
         self.endpoints = [Endpoint(settings, model, requests) for settings in endpoints]
@@ -70,6 +71,7 @@ class EndpointPool:
             self._places,
             self.usage,
             repair,
+            has_weights,
             self.canary,
             self._weight_version,
             requests.check_every_s,
@@ -243,7 +245,7 @@ class EndpointPool:
 
 
 def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> EndpointPool:
-    """The pool that `config` describes, over `endpoints`; `parts` are `repair` and `watchdog`."""
+    """The pool that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights` and `watchdog`."""
     return EndpointPool(
         endpoints,
         config.model.name,

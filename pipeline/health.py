@@ -39,6 +39,7 @@ class Health:
         places: Places,
         usage: Usage,
         repair: Repair | None,
+        has_weights: Callable[[], bool],
         canary: Callable[[Endpoint], Awaitable[None]],
         look: Callable[[Endpoint], Awaitable[str]],
         check_every_s: float,
@@ -47,6 +48,7 @@ class Health:
         self._places = places
         self._usage = usage
         self._repair = repair
+        self._has_weights = has_weights
         self._canary = canary
         self._look = look
         self._check_every_s = check_every_s
@@ -81,15 +83,19 @@ class Health:
     async def _rejoin(self, endpoint: Endpoint) -> None:
         """Probe an endpoint until it is fit: pause, half open, repair, canary."""
         tally = self._usage.at(endpoint.url, "rejoin")
+        told = ""
         while not endpoint.fit:
             await asyncio.sleep(endpoint.breaker.pause_s)
             endpoint.breaker.begin_probe()
             try:
-                if self._repair is not None:
+                if self._repair is not None and self._has_weights():
                     await self._repair(endpoint)
                 await self._canary(endpoint)
             except Exception as error:  # noqa: BLE001 - whatever the probe met, the endpoint stays out and is tried again
                 endpoint.breaker.on_probe(succeeded=False)
+                if str(error) != told:
+                    told = str(error)
+                    logger.warning("%s stays aside: %s: %s", endpoint.url, type(error).__name__, error)
                 tally.others[f"failed_{getattr(error, 'kind', type(error).__name__)}"] += 1
             else:
                 endpoint.breaker.on_probe(succeeded=True)
@@ -108,8 +114,9 @@ class Health:
             label = await self._look(endpoint)
         except FinalEndpointError:
             return  # it has no such route, and says so by itself when it is asked for samples
-        except EndpointError:
-            self.suspect(endpoint, at_once=True)
+        except EndpointError as error:
+            # A server whose processors are busy may be slow to say what it serves.
+            self.suspect(endpoint, at_once=error.kind != "timeout")
             return
-        if wire.parsed_version(label) is None and not label.startswith(LOADING):
+        if self._has_weights() and wire.parsed_version(label) is None and not label.startswith(LOADING):
             self.suspect(endpoint, at_once=True)

@@ -161,7 +161,13 @@ class Session:
             with self.clock.stage("server_start"):
                 serving = await stack.enter_async_context(Serving(config, self.run, model, view.say))
             endpoints = await stack.enter_async_context(
-                pool_of(config, serving.endpoints, repair=self._repair, watchdog=self.watchdog)
+                pool_of(
+                    config,
+                    serving.endpoints,
+                    repair=self._repair,
+                    has_weights=lambda: latest(self.run) is not None,
+                    watchdog=self.watchdog,
+                )
             )
             self.sources.pools["policy"] = endpoints
             verifier = await stack.enter_async_context(Verifier(config.reward))

@@ -274,7 +274,7 @@ async def test_before_a_run_has_weights_no_server_is_set_aside_for_lacking_them(
         assert published, "there is nothing yet to bring it to"
         await control(endpoint.url, "/update_weight_version", {"new_version": VERSION})
 
-    settings = QUICK.model_copy(update={"check_every_s": 0.02})
+    settings = QUICK.model_copy(update={"check_every_s": 0.05})
     parts: dict[str, Any] = {"repair": repair, "has_weights": lambda: published}
     async with EndpointPool((await start_mock(),), "policy", settings, **parts) as pool:
         (endpoint,) = pool.endpoints
@@ -284,11 +284,8 @@ async def test_before_a_run_has_weights_no_server_is_set_aside_for_lacking_them(
             ).text
             await asyncio.sleep(0.02)
         assert endpoint.breaker.num_opened == 0
-        await control(endpoint.url, "/_mock/crash")
-        while not endpoint.breaker.num_opened or not endpoint.fit:  # noqa: ASYNC110 - a server that dies comes back
-            await asyncio.sleep(0.01)
         published = True
-        while endpoint.breaker.num_opened < 2 or not endpoint.fit:  # noqa: ASYNC110 - and now it lacks something
+        while not endpoint.breaker.num_opened or not endpoint.fit:  # noqa: ASYNC110 - now it lacks something
             await asyncio.sleep(0.01)
         assert await pool._weight_version(endpoint) == VERSION
 

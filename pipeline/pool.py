@@ -78,7 +78,7 @@ class Pool:
         self._heldout: Collection[str] = frozenset()
         self._ids: set[str] = set()
         self._counts: Counter[str] = Counter()
-        self._last_turn = ""
+        self._last_turn: str | None = None
         self._read_only = version is not None
         self._table = open_table(path, TABLE, schema())
         if version is not None:
@@ -209,7 +209,8 @@ class Pool:
                 last = turns.read() if turns else str(self.version)
                 if last != self._last_turn:
                     self._look()
-                self._last_turn = ""
+                # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
+                self._last_turn = None
                 turn = secrets.token_hex(8)
                 if turns:
                     # Written first: should this process die now, the next one looks anew.

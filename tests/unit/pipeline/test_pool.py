@@ -109,6 +109,14 @@ def test_an_entry_that_is_there_already_stays_single_after_a_restart_and_beside_
     assert sorted(entry.id for entry in Pool(tmp_path).entries()) == ["x1", "x2", "x3"]
 
 
+def test_a_turn_that_was_cut_short_makes_the_next_writer_look(tmp_path: Path) -> None:
+    Pool(tmp_path).add([experience(1)])
+    (tmp_path / "pool.lock").write_text("")
+    pool = Pool(tmp_path)
+    pool.add([experience(1)])
+    assert pool.num_entries() == 1
+
+
 def test_a_pinned_version_survives_maintenance_and_opens_read_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,12 @@ class Sighting(Record):
         return tuple(found)
 
     @property
+    def contradictory(self) -> bool:
+        """Whether it warns of what it advises."""
+        lesson = self.entry.lesson
+        return not {text.lower() for text in lesson.principles}.isdisjoint(text.lower() for text in lesson.pitfalls)
+
+    @property
     def transferable(self) -> bool:
         return not self.reasons
 

@@ -40,10 +40,11 @@ def _article(number: int, sighting: Sighting) -> str:
     words = "transferable" if sighting.transferable else "; ".join(sighting.reasons)
     judged = f" · judge: {escape(sighting.verdict)}" if sighting.verdict else ""
     reward = "" if sighting.mean_reward is None else f", mean reward {sighting.mean_reward:.2f}"
+    torn = " · warns of what it advises" if sighting.contradictory else ""
     copied = f" · nearly a copy of {escape(sighting.copy_of)}" if sighting.copy_of else ""
     return (
         f'<article id="{escape(entry.id)}"><h3>{number}. {escape(entry.id)} '
-        f'<span class="tag {state}">{escape(words)}</span>{judged}{copied}</h3>'
+        f'<span class="tag {state}">{escape(words)}</span>{judged}{torn}{copied}</h3>'
         f'<div class="note">problem {escape(entry.problem_id)} · made at step {entry.step} from a rollout with reward '
         f"{entry.reward:g} ({escape(entry.kind)}) · {sighting.age_steps} steps old · shown to {sighting.num_retrieved} groups, "
         f"{sighting.num_rollouts} rollouts{reward}</div>"

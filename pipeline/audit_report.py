@@ -41,6 +41,7 @@ class AuditReport(BaseModel):
     with_names: Share
     copied: Share
     leaking: Share
+    contradictory: Share
     near_copies: Share
     never_retrieved: Share
     median_age_steps: float
@@ -66,6 +67,7 @@ class AuditReport(BaseModel):
             with_names=share(lambda s: bool(s.names)),
             copied=share(lambda s: any("copied" in reason for reason in s.reasons)),
             leaking=share(lambda s: s.leaks),
+            contradictory=share(lambda s: s.contradictory),
             near_copies=share(lambda s: bool(s.copy_of)),
             never_retrieved=share(lambda s: s.num_retrieved == 0),
             median_age_steps=float(ages[len(ages) // 2]) if ages else 0.0,
@@ -84,6 +86,7 @@ class AuditReport(BaseModel):
             ("… repeats names of its problem", str(self.with_names)),
             ("… copied from its source", str(self.copied)),
             ("… gives the answer away", str(self.leaking)),
+            ("warns of what it advises", str(self.contradictory)),
             ("nearly a copy of another", str(self.near_copies)),
             ("never retrieved", str(self.never_retrieved)),
             ("median age", f"{self.median_age_steps:g} steps"),

@@ -41,6 +41,14 @@ def test_what_makes_a_lesson_specific(idea: str, reason: str | None) -> None:
     assert (reason or "") in "; ".join(seen.reasons)
 
 
+def test_a_lesson_that_warns_of_what_it_advises_is_named() -> None:
+    lesson = Lesson(flow_of_thought="Add.", principles=("Apply the rule.",), pitfalls=("apply the rule.",))
+    torn = look(entry("Add.").model_copy(update={"lesson": lesson}), "", None)
+    assert torn.contradictory
+    assert not look(entry("Add."), "", None).contradictory
+    assert "warns of what it advises" in page(AuditReport.of("r", 1, [torn], 0, None), [torn])
+
+
 def test_overlap_is_the_share_of_word_runs_that_the_source_holds() -> None:
     words = "one two three four five six"
     assert overlap([words], words) == 1.0

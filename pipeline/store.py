@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DataError
+
 # Every commit makes new entries, and a cache keeps those of versions that nobody reads until it is full.
 INDEX_CACHE_BYTES = 64 << 20
 METADATA_CACHE_BYTES = 32 << 20
@@ -26,10 +28,22 @@ def _session() -> Any:
 
 
 def open_table(path: Path | str, name: str, schema: Any) -> Any:
-    """The table `name` in the folder or object store at `path`; made with `schema` if it is not there."""
+    """The table `name` in the folder or object store at `path`; made with `schema` if it is not there.
+
+    Raises DataError for one that another version of lanpo made with other columns."""
     import lancedb
 
-    return lancedb.connect(str(path), session=_session()).create_table(name, schema=schema, exist_ok=True)
+    store = lancedb.connect(str(path), session=_session())
+    try:
+        table = store.open_table(name)
+    except (FileNotFoundError, ValueError):  # what LanceDB says of a table that is not there
+        return store.create_table(name, schema=schema, exist_ok=True)
+    if missing := set(schema.names) - set(table.schema.names):
+        raise DataError(
+            f"{path} holds a table {name!r} without {', '.join(sorted(missing))}: another version of lanpo made it. "
+            "Continue that run with the version that began it, or start a new one"
+        )
+    return table
 
 
 def quoted(value: str) -> str:

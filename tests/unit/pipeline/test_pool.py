@@ -117,6 +117,15 @@ def test_a_turn_that_was_cut_short_makes_the_next_writer_look(tmp_path: Path) ->
     assert pool.num_entries() == 1
 
 
+def test_a_store_of_another_version_is_named(tmp_path: Path) -> None:
+    import lancedb
+    import pyarrow as pa
+
+    lancedb.connect(tmp_path).create_table("pool", schema=pa.schema([pa.field("id", pa.string())]))
+    with pytest.raises(DataError, match=r"'pool' without created_s, family, .*another version of lanpo"):
+        Pool(tmp_path)
+
+
 def test_a_pinned_version_survives_maintenance_and_opens_read_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,8 +188,9 @@ class Scheduler:
 
     def _keep_pool(self, step: int) -> int:
         """Pin the pool as it is when `step` begins, let go of what no resume can need; return the version. Blocks."""
+        oldest = self._oldest_checkpoint()
         for name in self._pool.pins:
-            if name.startswith(STEP_PIN) and int(name.removeprefix(STEP_PIN)) < self._oldest_checkpoint():
+            if name.startswith(STEP_PIN) and int(name.removeprefix(STEP_PIN)) < oldest:
                 self._pool.unpin(name)
         return self._pool.pin(f"{STEP_PIN}{step:06d}")
 

@@ -54,8 +54,8 @@ def quoted(value: str) -> str:
 def compact(table: Any, keep: timedelta) -> None:
     """Merge small files of `table`, bring its indices up to date, remove versions older than `keep` that no tag holds.
 
-    What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. No other writer may
-    be at work. Raises what the store raised (OSError, RuntimeError)."""
+    What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Rows may be added
+    meanwhile, but none deleted. Raises what the store raised (OSError, RuntimeError)."""
     dataset = table.to_lance()
     dataset.optimize.compact_files(
         target_rows_per_fragment=ROWS_PER_FILE,

@@ -8,6 +8,7 @@ marks in the table. The learner reads by step; the step of its checkpoint is its
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -65,6 +66,8 @@ class Journal:
     def __init__(self, path: Path | str) -> None:
         self._path = path
         self._table = open_table(path, TABLE, schema())
+        self._commits = threading.Lock()
+        """Held for a commit: appends and compactions come from two threads."""
 
     def compact(self) -> None:
         """Merge the files of many commits, index what is searched by, remove old versions. The writer's: one at a time.
@@ -76,15 +79,18 @@ class Journal:
             indexed = {column for index in self._table.list_indices() for column in index.columns}
             for column in INDEXED:
                 if column not in indexed:
-                    self._table.create_index(column, config=BTree())
-            compact(self._table, KEEP_VERSIONS)
+                    with self._commits:
+                        self._table.create_index(column, config=BTree())
+            compact(self._table, KEEP_VERSIONS, self._commits)
         except (OSError, RuntimeError) as error:
             raise disk_full(error, self._path) from error
 
     def append(self, groups: list[RolloutGroup]) -> None:
         """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskFullError."""
         try:
-            self._table.add([_row(group) for group in groups])
+            rows = [_row(group) for group in groups]
+            with self._commits:
+                self._table.add(rows)
         except (OSError, RuntimeError) as error:
             raise disk_full(error, self._path) from error
 

@@ -191,7 +191,7 @@ class Pool:
         self._check_writable()
         try:
             with self._maintenance:
-                compact(self._table, KEEP_VERSIONS)
+                compact(self._table, KEEP_VERSIONS, self._writing())
         except (OSError, RuntimeError) as error:
             # Another process deleted what was being merged: there is a next time.
             if "conflict" not in str(error).lower():

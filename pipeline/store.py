@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -13,10 +14,9 @@ from pipeline.errors import DataError
 # Every commit makes new entries, and a cache keeps those of versions that nobody reads until it is full.
 INDEX_CACHE_BYTES = 64 << 20
 METADATA_CACHE_BYTES = 32 << 20
-# A file of this many rows is left alone by later compactions, so that what one writes does not grow with the table.
-ROWS_PER_FILE = 1024
-# Rows may hold a megabyte of rollouts each; so many are in memory at once.
-ROWS_PER_BATCH = 32
+# A file of 1024 rows is left alone by later compactions, so that what one writes does not grow with the table. Rows may hold a
+# megabyte of rollouts each: 32 are in memory at once.
+MERGE = {"target_rows_per_fragment": 1024, "max_rows_per_group": 32, "batch_size": 32}
 
 
 @cache
@@ -51,19 +51,22 @@ def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def compact(table: Any, keep: timedelta) -> None:
+def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -> None:
     """Merge small files of `table`, bring its indices up to date, remove versions older than `keep` that no tag holds.
 
-    What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Rows may be added
-    meanwhile, but none deleted. Raises what the store raised (OSError, RuntimeError)."""
+    What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Files are merged
+    while rows may be added, but none deleted; `turn`, entered for the commit of what was merged, must keep all other commits
+    out: beside a busy writer it would lose every race, until Lance gives up after 30 s. Raises what the store raised (OSError,
+    RuntimeError)."""
+    from lance.optimize import Compaction
+
     dataset = table.to_lance()
-    dataset.optimize.compact_files(
-        target_rows_per_fragment=ROWS_PER_FILE,
-        max_rows_per_group=ROWS_PER_BATCH,
-        batch_size=ROWS_PER_BATCH,
-        num_threads=1,
-    )
-    dataset.optimize.optimize_indices()
+    merged = [task.execute(dataset) for task in Compaction.plan(dataset, MERGE).tasks]
+    with turn:
+        if merged:
+            Compaction.commit(dataset, merged, MERGE)
+        dataset.checkout_latest()
+        dataset.optimize.optimize_indices()
     dataset.cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
     table.checkout_latest()
     _give_back_memory()

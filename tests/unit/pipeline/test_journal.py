@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lance.optimize import Compaction
 
 from pipeline.errors import DiskFullError
 from pipeline.journal import Journal, Outcome
 from pipeline.records import Context
 from pipeline.run import Lineage
+from pipeline.store import MERGE
 from pipeline.usefulness import usefulness_in
 from tests.builders import group
 
@@ -36,7 +40,7 @@ def test_more_groups_than_a_default_limit_are_all_read(tmp_path: Path) -> None:
 def test_a_compaction_leaves_full_files_alone_so_that_what_it_writes_does_not_grow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.store.ROWS_PER_FILE", 8)
+    monkeypatch.setitem(MERGE, "target_rows_per_fragment", 8)
     monkeypatch.setattr("pipeline.journal.KEEP_VERSIONS", timedelta(0))
     journal = Journal(tmp_path)
     full: set[Path] = set()
@@ -49,6 +53,48 @@ def test_a_compaction_leaves_full_files_alone_so_that_what_it_writes_does_not_gr
         assert len(files - full) <= 2
         full = files
     assert [len(journal.read_step(step, ONE)) for step in range(4)] == [16] * 4
+    assert {index.num_unindexed_rows for index in journal._table.list_indices()} == {0}
+
+
+def test_a_compaction_gets_its_turn_beside_a_writer_that_never_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one it loses every race for the next version to such a writer, and Lance gives up after 30 s."""
+    journal, done, num_written = Journal(tmp_path), threading.Event(), 0
+    versions: list[int] = []
+
+    class Watched:
+        plan = Compaction.plan
+
+        @staticmethod
+        def commit(dataset: Any, *arguments: Any) -> Any:
+            before = dataset.latest_version
+            metrics = Compaction.commit(dataset, *arguments)
+            versions.append(dataset.version - before)
+            return metrics
+
+    monkeypatch.setattr("lance.optimize.Compaction", Watched)
+
+    def write() -> None:
+        nonlocal num_written
+        while not done.is_set():
+            journal.append([group(step=num_written // 64, slot=num_written % 64)])
+            num_written += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for num_compacted in range(3):
+            while writer.is_alive() and num_written < 64 * (num_compacted + 1):
+                writer.join(0.01)
+            journal.compact()
+    finally:
+        done.set()
+        writer.join()
+    assert versions == [2] * 3, "numbers reserved and files swapped; nothing else was committed meanwhile"
+    assert journal.num_groups() == num_written
+    journal.compact()
+    assert len(journal.read_step(1, ONE)) == 64
     assert {index.num_unindexed_rows for index in journal._table.list_indices()} == {0}
 
 

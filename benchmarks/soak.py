@@ -81,7 +81,8 @@ async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict
         begin_s = time.monotonic()
         while time.monotonic() - begin_s < seconds and not running.done():
             await asyncio.wait({running}, timeout=LOOK_EVERY_S)
-            num_files = sum(1 for path in folder.rglob("*") if path.is_file())
+            # os.walk passes over folders that a compaction removes meanwhile, where Path.rglob fails.
+            num_files = sum(len(files) for _, _, files in os.walk(folder))
             open_files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the folder of this process itself
             looks.append(
                 Look(

@@ -26,6 +26,7 @@ Json = dict[str, Any]
 CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
 EMBEDDINGS = "/v1/embeddings"
 CANARY = (Message(role="user", content="Hi"),)
+VERDICT_POLL_S = 0.05
 
 
 class Wanted(TypedDict, total=False):
@@ -169,7 +170,7 @@ class EndpointPool:
         async def ask(attempt: Attempt) -> wire.Samples:
             body = wire.generate_body(attempt.endpoint.model, prompt_ids, parameters)
             samples = wire.parse_generate(await attempt.post(GENERATE, body), prompt_ids, num_samples)
-            return _accepted(samples, wanted.get("accept"))
+            return await _accepted(samples, wanted.get("accept"), attempt)
 
         return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
 
@@ -188,7 +189,8 @@ class EndpointPool:
             before = wire.parse_weight_version(await attempt.get("/weight_info"))
             reply = await attempt.post(CHAT, {**body, "logprobs": True, "return_token_ids": True})
             after = wire.parse_weight_version(await attempt.get("/weight_info"))
-            return _accepted(wire.parse_chat_samples(reply, num_samples, before, after), wanted.get("accept"))
+            samples = wire.parse_chat_samples(reply, num_samples, before, after)
+            return await _accepted(samples, wanted.get("accept"), attempt)
 
         return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
 
@@ -260,7 +262,17 @@ def _request(wanted: Wanted) -> Request:
     return Request(wanted["stage"], wanted.get("priority", 0), wanted.get("affinity", ""))
 
 
-def _accepted(samples: wire.Samples, accept: Callable[[WeightVersion], bool] | None) -> wire.Samples:
+async def _accepted(
+    samples: wire.Samples, accept: Callable[[WeightVersion], bool] | None, attempt: Attempt
+) -> wire.Samples:
+    """`samples`, if their weights are fresh enough and have passed their canary. Raises EndpointError."""
+    if samples.under_check:
+        # Another process gives it; this ends with the canary's request, or with this attempt's time.
+        while wire.is_under_check(  # noqa: ASYNC110 - the event is in the server
+            label := wire.parse_weight_version(await attempt.get("/weight_info"))
+        ):
+            await asyncio.sleep(VERDICT_POLL_S)
+        wire.version_of(label)
     for completion in samples.completions:
         oldest = completion.oldest_version
         if accept is not None and (oldest is None or not accept(oldest)):

@@ -21,7 +21,7 @@ from pipeline.endpoint import Endpoint
 from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.places import Places
 from pipeline.usage import Usage
-from pipeline.weights import LOADING
+from pipeline.weights import CHECKING, LOADING
 
 logger = logging.getLogger(__name__)
 
@@ -118,5 +118,5 @@ class Health:
             # A server whose processors are busy may be slow to say what it serves.
             self.suspect(endpoint, at_once=error.kind != "timeout")
             return
-        if self._has_weights() and wire.parsed_version(label) is None and not label.startswith(LOADING):
+        if self._has_weights() and wire.parsed_version(label) is None and not label.startswith((LOADING, CHECKING)):
             self.suspect(endpoint, at_once=True)

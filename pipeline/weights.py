@@ -1,9 +1,9 @@
 """Published weights as desired state, and the one function that brings a server to a version (HTTP only).
 
 `weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed,
-then renamed; `LATEST` names it last. `bring_to` pauses a server without dropping what is in flight, loads, sets the
-version, resets the prefix cache and resumes — resumes in a `finally`, under one lock per server, so that neither a
-failure nor a second caller leaves it paused or half loaded.
+then renamed; `LATEST` names it last. `bring_to` pauses a server without dropping what is in flight, loads, resets the
+prefix cache and resumes — resumes in a `finally`, under one lock per server, so that neither a failure nor a second caller
+leaves it paused or half loaded — and then asks it the canary, before it may bear the version's label.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel, ConfigDict
 
+from pipeline import canary
 from pipeline.errors import WeightSyncError
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder, disk_full, write_atomic
 
 MANIFEST = "manifest.json"
-# A server bears this label while new weights are loaded into it; no run accepts it.
-LOADING = "loading-"
+# A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it is asked the
+# canary (what is sampled waits for the verdict), and when its answer was wrong. No run accepts any of them.
+LOADING, CHECKING, REJECTED = "loading-", "checking-", "rejected-"
 REFERENCE = WeightVersion(lineage=0, step=0)
 
 
@@ -157,16 +159,20 @@ async def server_version(client: httpx.AsyncClient) -> str:
 async def bring_to(run: RunFolder, server: ServerAddress, version: WeightVersion, timeout_s: float = 300.0) -> float:
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
-    Requests in flight go on afterwards with the new weights. Raises WeightSyncError; the server is then serving again,
-    with a version label that is not `version`, so nobody mistakes it."""
+    Requests in flight go on afterwards with the new weights. Raises WeightSyncError, also for a server whose answer to the
+    canary is not that of these weights; the server is then serving again, with a version label that is not `version`, so
+    nobody mistakes it."""
     folder = path_of(run, version)
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
         try:
             async with _server_lock(run, server):
-                if await server_version(client) == version.label:
+                label = await server_version(client)
+                if label == version.label:
                     return 0.0
                 verify(folder)
-                return await _load(client, folder, version, server.packs_weights)
+                paused_s = await _load(client, folder, version, server.packs_weights)
+                await _check(client, run, server.model, version, WeightVersion.parse(label))
+                return paused_s
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error
 
@@ -175,16 +181,39 @@ async def _load(client: httpx.AsyncClient, folder: Path, version: WeightVersion,
     begin = time.monotonic()
     try:
         await _post(client, "/pause", params={"mode": "keep", "clear_cache": "false"})
-        await _post(client, "/update_weight_version", json={"new_version": LOADING + version.label})
+        await _set_label(client, LOADING + version.label)
         body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
         await _post(client, "/collective_rpc", json=body)
         if packs_weights:
             await _post(client, "/collective_rpc", json={"method": "refresh_packed_weights"})
         await _reset_prefix_cache(client)
-        await _post(client, "/update_weight_version", json={"new_version": version.label})
+        await _set_label(client, CHECKING + version.label)
     finally:
         await asyncio.shield(_post(client, "/resume"))
     return time.monotonic() - begin
+
+
+async def _check(
+    client: httpx.AsyncClient, run: RunFolder, model: str, version: WeightVersion, before: WeightVersion | None
+) -> None:
+    """Give the server its label if it answers the canary as the learner does; `before` is what it served until now."""
+    expected = canary.read_canary(path_of(run, version))
+    try:
+        if expected is not None:
+            reply = await _post(client, "/v1/completions", json=canary.body_of(expected, model))
+            found = canary.logprobs_in(reply.json(), expected)
+            others = canary.read_canary(path_of(run, before)) if before else None
+            tolerance = run.config().learner.logprob_gap_tolerance
+            if complaint := canary.disagreement(found, expected, others, tolerance):
+                raise WeightSyncError(f"version {version.label} was loaded, but {complaint}")
+    except BaseException:
+        await asyncio.shield(_set_label(client, REJECTED + version.label))
+        raise
+    await _set_label(client, version.label)
+
+
+async def _set_label(client: httpx.AsyncClient, label: str) -> None:
+    await _post(client, "/update_weight_version", json={"new_version": label})
 
 
 async def _reset_prefix_cache(client: httpx.AsyncClient) -> None:

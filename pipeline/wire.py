@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.config import SamplingSection
 from pipeline.errors import EndpointError, FinalEndpointError, MalformedReplyError, RetryableEndpointError
 from pipeline.records import Completion, Message, WeightVersion
+from pipeline.weights import CHECKING
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 Json = dict[str, Any]
@@ -27,6 +28,8 @@ class Samples(NamedTuple):
 
     prompt_ids: tuple[int, ...]
     completions: tuple[Completion, ...]
+    under_check: bool = False
+    """Whether some tokens come from weights that had not yet answered their canary."""
 
 
 class Reply(BaseModel):
@@ -227,11 +230,13 @@ def parse_weight_version(reply: Any) -> str:
 
 def parse_generate(reply: Any, prompt_ids: tuple[int, ...], num_samples: int) -> Samples:
     """Samples of /inference/v1/generate, with the weight versions of their tokens. Raises MalformedReplyError."""
-    completions = []
+    completions, under_check = [], False
     for choice in _choices(reply, num_samples):
-        oldest, newest = _span_of(choice.get("weight_versions"))
+        labels = _labels_of(choice.get("weight_versions"))
+        oldest, newest = _span_of(labels)
+        under_check |= any(map(is_under_check, labels))
         completions.append(_completion(choice, choice.get("text"), oldest, newest))
-    return Samples(prompt_ids=prompt_ids, completions=tuple(completions))
+    return Samples(prompt_ids, tuple(completions), under_check)
 
 
 def parse_chat_samples(reply: Any, num_samples: int, before: str, after: str) -> Samples:
@@ -239,31 +244,41 @@ def parse_chat_samples(reply: Any, num_samples: int, before: str, after: str) ->
     prompt_ids = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
     if not isinstance(prompt_ids, list) or not prompt_ids:
         raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")
-    oldest, newest = _version(before), _version(after)
+    oldest, newest = version_of(before), version_of(after)
     completions = [
         _completion(choice, _object(choice, "message").get("content"), oldest, newest)
         for choice in _choices(reply, num_samples)
     ]
-    return Samples(prompt_ids=tuple(prompt_ids), completions=tuple(completions))
+    return Samples(tuple(prompt_ids), tuple(completions), is_under_check(before) or is_under_check(after))
 
 
-def _span_of(spans: Any) -> tuple[WeightVersion, WeightVersion]:
-    """Oldest and newest weights of a choice's tokens."""
+def _labels_of(spans: Any) -> list[str]:
+    """The labels of the weights that sampled a choice's tokens, in their order."""
     try:
-        labels = [span["version"] for span in spans]
+        labels = [str(span["version"]) for span in spans]
     except (TypeError, KeyError):
         labels = []
     if not labels:
         raise MalformedReplyError("no_versions", f"a choice does not tell its weight versions: {str(spans)[:100]}")
+    return labels
+
+
+def _span_of(labels: list[str]) -> tuple[WeightVersion, WeightVersion]:
+    """Oldest and newest weights of a choice's tokens."""
     if len(labels) == 1:
-        version = _version(labels[0])
+        version = version_of(labels[0])
         return version, version
-    versions = [_version(label) for label in labels]
+    versions = [version_of(label) for label in labels]
     return min(versions), max(versions)
 
 
-def _version(label: Any) -> WeightVersion:
-    version = parsed_version(str(label))
+def is_under_check(label: str) -> bool:
+    return label.startswith(CHECKING)
+
+
+def version_of(label: str) -> WeightVersion:
+    """The version that a server's label names, passed or still under check. Raises MalformedReplyError for any other label."""
+    version = parsed_version(label.removeprefix(CHECKING))
     if version is None:
         raise MalformedReplyError(
             "unverified_weights", f"the server samples with weights labelled {label!r}, not published by this run"

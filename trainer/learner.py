@@ -19,7 +19,6 @@ import logging
 import os
 import select
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +68,19 @@ class Learner:
         self.trainer: Any = None if finished else self._trainer()
 
     def _publisher(self) -> Any:
+        from trainer.canary import write_canary
         from trainer.models import save_model
         from trainer.publisher import Publisher
+
+        def save(folder: Path) -> None:
+            save_model(self.model, self.tokenizer, folder)
+            write_canary(self.model, self.tokenizer, folder)
 
         learner = self.config.learner
         return Publisher(
             self.run,
             self.lineages[-1].number,
-            partial(save_model, self.model, self.tokenizer),
+            save,
             self.status,
             self.metrics,
             self.stop,

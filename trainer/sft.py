@@ -31,6 +31,7 @@ from trl import SFTConfig, SFTTrainer
 from pipeline.config import Config
 from pipeline.errors import DataError, UserError
 from trainer.arguments import set_threads
+from trainer.canary import write_canary
 from trainer.disk import as_disk_full
 from trainer.memory import keep_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
@@ -172,6 +173,7 @@ def run(config_file: Path, model_path: str, pairs_file: Path, out: Path) -> None
         temporary.mkdir(parents=True)
         report = train(config, model, tokenizer, pairs, temporary, lambda line: print(line, flush=True))
         save_model(model, tokenizer, temporary)
+        write_canary(model, tokenizer, temporary)
         shutil.rmtree(out, ignore_errors=True)
         temporary.rename(out)
     finally:

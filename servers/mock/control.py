@@ -7,7 +7,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from pipeline.weights import LOADING
+from pipeline.canary import Canary, read_canary
+from pipeline.weights import CHECKING, LOADING, REJECTED
 from servers.mock.misbehaviour import error
 
 FRESH = "default"
@@ -18,14 +19,16 @@ class Control:
 
     def __init__(self) -> None:
         self.version = FRESH
+        self.canary: Canary | None = None
+        """What the loaded weights answer."""
         self.running = asyncio.Event()
         self.running.set()
         self.generating: dict[int, web.Request] = {}
 
     @property
     def verified(self) -> bool:
-        """Whether the weights bear a label of a run, neither fresh nor being loaded."""
-        return self.version != FRESH and not self.version.startswith(LOADING)
+        """Whether the weights bear the label of a run's version."""
+        return self.version != FRESH and not self.version.startswith((LOADING, CHECKING, REJECTED))
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/collective_rpc", self._collective_rpc)
@@ -52,6 +55,7 @@ class Control:
         folder = (body.get("kwargs") or {}).get("weights_path", "")
         if body.get("method") != "reload_weights" or not Path(folder).is_dir():
             return error(500, f"Call to collective_rpc method failed: {body.get('method')} {folder!r}")
+        self.canary = read_canary(Path(folder))
         return web.json_response({"results": [None]})
 
     async def _pause(self, request: web.Request) -> web.Response:

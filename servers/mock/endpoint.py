@@ -190,6 +190,8 @@ class MockEndpoint:
         body = orjson.loads(await request.read())
         if (refusal := self._refusal(body)) is not None:
             return refusal
+        if body.get("prompt_logprobs"):
+            return self._prompt_logprobs(body["prompt"])
         prompt = body["prompt"] if isinstance(body["prompt"], str) else decode(body["prompt"])
         if body.get("stream"):
             return await self._stream(request, body, prompt, body.get("max_tokens") or 16, None, "text_completion")
@@ -199,6 +201,19 @@ class MockEndpoint:
             for index, sample in enumerate(samples)
         ]
         return _json(self._reply("text_completion", choices, len(encode(prompt)), samples))
+
+    def _prompt_logprobs(self, prompts: list[list[int]]) -> web.Response:
+        """What the loaded weights give token sequences: those of their canary are known, any other token gets -1."""
+        sequences = self._control.canary.sequences if self._control.canary else ()
+        known = {sequence.token_ids: sequence.logprobs for sequence in sequences}
+        choices = []
+        for index, ids in enumerate(prompts):
+            logprobs = known.get(tuple(ids), (-1.0,) * (len(ids) - 1))
+            positions = [{str(i): {"logprob": value}} for i, value in zip(ids[1:], logprobs, strict=True)]
+            choices.append(
+                {"index": index, "text": "", "finish_reason": "length", "prompt_logprobs": [None, *positions]}
+            )
+        return _json(self._reply("text_completion", choices, sum(map(len, prompts)), []))
 
     async def _embeddings(self, request: web.Request) -> web.Response:
         body = orjson.loads(await request.read())

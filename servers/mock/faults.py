@@ -37,7 +37,7 @@ Choice = Literal[
     "unknown_version",
     "missing_usage",
 ]
-Kind = Literal["status", Transport, Body, Choice]
+Kind = Literal["status", "no_effect", Transport, Body, Choice]
 Duty = Literal["retry", "final", "accept"]
 
 

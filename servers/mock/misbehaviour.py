@@ -29,6 +29,8 @@ async def fail(request: web.Request, handler: Handler, fault: Fault) -> web.Stre
         if fault.code != 307:
             del wanted["Location"]
         return error(fault.code, fault.body, wanted)
+    if fault.kind == "no_effect":
+        return web.json_response({"results": [None]})
     if fault.kind in get_args(Transport):
         return await _break(request, handler, fault)
     response = await handler(request)

@@ -30,6 +30,7 @@ CONTRACT = frozenset(
         "store",
         "journal",
         "weights",
+        "canary",
         "metrics",
         "checkpoints",
         "process",

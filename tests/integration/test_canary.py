@@ -1,0 +1,117 @@
+"""A server may bear a version's label only after it answered that version's canary (docs/promises.md: 9, 10)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.canary import FILE, Canary, CanarySequence
+from pipeline.config import RequestsSection, SamplingSection
+from pipeline.endpoints import EndpointPool
+from pipeline.errors import MalformedReplyError, WeightSyncError
+from pipeline.run import RunFolder
+from pipeline.weights import CHECKING, REJECTED, bring_to, publish
+from pipeline.wire import Samples
+from tests.builders import saving, version
+from tests.integration.conftest import StartMock
+from tests.integration.test_endpoints import MESSAGES, break_next, ready_pool, sample
+from tests.integration.test_faults import control
+
+ONE_ATTEMPT = RequestsSection(max_attempts=1, check_every_s=60.0)
+
+
+def with_canary(logprob: float) -> Callable[[Path], None]:
+    """What `publish` calls to write weights that give each token of the canary `logprob`."""
+
+    def save(folder: Path) -> None:
+        saving(b"x")(folder)
+        sequence = CanarySequence(token_ids=(1, 2, 3), logprobs=(logprob, logprob))
+        (folder / FILE).write_text(Canary(sequences=(sequence,)).model_dump_json())
+
+    return save
+
+
+async def label_of(pool: EndpointPool) -> str:
+    return (await pool.get(pool.endpoints[0], "/weight_info"))["weight_version"]
+
+
+async def bring(pool: EndpointPool, run: RunFolder, step: int) -> None:
+    await bring_to(run, pool.endpoints[0].address, version(step))
+
+
+async def test_a_server_that_answers_right_gets_the_label(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        for step in (1, 2):
+            publish(run, version(step), with_canary(-2.0 - step / 1000))
+            await bring(pool, run, step)
+            assert await label_of(pool) == version(step).label
+        counters = await pool.get(pool.endpoints[0], "/_mock/counters")
+    assert counters["requests"]["/v1/completions"] == 2
+
+
+async def test_a_reload_without_an_effect_is_found_however_small_the_update(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    async with ready_pool(tmp_path, await start_mock(), requests=ONE_ATTEMPT) as (pool, run):
+        publish(run, version(1), with_canary(-2.001))
+        await bring(pool, run, 1)
+        publish(run, version(2), with_canary(-2.002))
+        await break_next(pool, route="/collective_rpc", kind="no_effect")
+        with pytest.raises(WeightSyncError, match="l0-s000002 was loaded, but it still answers as the weights before"):
+            await bring(pool, run, 2)
+        assert await label_of(pool) == REJECTED + version(2).label
+        assert (await pool.get(pool.endpoints[0], "/is_paused")) == {"is_paused": False}
+        with pytest.raises(MalformedReplyError, match="rejected-l0-s000002"):
+            await sample(pool)
+        await bring(pool, run, 2)
+        assert await label_of(pool) == version(2).label
+        await sample(pool)
+
+
+async def test_a_canary_that_is_not_answered_rejects_the_server(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        publish(run, version(1), with_canary(-2.0))
+        await break_next(pool, route="/v1/completions", kind="status", code=400)
+        with pytest.raises(WeightSyncError, match="/v1/completions answered 400"):
+            await bring(pool, run, 1)
+        assert await label_of(pool) == REJECTED + version(1).label
+
+
+@pytest.mark.parametrize("passes", [True, False])
+async def test_what_is_sampled_while_the_canary_is_asked_waits_for_the_verdict(
+    tmp_path: Path, start_mock: StartMock, passes: bool
+) -> None:
+    """The request is in flight over the whole reload: half of its tokens are of weights under check."""
+    endpoint = await start_mock(s_per_token=0.01, num_tokens=40)
+    async with ready_pool(tmp_path, endpoint, requests=ONE_ATTEMPT) as (pool, run):
+        publish(run, version(1), with_canary(-2.0 if passes else -9.0))
+        faults = [{"route": "/v1/completions", "kind": "slow", "delay_s": 1.0}]
+        if not passes:
+            faults.append({"route": "/collective_rpc", "kind": "no_effect"})
+        await control(endpoint.url, "/_mock/faults", faults)
+        prompt_ids = await pool.render(MESSAGES)
+
+        async def request() -> Samples:
+            return await pool.generate(prompt_ids, SamplingSection(), 1, max_tokens=40, seed=1, stage="rollout")
+
+        sampling = asyncio.create_task(request())
+        while not (  # noqa: ASYNC110 - the event is in the mock endpoint
+            await pool.get(pool.endpoints[0], "/_mock/counters")
+        )["requests"].get("/inference/v1/generate"):
+            await asyncio.sleep(0)
+        reloading = asyncio.create_task(bring(pool, run, 1))
+        await asyncio.wait({sampling, reloading}, timeout=0.7)
+        assert await label_of(pool) == CHECKING + version(1).label
+        assert not sampling.done(), "it was answered, and waits"
+        if passes:
+            await reloading
+            (completion,) = (await sampling).completions
+            assert (completion.oldest_version, completion.newest_version) == (version(0), version(1))
+        else:
+            with pytest.raises(WeightSyncError):
+                await reloading
+            with pytest.raises(MalformedReplyError, match="rejected"):
+                await sampling

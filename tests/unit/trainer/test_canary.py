@@ -1,0 +1,32 @@
+"""The canary that the learner publishes is what its model computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.canary import read_canary
+from tests.tiny_model import make_tiny_model
+from trainer.canary import TEXTS, write_canary
+from trainer.models import load_model, load_tokenizer
+
+
+def test_each_token_gets_its_log_probability_given_those_before_it(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path)
+    model, tokenizer = load_model(tmp_path), load_tokenizer(tmp_path)
+    model.train()
+    write_canary(model, tokenizer, tmp_path)
+    canary = read_canary(tmp_path)
+    assert canary is not None and len(canary.sequences) == len(TEXTS)
+    assert model.training, "the model is left as it was"
+    model.eval()
+    for sequence in canary.sequences:
+        ids = torch.tensor([sequence.token_ids])
+        loss = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:])
+        assert -sum(sequence.logprobs) / len(sequence.logprobs) == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_weights_without_one_have_none(tmp_path: Path) -> None:
+    assert read_canary(tmp_path) is None

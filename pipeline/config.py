@@ -8,17 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+from pipeline.learner_config import LearnerSection
+from pipeline.section import Positive, Probability, Schedule, Section
+
 EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
-
-
-class Section(BaseModel):
-    """A group of settings. Frozen, so that no part can change what another part was told."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=False)
 
 
 class RunSection(Section):
@@ -109,7 +104,7 @@ class ProblemsSection(Section):
 
 
 class FeedbackSection(Section):
-    ratio: Probability | tuple[tuple[int, Probability], ...] = Field(
+    ratio: Schedule[Probability] = Field(
         0.75,
         description="p_t: probability that a prompt is feedback-aware; a number, or [[step, p], ...] interpolated linearly.",
     )
@@ -136,14 +131,6 @@ class FeedbackSection(Section):
         0.0,
         description="Added, times the mean reward of rollouts that saw the entry; it makes contexts depend on rewards.",
     )
-
-    @field_validator("ratio", mode="before")
-    @classmethod
-    def _one_number_is_a_constant(cls, value: Any) -> Any:
-        """The command line hands every value of a field that may be a list over as a list."""
-        if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], (list, tuple)):
-            return value[0]
-        return value
 
     @model_validator(mode="after")
     def _embeddings_come_from_somewhere(self) -> FeedbackSection:
@@ -334,47 +321,6 @@ class PoolSection(Section):
     eviction: EvictionPolicy = Field(
         "oldest", description="Which entry goes when a problem has too many; of equals the oldest."
     )
-
-
-class LearnerSection(Section):
-    num_steps: Positive = Field(20, description="Optimizer steps.")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-6, description="Peak learning rate.")
-    num_warmup_steps: int = Field(3, ge=0, description="Linear warm-up.")
-    lr_scheduler: Literal["constant_with_warmup", "linear", "cosine"] = Field(
-        "constant_with_warmup", description="After the warm-up."
-    )
-    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="Adam's second-moment decay.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradient clipping.")
-    kl_coef: Annotated[float, Field(ge=0)] = Field(
-        0.001, description="beta: KL to the reference policy; 0 saves its forward pass."
-    )
-    epsilon_low: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range below.")
-    epsilon_high: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range above.")
-    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = Field("dapo", description="TRL's loss normalisation.")
-    scale_rewards: Literal["group", "batch", "none"] = Field("group", description="TRL's advantage scaling.")
-    importance_sampling: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
-        "token_truncate", description="TRL's correction by the behaviour log-probabilities."
-    )
-    importance_sampling_cap: Annotated[float, Field(gt=0)] = Field(3.0, description="Cap of that ratio.")
-    share_prefix: bool = Field(
-        True, description="Compute the prompt of a group once for all its rollouts (same gradients)."
-    )
-    num_groups_per_micro_batch: Positive = Field(1, description="Groups in one forward and backward pass.")
-    precision: Literal["float32", "bf16_autocast"] = Field(
-        "float32", description="Arithmetic; autocast is faster and widens the gap to the server."
-    )
-    gradient_checkpointing: bool = Field(False, description="Less memory, more time.")
-    publish_every: Positive = Field(1, description="Optimizer steps between publications of weights.")
-    checkpoint_every: Positive = Field(5, description="Optimizer steps between checkpoints.")
-    num_checkpoints_kept: Positive = Field(2, description="Checkpoints kept.")
-    num_weights_kept: int = Field(3, ge=2, description="Published weight versions kept.")
-    logprob_gap_tolerance: Annotated[float, Field(gt=0)] = Field(
-        0.05,
-        description="Alert when the mean gap of server and learner log-probabilities exceeds this (nats per token).",
-    )
-    report_to: tuple[str, ...] = Field(("tensorboard",), description="Trackers, by the names TRL's report_to knows.")
-    cpu_threads: int = Field(0, ge=0, description="Threads of a CPU learner; 0: all cores.")
 
 
 class SftSection(Section):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence, Set
-from itertools import pairwise
 from typing import NamedTuple
 
 from rapidfuzz import fuzz
@@ -16,26 +15,15 @@ from rapidfuzz import fuzz
 from pipeline.config import FeedbackSection
 from pipeline.pool import Candidate
 from pipeline.records import Attempt, Considered, Context, ContextKind, Message, Outcome, Problem
+from pipeline.section import value_at
 from prompts.render import render
 from prompts.schemas import Inter, Intra, PromptInput, Scratch
-
-
-def ratio_at(ratio: float | tuple[tuple[int, float], ...], step: int) -> float:
-    """p_t: a constant, or a schedule of (step, p) pairs, linear between them and constant outside."""
-    if not isinstance(ratio, tuple):
-        return ratio
-    if step <= ratio[0][0]:
-        return ratio[0][1]
-    for (step_a, p_a), (step_b, p_b) in pairwise(ratio):
-        if step <= step_b:
-            return p_a + (p_b - p_a) * (step - step_a) / (step_b - step_a)
-    return ratio[-1][1]
 
 
 def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> ContextKind:
     """Feedback-aware with probability p_t, and then intra with probability `intra_share`; two numbers are always drawn."""
     aware, reflects = rng.random(), rng.random()
-    if aware >= ratio_at(settings.ratio, step):
+    if aware >= value_at(settings.ratio, step):
         return "scratch"
     return "intra" if reflects < settings.intra_share else "inter"
 

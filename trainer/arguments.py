@@ -30,14 +30,19 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         shuffle_dataset=False,
         disable_dropout=True,
         # loss
-        beta=learner.kl_coef,
+        beta=learner.max_kl_coef,  # TRL loads the reference for it; the trainer sets each step's value
         epsilon=learner.epsilon_low,
         epsilon_high=learner.epsilon_high,
+        delta=learner.clip_delta,
         loss_type=learner.loss_type,
+        importance_sampling_level=learner.ratio_level,
         scale_rewards=learner.scale_rewards,
-        vllm_importance_sampling_correction=True,
-        vllm_importance_sampling_mode=learner.importance_sampling,
+        vllm_importance_sampling_correction=learner.importance_sampling != "none",
+        vllm_importance_sampling_mode=learner.importance_sampling.replace("none", "token_truncate"),
         vllm_importance_sampling_clip_max=learner.importance_sampling_cap,
+        vllm_importance_sampling_clip_min=learner.importance_sampling_floor or None,
+        off_policy_mask_threshold=learner.off_policy_threshold,
+        top_entropy_quantile=learner.top_entropy_quantile,
         # optimizer
         learning_rate=learner.learning_rate,
         warmup_steps=learner.num_warmup_steps,

@@ -1,22 +1,26 @@
 """The batch of an optimizer step, read from the rollout journal.
 
-Step t is trained on the groups whose `step` is t, all slots of them, and only when all are there. That each group is fresh
-enough is asserted here again, where it is consumed: a stale one is a bug of the scheduler, not data.
+Step t is trained on the groups whose `step` is t, all slots of them, and only when all are there. Which of their rollouts are
+trained is decided here by rule (`Rules`): the others keep their place, and their rewards count in the advantages of their group, but
+no token of theirs does. Whether a rollout is fresh enough is asked here again, where it is consumed; the scheduler has refused
+stale ones already.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.config import Config
 from pipeline.journal import Journal
-from pipeline.records import RolloutGroup
+from pipeline.records import Rollout, RolloutGroup
 from pipeline.run import Lineage
 from trainer.stop import StopSignal
 
 POLL_S = 0.2
+RULES = ("stale", "truncated", "zero_variance")
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,40 @@ class RolloutBatch:
     rewards: list[float]
     on_policy: list[bool]
     """Whether the rollout was sampled wholly by the weights that the step begins with."""
+    trained: list[bool]
+    """Whether the rules let the rollout be trained."""
+    num_masked: dict[str, int]
+    """Rollouts that they do not, by the first rule that says so."""
     staleness: list[int]
     """Per rollout: optimizer steps between its oldest weights and this step."""
     share_zero_variance: float
     """Share of groups whose rewards are all equal."""
     wait_s: float
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which rollouts are not trained."""
+
+    max_staleness: int
+    mask_truncated: bool
+    mask_zero_variance: bool
+
+    @classmethod
+    def of(cls, config: Config) -> Rules:
+        most, wanted = config.rollout.max_staleness, config.learner.max_trained_staleness
+        learner = config.learner
+        return cls(most if wanted is None else min(wanted, most), learner.mask_truncated, learner.mask_zero_variance)
+
+    def against(self, rollout: Rollout, group: RolloutGroup, step: int) -> str | None:
+        """The rule by which `rollout` of `group` is not trained at `step`, or None."""
+        if step - rollout.oldest_version.step > self.max_staleness:
+            return "stale"
+        if self.mask_truncated and rollout.finish_reason == "length":
+            return "truncated"
+        if self.mask_zero_variance and group.zero_variance:
+            return "zero_variance"
+        return None
 
 
 class JournalReader:
@@ -44,7 +77,7 @@ class JournalReader:
         self._lineages = lineages
         self._num_groups = config.rollout.num_problems_per_step
         self._group_size = config.rollout.group_size
-        self._max_staleness = config.rollout.max_staleness
+        self._rules = Rules.of(config)
         self._stop = stop
 
     def wait_for(self, step: int, on_wait: Callable[[], None] = lambda: None) -> RolloutBatch:
@@ -75,12 +108,15 @@ class JournalReader:
             self._check(step, group)
         ordered = sorted(groups, key=_length)
         rollouts = [rollout for group in ordered for rollout in group.rollouts]
+        masked = [self._rules.against(rollout, group, step) for group in ordered for rollout in group.rollouts]
         return RolloutBatch(
             prompt_ids=[list(group.prompt_ids) for group in ordered for _ in group.rollouts],
             completion_ids=[list(rollout.token_ids) for rollout in rollouts],
             logprobs=[list(rollout.logprobs) for rollout in rollouts],
             rewards=[rollout.reward for rollout in rollouts],
             on_policy=[rollout.oldest_version.step == rollout.newest_version.step == step for rollout in rollouts],
+            trained=[rule is None for rule in masked],
+            num_masked=dict(Counter(rule for rule in masked if rule)),
             staleness=[step - rollout.oldest_version.step for rollout in rollouts],
             share_zero_variance=sum(group.zero_variance for group in groups) / len(groups),
             wait_s=wait_s,
@@ -89,11 +125,10 @@ class JournalReader:
     def _check(self, step: int, group: RolloutGroup) -> None:
         if len(group.rollouts) != self._group_size:
             raise ValueError(f"group {group.id} has {len(group.rollouts)} rollouts, not {self._group_size}")
-        lag = step - min(rollout.oldest_version.step for rollout in group.rollouts)
-        if not 0 <= lag <= self._max_staleness:
+        newest = max(rollout.newest_version.step for rollout in group.rollouts)
+        if newest > step:
             raise ValueError(
-                f"group {group.id} of step {step} was sampled by weights of step {step - lag}: it lags {lag} updates, "
-                f"and rollout.max_staleness = {self._max_staleness}"
+                f"group {group.id} of step {step} was sampled by weights of step {newest}, which are newer"
             )
         if not group.prompt_ids or not all(rollout.token_ids for rollout in group.rollouts):
             raise ValueError(f"group {group.id} has an empty prompt or completion")

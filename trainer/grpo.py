@@ -10,7 +10,11 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
    dropout is off, so they equal those of the policy's pass, and the importance-sampling ratio is computed from those.
 5. A micro-batch without advantage (all groups of zero variance) and without KL has a zero gradient: it is not computed. Its
    tokens count in the normalisation of the loss as before, and are missing from the means of entropy and gap.
-6. No model card is written beside a checkpoint.
+6. Rollouts that the rules of `batches` exclude are masked token by token, through the `env_mask` of that seam. TRL's own
+   switch for truncated completions guesses from the last token; the journal knows.
+7. The coefficient of KL may follow a schedule.
+8. A checkpoint's learning rate, betas and weight decay give way to the configuration's: a fork may have changed them.
+9. No model card is written beside a checkpoint.
 One process: journal, publication and status are not divided among several.
 """
 
@@ -29,7 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
-from trainer.batches import RolloutBatch
+from trainer.batches import RULES, RolloutBatch
 from trainer.gap import GapMeter
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
@@ -57,7 +61,8 @@ class JournalGRPOTrainer(GRPOTrainer):
     """GRPO on groups that `next_batch(step)` returns, `step` counting completed optimizer steps.
 
     `sync_weights` is called before the first batch and after each optimizer step. `on_log(step, logs)` gets what was logged
-    after a step; `more_logs()` may add to it before it reaches the trackers.
+    after a step; `more_logs()` may add to it before it reaches the trackers. `kl_coef(step)` is the weight of KL, `args.beta`
+    by default; where it is above 0 at any step, so must `args.beta` be, or there is no reference.
     """
 
     def __init__(
@@ -70,12 +75,14 @@ class JournalGRPOTrainer(GRPOTrainer):
         sync_weights: Callable[[], None],
         on_log: Callable[[int, Logs], None],
         more_logs: Callable[[], Logs] = dict,
+        kl_coef: Callable[[int], float] | None = None,
         share_prefix: bool = True,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self._next_batch = next_batch
         self._on_log = on_log
         self._more_logs = more_logs
+        self._kl_coef = kl_coef or (lambda step: args.beta)
         self._batch: RolloutBatch | None = None
         self._scored: dict[str, Any] | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
@@ -101,6 +108,7 @@ class JournalGRPOTrainer(GRPOTrainer):
 
     def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         self._batch = self._next_batch(self.state.global_step)
+        self.beta = self._kl_coef(self.state.global_step)
         self._batch_ready_s = time.monotonic()
         self.gap = GapMeter()
         self.num_computed_tokens = 0
@@ -109,6 +117,10 @@ class JournalGRPOTrainer(GRPOTrainer):
             "completion_ids": self._batch.completion_ids,
             "logprobs": self._batch.logprobs,
             "journal_reward": self._batch.rewards,
+            "env_mask": [
+                [int(trained)] * len(ids)
+                for trained, ids in zip(self._batch.trained, self._batch.completion_ids, strict=True)
+            ],
         }
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
@@ -132,7 +144,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         return output
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        if self.beta == 0.0 and not inputs["advantages"].any():
+        if not trained_mask(inputs).any() or (self.beta == 0.0 and not inputs["advantages"].any()):
             return zero_with_gradients(model)
         self._scored = dict(inputs)
         try:
@@ -193,7 +205,7 @@ class JournalGRPOTrainer(GRPOTrainer):
 
     def _correct(self, inputs: dict[str, Any], old_logps_BC: Tensor) -> None:
         """Put the importance-sampling ratio where TRL's loss looks for it, and measure the gap to the server."""
-        mask_BC, sampling_BC = inputs["completion_mask"], inputs["sampling_per_token_logps"]
+        mask_BC, sampling_BC = trained_mask(inputs), inputs["sampling_per_token_logps"]
         inputs["importance_sampling_ratio"] = importance_ratio(
             old_logps_BC,
             sampling_BC,
@@ -216,7 +228,11 @@ class JournalGRPOTrainer(GRPOTrainer):
     def _step_numbers(self, batch: RolloutBatch) -> Logs:
         return {
             **{name: value for name, value in self.gap.numbers().items() if value is not None},
-            "num_trained_tokens": sum(len(ids) for ids in batch.completion_ids),
+            "num_trained_tokens": sum(
+                len(ids) for ids, trained in zip(batch.completion_ids, batch.trained, strict=True) if trained
+            ),
+            **{f"num_masked_{rule}": batch.num_masked.get(rule, 0) for rule in RULES},
+            "kl_coef": self.beta,
             "num_computed_tokens": self.num_computed_tokens,
             "wait_s": batch.wait_s,
             "train_s": time.monotonic() - self._batch_ready_s,
@@ -225,8 +241,20 @@ class JournalGRPOTrainer(GRPOTrainer):
             "share_zero_variance": batch.share_zero_variance,
         }
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Deviation 8."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or self.optimizer is None or self.lr_scheduler is None:
+            return
+        self.lr_scheduler.base_lrs = [self.args.learning_rate] * len(self.lr_scheduler.base_lrs)
+        for group, factor in zip(self.optimizer.param_groups, self.lr_scheduler.lr_lambdas, strict=True):
+            group["initial_lr"] = self.args.learning_rate
+            group["lr"] = self.args.learning_rate * factor(self.lr_scheduler.last_epoch)
+            group["betas"] = (self.args.adam_beta1, self.args.adam_beta2)
+            group["weight_decay"] = self.args.weight_decay if group["weight_decay"] else 0.0
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Deviation 6."""
+        """Deviation 9."""
 
 
 def importance_ratio(
@@ -251,6 +279,11 @@ def importance_ratio(
         return torch.clamp(ratio, min=clip_min, max=clip_max)
     low, high = (-math.inf if clip_min is None else clip_min), (math.inf if clip_max is None else clip_max)
     return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
+
+
+def trained_mask(inputs: dict[str, Any]) -> Tensor:
+    """(B, C): the completion tokens that are trained."""
+    return inputs["completion_mask"] * inputs["tool_mask"]
 
 
 def zero_with_gradients(model: nn.Module) -> Tensor:

@@ -19,6 +19,7 @@ import logging
 import os
 import select
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from pipeline.journal import Journal
 from pipeline.metrics import MetricsWriter
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder
+from pipeline.section import value_at
 from pipeline.weights import path_of
 from trainer.disk import as_disk_full
 from trainer.memory import keep_freed_memory
@@ -106,6 +108,7 @@ class Learner:
             sync_weights=lambda: self.publisher.publish(trainer.state.global_step),
             on_log=self.step_log.write,
             more_logs=self._more_logs,
+            kl_coef=partial(value_at, self.config.learner.kl_coef),
             share_prefix=self.config.learner.share_prefix,
             callbacks=[CheckpointCallback(self.run, self.config.learner.num_checkpoints_kept, self.stop)],
         )

@@ -33,6 +33,10 @@ PLAIN = (
     "staleness_max",
     "staleness_mean",
     "share_zero_variance",
+    "num_masked_stale",
+    "num_masked_truncated",
+    "num_masked_zero_variance",
+    "kl_coef",
 )
 
 

@@ -24,6 +24,7 @@ CONTRACT = frozenset(
     f"pipeline.{name}"
     for name in (
         "config",
+        "section",
         "records",
         "errors",
         "run",

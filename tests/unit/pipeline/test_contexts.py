@@ -16,12 +16,12 @@ from pipeline.contexts import (
     intra_context,
     messages_of,
     prompt_input,
-    ratio_at,
     shortened,
     trimmed,
 )
 from pipeline.pool import Candidate
 from pipeline.records import Attempt, Context, Problem, Split, text_hash
+from pipeline.section import value_at
 from pipeline.similarity import lexical
 from prompts.schemas import Lesson
 
@@ -37,7 +37,7 @@ def candidate(
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (5, 0.25), (10, 0.5), (15, 0.5), (99, 0.5)])
 def test_a_schedule_is_linear_between_its_points(step: int, expected: float) -> None:
-    assert ratio_at(((0, 0.0), (10, 0.5)), step) == pytest.approx(expected)
+    assert value_at(((0, 0.0), (10, 0.5)), step) == pytest.approx(expected)
 
 
 def test_the_shares_of_the_kinds_follow_the_settings() -> None:

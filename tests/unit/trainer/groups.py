@@ -55,7 +55,7 @@ def make_group(
                 text="",
                 token_ids=tuple(rng.randrange(NUM_WORDS) for _ in range(length)),
                 logprobs=tuple(-5.7 + rng.uniform(-0.5, 0.5) for _ in range(length)),
-                finish_reason="stop",
+                finish_reason="length" if length == 12 else "stop",
                 reward=reward,
                 verdict=Verdict(kind="scored", score=reward, correct=reward == 1.0),
                 oldest_version=version,

@@ -84,10 +84,37 @@ def test_staleness_and_on_policy_follow_the_versions() -> None:
     assert sorted(batch.staleness) == [0] * GROUP_SIZE + [1] * GROUP_SIZE * (NUM_GROUPS - 1)
 
 
-@pytest.mark.parametrize(("version_step", "lag"), [(0, 3), (4, -1)])
-def test_a_group_outside_the_bound_is_a_bug(version_step: int, lag: int) -> None:
-    groups = [make_group(random.Random(0), 3, slot, version_step=version_step) for slot in range(NUM_GROUPS)]
-    with pytest.raises(ValueError, match=rf"it lags {lag} updates, and rollout.max_staleness = 2"):
+def test_stale_rollouts_are_not_trained_and_are_counted() -> None:
+    groups = [make_group(random.Random(0), 3, slot, version_step=0 if slot == 1 else 1) for slot in range(NUM_GROUPS)]
+    batch = reader(groups, stale_config(2)).wait_for(3)
+    assert [lag <= 2 for lag in batch.staleness] == batch.trained
+    assert batch.num_masked == {"stale": GROUP_SIZE}
+    assert len(batch.rewards) == NUM_GROUPS * GROUP_SIZE
+
+
+def test_the_learner_may_be_stricter_than_the_scheduler() -> None:
+    config = stale_config(2)
+    config = config.model_copy(update={"learner": config.learner.model_copy(update={"max_trained_staleness": 0})})
+    groups = [make_group(random.Random(0), 3, slot, version_step=3 - slot % 2) for slot in range(NUM_GROUPS)]
+    batch = reader(groups, config).wait_for(3)
+    assert [lag == 0 for lag in batch.staleness] == batch.trained
+    assert batch.num_masked == {"stale": 2 * GROUP_SIZE}
+
+
+def test_truncated_completions_and_groups_that_teach_nothing_are_masked_on_request() -> None:
+    groups = make_groups(0, num_zero_variance=1)
+    assert reader(groups, tiny_config(Path())).wait_for(0).num_masked == {}
+    batch = reader(groups, tiny_config(Path(), mask_truncated=True, mask_zero_variance=True)).wait_for(0)
+    num_cut = sum(rollout.finish_reason == "length" for group in groups for rollout in group.rollouts)
+    assert batch.num_masked["truncated"] == num_cut > 0
+    assert sum(batch.num_masked.values()) == sum(not trained for trained in batch.trained)
+    masked_groups = [not any(batch.trained[row : row + GROUP_SIZE]) for row in range(0, len(batch.trained), GROUP_SIZE)]
+    assert sum(masked_groups) == sum(group.zero_variance for group in groups) > 0
+
+
+def test_a_group_of_newer_weights_is_a_bug() -> None:
+    groups = [make_group(random.Random(0), 3, slot, version_step=4) for slot in range(NUM_GROUPS)]
+    with pytest.raises(ValueError, match="sampled by weights of step 4, which are newer"):
         reader(groups, stale_config(2)).wait_for(3)
 
 

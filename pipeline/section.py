@@ -1,0 +1,42 @@
+"""What the sections of the configuration are made of: their base, common types of fields, schedules over steps."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Number = TypeVar("Number", bound=float)
+
+
+class Section(BaseModel):
+    """A group of settings. Frozen, so that no part can change what another part was told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=False)
+
+
+def _one_number_is_a_constant(value: Any) -> Any:
+    """The command line hands every value of a field that may be a list over as a list."""
+    if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], (list, tuple)):
+        return value[0]
+    return value
+
+
+Schedule = Annotated[Number | tuple[tuple[int, Number], ...], BeforeValidator(_one_number_is_a_constant)]
+"""A number, or [[step, number], …]: linear between the points, constant before the first and after the last."""
+
+
+def value_at(schedule: float | tuple[tuple[int, float], ...], step: int) -> float:
+    """The value of a schedule at `step`."""
+    if not isinstance(schedule, tuple):
+        return schedule
+    if step <= schedule[0][0]:
+        return schedule[0][1]
+    for (step_a, a), (step_b, b) in pairwise(schedule):
+        if step <= step_b:
+            return a + (b - a) * (step - step_a) / (step_b - step_a)
+    return schedule[-1][1]

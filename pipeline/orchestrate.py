@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from pipeline.errors import LanpoError, UserError
+from pipeline.errors import ConfigError, LanpoError, UserError
 from pipeline.settings import DEFAULT_RECIPE, FieldOptions, Parser, load_config
 
 PROGRAM = "python -m pipeline.orchestrate"
@@ -24,7 +24,8 @@ EXAMPLES = {
   {PROGRAM} train --recipe grpo --run.seed 1         # plain GRPO by the same code
   {PROGRAM} train --config my.toml --rollout.group_size 16
   {PROGRAM} train --config my.toml --dry-run         # validate, print, start nothing
-  {PROGRAM} train --resume runs/my-run               # continue after Ctrl-C or a crash""",
+  {PROGRAM} train --resume runs/my-run               # continue after Ctrl-C or a crash
+  {PROGRAM} train --fork runs/my-run --learner.learning_rate 1e-6   # a new run from its newest checkpoint""",
     "eval": f"""examples:
   {PROGRAM} eval --run-folder runs/my-run             # the final model of a run, held-out, zero-shot
   {PROGRAM} eval --model.path ./my-model --eval.num_problems 512
@@ -88,7 +89,17 @@ def build_parser(command: str | None = None) -> Parser:
             "--config", type=Path, metavar="FILE", help="TOML file over the defaults, or a run's config.json"
         )
         if name == "train":
-            sub.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
+            begin = sub.add_mutually_exclusive_group()
+            begin.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
+            begin.add_argument(
+                "--fork",
+                type=Path,
+                metavar="RUN",
+                help="begin a new run where this one is, with its settings or others",
+            )
+            sub.add_argument(
+                "--at-step", type=int, metavar="K", help="--fork: at the checkpoint of this step; default: the newest"
+            )
             sub.add_argument(
                 "--dry-run", action="store_true", help="validate, print the resolved configuration, start nothing"
             )
@@ -159,6 +170,10 @@ def _run(parsed: argparse.Namespace) -> int:
         case "train":
             from pipeline.commands import train
 
+            if parsed.fork:
+                return train.fork(parsed.fork, parsed.at_step, parsed.config, overrides, dry_run=parsed.dry_run)
+            if parsed.at_step is not None:
+                raise ConfigError("--at-step says where --fork begins; it goes with --fork RUN")
             if parsed.resume:
                 return train.resume(parsed.resume, parsed.config, overrides, dry_run=parsed.dry_run)
             return train.train(load_config(parsed.config, overrides), dry_run=parsed.dry_run)

@@ -32,6 +32,7 @@ from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
 INDEXED = ("id", "problem_id")
+LOCK_FILE = "pool.lock"
 # A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
 KEEP_VERSIONS = timedelta(minutes=2)
 COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step", "_score")
@@ -269,7 +270,7 @@ def _machine_lock(path: Path | str) -> Iterator[TextIO | None]:
     if "://" in str(path):
         yield None
         return
-    with (Path(path) / "pool.lock").open("a+") as file:
+    with (Path(path) / LOCK_FILE).open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         yield file

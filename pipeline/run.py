@@ -86,6 +86,15 @@ class Lineage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     number: int
     start_step: int
+    fresh: bool = False
+    """Whether nothing counts that earlier lineages sampled for its steps: a fork, with settings of its own."""
+
+    def abandons(self, group: RolloutGroup) -> bool:
+        """Whether `group`, of an earlier lineage, is no part of the history that this one continues.
+
+        Ours (design.md, Resume): a restart from the checkpoint of step k abandons every group that weights newer than k
+        sampled."""
+        return group.newest_version.step > self.start_step or (self.fresh and group.step >= self.start_step)
 
 
 class RunFolder:
@@ -157,7 +166,9 @@ class RunFolder:
         return [Lineage.model_validate(item) for item in json.loads(self.lineages_file.read_text(encoding="utf-8"))]
 
     def write_lineages(self, lineages: list[Lineage]) -> None:
-        write_atomic(self.lineages_file, json.dumps([lineage.model_dump() for lineage in lineages]))
+        write_atomic(
+            self.lineages_file, json.dumps([lineage.model_dump(exclude_defaults=True) for lineage in lineages])
+        )
 
     def begin_lineage(self, start_step: int) -> Lineage:
         """Continue from the checkpoint of `start_step`: labels of the abandoned stretch are never used again."""
@@ -168,13 +179,8 @@ class RunFolder:
 
 
 def survives(group: RolloutGroup, lineages: list[Lineage]) -> bool:
-    """Whether `group` belongs to the surviving history: no later lineage began before the weights that sampled it.
-
-    Ours (design.md, Resume): a restart from the checkpoint of step k abandons every group that weights newer than k
-    sampled."""
-    return all(
-        group.newest_version.step <= lineage.start_step for lineage in lineages if lineage.number > group.lineage
-    )
+    """Whether `group` belongs to the surviving history: no later lineage abandons it."""
+    return not any(lineage.abandons(group) for lineage in lineages if lineage.number > group.lineage)
 
 
 def counts(version: WeightVersion, lineages: list[Lineage]) -> bool:

@@ -88,8 +88,13 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    write_atomic(run.weights / "LATEST", version.label)
+    name_latest(run, version)
     return final
+
+
+def name_latest(run: RunFolder, version: WeightVersion) -> None:
+    """Make `version` the one that servers are to have."""
+    write_atomic(run.weights / "LATEST", version.label)
 
 
 def verify(folder: Path) -> None:

@@ -247,11 +247,13 @@ class JournalGRPOTrainer(GRPOTrainer):
         if checkpoint is None or self.optimizer is None or self.lr_scheduler is None:
             return
         self.lr_scheduler.base_lrs = [self.args.learning_rate] * len(self.lr_scheduler.base_lrs)
-        for group, factor in zip(self.optimizer.param_groups, self.lr_scheduler.lr_lambdas, strict=True):
+        groups = zip(self.optimizer.param_groups, self.lr_scheduler.lr_lambdas, strict=True)
+        for index, (group, factor) in enumerate(groups):
             group["initial_lr"] = self.args.learning_rate
             group["lr"] = self.args.learning_rate * factor(self.lr_scheduler.last_epoch)
             group["betas"] = (self.args.adam_beta1, self.args.adam_beta2)
-            group["weight_decay"] = self.args.weight_decay if group["weight_decay"] else 0.0
+            group["weight_decay"] = self.args.weight_decay if index == 0 else 0.0  # biases and norms are in the second
+        self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Deviation 9."""

@@ -26,6 +26,7 @@ from pipeline.endpoint_checks import check_embeddings, check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import EndpointError, LanpoError
 from pipeline.evaluate import EvalReport, evaluate
+from pipeline.fork import fork_run
 from pipeline.journal import Journal
 from pipeline.learner_status import LearnerLink
 from pipeline.metrics import MetricsWriter, StageClock
@@ -78,6 +79,21 @@ def resume(folder: Path, config_file: Path | None, overrides: dict[str, Any], *,
     with run.locked():
         write_atomic(run.config_file, wanted.model_dump_json(indent=2))
     return run_session(run, wanted, resumed=True)
+
+
+def fork(
+    folder: Path, step: int | None, config_file: Path | None, overrides: dict[str, Any], *, dry_run: bool = False
+) -> int:
+    """Start a new run from a checkpoint of the one in `folder`, with its settings but for those given. Returns the exit status."""
+    source = RunFolder.open(folder)
+    stored = source.config().model_dump(mode="json")
+    stored["run"]["name"] = ""
+    config = validated(merged(stored, merged(read_config_file(config_file) if config_file else {}, overrides)))
+    if dry_run:
+        print(config.model_dump_json(indent=2))
+        return 0
+    check_machine(config)
+    return run_session(fork_run(source, config, step), config, resumed=True)
 
 
 def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:

@@ -17,10 +17,12 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.checkpoints import checkpoint_path, newest_whole
+from pipeline.fork import fork_run
 from pipeline.journal import Journal
 from pipeline.metrics import MetricsWriter, read_metrics
 from pipeline.run import RunFolder
-from tests.unit.trainer.groups import make_groups, make_run
+from pipeline.weights import write_servers
+from tests.unit.trainer.groups import make_groups, make_run, tiny_config
 from trainer.learner import Learner, work
 from trainer.status import LearnerStatus
 from trainer.stop import StopSignal
@@ -76,7 +78,12 @@ def tracked_names(run: RunFolder) -> set[str]:
     return names
 
 
-def test_stopped_and_resumed_learner_equals_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _as_the_command_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+
+
+def test_stopped_and_resumed_learner_equals_an_unbroken_one(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "num_steps": 4,
         "kl_coef": 0.04,
@@ -84,7 +91,6 @@ def test_stopped_and_resumed_learner_equals_an_unbroken_one(tmp_path: Path, monk
         "num_warmup_steps": 2,
         "lr_scheduler": "linear",
     }
-    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     unbroken = make_run(tmp_path / "unbroken", **settings)
     torch.set_num_threads(1)
     Learner(unbroken, LearnerStatus(unbroken), StopSignal()).train()
@@ -169,3 +175,22 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
     optimizer = checkpoint_path(run, 3) / "optimizer.pt"
     optimizer.write_bytes(optimizer.read_bytes()[:-1])
     assert newest_whole(run) == 2
+
+
+def test_a_fork_goes_on_as_the_run_would_have_or_with_settings_of_its_own(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"num_steps": 4, "kl_coef": 0.04, "checkpoint_every": 2}
+    source = make_run(tmp_path, **settings)
+    Learner(source, LearnerStatus(source), StopSignal()).train()
+    expected = load_file(source.final_model / "model.safetensors")
+    for name, learning_rate in (("same", 1e-3), ("other", 2e-4)):
+        config = tiny_config(tmp_path, **settings, learning_rate=learning_rate)
+        run = fork_run(source, config.model_copy(update={"run": config.run.model_copy(update={"name": name})}), 2)
+        write_servers(run, [])
+        for step in (2, 3):
+            Journal(run.store).append(make_groups(step, lineage=1))
+        Learner(run, LearnerStatus(run), StopSignal()).train()
+        lines, _ = read_metrics(run.metrics_file)
+        steps = [line for line in lines if line["event"] == "learner_step"]
+        assert [line["learning_rate"] for line in steps] == [learning_rate] * 2
+        found = load_file(run.final_model / "model.safetensors")
+        assert all(torch.equal(found[key], tensor) for key, tensor in expected.items()) == (name == "same")

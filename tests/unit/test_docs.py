@@ -152,7 +152,7 @@ def test_commands_parse(
             with pytest.raises(SystemExit) as end:
                 build_parser(arguments[0]).parse_args(arguments)
             assert end.value.code in (0, None), words
-        elif arguments[0] == "train" and "--resume" not in arguments and len(words) > 1:
+        elif arguments[0] == "train" and not {"--resume", "--fork"} & set(arguments) and len(words) > 1:
             dry = arguments if "--dry-run" in arguments else [*arguments, "--dry-run"]
             assert main(dry) in (0, None), f"{' '.join(words)}\n{capsys.readouterr().err}"
         else:

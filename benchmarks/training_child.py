@@ -1,0 +1,208 @@
+"""One learner in a process of its own, on made-up groups: `python -m benchmarks.training_child VARIANT …` prints a line of JSON.
+
+Variants: `ours` (pipeline's trainer), `unshared` (the same without shared prefixes), `stock` (TRL's GRPOTrainer, fed through its
+own seam) and `stock_head` (stock, with the head applied to the completions only, which on a CPU it is not)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from pipeline.config import Config
+from pipeline.run import RunFolder
+from trainer.arguments import grpo_config, set_threads
+from trainer.batches import RolloutBatch
+from trainer.grpo import JournalGRPOTrainer, WeightSync, journal_reward, placeholder_dataset
+from trainer.memory import keep_freed_memory
+from trainer.models import load_model, load_tokenizer
+from trainer.shared_prefix import token_logps
+
+VARIANTS = ("ours", "unshared", "stock", "stock_head")
+
+
+def made_up(options: argparse.Namespace, vocabulary: int, step: int) -> RolloutBatch:
+    """Groups of random tokens with rewards of both kinds; the same for every variant."""
+    rng = random.Random(f"{options.prompt} {options.completion} {step}")
+    prompts = [[rng.randrange(vocabulary) for _ in range(options.prompt)] for _ in range(options.groups)]
+    num = options.groups * options.group_size
+    completions = [[rng.randrange(vocabulary) for _ in range(options.completion)] for _ in range(num)]
+    return RolloutBatch(
+        prompt_ids=[list(prompt) for prompt in prompts for _ in range(options.group_size)],
+        completion_ids=completions,
+        logprobs=[[-12.0 + rng.random() for _ in ids] for ids in completions],
+        rewards=[float(index % 2) for index in range(num)],
+        on_policy=[True] * num,
+        trained=[True] * num,
+        num_masked={},
+        staleness=[0] * num,
+        share_zero_variance=0.0,
+        wait_s=0.0,
+    )
+
+
+class HeadOnCompletions(GRPOTrainer):
+    """Stock TRL but for the positions that its head scores."""
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        size = batch_size or len(input_ids)
+        all_logps, all_entropies = [], []
+        for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True):
+            with self.accelerator.autocast():
+                hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+                hidden = hidden[:, -logits_to_keep - 1 : -1]
+                targets = ids[:, -logits_to_keep:]
+                logps, entropies = token_logps(
+                    hidden.flatten(0, 1),
+                    model.get_output_embeddings(),
+                    targets.flatten(),
+                    self.temperature,
+                    compute_entropy,
+                )
+            all_logps.append(logps.view_as(targets))
+            all_entropies.append(entropies.view_as(targets) if entropies is not None else None)
+        return torch.cat(all_logps), torch.cat(all_entropies) if compute_entropy else None, None
+
+
+class Watch(TrainerCallback):
+    """Times of the steps, and the gradient of the first one."""
+
+    def __init__(self, gradient_file: Path | None) -> None:
+        self.gradient_file = gradient_file
+        self.ready_s = 0.0
+        self.step_s: list[float] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if state.global_step == 0 and self.gradient_file is not None:
+            torch.save([parameter.grad.clone() for parameter in model.parameters()], self.gradient_file)
+            self.ready_s = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.step_s.append(time.perf_counter() - self.ready_s)
+
+
+def trainer_of(options: argparse.Namespace, config: Config, folder: Path, watch: Watch) -> Any:
+    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
+    args: GRPOConfig = dataclasses.replace(
+        grpo_config(config, RunFolder(folder)), save_strategy="no", generation_batch_size=None
+    )
+
+    def batch(step: int) -> RolloutBatch:
+        made = made_up(options, model.config.vocab_size, step)
+        watch.ready_s = time.perf_counter()
+        return made
+
+    if options.variant in ("ours", "unshared"):
+        return JournalGRPOTrainer(
+            model,
+            args,
+            tokenizer,
+            next_batch=batch,
+            sync_weights=lambda: None,
+            on_log=lambda step, logs: None,
+            share_prefix=options.variant == "ours",
+            callbacks=[watch],
+        )
+
+    def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        made = batch(trainer.state.global_step)
+        return {
+            "prompt_ids": made.prompt_ids,
+            "completion_ids": made.completion_ids,
+            "logprobs": made.logprobs,
+            "journal_reward": made.rewards,
+        }
+
+    kind = HeadOnCompletions if options.variant == "stock_head" else GRPOTrainer
+    trainer: Any = kind(
+        model,
+        [journal_reward],
+        args,
+        train_dataset=placeholder_dataset(options.steps * options.groups),
+        processing_class=tokenizer,
+        callbacks=[watch],
+        rollout_func=rollout,
+    )
+    trainer.use_vllm = True
+    trainer.vllm_generation = WeightSync(lambda: None)
+    trainer._last_loaded_step = -1
+    return trainer
+
+
+def peak_bytes(*, reset: bool = False) -> int:
+    """Most memory of this process since the last reset: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.max_memory_allocated()
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training_child", description=__doc__)
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("--model", required=True)
+    for name in ("prompt", "completion", "group_size", "groups", "steps"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--gradient-file", type=Path)
+    options = parser.parse_args()
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config.model_validate(
+            {
+                "rollout": {
+                    "group_size": options.group_size,
+                    "num_problems_per_step": options.groups,
+                    "sampling": {"max_tokens": options.completion},
+                },
+                "learner": {
+                    "num_steps": options.steps,
+                    "kl_coef": 0.001,
+                    "precision": options.precision,
+                    "report_to": (),
+                },
+            }
+        )
+        set_threads(config)
+        watch = Watch(options.gradient_file)
+        trainer = trainer_of(options, config, Path(folder), watch)
+        before = peak_bytes(reset=True)
+        trainer.train()
+    num_tokens = options.groups * options.group_size * options.completion
+    # The first step pays for the optimizer's state and for memory that later ones find.
+    step_s = statistics.median(watch.step_s[1:] or watch.step_s)
+    result = {"tokens_per_s": num_tokens / step_s, "step_s": step_s, "peak_bytes": peak_bytes(), "loaded_bytes": before}
+    print(json.dumps(result), file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +84,22 @@ def test_prune_leaves_torn_ones_alone_without_a_whole_one(run: RunFolder) -> Non
 def test_the_orchestrator_can_ask_without_torch() -> None:
     code = "import sys, pipeline.checkpoints; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_500_truncations_all_fall_back_to_the_last_whole_one(run: RunFolder) -> None:
+    """Promise 13 in full: any file of a checkpoint, its manifest too, cut at any length."""
+    rng = random.Random(13)
+    checkpoint(run, 5)
+    folder = checkpoint(run, 10)
+    (folder / "global_step10").mkdir()
+    (folder / "global_step10" / "rank_0.pt").write_bytes(rng.randbytes(5000))
+    write_manifest(folder)
+    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert len(whole) == 4 and newest_whole(run) == 10
+    for _ in range(500):
+        path = rng.choice(list(whole))
+        length = rng.randrange(len(whole[path]))
+        os.truncate(path, length)
+        assert newest_whole(run) == 5, f"{path.name} cut at {length} of {len(whole[path])} bytes"
+        path.write_bytes(whole[path])
+    assert newest_whole(run) == 10

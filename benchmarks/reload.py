@@ -1,0 +1,222 @@
+"""Reloads of a real vLLM server under load: what fails, how long it is paused, and whether each token bears the right version.
+
+Two models, the given one and one with noise in its weights, are published in turn. Requests with common prompts stay in flight
+meanwhile, so that a prefix cache of the old weights would be met. Afterwards both models give their log-probabilities of what was
+sampled wholly under one label: a rollout that is nearer to the other model is mislabelled, or met an old cache.
+
+examples:
+  python -m benchmarks.reload                          # the embedded model, 20 reloads, 64 requests in flight
+  python -m benchmarks.reload --reloads 200 --model ./my-model
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from benchmarks.machine import described, table
+from pipeline import event_loop
+from pipeline.config import Config
+from pipeline.endpoints import EndpointPool, pool_of
+from pipeline.errors import EndpointError
+from pipeline.records import Completion, Message, WeightVersion
+from pipeline.run import RunFolder
+from pipeline.serving import Serving
+from pipeline.weights import bring_to, prune, publish
+from servers.embedded import resolve
+
+MAX_PAUSE_RATIO = 1.5
+"""Longest pause (median) relative to a bare reload."""
+NUM_PROMPTS = 8
+NOISE = 0.05
+"""Standard deviation of the noise, relative to that of each matrix: about half a nat per token."""
+NUM_CHECKED = 200
+
+
+class Answer(NamedTuple):
+    prompt_ids: tuple[int, ...]
+    completion: Completion
+
+
+def version(number: int) -> WeightVersion:
+    """Even ones are the given model, odd ones the other."""
+    return WeightVersion(lineage=0, step=number)
+
+
+def prepare(model_folder: str, folders: list[Path]) -> list[Any]:
+    """Save the model and its noisy twin, with their canaries; both as loaded models."""
+    import torch
+
+    from trainer.canary import write_canary
+    from trainer.models import load_model, load_tokenizer, save_model
+
+    tokenizer, models = load_tokenizer(model_folder), []
+    for number, folder in enumerate(folders):
+        model = load_model(model_folder)
+        if number:
+            torch.manual_seed(0)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(torch.randn_like(parameter) * parameter.std() * NOISE)
+        folder.mkdir()
+        save_model(model, tokenizer, folder)
+        write_canary(model, tokenizer, folder)
+        models.append(model.eval())
+    return models
+
+
+def linking(folder: Path) -> Callable[[Path], None]:
+    """What `publish` calls: the files of `folder`, without copying them."""
+
+    def save(target: Path) -> None:
+        for file in folder.iterdir():
+            os.link(file, target / file.name)
+
+    return save
+
+
+class Load:
+    """Requests in flight over all reloads."""
+
+    def __init__(self, pool: EndpointPool, config: Config, prompts: list[tuple[int, ...]]) -> None:
+        self._pool, self._config, self._prompts = pool, config, prompts
+        self.answers: list[Answer] = []
+        self.num_failed = 0
+        self.stopped = False
+
+    async def work(self, number: int) -> None:
+        sampling = self._config.rollout.sampling
+        while not self.stopped:
+            prompt_ids = self._prompts[number % len(self._prompts)]
+            try:
+                samples = await self._pool.generate(
+                    prompt_ids, sampling, 1, max_tokens=sampling.max_tokens, seed=0, stage="rollout"
+                )
+            except EndpointError:
+                self.num_failed += 1
+            else:
+                self.answers.append(Answer(prompt_ids, samples.completions[0]))
+
+    async def some_more(self, num: int) -> None:
+        """Wait until so many more were answered."""
+        goal = len(self.answers) + num
+        while len(self.answers) < goal:  # noqa: ASYNC110 - a look now and then disturbs less
+            await asyncio.sleep(0.02)
+
+
+async def bare_reload_s(pool: EndpointPool, folder: Path) -> float:
+    """Seconds of vLLM's own reload of an idle server, nothing around it; a tied head on a CPU is packed again."""
+    begin_s = time.perf_counter()
+    async with httpx.AsyncClient(base_url=pool.endpoints[0].url, timeout=300.0) as client:
+        body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        for call in (body, {"method": "refresh_packed_weights"}):
+            (await client.post("/collective_rpc", json=call)).raise_for_status()
+    return time.perf_counter() - begin_s
+
+
+def gaps(models: list[Any], answers: list[Answer]) -> tuple[float, float, int]:
+    """Mean gap in nats per token to the labelled model and to the other one, and how many answers are nearer to the other."""
+    import torch
+
+    own_gaps, other_gaps, num_mislabelled = [], [], 0
+    for prompt_ids, completion in answers:
+        assert completion.newest_version is not None
+        ids = torch.tensor([[*prompt_ids, *completion.token_ids]])
+        found = torch.tensor(completion.logprobs)
+        both = []
+        for model in models:
+            with torch.no_grad():
+                logits = model(ids, use_cache=False).logits[0, len(prompt_ids) - 1 : -1].float()
+            expected = torch.log_softmax(logits, -1).gather(1, ids[0, len(prompt_ids) :, None]).squeeze(1)
+            both.append((expected - found).abs().mean().item())
+        own = completion.newest_version.step % 2
+        own_gaps.append(both[own])
+        other_gaps.append(both[1 - own])
+        num_mislabelled += both[own] >= both[1 - own]
+    return statistics.fmean(own_gaps), statistics.fmean(other_gaps), num_mislabelled
+
+
+async def measure(model: str, num_reloads: int, in_flight: int, root: Path) -> dict[str, Any]:
+    config = Config.model_validate(
+        {
+            "run": {"root": root, "name": "reload"},
+            "model": {"path": model},
+            "servers": {"max_model_len": 512, "kv_cache_gib": 0.5},
+            # At temperature 1 the learner's log-probabilities are those of the plain softmax.
+            "rollout": {"sampling": {"max_tokens": 24, "temperature": 1.0}},
+        }
+    )
+    run = RunFolder.create(config)
+    folders = [root / "given", root / "noisy"]
+    models = await asyncio.to_thread(prepare, model, folders)
+    publish(run, version(0), linking(folders[0]))
+    async with Serving(config, run, folders[0], print) as serving, pool_of(config, serving.endpoints) as pool:
+        pool.endpoints[0].has_token_route = True
+        address = pool.endpoints[0].address
+        bare = [await bare_reload_s(pool, folders[number % 2]) for number in (1, 0, 1, 0)]
+        await bring_to(run, address, version(0))
+        questions = [f"Problem {number}: what is {number} + {7 * number}?" for number in range(NUM_PROMPTS)]
+        prompts = [await pool.render((Message(role="user", content=question),)) for question in questions]
+        load, paused = Load(pool, config, prompts), []
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(in_flight):
+                tasks.create_task(load.work(number))
+            for number in range(1, num_reloads + 1):
+                await load.some_more(in_flight)
+                publish(run, version(number), linking(folders[number % 2]))
+                paused.append(await bring_to(run, address, version(number)))
+                prune(run, 2)
+            await load.some_more(in_flight)
+            load.stopped = True
+    pure = [answer for answer in load.answers if answer.completion.oldest_version == answer.completion.newest_version]
+    checked = pure[:: max(1, len(pure) // NUM_CHECKED)]
+    own, other, num_mislabelled = await asyncio.to_thread(gaps, models, checked)
+    return {
+        "reloads": num_reloads,
+        "in flight": in_flight,
+        "answers": len(load.answers),
+        "over a reload": len(load.answers) - len(pure),
+        "failed": load.num_failed,
+        "asked again": pool.usage.total("retries"),
+        "bare reload, s": statistics.median(bare),
+        "paused, s": statistics.median(paused),
+        "longest, s": max(paused),
+        "paused ÷ bare": statistics.median(paused) / statistics.median(bare),
+        "checked": len(checked),
+        "gap to own model": own,
+        "to the other": other,
+        "mislabelled": num_mislabelled,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reload", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="embedded", help="as model.path")
+    parser.add_argument("--reloads", type=int, default=20)
+    parser.add_argument("--in-flight", type=int, default=64)
+    arguments = parser.parse_args()
+    model = str(resolve(arguments.model))
+    with tempfile.TemporaryDirectory() as root:
+        row = event_loop.run(measure(model, arguments.reloads, arguments.in_flight, Path(root)))
+    print(f"{described()}\n\n{table([row])}\n")
+    reached = row["paused ÷ bare"] <= MAX_PAUSE_RATIO and row["failed"] == row["mislabelled"] == 0
+    print(
+        f"goal: 0 failed, 0 mislabelled, paused ÷ bare ≤ {MAX_PAUSE_RATIO}: {'reached' if reached else 'MISSED'}",
+    )
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

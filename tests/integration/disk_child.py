@@ -1,0 +1,123 @@
+"""Fills a small disk again and again while a run's files are written: `unshare -Urm python -m tests.integration.disk_child FOLDER N`.
+
+In a mount namespace of its own, so that the small disk (a tmpfs) is this process's alone. Prints a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from pipeline.checkpoints import checkpoint_path, is_whole, newest_whole, write_manifest
+from pipeline.checkpoints import prune as prune_checkpoints
+from pipeline.config import Config
+from pipeline.errors import DiskFullError
+from pipeline.journal import Journal
+from pipeline.pool import Pool
+from pipeline.pool_checks import faults
+from pipeline.run import RunFolder, write_atomic
+from pipeline.weights import latest, path_of, prune, publish, verify
+from tests.builders import experience, group, saving, version
+
+SIZE = 64 << 20
+RUNS_OF = 10
+"""Failures until the disk is cleared: what a run keeps must not fill it by itself."""
+
+
+class Writer:
+    """Writes what orchestrator and learner write, and remembers what was acknowledged."""
+
+    def __init__(self, root: Path, rng: random.Random) -> None:
+        self.run = RunFolder.create(Config.model_validate({"run": {"root": root, "name": "r"}}))
+        self.rng = rng
+        self.step = 0
+        self.groups: list[str] = []
+        self.entries: list[str] = []
+
+    def write(self, num_steps: int) -> None:
+        """Some steps more, as a process that has just started. Raises DiskFullError."""
+        journal, pool = Journal(self.run.store), Pool(self.run.store)
+        for _ in range(num_steps):
+            self.step += 1
+            made = [group(step=self.step, slot=slot, oldest=self.step) for slot in range(4)]
+            journal.append(made)
+            self.groups += [one.id for one in made]
+            lesson = experience(self.step, problem_id=f"p{self.step}")
+            pool.add([lesson])
+            self.entries.append(lesson.id)
+            if self.step % 8 == 0:
+                journal.compact()
+                pool.compact()
+            publish(self.run, version(self.step), saving(self.rng.randbytes(50_000)))
+            prune(self.run, 2)
+            if self.step % 3 == 0:
+                self._checkpoint()
+            write_atomic(self.run.state_file, json.dumps({"step": self.step}))
+
+    def _checkpoint(self) -> None:
+        folder = checkpoint_path(self.run, self.step)
+        try:
+            folder.mkdir()
+            (folder / "model.safetensors").write_bytes(self.rng.randbytes(80_000))
+            (folder / "trainer_state.json").write_text(json.dumps({"global_step": self.step}))
+        except OSError as error:
+            raise DiskFullError(str(error)) from error  # as the learner's outermost boundary does
+        write_manifest(folder)
+        prune_checkpoints(self.run, 2)
+
+    def wrong(self) -> list[str]:
+        """What a process that starts now finds damaged or missing."""
+        found = []
+        journal, lineages = Journal(self.run.store), self.run.lineages()
+        stored = Counter(one.id for step in range(self.step + 1) for one in journal.read_step(step, lineages))
+        found += [f"group {name} is there {stored[name]} times" for name in self.groups if stored[name] != 1]
+        pool = Pool(self.run.store)
+        entries = list(pool.entries())
+        ids = Counter(entry.id for entry in entries)
+        found += [f"entry {name} is there {ids[name]} times" for name in self.entries if ids[name] != 1]
+        found += faults(entries, max_entries_per_problem=32, heldout=(), answers={})
+        newest = latest(self.run)
+        if newest is not None:
+            verify(path_of(self.run, newest))
+        step = newest_whole(self.run)
+        if step is not None and not is_whole(checkpoint_path(self.run, step)):
+            found.append(f"checkpoint {step}")
+        if self.run.state_file.exists():
+            json.loads(self.run.state_file.read_text())
+        return found
+
+
+def main(folder: Path, num: int) -> None:
+    rng, found, where = random.Random(3), [], Counter[str]()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], check=True)
+    ballast, writer = folder / "ballast", None
+    for index in range(num):
+        if index % RUNS_OF == 0:
+            for path in folder.iterdir():
+                shutil.rmtree(path)
+            writer = Writer(folder, rng)
+            writer.write(3)
+        assert writer is not None
+        room = shutil.disk_usage(folder).free - rng.randrange(400_000)
+        ballast.write_bytes(b"\0" * max(0, room))
+        try:
+            writer.write(100)
+            found.append(f"failure {index}: the disk was never full")
+        except DiskFullError as error:
+            trace = error.__traceback__
+            while trace is not None and trace.tb_next is not None and "disk_child" in trace.tb_frame.f_code.co_filename:
+                trace = trace.tb_next
+            where[trace.tb_frame.f_code.co_qualname if trace else "?"] += 1
+        ballast.unlink()
+        found += [f"failure {index}: {problem}" for problem in writer.wrong()]
+        writer.write(2)
+        found += [f"after failure {index}: {problem}" for problem in writer.wrong()]
+    print(json.dumps({"wrong": found, "where": where}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -17,6 +17,15 @@ from pipeline.errors import ProcessEndedError
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
+# Tells a child who started it, so that it notices even an owner that died before the child could ask the kernel.
+PARENT_PID = "LANPO_PARENT_PID"
+
+
+def parent_is_gone() -> bool:
+    """Whether the process that started this one as a `Child` is no longer its parent."""
+    return os.getppid() != int(os.environ.get(PARENT_PID) or os.getppid())
+
+
 def tail(path: Path, num_lines: int = 12) -> str:
     """The last lines of a log, for an error message."""
     try:
@@ -44,7 +53,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **(env or {}), PARENT_PID: str(os.getpid())},
                 start_new_session=True,
             )
         return cls(name, process, log)

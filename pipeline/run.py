@@ -10,11 +10,12 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,6 +49,11 @@ HARMLESS = (
     "rollout.max_group_attempts",
     "rollout.max_failed_groups",
 )
+
+
+LEARNER_LOCK = "learner"
+"""Held by a learner for its life: one that outlives its orchestrator still writes a checkpoint."""
+LOCK_POLL_S = 0.1
 
 
 def cache_folder() -> Path:
@@ -150,16 +156,18 @@ class RunFolder:
         return Config.model_validate_json(self.config_file.read_text(encoding="utf-8"))
 
     @contextmanager
-    def locked(self, name: str = "run") -> Iterator[None]:
-        """Hold an exclusive lock of this run. Raises RunFolderError if another process holds it."""
+    def locked(self, name: str = "run", patience_s: float = 0.0) -> Iterator[None]:
+        """Hold an exclusive lock of this run; with `patience_s` it blocks that long at most. Raises RunFolderError if another
+        process holds it. A process that dies lets go of it."""
         self.locks.mkdir(exist_ok=True)
+        deadline_s = time.monotonic() + patience_s
         with (self.locks / name).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(
-                    f"{self.path} is in use by another process (lock {name!r}); wait for it to end"
-                ) from None
+            while not _taken(file):
+                if time.monotonic() >= deadline_s:
+                    raise RunFolderError(
+                        f"{self.path} is in use by another process (lock {name!r}); wait for it to end"
+                    )
+                time.sleep(LOCK_POLL_S)
             yield
 
     def lineages(self) -> list[Lineage]:
@@ -176,6 +184,15 @@ class RunFolder:
         lineage = Lineage(number=lineages[-1].number + 1, start_step=start_step)
         self.write_lineages([*lineages, lineage])
         return lineage
+
+
+def _taken(file: TextIO) -> bool:
+    """Whether the lock of `file` could be taken at once."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def survives(group: RolloutGroup, lineages: list[Lineage]) -> bool:

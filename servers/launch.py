@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import ConfigError, UserError
+from pipeline.process import parent_is_gone
 from pipeline.run import RunFolder
 from servers.command import HOST, Machine, check_port, server_command, server_environment
 from servers.model_folder import check_model_folder
@@ -63,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="local model folder")
     arguments = parser.parse_args(argv)
     die_with_parent()
+    if parent_is_gone():
+        return 0
     adopt_orphans()
     try:
         run = RunFolder.open(arguments.run)

@@ -88,6 +88,7 @@ class JournalReader:
         """
         begin = time.monotonic()
         num_rows, groups = -1, []
+        self._stop.check()
         while True:
             now = self._journal.num_groups()
             if now != num_rows:

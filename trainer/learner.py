@@ -8,7 +8,8 @@ Reads the run's configuration, waits for each step's groups in the journal, trai
 | servers that cannot be reached     | time, a stop request                                 |
 | the orchestrator's last metrics    | end of file on stdin, a stop request                 |
 
-Invariants: an optimizer step is finished or not begun; a stop request leaves a whole checkpoint of the completed step; the
+Invariants: one learner at a time, by a lock; an optimizer step is finished or not begun; a stop request leaves a whole checkpoint of
+the completed step; the
 status file never names a version that some server lacks. Exit status: 0 done or stopped on request, 2 disk full, 1 otherwise.
 """
 
@@ -29,11 +30,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from pipeline.checkpoints import checkpoint_path
-from pipeline.errors import DiskFullError
+from pipeline.errors import DiskFullError, RunFolderError
 from pipeline.journal import Journal
 from pipeline.metrics import MetricsWriter
 from pipeline.records import WeightVersion
-from pipeline.run import RunFolder
+from pipeline.run import LEARNER_LOCK, RunFolder
 from pipeline.section import value_at
 from pipeline.weights import path_of
 from trainer.disk import as_disk_full
@@ -190,14 +191,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.learner", description="Train the policy of a run folder.")
     parser.add_argument("--run", type=Path, required=True, help="run folder that `train` made")
     options = parser.parse_args(arguments)
-    parent_pid = os.getppid()
     stop = StopSignal()
     stop.install()
-    end_with_parent(parent_pid)
+    end_with_parent()
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     run = RunFolder.open(options.run)
-    return work(run, LearnerStatus(run), stop)
+    try:
+        with run.locked(LEARNER_LOCK):
+            return work(run, LearnerStatus(run), stop)
+    except RunFolderError as error:
+        logger.error("another learner is at work: %s", error)
+        return EXIT_FAILED
 
 
 if __name__ == "__main__":

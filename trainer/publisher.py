@@ -60,6 +60,8 @@ class Publisher:
         The first call is always due, so that a resumed learner's servers hold its weights. Raises DiskFullError,
         StopRequested, and WeightSyncError when servers stay unreachable for `patience_s` seconds.
         """
+        if not final:
+            self._stop.check()
         self.publish_s = self.reload_s = 0.0
         if self._started and not final and step % self._every:
             return None

@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=Path, required=True, help="JSONL with `messages` on each line")
     parser.add_argument("--out", type=Path, required=True, help="folder for the trained model")
     options = parser.parse_args(arguments)
-    end_with_parent(os.getppid())
+    end_with_parent()
     keep_freed_memory()
     try:
         run(options.config, options.model, options.pairs, options.out)

@@ -12,6 +12,8 @@ import sys
 import threading
 from types import FrameType
 
+from pipeline.process import parent_is_gone
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -37,6 +39,11 @@ class StopSignal:
     def requested(self) -> bool:
         return self._event.is_set()
 
+    def check(self) -> None:
+        """Raise StopRequested if a stop was asked for."""
+        if self.requested:
+            raise StopRequested
+
     def wait(self, timeout_s: float) -> None:
         """Sleep up to `timeout_s`. Raises StopRequested as soon as a stop is asked for."""
         if self._event.wait(timeout_s):
@@ -46,13 +53,10 @@ class StopSignal:
         self._event.set()
 
 
-def end_with_parent(parent_pid: int) -> None:
-    """Ask the kernel for SIGTERM when the parent dies (Linux; elsewhere nothing happens).
-
-    `parent_pid` was read before: a parent that died in between is noticed too.
-    """
+def end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies (Linux; elsewhere nothing happens). One that is dead already is noticed too."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent_pid:
+    if parent_is_gone():
         os.kill(os.getpid(), signal.SIGTERM)

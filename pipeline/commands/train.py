@@ -39,7 +39,7 @@ from pipeline.redaction import redact, secrets_of
 from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
-from pipeline.run import RunFolder, check_resume_config, write_atomic
+from pipeline.run import LEARNER_LOCK, RunFolder, check_resume_config, write_atomic
 from pipeline.scheduler import Scheduler
 from pipeline.serving import Serving, resolve_model
 from pipeline.settings import merged, read_config_file, validated
@@ -284,7 +284,7 @@ class Session:
         resumed: bool,
     ) -> None:
         """Start the learner, run the loop beside it, evaluate the end, close the learner."""
-        first_step = self._begin_lineage() if resumed else 0
+        first_step = await self._begin_lineage() if resumed else 0
         lineages = self.run.lineages()
         journal = await asyncio.to_thread(Journal, self.run.store)
         usefulness = await asyncio.to_thread(usefulness_in, journal, lineages)
@@ -385,8 +385,16 @@ class Session:
                 task.cancel()
             await asyncio.gather(steps, watcher, return_exceptions=True)
 
-    def _begin_lineage(self) -> int:
-        """The step to continue from: that of the newest whole checkpoint, 0 without one."""
+    async def _begin_lineage(self) -> int:
+        """The step to continue from: that of the newest whole checkpoint, 0 without one.
+
+        A learner whose orchestrator was killed may still be writing one. Raises RunFolderError if it does not end."""
+
+        def outlive() -> None:
+            with self.run.locked(LEARNER_LOCK, LEARNER_GRACE_S):
+                pass
+
+        await asyncio.to_thread(outlive)
         step = checkpoints.newest_whole(self.run) or 0
         lineage = self.run.begin_lineage(step)
         self.view.say(f"continuing from step {step} as lineage {lineage.number}")

@@ -87,12 +87,10 @@ class Driver:
             finally:
                 process.kill()
                 process.wait()
-            deadline = time.monotonic() + 20.0
-            while processes_of(path) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert processes_of(path) == []
+            # What a killed orchestrator leaves behind may still be at work: the next sitting begins at once.
             if status == 0:
                 assert num_killed == num_kills, "it was done before it could be killed as often as wanted"
+                assert processes_of(path) == []
                 return RunFolder.open(path)
         raise AssertionError(self._output(name).read_text()[-3000:])
 

@@ -20,7 +20,8 @@ from pipeline.checkpoints import checkpoint_path, newest_whole
 from pipeline.fork import fork_run
 from pipeline.journal import Journal
 from pipeline.metrics import MetricsWriter, read_metrics
-from pipeline.run import RunFolder
+from pipeline.process import PARENT_PID
+from pipeline.run import LEARNER_LOCK, RunFolder
 from pipeline.weights import write_servers
 from tests.unit.trainer.groups import make_groups, make_run, tiny_config
 from trainer.learner import Learner, work
@@ -32,12 +33,12 @@ EXIT_TIMEOUT_S = 120.0
 
 
 @contextmanager
-def learner(run: RunFolder) -> Iterator[subprocess.Popen[str]]:
+def learner(run: RunFolder, **env: str) -> Iterator[subprocess.Popen[str]]:
     """A learner process with its stdin held open; killed at the end if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer.learner", "--run", str(run.path)],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | env,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -146,6 +147,19 @@ def test_a_stop_before_the_first_step_leaves_no_checkpoint(tmp_path: Path) -> No
     assert work(run, LearnerStatus(run), stop) == 0
     assert newest_whole(run) is None
     assert status_of(run)["state"] == "waiting"
+
+
+def test_there_is_one_learner_at_a_time_and_none_without_its_orchestrator(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with run.locked(LEARNER_LOCK), learner(run) as process:
+        read_until(process, "another learner is at work")
+        assert process.wait(EXIT_TIMEOUT_S) == 1
+    assert not run.learner_file.exists(), "it leaves the other's status alone"
+    # Its parent was killed before the learner could ask the kernel to be told.
+    with learner(run, **{PARENT_PID: "1"}) as process:
+        assert process.wait(EXIT_TIMEOUT_S) == 0
+    assert status_of(run)["step"] == 0
+    assert newest_whole(run) is None
 
 
 def test_stale_groups_move_nothing_and_are_counted(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from pipeline.pool_rows import TABLE, schema, table_of
 from pipeline.records import Experience, Problem, text_hash
 from pipeline.retrieval import Retriever
 from pipeline.similarity import Lexical
-from pipeline.store import open_table
+from pipeline.store import SEARCHED, open_table
 from pipeline.watchdog import Watchdog
 from prompts.schemas import Lesson
 
@@ -72,7 +72,7 @@ def entries_of(problems: list[str], first: int) -> list[Experience]:
 
 def filled(folder: Path, num: int) -> Pool:
     """A pool of `num` entries as it is after maintenance."""
-    rows = open_table(folder, TABLE, schema())
+    rows = open_table(folder, TABLE, schema(), SEARCHED)
     problems = texts(num)
     for first in range(0, num, 20_000):
         rows.add(table_of(entries_of(problems[first : first + 20_000], first)))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pipeline.records import Attempt, ContextKind, RolloutGroup, WeightVersion
 from pipeline.run import Lineage, counts, disk_full, survives
-from pipeline.store import compact, open_table, quoted
+from pipeline.store import WRITTEN, compact, open_table, quoted
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
@@ -65,7 +65,7 @@ class Journal:
 
     def __init__(self, path: Path | str) -> None:
         self._path = path
-        self._table = open_table(path, TABLE, schema())
+        self._table = open_table(path, TABLE, schema(), WRITTEN)
         self._commits = threading.Lock()
         """Held for a commit: appends and compactions come from two threads."""
 

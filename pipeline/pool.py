@@ -26,7 +26,7 @@ from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import Experience, Split
 from pipeline.run import disk_full
-from pipeline.store import compact, open_table, pin, pinned_versions, quoted, unpin
+from pipeline.store import SEARCHED, compact, open_table, pin, pinned_versions, quoted, unpin
 from pipeline.usefulness import NEVER, Use, total_use
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
@@ -81,7 +81,7 @@ class Pool:
         self._counts: Counter[str] = Counter()
         self._last_turn: str | None = None
         self._read_only = version is not None
-        self._table = open_table(path, TABLE, schema())
+        self._table = open_table(path, TABLE, schema(), SEARCHED)
         if version is not None:
             self._table.checkout(version)
         elif not self._table.list_indices():

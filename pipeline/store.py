@@ -7,33 +7,40 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import DataError
 
-# Every commit makes new entries, and a cache keeps those of versions that nobody reads until it is full.
-INDEX_CACHE_BYTES = 64 << 20
-METADATA_CACHE_BYTES = 32 << 20
+
+class Caches(NamedTuple):
+    """Bounds of what LanceDB keeps of a table's indices and metadata. Every commit makes new entries, and a cache keeps those of
+    versions that nobody reads any more until it is full: a table that is written all the time fills it and gains nothing."""
+
+    index_bytes: int
+    metadata_bytes: int
+
+
+SEARCHED, WRITTEN = Caches(64 << 20, 32 << 20), Caches(8 << 20, 8 << 20)
 # A file of 1024 rows is left alone by later compactions, so that what one writes does not grow with the table. Rows may hold a
 # megabyte of rollouts each: 32 are in memory at once.
 MERGE = {"target_rows_per_fragment": 1024, "max_rows_per_group": 32, "batch_size": 32}
 
 
 @cache
-def _session() -> Any:
-    """The caches, shared by all tables of this process."""
+def _session(caches: Caches) -> Any:
+    """Shared by all tables of this process that have caches of this size."""
     import lancedb
 
-    return lancedb.Session(index_cache_size_bytes=INDEX_CACHE_BYTES, metadata_cache_size_bytes=METADATA_CACHE_BYTES)
+    return lancedb.Session(index_cache_size_bytes=caches.index_bytes, metadata_cache_size_bytes=caches.metadata_bytes)
 
 
-def open_table(path: Path | str, name: str, schema: Any) -> Any:
+def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
     """The table `name` in the folder or object store at `path`; made with `schema` if it is not there.
 
     Raises DataError for one that another version of lanpo made with other columns."""
     import lancedb
 
-    store = lancedb.connect(str(path), session=_session())
+    store = lancedb.connect(str(path), session=_session(caches))
     try:
         table = store.open_table(name)
     except (FileNotFoundError, ValueError):  # what LanceDB says of a table that is not there

@@ -164,9 +164,14 @@ def _of_group(group: RolloutGroup, settings: AbstractionSection, rng: random.Ran
     return drawn[: settings.num_per_group]
 
 
+def entry_id(rollout: Rollout) -> str:
+    """The id of the experience that `rollout` becomes, so that one made again is the same entry."""
+    return f"x-{rollout.id}"
+
+
 def _experience(group: RolloutGroup, rollout: Rollout, lesson: Lesson) -> Experience:
     return Experience(
-        id=f"x-{rollout.id}",
+        id=entry_id(rollout),
         lesson=lesson,
         problem_id=group.problem.id,
         problem_text=group.problem.text,

@@ -327,7 +327,14 @@ class SftSection(Section):
     enabled: bool = Field(
         True, description="Seed the three skills by supervised fine-tuning before reinforcement learning."
     )
-    num_pairs: Positive = Field(600, description="Built-in pairs, all skills together.")
+    num_pairs: int = Field(600, ge=0, description="Built-in pairs, all skills together.")
+    teacher: EndpointSettings | None = Field(None, description="Endpoint whose answers are learned from as well.")
+    num_teacher_pairs: Positive = Field(3000, description="Pairs to have from the teacher, all skills together.")
+    teacher_attempts: Positive = Field(
+        4, description="Most answers asked of the teacher for one pair; only a verified one is kept."
+    )
+    teacher_temperature: Annotated[float, Field(ge=0)] = Field(0.7, description="Sampling temperature of the teacher.")
+    teacher_max_tokens: Positive = Field(512, description="Longest answer of the teacher, tokens.")
     respond_share: Probability = Field(0.7, description="Share of pairs that answer (with and without lessons).")
     inspect_share: Probability = Field(0.2, description="Share of pairs that critique an attempt; the rest summarise.")
     hasty_share: Probability = Field(
@@ -376,12 +383,16 @@ class Config(Section):
 
     @property
     def named_endpoints(self) -> tuple[EndpointSettings, ...]:
-        """The endpoints that this configuration names: the policy's, the summarizer's, the judge's or embedder's."""
-        others = (self.abstraction.endpoint, self.feedback.similarity_endpoint)
+        """The endpoints that this configuration names: the policy's, the summarizer's, the judge's or embedder's, the teacher's."""
+        others = (self.abstraction.endpoint, self.feedback.similarity_endpoint, self.sft.teacher)
         return (*self.endpoints, *(endpoint for endpoint in others if endpoint))
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Config:
+        if self.sft.enabled and not self.sft.num_pairs and self.sft.teacher is None:
+            raise ValueError(
+                "sft.num_pairs = 0 leaves nothing to train on; name an sft.teacher, or set sft.enabled = false"
+            )
         if self.learner.publish_every > self.rollout.max_staleness + 1:
             raise ValueError(
                 f"learner.publish_every = {self.learner.publish_every} makes samples lag by up to "

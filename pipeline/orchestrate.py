@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pipeline.errors import ConfigError, LanpoError, UserError
-from pipeline.settings import DEFAULT_RECIPE, FieldOptions, Parser, load_config
+from pipeline.settings import DEFAULT_RECIPE, FieldOptions, Parser, load_config, merged
 
 PROGRAM = "python -m pipeline.orchestrate"
 # These have options of their own: no recipe and no settings.
@@ -32,7 +32,8 @@ EXAMPLES = {
   {PROGRAM} eval --endpoints '[{{"url": "http://127.0.0.1:8000", "model": "my-model"}}]'""",
     "sft": f"""examples:
   {PROGRAM} sft                                      # seed the embedded model with the quickstart's pairs
-  {PROGRAM} sft --sft.num_pairs 3000 --out my-seeded-model""",
+  {PROGRAM} sft --sft.num_pairs 3000 --out my-seeded-model
+  {PROGRAM} sft --teacher http://127.0.0.1:8000 --teacher-model my-teacher --n 3000   # again to go on""",
     "pool": f"""examples:
   {PROGRAM} pool stats runs/my-run
   {PROGRAM} pool search runs/my-run "What is 4 + 3?"
@@ -113,6 +114,10 @@ def build_parser(command: str | None = None) -> Parser:
             sub.add_argument("--out", type=Path, metavar="FILE", help="where the answers go (JSONL)")
         if name == "sft":
             sub.add_argument("--out", type=Path, metavar="DIR", help="where the seeded model goes; default: the cache")
+            sub.add_argument("--teacher", metavar="URL", help="learn from this endpoint's answers too (sft.teacher)")
+            sub.add_argument("--teacher-model", metavar="M", help="its model; default: model.name")
+            sub.add_argument("--teacher-key-env", metavar="NAME", help="environment variable that holds its key")
+            sub.add_argument("--n", type=int, metavar="N", help="pairs to have from it; default: sft.num_teacher_pairs")
         if name == command:
             sub.set_defaults(field_options=FieldOptions(sub))
     return parser
@@ -184,7 +189,7 @@ def _run(parsed: argparse.Namespace) -> int:
         case "sft":
             from pipeline.commands import sft
 
-            return sft.sft_command(load_config(parsed.config, overrides), parsed.out)
+            return sft.sft_command(load_config(parsed.config, merged(overrides, sft.teacher_of(parsed))), parsed.out)
         case _:
             from pipeline.commands import doctor
 

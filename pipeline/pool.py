@@ -14,7 +14,7 @@ import fcntl
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -150,6 +150,11 @@ class Pool:
         """The problem text of every entry."""
         for batch in self._table.search().select(["problem_text"]).limit(None).to_batches(batch_size=ROWS_PER_READ):
             yield from batch["problem_text"].to_pylist()
+
+    def holds_any(self, entry_ids: Iterable[str]) -> bool:
+        """Whether one of these entries is there."""
+        listed = ", ".join(map(quoted, entry_ids))
+        return bool(listed) and self._table.count_rows(f"id IN ({listed})") > 0
 
     def num_entries(self) -> int:
         return int(self._table.count_rows())

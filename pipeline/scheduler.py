@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from pipeline.abstraction import Abstractor, Rejection, choose_rollouts, without_copies
+from pipeline.abstraction import Abstractor, Rejection, choose_rollouts, entry_id, without_copies
 from pipeline.batch_writer import COMMIT_DEADLINE_S, journal_writer, pool_writer
 from pipeline.config import Config
 from pipeline.errors import EndpointError
@@ -33,7 +33,7 @@ from pipeline.learner_status import LearnerLink
 from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.pool import Pool
 from pipeline.problems import ProblemStream
-from pipeline.records import Experience, GroupOutcome, RolloutGroup, Task
+from pipeline.records import Experience, GroupOutcome, Rollout, RolloutGroup, Task
 from pipeline.rollouts import GroupSampler, Place, seed_of
 from pipeline.run import Lineage
 from pipeline.step_numbers import Totals, step_numbers
@@ -153,10 +153,11 @@ class Scheduler:
                 task.cancel()
 
     async def _replay_lessons(self, first_step: int, work: asyncio.TaskGroup) -> None:
-        """Make the lessons of the S steps before a resumed one again: the pool was set back to before it had them.
+        """Make the lessons of the S + 1 steps before a resumed one again, where the pool does not have them.
 
-        Entries have the ids of their rollouts, so one that is there already stays single."""
-        for number in range(max(0, first_step - self._config.rollout.max_staleness), first_step):
+        It was set back to when the step began, which is before it had those of S steps; or the step never began, because the
+        learner had its weights and its checkpoint while the lessons of the step before were still being made."""
+        for number in range(max(0, first_step - self._config.rollout.max_staleness - 1), first_step):
             kept = await asyncio.to_thread(self._journal.read_step, number, self._lineages)
             if len(kept) == self._config.rollout.num_problems_per_step:
                 step = self._steps[number] = _Step(number, len(kept), kept, self._pool.version)
@@ -269,18 +270,22 @@ class Scheduler:
         await step.sampled.wait()
         sampled_s = time.monotonic() - step.begin_s
         groups = step.in_order()
-        num_accepted = await self._abstract(step.number, groups)
+        chosen = choose_rollouts(
+            groups, self._config.abstraction, seed_of("choose", self._config.run.seed, step.number)
+        )
         if not replayed:
-            await self._report(step.number, groups, sampled_s, num_accepted)
+            await self._report(step.number, groups, sampled_s, await self._abstract(step.number, chosen))
+        # The lessons of a step share a commit: one of them there, all are.
+        elif not await asyncio.to_thread(self._pool.holds_any, [entry_id(rollout) for _, rollout in chosen]):
+            await self._abstract(step.number, chosen)
         step.groups.clear()
         step.done.set()
 
-    async def _abstract(self, step: int, groups: list[RolloutGroup]) -> int:
-        """Summarise some trajectories of the step into the pool; return how many were accepted."""
+    async def _abstract(self, step: int, chosen: list[tuple[RolloutGroup, Rollout]]) -> int:
+        """Summarise trajectories of the step into the pool; return how many were accepted."""
         settings = self._config.abstraction
         if not settings.enabled:
             return 0
-        chosen = choose_rollouts(groups, settings, seed_of("choose", self._config.run.seed, step))
         with self._clock.stage("abstract"):
             async with asyncio.TaskGroup() as tasks:
                 asked = [

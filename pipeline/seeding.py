@@ -16,7 +16,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import Config, SftSection
+from pipeline.contexts import messages_of
 from pipeline.plugins import is_plugin
 from pipeline.records import Task
 from pipeline.run import write_atomic
@@ -27,6 +28,15 @@ from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 
 # Part of the cache key: raise it whenever the pairs made from the same inputs change.
 CODE_VERSION = 2
+# What a teacher said is part of the key by its digest, how it was asked is not.
+NOT_OF_THE_PAIRS = {
+    "enabled",
+    "teacher",
+    "num_teacher_pairs",
+    "teacher_attempts",
+    "teacher_temperature",
+    "teacher_max_tokens",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +51,9 @@ def make_pairs(
     whether the result is right or wrong. A task without a worked solution is answered by its gold answer alone; how many
     were is logged. Raises ValueError for a held-out task, by its split or its text.
     """
-    _refuse_heldout(tasks, heldout_hashes)
+    refuse_heldout(tasks, heldout_hashes)
     rng = random.Random(f"sft:{config.sft.seed}")
-    skills = _skills(config)
+    skills = skills_of(config.sft, config.sft.num_pairs)
     order = [task for _ in range(-(-len(skills) // max(1, len(tasks)))) for task in rng.sample(tasks, len(tasks))]
     without_solution: Counter[str] = Counter()
     pairs = []
@@ -53,7 +63,7 @@ def make_pairs(
             without_solution[task.problem.family or "no family"] += 1
             solution = answer_only(task)
         user, assistant = _exchange(skill, task, solution, config, rng)
-        pairs.append(_pair(config, skill.partition("-")[0], task, user, assistant))
+        pairs.append(pair_of(config, skill, task, user, assistant))
     if without_solution:
         logger.warning("seeding: gold answer only, without a worked solution: %s", dict(without_solution))
     rng.shuffle(pairs)
@@ -70,8 +80,8 @@ def write_pairs(path: Path, pairs: list[dict[str, Any]]) -> None:
     write_atomic(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
 
 
-def pairs_key(config: Config, model_fingerprint: str) -> str:
-    """Name of the result of SFT seeding: 16 hex digits over everything it depends on.
+def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") -> str:
+    """Name of the result of SFT seeding: 16 hex digits over everything it depends on; `teacher_digest` is of a teacher's pairs.
 
     The tasks are those of `load_problems(config.problems, config.sft.seed)`, so runs that differ only in `run.seed`
     share it. A hub data set counts by its name, a user's source by the file of its module."""
@@ -91,7 +101,8 @@ def pairs_key(config: Config, model_fingerprint: str) -> str:
     parts = {
         "code": CODE_VERSION,
         "model": model_fingerprint,
-        "sft": config.sft.model_dump(mode="json", exclude={"enabled"}),
+        **({"teacher": teacher_digest} if teacher_digest else {}),
+        "sft": config.sft.model_dump(mode="json", exclude=NOT_OF_THE_PAIRS),
         "problems": problems.model_dump(mode="json"),
         "files": files,
         "system_prompt": config.rollout.system_prompt,
@@ -116,7 +127,7 @@ def _module_file(source: str) -> str:
     return spec.origin or "" if spec else ""
 
 
-def _refuse_heldout(tasks: list[Task], heldout_hashes: Collection[str]) -> None:
+def refuse_heldout(tasks: list[Task], heldout_hashes: Collection[str]) -> None:
     if not tasks:
         raise ValueError("seeding needs at least one training task")
     for task in tasks:
@@ -124,11 +135,10 @@ def _refuse_heldout(tasks: list[Task], heldout_hashes: Collection[str]) -> None:
             raise ValueError(f"problem {task.problem.id!r} is held out; seeding may use training problems only")
 
 
-def _skills(config: Config) -> list[str]:
-    """One entry per pair, in the configured shares. Kinds alternate by position, so that their shares are exact."""
-    num = config.sft.num_pairs
-    num_respond = round(num * config.sft.respond_share)
-    num_inspect = min(num - num_respond, round(num * config.sft.inspect_share))
+def skills_of(settings: SftSection, num: int) -> list[str]:
+    """One entry for each of `num` pairs, in the configured shares. Kinds alternate by position, so that their shares are exact."""
+    num_respond = round(num * settings.respond_share)
+    num_inspect = min(num - num_respond, round(num * settings.inspect_share))
     respond = ["respond-inter" if i % 3 == 2 else "respond-scratch" for i in range(num_respond)]
     inspect = ["inspect-wrong" if i % 2 == 0 else "inspect-right" for i in range(num_inspect)]
     num_summarise = num - num_respond - num_inspect
@@ -146,7 +156,7 @@ def _exchange(
             shown = answer_only(task) if _hasty(config, rng) else solution
             return Scratch(problem=problem), shown.text
         case "respond-inter":
-            lessons, index = _drawn_lessons(task.problem.family, config.feedback.num_lessons, rng)
+            lessons, index = drawn_lessons(task.problem.family, config.feedback.num_lessons, rng)
             principle = lessons[index].principles[0]
             first_line = f"Lesson {index + 1} applies: {principle[0].lower()}{principle[1:]}"
             return Inter(problem=problem, lessons=lessons), f"{first_line}\n{solution.text}"
@@ -167,7 +177,7 @@ def _hasty(config: Config, rng: random.Random) -> bool:
     return config.sft.hasty_share > 0 and rng.random() < config.sft.hasty_share
 
 
-def _drawn_lessons(family: str, most: int, rng: random.Random) -> tuple[tuple[Lesson, ...], int]:
+def drawn_lessons(family: str, most: int, rng: random.Random) -> tuple[tuple[Lesson, ...], int]:
     """One to `most` lessons and the index of the one that applies; the others are of other families."""
     own = lessons_of(family)
     others = [lesson for lesson in ALL if lesson not in own]
@@ -190,8 +200,8 @@ def critique(attempt: Solution, solution: Solution) -> str:
     return "\n".join(lines or [f"{attempt.answer} is right."])
 
 
-def _pair(config: Config, skill: str, task: Task, user: PromptInput, assistant: str) -> dict[str, Any]:
-    messages = [{"role": "user", "content": render(user)}, {"role": "assistant", "content": assistant}]
-    if config.rollout.system_prompt:
-        messages.insert(0, {"role": "system", "content": config.rollout.system_prompt})
-    return {"messages": messages, "skill": skill, "problem_id": task.problem.id}
+def pair_of(config: Config, skill: str, task: Task, user: PromptInput, assistant: str) -> dict[str, Any]:
+    """A pair as it is trained on; `skill` may name a kind of it after a dash."""
+    messages = [message.model_dump() for message in messages_of(user, config.rollout.system_prompt)]
+    messages.append({"role": "assistant", "content": assistant})
+    return {"messages": messages, "skill": skill.partition("-")[0], "problem_id": task.problem.id}

@@ -1,10 +1,13 @@
-"""`sft`: make the built-in pairs, train on them in the trainer's process, cache the result by the hash of its inputs."""
+"""`sft`: make the pairs, built in and a teacher's, train on them in the trainer's process, cache the result by the hash of its inputs."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
+import random
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,15 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import ProcessEndedError
-from pipeline.problems import load_problems
+from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoints import pool_of
+from pipeline.errors import ConfigError, ProcessEndedError
+from pipeline.problems import ProblemSet, load_problems
 from pipeline.process import PASSIVE_WAITING, Child, tail
+from pipeline.rewards import Verifier
 from pipeline.run import RunFolder, cache_folder, write_atomic
 from pipeline.seeding import make_pairs, pairs_key, write_pairs
 from pipeline.serving import resolve_model
+from pipeline.sft_card import Teaching, card
+from pipeline.teacher import Lines, teach, teacher_key
 from pipeline.view import View
 
-DONE = "sft.json"
+DONE, CARD = "sft.json", "sft_card.md"
+
+PROGRESS_STEPS = 20
+OPTION_OF = {"model": "--teacher-model", "api_key_env": "--teacher-key-env", "n": "--n"}
 
 
 def model_fingerprint(folder: Path) -> str:
@@ -42,17 +53,23 @@ async def seeded_model(
 ) -> tuple[Path, dict[str, Any]]:
     """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself."""
     fingerprint = await asyncio.to_thread(model_fingerprint, model)
-    folder = cache_folder() / "sft" / pairs_key(config, fingerprint)
+    problems = await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
+    teaching = await taught(config, problems, say) if config.sft.teacher else None
+    folder = cache_folder() / "sft" / pairs_key(config, fingerprint, teaching.digest if teaching else "")
     if (folder / DONE).exists():
         say(f"SFT seeding: unchanged since it was made, taken from {folder}")
         return folder, {**json.loads((folder / DONE).read_text(encoding="utf-8")), "cached": True}
-    problems = await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
-    pairs = await asyncio.to_thread(make_pairs, config, problems.train, problems.heldout_hashes)
+    builtin = await asyncio.to_thread(make_pairs, config, problems.train, problems.heldout_hashes)
+    pairs = builtin
+    if teaching:
+        pairs = [*builtin, *teaching.pairs]
+        random.Random(f"mixed:{config.sft.seed}").shuffle(pairs)
     pairs_file = run.path / "sft_pairs.jsonl"
     write_pairs(pairs_file, pairs)
+    write_atomic(run.path / CARD, card(config, builtin, teaching))
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-    say(f"SFT seeding on {len(pairs)} built-in pairs (log: {run.logs / 'sft.log'})")
+    say(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
     command = [sys.executable, "-m", "trainer.sft", "--config", str(run.config_file), "--model", str(model)]
     command += ["--pairs", str(pairs_file), "--out", str(folder)]
     child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=PASSIVE_WAITING)
@@ -65,8 +82,55 @@ async def seeded_model(
             f"the SFT trainer ended with status {status}; its log {child.log} ends:\n{tail(child.log)}"
         )
     report = json.loads(child.log.read_text(encoding="utf-8").strip().splitlines()[-1])
+    shutil.copy2(run.path / CARD, folder)
     write_atomic(folder / DONE, json.dumps(report))
     return folder, {**report, "cached": False}
+
+
+async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None]) -> Teaching:
+    """The teacher's pairs, those of earlier sittings among them. Raises as `pipeline.teacher.teach` does."""
+    settings = config.sft.teacher
+    assert settings is not None
+    path = cache_folder() / "teacher" / f"{teacher_key(config, settings.model or config.model.name)}.jsonl"
+    cost_file = path.with_suffix(".cost.json")
+    cost: dict[str, float] = json.loads(cost_file.read_text(encoding="utf-8")) if cost_file.exists() else {}
+    with contextlib.closing(Lines(path)) as lines:
+        wanted = config.sft.num_teacher_pairs
+        say(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
+        pairs = lines.pairs
+        if len(pairs) < wanted:
+            async with pool_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
+                await check_endpoint(pool, pool.endpoints[0], training=False)
+                before = dict(cost)
+
+                def keep_cost() -> None:
+                    counts = {
+                        name: pool.usage.total(name) for name in ("requests", "prompt_tokens", "completion_tokens")
+                    }
+                    found = {**counts, "cost": pool.usage.cost()}
+                    cost.update({name: before.get(name, 0) + value for name, value in found.items()})
+                    write_atomic(cost_file, json.dumps(cost))
+
+                def progress(done: int, total: int) -> None:
+                    if done * PROGRESS_STEPS // total > (done - 1) * PROGRESS_STEPS // total:
+                        keep_cost()
+                        say(f"teacher: {done}/{total} pairs, {_spent(cost)}")
+
+                try:
+                    pairs = await teach(
+                        config, problems.train, problems.heldout_hashes, pool, verifier, lines, progress
+                    )
+                finally:
+                    keep_cost()
+        say(f"teacher: {len(pairs)} pairs, {_spent(cost)}")
+        digest = hashlib.sha256(json.dumps(pairs, sort_keys=True).encode()).hexdigest()
+        return Teaching(pairs, lines.counts(), cost, digest)
+
+
+def _spent(cost: dict[str, float]) -> str:
+    tokens = cost.get("prompt_tokens", 0) + cost.get("completion_tokens", 0)
+    price = f", cost {cost['cost']:.4f}" if cost.get("cost") else ""
+    return f"{cost.get('requests', 0):.0f} requests, {tokens:.0f} tokens{price}"
 
 
 async def _wait_with_progress(child: Child, say: Callable[[str], None]) -> int:
@@ -83,6 +147,17 @@ async def _wait_with_progress(child: Child, say: Callable[[str], None]) -> int:
         return ended.result()
     finally:
         ended.cancel()
+
+
+def teacher_of(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The teacher's options as settings. Raises ConfigError for an option without a teacher."""
+    options = {"model": parsed.teacher_model, "api_key_env": parsed.teacher_key_env, "n": parsed.n}
+    if parsed.teacher is None:
+        if given := [OPTION_OF[name] for name, value in options.items() if value]:
+            raise ConfigError(f"{given[0]} says something of a teacher; name it with --teacher URL")
+        return {}
+    teacher = {"url": parsed.teacher, **{name: options[name] for name in ("model", "api_key_env") if options[name]}}
+    return {"sft": {"teacher": teacher, **({"num_teacher_pairs": parsed.n} if parsed.n else {})}}
 
 
 def sft_command(config: Config, out: Path | None) -> int:

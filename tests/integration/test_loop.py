@@ -29,7 +29,7 @@ from pipeline.metrics import MetricsWriter, StageClock, read_metrics
 from pipeline.pool import Pool
 from pipeline.problems import ProblemSet, ProblemStream, load_problems
 from pipeline.process import Child
-from pipeline.records import RolloutGroup
+from pipeline.records import Experience, RolloutGroup
 from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
@@ -237,6 +237,44 @@ async def test_a_resumed_step_keeps_what_was_journalled_and_samples_only_the_res
         return [group.model_dump(exclude={"created_s", "pool_version"}) for group in groups]
 
     assert essence(resumed) == essence(unbroken)
+
+
+async def test_lessons_that_a_crash_cut_off_are_made_again_when_the_next_step_had_not_begun(
+    tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learner may have trained a step, and taken its checkpoint, before the lessons of that step are stored."""
+
+    def stored(loop: Loop) -> list[tuple[str, str]]:
+        return sorted((entry.id, entry.lesson.model_dump_json()) for entry in loop.pool.entries())
+
+    async with make_loop(tmp_path, start_mock, name="unbroken") as loop:
+        await loop.bring_servers_to(99)
+        await loop.scheduler().run(0)
+        unbroken = stored(loop)
+    async with make_loop(tmp_path, start_mock, name="broken") as loop:
+        await loop.bring_servers_to(99)
+        add = loop.pool.add
+
+        def killed_at_two(entries: list[Experience]) -> None:
+            if any(entry.step == 2 for entry in entries):
+                raise RuntimeError("killed")
+            add(entries)
+
+        with monkeypatch.context() as killed:
+            killed.setattr(loop.pool, "add", killed_at_two)
+            with pytest.raises(ExceptionGroup):
+                await loop.scheduler().run(0)
+        assert len(loop.journal.read_step(2, loop.run.lineages())) == 4
+        assert loop.journal.read_step(3, loop.run.lineages()) == []
+        asked = loop.endpoints.usage.total("requests", "abstract")
+        await loop.scheduler().run(3)
+        assert stored(loop) == unbroken
+        num_per_step = loop.config.abstraction.num_per_step
+        assert loop.endpoints.usage.total("requests", "abstract") - asked >= 4 * num_per_step, "steps 2 to 5"
+        asked = loop.endpoints.usage.total("requests", "abstract")
+        await loop.scheduler().run(6)
+        assert loop.endpoints.usage.total("requests", "abstract") == asked, "what is there is not asked for again"
+        assert stored(loop) == unbroken
 
 
 async def test_a_group_that_keeps_failing_ends_the_run_with_its_name(tmp_path: Path, start_mock: StartMock) -> None:

@@ -8,9 +8,9 @@ Reads the run's configuration, waits for each step's groups in the journal, trai
 | servers that cannot be reached     | time, a stop request                                 |
 | the orchestrator's last metrics    | end of file on stdin, a stop request                 |
 
-Invariants: one learner at a time, by a lock; an optimizer step is finished or not begun; a stop request leaves a whole checkpoint of
-the completed step; the
-status file never names a version that some server lacks. Exit status: 0 done or stopped on request, 2 disk full, 1 otherwise.
+Invariants: one learner at a time, by a lock; an optimizer step is finished or not begun; a stop request leaves a whole
+checkpoint of the completed step; the status file never names a version that some server lacks. Exit status: 0 done or stopped
+on request, 2 disk full, 1 otherwise.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def disagreement(found: list[float], expected: Canary, before: Canary | None, to
     if not gap <= tolerance:
         return (
             f"its log-probabilities differ from the learner's by {gap:.4g} nats per token, more than "
-            f"learner.logprob_gap_tolerance = {tolerance}"
+            f"servers.canary_tolerance = {tolerance}"
         )
     if before is not None and _tokens(before) == _tokens(expected) and gap > NEARER * (old := _mean_gap(found, before)):
         return (

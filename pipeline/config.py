@@ -68,6 +68,10 @@ class ServersSection(Section):
     enforce_eager: bool = Field(True, description="Start sooner, decode a little slower.")
     extra_args: tuple[str, ...] = Field((), description="Further arguments for vLLM, as on its command line.")
     startup_timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="Longest wait for a server to answer.")
+    canary_tolerance: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Most that a reloaded server may differ from the published log-probabilities, nats per token; none: 0.02, or 0.25 if not float32.",
+    )
     max_restarts: int = Field(3, ge=0, description="Times a server that died is started again.")
 
 
@@ -380,6 +384,13 @@ class Config(Section):
     sft: SftSection = SftSection()
     eval: EvalSection = EvalSection()
     operations: OperationsSection = OperationsSection()
+
+    @property
+    def canary_tolerance(self) -> float:
+        """`servers.canary_tolerance`, or what the servers' arithmetic explains; that of endpoints running elsewhere is not known."""
+        if self.servers.canary_tolerance is not None:
+            return self.servers.canary_tolerance
+        return 0.02 if self.servers.dtype == "float32" and not self.endpoints else 0.25
 
     @property
     def named_endpoints(self) -> tuple[EndpointSettings, ...]:

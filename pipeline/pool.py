@@ -26,13 +26,15 @@ from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import Experience, Split
 from pipeline.run import disk_full
-from pipeline.store import SEARCHED, compact, open_table, pin, pinned_versions, quoted, unpin
+from pipeline.store import SEARCHED, compact, index, open_table, pin, pinned_versions, quoted, unpin
 from pipeline.usefulness import NEVER, Use, total_use
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
 INDEXED = ("id", "problem_id")
 LOCK_FILE = "pool.lock"
+# Most entries that a search looks at to put equals in order.
+MAX_EQUALS = 1024
 # A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
 KEEP_VERSIONS = timedelta(minutes=2)
 COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step", "_score")
@@ -57,6 +59,11 @@ class Candidate(NamedTuple):
     @property
     def lesson(self) -> Lesson:
         return Lesson.model_validate_json(self.lesson_json)
+
+
+def _rank(candidate: Candidate) -> tuple[float, str, str]:
+    """Order of a search's results. The lineage in an id (x-l2-000007-0001-003) is another one after a resume, so it counts last."""
+    return (-candidate.bm25, candidate.id.split("-", 2)[-1], candidate.id)
 
 
 class Pool:
@@ -124,11 +131,22 @@ class Pool:
             self._evict()
 
     def search(self, text: str, num_candidates: int) -> list[Candidate]:
-        """The entries whose problem text matches `text` best by BM25, best first."""
+        """The entries whose problem text matches `text` best by BM25, best first, equals by step, slot and rollout.
+
+        The index returns equals in an order that depends on how its files were merged; a resumed run must see what an unbroken
+        one sees. Where the last of them has equals that are left out, more are asked for, `MAX_EQUALS` at most."""
+        num_asked = num_candidates + 1
+        found = self._matching(text, num_asked)
+        while len(found) == num_asked < MAX_EQUALS and found[-1].bm25 == found[num_candidates - 1].bm25:
+            num_asked = min(4 * num_asked, MAX_EQUALS)
+            found = self._matching(text, num_asked)
+        return sorted(found, key=_rank)[:num_candidates]
+
+    def _matching(self, text: str, most: int) -> list[Candidate]:
         from lancedb.query import MatchQuery
 
         query = self._table.search(MatchQuery(text, "problem_text"), query_type="fts")
-        rows = query.select(list(COLUMNS)).limit(num_candidates).to_arrow()
+        rows = query.select(list(COLUMNS)).limit(most).to_arrow()
         return list(map(Candidate, *(rows[column].to_pylist() for column in COLUMNS)))
 
     def get(self, entry_id: str) -> Experience | None:
@@ -188,6 +206,13 @@ class Pool:
             self._table.restore()
             self._table.checkout_latest()
             self._look()
+
+    def index(self) -> None:
+        """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.
+        Costs 30 ms for a thousand entries and 200 ms for a hundred thousand. Raises DiskFullError."""
+        if self.num_unindexed():
+            with self._writing():
+                index(self._table)
 
     def compact(self) -> None:
         """Merge small files, bring the indices up to date, remove versions that are neither recent nor pinned.

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import ProcessEndedError
 
+# LanceDB warns at every fork. A child that runs another program at once has nothing of it.
+warnings.filterwarnings("ignore", message="lancedb fork support is experimental", category=RuntimeWarning)
 # Learner and servers share the cores of a small machine: a thread that waits at a barrier must not burn what the other needs.
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 

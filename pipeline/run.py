@@ -32,6 +32,7 @@ HARMLESS = (
     "servers.startup_timeout_s",
     "servers.max_restarts",
     "servers.kv_cache_gib",
+    "servers.canary_tolerance",
     "endpoints",
     "eval.every",
     "learner.num_steps",

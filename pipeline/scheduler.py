@@ -188,7 +188,12 @@ class Scheduler:
             work.create_task(self._slot(step, slot, fresh_enough))
 
     def _keep_pool(self, step: int) -> int:
-        """Pin the pool as it is when `step` begins, let go of what no resume can need; return the version. Blocks."""
+        """Pin the pool as it is when `step` begins, let go of what no resume can need; return the version. Blocks.
+
+        With S = 0 nothing is added while the step is sampled. Its searches then find the pool wholly indexed, so that what they
+        find depends on its entries alone, and a resumed run equals an unbroken one."""
+        if self._config.rollout.max_staleness == 0:
+            self._pool.index()
         oldest = self._oldest_checkpoint()
         for name in self._pool.pins:
             if name.startswith(STEP_PIN) and int(name.removeprefix(STEP_PIN)) < oldest:

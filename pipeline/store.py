@@ -73,11 +73,17 @@ def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -
     with turn:
         if merged:
             Compaction.commit(dataset, merged, MERGE)
-        dataset.checkout_latest()
-        dataset.optimize.optimize_indices()
+        index(table)
     dataset.cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
     table.checkout_latest()
     _give_back_memory()
+
+
+def index(table: Any) -> None:
+    """Bring the indices of `table` up to date. What the store raised (OSError, RuntimeError) is raised."""
+    table.checkout_latest()
+    table.to_lance().optimize.optimize_indices()
+    table.checkout_latest()
 
 
 def _give_back_memory() -> None:

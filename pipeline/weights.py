@@ -208,7 +208,7 @@ async def _check(
             reply = await _post(client, "/v1/completions", json=canary.body_of(expected, model))
             found = canary.logprobs_in(reply.json(), expected)
             others = canary.read_canary(path_of(run, before)) if before else None
-            tolerance = run.config().learner.logprob_gap_tolerance
+            tolerance = run.config().canary_tolerance
             if complaint := canary.disagreement(found, expected, others, tolerance):
                 raise WeightSyncError(f"version {version.label} was loaded, but {complaint}")
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,12 +29,15 @@ def write_canary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
 
 @torch.no_grad()
 def _logprobs(model: PreTrainedModel, ids: list[int]) -> list[float]:
-    """Log-probabilities (T - 1,) of `ids` (T,), each token but the first given those before it."""
+    """Log-probabilities (T - 1,) of `ids` (T,), each token but the first given those before it, in the precision of the weights.
+
+    accelerate's forward is under autocast, whose rounding is no property of what is published."""
+    forward: Any = getattr(model, "_original_forward", model.forward)
     was_training = model.training
     model.eval()
     try:
         ids_1T = torch.tensor([ids], device=model.device)
-        logits_TV = model(input_ids=ids_1T, use_cache=False).logits[0, :-1].float()
+        logits_TV = forward(input_ids=ids_1T, use_cache=False).logits[0, :-1].float()
         return torch.log_softmax(logits_TV, dim=-1).gather(1, ids_1T[0, 1:, None]).squeeze(1).tolist()
     finally:
         model.train(was_training)

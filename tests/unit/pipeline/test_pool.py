@@ -27,6 +27,32 @@ def test_the_oldest_entries_of_a_problem_go_first(tmp_path: Path) -> None:
     assert found == {"x3", "x4", "x5", "x9"}
 
 
+def test_equals_come_in_the_same_order_however_they_were_stored(tmp_path: Path) -> None:
+    """Twenty entries of equal score and three better ones; stored at once, or one by one, backwards, merged and resumed between."""
+    entries = [experience(number, problem_id=f"p{number}", text=f"What is {number} plus?") for number in range(20)]
+    entries += [
+        experience(number, problem_id=f"p{number}", text=f"What is {number} plus plus?") for number in (20, 21, 22)
+    ]
+    entries = [entry.model_copy(update={"id": f"x-l0-{entry.step:06d}-{n:04d}-000"}) for n, entry in enumerate(entries)]
+    at_once, one_by_one = Pool(tmp_path / "a"), Pool(tmp_path / "b")
+    at_once.add(entries)
+    for number, entry in enumerate(reversed(entries)):
+        later = entry.id.replace("-l0-", "-l9-" if number % 2 else "-l10-")
+        one_by_one.add([entry.model_copy(update={"id": later})])
+        if number in (5, 15):
+            one_by_one.compact()
+    assert one_by_one.num_unindexed() > 0
+    one_by_one.index()
+    assert one_by_one.num_unindexed() == 0
+
+    def found(pool: Pool, num: int) -> list[str]:
+        return [candidate.problem_id for candidate in pool.search("plus", num)]
+
+    for num in (1, 2, 5, 10, 23, 50):
+        assert found(one_by_one, num) == found(at_once, num)
+        assert len(found(at_once, num)) == min(num, 23)
+
+
 def test_a_search_ranks_by_the_text_and_yields_no_reward(tmp_path: Path) -> None:
     pool = Pool(tmp_path)
     assert pool.search("anything", 4) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from pipeline.canary import read_canary
 from tests.tiny_model import make_tiny_model
@@ -26,6 +27,20 @@ def test_each_token_gets_its_log_probability_given_those_before_it(tmp_path: Pat
         ids = torch.tensor([sequence.token_ids])
         loss = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:])
         assert -sum(sequence.logprobs) / len(sequence.logprobs) == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_it_is_of_the_weights_and_not_of_the_rounding_of_autocast(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model", hidden_size=256)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    write_canary(model, tokenizer, folder)
+    plain = read_canary(folder)
+    prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare_model(model)
+    ids = torch.tensor([[1, 2, 3]])
+    assert prepared(ids).logits.dtype == torch.float32 and not torch.equal(
+        prepared(ids).logits, load_model(folder)(ids).logits
+    )
+    write_canary(prepared, tokenizer, folder)
+    assert read_canary(folder) == plain
 
 
 def test_weights_without_one_have_none(tmp_path: Path) -> None:

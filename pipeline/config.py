@@ -70,7 +70,7 @@ class ServersSection(Section):
     startup_timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="Longest wait for a server to answer.")
     canary_tolerance: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="Most that a reloaded server may differ from the published log-probabilities, nats per token; none: 0.02, or 0.25 if not float32.",
+        description="Most that a reloaded server may differ from the published canary, nats per token; none: 0.02, 0.25 if not float32.",
     )
     max_restarts: int = Field(3, ge=0, description="Times a server that died is started again.")
 

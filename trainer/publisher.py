@@ -82,8 +82,8 @@ class Publisher:
         return folder
 
     def _bring_all(self, version: WeightVersion) -> float:
-        """Retries while servers are unreachable: one that died is being started again by its supervisor."""
-        deadline = time.monotonic() + self._patience_s
+        """Retries while servers are unreachable: one that died is being started again by its supervisor. Each new reason is an alert."""
+        deadline, told = time.monotonic() + self._patience_s, ""
         while True:
             try:
                 return weights.bring_all(self._run, version).reload_s
@@ -91,6 +91,9 @@ class Publisher:
                 if time.monotonic() > deadline:
                     raise
                 logger.warning("%s; trying again", error)
+                if str(error) != told:
+                    told = str(error)
+                    self._metrics.write("alert", version.step, kind="weight_sync", message=f"{told}; trying again")
                 self._status.update("publishing", error=str(error))
                 self._stop.wait(RETRY_S)
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import weights
 from pipeline.errors import WeightSyncError
-from pipeline.metrics import MetricsWriter
+from pipeline.metrics import MetricsWriter, read_metrics
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder
 from tests.unit.trainer.groups import tiny_config
@@ -99,6 +99,8 @@ def test_servers_that_come_back_are_waited_for(tmp_path: Path, monkeypatch: pyte
     fixture.publisher.publish(0)
     assert fixture.brought == ["l0-s000000"]
     assert fixture.read_status()["error"] is None
+    alerts = [line for line in read_metrics(fixture.run.metrics_file)[0] if line["event"] == "alert"]
+    assert [alert["message"] for alert in alerts] == ["http://127.0.0.1:1: ConnectError; trying again"], "told once"
 
 
 def test_servers_that_stay_away_end_the_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from pipeline.canary import read_canary
 from tests.tiny_model import make_tiny_model
@@ -29,6 +31,15 @@ def test_each_token_gets_its_log_probability_given_those_before_it(tmp_path: Pat
         assert -sum(sequence.logprobs) / len(sequence.logprobs) == pytest.approx(loss.item(), rel=1e-5)
 
 
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps one state for a process, and the learners of other tests have set it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
 def test_it_is_of_the_weights_and_not_of_the_rounding_of_autocast(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "model", hidden_size=256)
     model, tokenizer = load_model(folder), load_tokenizer(folder)

@@ -130,13 +130,7 @@ def trainer_of(options: argparse.Namespace, config: Config, folder: Path, watch:
         )
 
     def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        made = batch(trainer.state.global_step)
-        return {
-            "prompt_ids": made.prompt_ids,
-            "completion_ids": made.completion_ids,
-            "logprobs": made.logprobs,
-            "journal_reward": made.rewards,
-        }
+        return batch(trainer.state.global_step).as_rollouts()
 
     kind = HeadOnCompletions if options.variant == "stock_head" else GRPOTrainer
     trainer: Any = kind(

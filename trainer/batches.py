@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import Config
 from pipeline.journal import Journal
@@ -42,6 +43,18 @@ class RolloutBatch:
     share_zero_variance: float
     """Share of groups whose rewards are all equal."""
     wait_s: float
+
+    def as_rollouts(self) -> dict[str, Any]:
+        """What a `rollout_func` of TRL's returns, the journal's rewards among it; rollouts that are not trained are masked."""
+        return {
+            "prompt_ids": self.prompt_ids,
+            "completion_ids": self.completion_ids,
+            "logprobs": self.logprobs,
+            "journal_reward": self.rewards,
+            "env_mask": [
+                [int(trained)] * len(ids) for trained, ids in zip(self.trained, self.completion_ids, strict=True)
+            ],
+        }
 
 
 @dataclass(frozen=True)

@@ -112,16 +112,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         self._batch_ready_s = time.monotonic()
         self.gap = GapMeter()
         self.num_computed_tokens = 0
-        return {
-            "prompt_ids": self._batch.prompt_ids,
-            "completion_ids": self._batch.completion_ids,
-            "logprobs": self._batch.logprobs,
-            "journal_reward": self._batch.rewards,
-            "env_mask": [
-                [int(trained)] * len(ids)
-                for trained, ids in zip(self._batch.trained, self._batch.completion_ids, strict=True)
-            ],
-        }
+        return self._batch.as_rollouts()
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """TRL's, without its shuffle (deviation 2); training only, with num_iterations 1."""

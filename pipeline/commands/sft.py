@@ -53,12 +53,12 @@ async def seeded_model(
 ) -> tuple[Path, dict[str, Any]]:
     """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself."""
     fingerprint = await asyncio.to_thread(model_fingerprint, model)
-    problems = await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
-    teaching = await taught(config, problems, say) if config.sft.teacher else None
+    teaching = await taught(config, await _problems(config), say) if config.sft.teacher else None
     folder = cache_folder() / "sft" / pairs_key(config, fingerprint, teaching.digest if teaching else "")
     if (folder / DONE).exists():
         say(f"SFT seeding: unchanged since it was made, taken from {folder}")
         return folder, {**json.loads((folder / DONE).read_text(encoding="utf-8")), "cached": True}
+    problems = await _problems(config)
     builtin = await asyncio.to_thread(make_pairs, config, problems.train, problems.heldout_hashes)
     pairs = builtin
     if teaching:
@@ -85,6 +85,10 @@ async def seeded_model(
     shutil.copy2(run.path / CARD, folder)
     write_atomic(folder / DONE, json.dumps(report))
     return folder, {**report, "cached": False}
+
+
+async def _problems(config: Config) -> ProblemSet:
+    return await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
 
 
 async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None]) -> Teaching:

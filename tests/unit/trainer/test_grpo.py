@@ -17,7 +17,7 @@ from pipeline.section import value_at
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import make_groups, tiny_config
 from trainer.arguments import grpo_config
-from trainer.batches import JournalReader, RolloutBatch
+from trainer.batches import JournalReader
 from trainer.grpo import JournalGRPOTrainer, WeightSync, journal_reward, placeholder_dataset
 from trainer.models import load_model, load_tokenizer
 from trainer.stop import StopSignal
@@ -99,16 +99,7 @@ def train(
 
 def plain_trl(model: Any, args: GRPOConfig, tokenizer: Any, reader: JournalReader, recorder: Recorder) -> GRPOTrainer:
     def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        batch: RolloutBatch = reader.wait_for(trainer.state.global_step)
-        return {
-            "prompt_ids": batch.prompt_ids,
-            "completion_ids": batch.completion_ids,
-            "logprobs": batch.logprobs,
-            "journal_reward": batch.rewards,
-            "env_mask": [
-                [int(trained)] * len(ids) for trained, ids in zip(batch.trained, batch.completion_ids, strict=True)
-            ],
-        }
+        return reader.wait_for(trainer.state.global_step).as_rollouts()
 
     trainer = GRPOTrainer(
         model,

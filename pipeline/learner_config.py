@@ -9,6 +9,25 @@ from pydantic import Field, model_validator
 from pipeline.section import NonNegative, Positive, Schedule, Section
 
 
+class LoraSection(Section):
+    """LoRA: train low-rank additions to the linear layers instead of all weights."""
+
+    rank: int = Field(0, ge=0, description="Rank of the additions; 0: train all weights.")
+    alpha: Annotated[float, Field(gt=0)] = Field(32.0, description="The additions count alpha / rank.")
+    target_modules: tuple[str, ...] = Field(
+        (), description="Layers by the ends of their names, for example q_proj; empty: all linear ones but the head."
+    )
+
+    @model_validator(mode="after")
+    def _head_is_frozen(self) -> LoraSection:
+        if "lm_head" in self.target_modules:
+            raise ValueError(
+                "target_modules names 'lm_head', whose weight the loss reads directly, so that its addition would never be "
+                "trained; remove it from learner.lora.target_modules"
+            )
+        return self
+
+
 class LearnerSection(Section):
     num_steps: Positive = Field(20, description="Optimizer steps.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-6, description="Peak learning rate.")
@@ -64,6 +83,7 @@ class LearnerSection(Section):
     precision: Literal["float32", "bf16_autocast"] = Field(
         "float32", description="Arithmetic; autocast is faster and widens the gap to the server."
     )
+    lora: LoraSection = LoraSection()
     gradient_checkpointing: bool = Field(False, description="Less memory, more time.")
     publish_every: Positive = Field(1, description="Optimizer steps between publications of weights.")
     checkpoint_every: Positive = Field(5, description="Optimizer steps between checkpoints.")

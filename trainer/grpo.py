@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset
+from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -35,6 +36,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from trainer.batches import RULES, RolloutBatch
 from trainer.gap import GapMeter
+from trainer.lora import without_wrapper
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
 Logs = dict[str, Any]
@@ -77,6 +79,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         more_logs: Callable[[], Logs] = dict,
         kl_coef: Callable[[int], float] | None = None,
         share_prefix: bool = True,
+        peft_config: PeftConfig | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self._next_batch = next_batch
@@ -97,14 +100,15 @@ class JournalGRPOTrainer(GRPOTrainer):
             processing_class=processing_class,
             callbacks=callbacks,
             rollout_func=self._rollout,
+            peft_config=peft_config,
         )
         # Set after construction: at construction it would connect to a vLLM server of TRL's own.
         self.use_vllm = True
         self.vllm_generation = WeightSync(sync_weights)
         self._last_loaded_step = -1
-        # Shared prefixes call the backbone directly, which nothing (FSDP, DDP, DeepSpeed, PEFT) may wrap.
+        # Shared prefixes call the backbone directly, which nothing (FSDP, DDP, DeepSpeed) may wrap.
         plain = self.accelerator.distributed_type == DistributedType.NO
-        self._share_prefix = share_prefix and plain and supports_shared_prefix(self.model)
+        self._share_prefix = share_prefix and plain and supports_shared_prefix(without_wrapper(self.model))
 
     def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         self._batch = self._next_batch(self.state.global_step)
@@ -181,7 +185,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         for ids, mask in zip(input_ids_BL.split(batch_size), attention_mask_BL.split(batch_size), strict=True):
             with self.accelerator.autocast():
                 logps, entropies, num_tokens = shared_prefix_logps(
-                    model,
+                    without_wrapper(model),
                     ids,
                     mask,
                     num_completion,

@@ -61,14 +61,23 @@ class Learner:
         self.metrics = MetricsWriter(run.metrics_file, "learner")
         self.step_log = StepLog(self.metrics, self.config.learner.logprob_gap_tolerance)
         self.feed = TrackerFeed(run)
-        reference = path_of(run, WeightVersion(lineage=0, step=0))
+        self.reference = path_of(run, WeightVersion(lineage=0, step=0))
         finished = self.start_step >= self.config.learner.num_steps
-        self.tokenizer = load_tokenizer(reference)
+        self.tokenizer = load_tokenizer(self.reference)
         # Before the end of training the reference is loaded even on a resume: TRL loads the reference model from where the
         # policy came from, and puts the checkpoint's weights into the policy afterwards.
-        self.model = load_model(checkpoint_path(run, self.start_step) if finished and self.start_step else reference)
+        self.model = self._finished_model() if finished and self.start_step else load_model(self.reference)
         self.publisher = self._publisher()
         self.trainer: Any = None if finished else self._trainer()
+
+    def _finished_model(self) -> Any:
+        from trainer.lora import with_adapter
+        from trainer.models import load_model
+
+        checkpoint = checkpoint_path(self.run, self.start_step)
+        if self.config.learner.lora.rank:
+            return with_adapter(load_model(self.reference), checkpoint)
+        return load_model(checkpoint)
 
     def _publisher(self) -> Any:
         from trainer.canary import write_canary
@@ -99,6 +108,7 @@ class Learner:
         from trainer.batches import JournalReader
         from trainer.checkpoints import CheckpointCallback
         from trainer.grpo import JournalGRPOTrainer
+        from trainer.lora import lora_config
 
         self.reader = JournalReader(Journal(self.run.store), self.lineages, self.config, self.stop)
         trainer = JournalGRPOTrainer(
@@ -111,6 +121,7 @@ class Learner:
             more_logs=self._more_logs,
             kl_coef=partial(value_at, self.config.learner.kl_coef),
             share_prefix=self.config.learner.share_prefix,
+            peft_config=lora_config(self.config),
             callbacks=[CheckpointCallback(self.run, self.config.learner.num_checkpoints_kept, self.stop)],
         )
         trainer.remove_callback(PrinterCallback)

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import ModelError
+from trainer.lora import merged_state
 
 
 def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
@@ -46,6 +47,6 @@ def load_model(path: Path | str) -> PreTrainedModel:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write safetensors, configuration, tokenizer and chat template into `folder`."""
-    model.save_pretrained(folder)
+    """Write safetensors (an adapter merged into them), configuration, tokenizer and chat template into `folder`."""
+    model.save_pretrained(folder, state_dict=merged_state(model))
     tokenizer.save_pretrained(folder)

@@ -44,9 +44,9 @@ class PackedGroups:
 
 
 def supports_shared_prefix(model: nn.Module) -> bool:
-    """Whether `model` is a plain causal decoder: full sdpa or eager attention, position ids, unscaled logits, no adapter."""
+    """Whether `model` is a plain causal decoder: full sdpa or eager attention, position ids, unscaled logits, a head of its own."""
     config = getattr(model, "config", None)
-    if config is None or hasattr(model, "peft_config") or config.get_text_config() is not config:
+    if config is None or config.get_text_config() is not config:
         return False
     if getattr(config, "_attn_implementation", None) not in ("sdpa", "eager"):
         return False

@@ -19,6 +19,7 @@ from tests.unit.trainer.groups import make_groups, tiny_config
 from trainer.arguments import grpo_config
 from trainer.batches import JournalReader
 from trainer.grpo import JournalGRPOTrainer, WeightSync, journal_reward, placeholder_dataset
+from trainer.lora import lora_config
 from trainer.models import load_model, load_tokenizer
 from trainer.stop import StopSignal
 
@@ -34,7 +35,7 @@ class Recorder(TrainerCallback):
         self.advantages: list[torch.Tensor] = []
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.gradients.append(torch.cat([p.grad.flatten().clone() for p in model.parameters()]))
+        self.gradients.append(torch.cat([p.grad.flatten().clone() for p in model.parameters() if p.requires_grad]))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if "loss" in logs:
@@ -88,16 +89,19 @@ def train(
             on_log=lambda step, logs: None,
             kl_coef=partial(value_at, config.learner.kl_coef),
             share_prefix=share_prefix,
+            peft_config=lora_config(config),
             callbacks=[recorder],
         )
     else:
-        trainer = plain_trl(model, args, tokenizer, reader, recorder)
+        trainer = plain_trl(model, args, tokenizer, reader, recorder, peft_config=lora_config(config))
     recorder.watch(trainer)
     trainer.train()
     return recorder, trainer
 
 
-def plain_trl(model: Any, args: GRPOConfig, tokenizer: Any, reader: JournalReader, recorder: Recorder) -> GRPOTrainer:
+def plain_trl(
+    model: Any, args: GRPOConfig, tokenizer: Any, reader: JournalReader, recorder: Recorder, **options: Any
+) -> GRPOTrainer:
     def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         return reader.wait_for(trainer.state.global_step).as_rollouts()
 
@@ -109,6 +113,7 @@ def plain_trl(model: Any, args: GRPOConfig, tokenizer: Any, reader: JournalReade
         processing_class=tokenizer,
         callbacks=[recorder],
         rollout_func=rollout,
+        **options,
     )
     trainer.use_vllm = True
     trainer.vllm_generation = WeightSync(lambda: None)
@@ -137,6 +142,7 @@ def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
         {"loss_type": "sapo"},
         {"loss_type": "luspo", "ratio_level": "sequence"},
         {"loss_type": "vespo", "importance_sampling": "token_mask"},
+        {"lora": {"rank": 4, "target_modules": ["q_proj", "down_proj"]}},
     ],
     ids=lambda value: "-".join(f"{name}={setting}" for name, setting in value.items()),
 )

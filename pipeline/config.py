@@ -410,9 +410,11 @@ class Config(Section):
                 f"{self.learner.publish_every - 1} updates, but rollout.max_staleness = {self.rollout.max_staleness}; "
                 f"raise rollout.max_staleness to {self.learner.publish_every - 1} or lower learner.publish_every"
             )
-        if self.rollout.num_problems_per_step % self.learner.num_groups_per_micro_batch:
+        num_at_once = self.learner.num_groups_per_micro_batch * self.learner.num_processes
+        if self.rollout.num_problems_per_step % num_at_once:
             raise ValueError(
-                f"learner.num_groups_per_micro_batch = {self.learner.num_groups_per_micro_batch} must divide "
+                f"learner.num_groups_per_micro_batch = {self.learner.num_groups_per_micro_batch} times "
+                f"learner.num_processes = {self.learner.num_processes} must divide "
                 f"rollout.num_problems_per_step = {self.rollout.num_problems_per_step}"
             )
         if self.eval.num_problems > self.problems.num_heldout:

@@ -94,7 +94,11 @@ class LearnerSection(Section):
         description="Alert when the mean gap of server and learner log-probabilities exceeds this (nats per token).",
     )
     report_to: tuple[str, ...] = Field(("tensorboard",), description="Trackers, by the names TRL's report_to knows.")
-    cpu_threads: int = Field(0, ge=0, description="Threads of a CPU learner; 0: all cores.")
+    num_processes: Positive = Field(
+        1,
+        description="Processes of the learner on this machine, one per GPU; the groups of a step are divided among them.",
+    )
+    cpu_threads: int = Field(0, ge=0, description="Threads of each process of a CPU learner; 0: all cores, divided.")
 
     @property
     def max_kl_coef(self) -> float:

@@ -10,12 +10,17 @@ from trl import GRPOConfig
 
 from pipeline.config import Config
 from pipeline.run import RunFolder
+from trainer.processes import num_on_this_machine, part_size
+
+LONGEST_WAIT_S = 7 * 86_400
+"""Of processes for the one that waits for rollouts or servers: an outage must not end them."""
 
 
 def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
     """One optimizer step per batch of num_problems_per_step groups, divided into micro-batches of whole groups."""
     learner, rollout = config.learner, config.rollout
     bf16 = learner.precision == "bf16_autocast"
+    num_groups = part_size(rollout.num_problems_per_step, "rollout.num_problems_per_step")
     return GRPOConfig(
         output_dir=str(run.checkpoints),
         run_name=run.path.name,
@@ -24,7 +29,7 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         num_iterations=1,
         num_generations=rollout.group_size,
         per_device_train_batch_size=rollout.group_size * learner.num_groups_per_micro_batch,
-        gradient_accumulation_steps=rollout.num_problems_per_step // learner.num_groups_per_micro_batch,
+        gradient_accumulation_steps=num_groups // learner.num_groups_per_micro_batch,
         max_completion_length=rollout.sampling.max_tokens,
         temperature=rollout.sampling.temperature,
         shuffle_dataset=False,
@@ -52,6 +57,7 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         max_grad_norm=learner.max_grad_norm,
         # arithmetic
         use_cpu=not torch.cuda.is_available(),
+        ddp_timeout=LONGEST_WAIT_S,
         bf16=bf16,
         gradient_checkpointing=learner.gradient_checkpointing,
         dataloader_pin_memory=False,
@@ -77,8 +83,8 @@ def set_environment(config: Config, run: RunFolder) -> None:
 
 
 def set_threads(config: Config) -> None:
-    """Use `learner.cpu_threads` threads, 0 meaning every core that this process may use; and no progress bars in logs."""
-    torch.set_num_threads(config.learner.cpu_threads or num_usable_cores())
+    """Use `learner.cpu_threads` threads, 0 meaning this process's share of the cores; and no progress bars in logs."""
+    torch.set_num_threads(config.learner.cpu_threads or max(1, num_usable_cores() // num_on_this_machine()))
     disable_progress_bar()
 
 

@@ -8,6 +8,7 @@ stale ones already.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from trainer.stop import StopSignal
 
 POLL_S = 0.2
 RULES = ("stale", "truncated", "zero_variance")
+PER_ROLLOUT = ("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy", "trained", "staleness")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,20 @@ class RolloutBatch:
     share_zero_variance: float
     """Share of groups whose rewards are all equal."""
     wait_s: float
+    group_size: int
+
+    def part(self, rank: int, num_parts: int) -> RolloutBatch:
+        """What one of `num_parts` processes trains: every `num_parts`-th group from `rank` on, so that long ones are shared out."""
+        if num_parts == 1:
+            return self
+        size = self.group_size
+        rows = [
+            row
+            for first in range(rank * size, len(self.rewards), num_parts * size)
+            for row in range(first, first + size)
+        ]
+        per_rollout: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in PER_ROLLOUT}
+        return dataclasses.replace(self, **per_rollout)
 
     def as_rollouts(self) -> dict[str, Any]:
         """What a `rollout_func` of TRL's returns, the journal's rewards among it; rollouts that are not trained are masked."""
@@ -134,6 +150,7 @@ class JournalReader:
             staleness=[step - rollout.oldest_version.step for rollout in rollouts],
             share_zero_variance=sum(group.zero_variance for group in groups) / len(groups),
             wait_s=wait_s,
+            group_size=self._group_size,
         )
 
     def _check(self, step: int, group: RolloutGroup) -> None:

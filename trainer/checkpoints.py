@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.checkpoints import MANIFEST, checkpoint_path, is_whole, newest_whole, prune, write_manifest
 from pipeline.run import RunFolder
+from trainer.processes import leads, led, together
 from trainer.stop import StopSignal
 
 __all__ = ["CheckpointCallback", "newest_whole", "save_now"]
@@ -26,21 +27,33 @@ class CheckpointCallback(TrainerCallback):
         self._stop = stop
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._stop.requested:
+        if led(lambda: self._stop.requested):
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        write_manifest(checkpoint_path(self._run, state.global_step))
-        prune(self._run, self._num_kept)
+        declare_whole(self._run, state.global_step, self._num_kept)
+
+
+def declare_whole(run: RunFolder, step: int, num_kept: int) -> None:
+    """Once every process has written its part."""
+    together()
+    if leads():
+        write_manifest(checkpoint_path(run, step))
+        prune(run, num_kept)
 
 
 def save_now(trainer: Any, run: RunFolder, num_kept: int) -> None:
     """Save a checkpoint at the completed step unless there is a whole one, or no step was completed (nothing to keep)."""
-    folder = checkpoint_path(run, trainer.state.global_step)
-    if trainer.state.global_step == 0 or is_whole(folder):
-        return
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    trainer._save_checkpoint(trainer.model_wrapped, trial=None)
-    write_manifest(folder)
-    prune(run, num_kept)
+    step = trainer.state.global_step
+    folder = checkpoint_path(run, step)
+
+    def make_room() -> bool:
+        if step == 0 or is_whole(folder):
+            return False
+        (folder / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+
+    if led(make_room):
+        trainer._save_checkpoint(trainer.model_wrapped, trial=None)
+        declare_whole(run, step, num_kept)

@@ -31,6 +31,14 @@ class GapMeter:
         self._ratio_sum += ratios.sum().item()
         self._num_ratios += ratios.numel()
 
+    def merge(self, other: GapMeter) -> None:
+        """Count what another process measured as well."""
+        self._sum += other._sum
+        self._max = max(self._max, other._max)
+        self._num_tokens += other._num_tokens
+        self._ratio_sum += other._ratio_sum
+        self._num_ratios += other._num_ratios
+
     def numbers(self) -> dict[str, float | None]:
         """Mean and maximum gap in nats per token (None where nothing was comparable), and the mean importance ratio."""
         return {

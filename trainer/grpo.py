@@ -15,7 +15,9 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
 7. The coefficient of KL may follow a schedule.
 8. A checkpoint's learning rate, betas and weight decay give way to the configuration's: a fork may have changed them.
 9. No model card is written beside a checkpoint.
-One process: journal, publication and status are not divided among several.
+10. With several processes (data parallel) each trains every n-th group, and gradients are averaged once, after the last
+    micro-batch: the wrapper that would do it at each backward pass hides the backbone that deviation 3 calls. Nothing is skipped
+    then (deviation 5), because all processes must take part in the gathering of metrics.
 """
 
 from __future__ import annotations
@@ -26,20 +28,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 from datasets import Dataset
 from peft import PeftConfig
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
+from pipeline.errors import ConfigError
 from trainer.batches import RULES, RolloutBatch
 from trainer.gap import GapMeter
 from trainer.lora import without_wrapper
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
 Logs = dict[str, Any]
+DATA_PARALLEL = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 class WeightSync:
@@ -87,6 +91,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         self._more_logs = more_logs
         self._kl_coef = kl_coef or (lambda step: args.beta)
         self._batch: RolloutBatch | None = None
+        self._part: RolloutBatch | None = None
         self._scored: dict[str, Any] | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
         self.gap = GapMeter()
@@ -106,9 +111,12 @@ class JournalGRPOTrainer(GRPOTrainer):
         self.use_vllm = True
         self.vllm_generation = WeightSync(sync_weights)
         self._last_loaded_step = -1
-        # Shared prefixes call the backbone directly, which nothing (FSDP, DDP, DeepSpeed) may wrap.
-        plain = self.accelerator.distributed_type == DistributedType.NO
-        self._share_prefix = share_prefix and plain and supports_shared_prefix(without_wrapper(self.model))
+        self._share_prefix = share_prefix and supports_shared_prefix(without_wrapper(self.model))
+        if self.accelerator.distributed_type not in DATA_PARALLEL:
+            raise ConfigError(
+                f"the learner was started under {self.accelerator.distributed_type.value}, which divides the model among processes; "
+                "only data parallelism is built: start it with a plain multi-process configuration of accelerate"
+            )
 
     def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         self._batch = self._next_batch(self.state.global_step)
@@ -116,7 +124,8 @@ class JournalGRPOTrainer(GRPOTrainer):
         self._batch_ready_s = time.monotonic()
         self.gap = GapMeter()
         self.num_computed_tokens = 0
-        return self._batch.as_rollouts()
+        self._part = self._batch.part(self.accelerator.process_index, self.accelerator.num_processes)
+        return self._part.as_rollouts()
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """TRL's, without its shuffle (deviation 2); training only, with num_iterations 1."""
@@ -134,12 +143,21 @@ class JournalGRPOTrainer(GRPOTrainer):
             output = super()._generate_and_score_completions(inputs)
         finally:
             self.vllm_importance_sampling_correction = self.args.vllm_importance_sampling_correction
-        assert self._batch is not None
-        output["on_policy"] = torch.tensor(self._batch.on_policy, device=output["advantages"].device)
+        assert self._part is not None
+        output["on_policy"] = torch.tensor(self._part.on_policy, device=output["advantages"].device)
         return output
 
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Deviation 10."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.num_processes > 1 and self.accelerator.sync_gradients:
+            average_gradients(self.accelerator.unwrap_model(model))
+        return loss
+
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        if not trained_mask(inputs).any() or (self.beta == 0.0 and not inputs["advantages"].any()):
+        model = self.accelerator.unwrap_model(model)
+        alone = self.accelerator.num_processes == 1
+        if alone and (not trained_mask(inputs).any() or (self.beta == 0.0 and not inputs["advantages"].any())):
             return zero_with_gradients(model)
         self._scored = dict(inputs)
         try:
@@ -215,10 +233,20 @@ class JournalGRPOTrainer(GRPOTrainer):
         trained = "loss" in logs
         logs.update(self._more_logs())
         if trained and self._batch is not None:
+            self._gather_counts()
             logs.update(self._step_numbers(self._batch))
         super().log(logs, start_time)
         if trained:
             self._on_log(self.state.global_step, logs)
+
+    def _gather_counts(self) -> None:
+        if self.accelerator.num_processes == 1:
+            return
+        parts = gather_object([(self.gap, self.num_computed_tokens)])
+        self.gap = GapMeter()
+        for gap, _ in parts:
+            self.gap.merge(gap)
+        self.num_computed_tokens = sum(num for _, num in parts)
 
     def _step_numbers(self, batch: RolloutBatch) -> Logs:
         return {
@@ -276,6 +304,16 @@ def importance_ratio(
         return torch.clamp(ratio, min=clip_min, max=clip_max)
     low, high = (-math.inf if clip_min is None else clip_min), (math.inf if clip_max is None else clip_max)
     return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Replace each gradient by its mean over all processes, in one exchange."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def trained_mask(inputs: dict[str, Any]) -> Tensor:

@@ -8,6 +8,8 @@ Reads the run's configuration, waits for each step's groups in the journal, trai
 | servers that cannot be reached     | time, a stop request                                 |
 | the orchestrator's last metrics    | end of file on stdin, a stop request                 |
 
+With several processes (`trainer.processes`) rank 0 does all of this, and the others compute with it.
+
 Invariants: one learner at a time, by a lock; an optimizer step is finished or not begun; a stop request leaves a whole
 checkpoint of the completed step; the status file never names a version that some server lacks. Exit status: 0 done or stopped
 on request, 2 disk full, 1 otherwise.
@@ -39,7 +41,8 @@ from pipeline.section import value_at
 from pipeline.weights import path_of
 from trainer.disk import as_disk_full
 from trainer.memory import keep_freed_memory
-from trainer.status import LearnerStatus
+from trainer.processes import Others, kill_with_parent, leads, led, obey_the_leader
+from trainer.status import LearnerStatus, QuietStatus
 from trainer.stop import StopRequested, StopSignal, end_with_parent
 
 logger = logging.getLogger("trainer.learner")
@@ -48,9 +51,9 @@ STDIN_POLL_S = 0.5
 
 
 class Learner:
-    """Wires journal, trainer and publisher of one run."""
+    """Wires journal, trainer and publisher of one run. Of several processes only rank 0 has journal and publisher."""
 
-    def __init__(self, run: RunFolder, status: LearnerStatus, stop: StopSignal) -> None:
+    def __init__(self, run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal) -> None:
         from trainer.models import load_model, load_tokenizer
         from trainer.step_log import StepLog, TrackerFeed
 
@@ -67,7 +70,7 @@ class Learner:
         # Before the end of training the reference is loaded even on a resume: TRL loads the reference model from where the
         # policy came from, and puts the checkpoint's weights into the policy afterwards.
         self.model = self._finished_model() if finished and self.start_step else load_model(self.reference)
-        self.publisher = self._publisher()
+        self.publisher: Any = self._publisher(status) if isinstance(status, LearnerStatus) else None
         self.trainer: Any = None if finished else self._trainer()
 
     def _finished_model(self) -> Any:
@@ -79,7 +82,7 @@ class Learner:
             return with_adapter(load_model(self.reference), checkpoint)
         return load_model(checkpoint)
 
-    def _publisher(self) -> Any:
+    def _publisher(self, status: LearnerStatus) -> Any:
         from trainer.canary import write_canary
         from trainer.models import save_model
         from trainer.publisher import Publisher
@@ -93,7 +96,7 @@ class Learner:
             self.run,
             self.lineages[-1].number,
             save,
-            self.status,
+            status,
             self.metrics,
             self.stop,
             every=learner.publish_every,
@@ -110,15 +113,16 @@ class Learner:
         from trainer.grpo import JournalGRPOTrainer
         from trainer.lora import lora_config
 
-        self.reader = JournalReader(Journal(self.run.store), self.lineages, self.config, self.stop)
+        if leads():
+            self.reader = JournalReader(Journal(self.run.store), self.lineages, self.config, self.stop)
         trainer = JournalGRPOTrainer(
             self.model,
             grpo_config(self.config, self.run),
             self.tokenizer,
             next_batch=self._next_batch,
-            sync_weights=lambda: self.publisher.publish(trainer.state.global_step),
-            on_log=self.step_log.write,
-            more_logs=self._more_logs,
+            sync_weights=lambda: led(lambda: self.publisher.publish(trainer.state.global_step)),
+            on_log=self.step_log.write if leads() else (lambda step, logs: None),
+            more_logs=self._more_logs if leads() else dict,
             kl_coef=partial(value_at, self.config.learner.kl_coef),
             share_prefix=self.config.learner.share_prefix,
             peft_config=lora_config(self.config),
@@ -128,7 +132,7 @@ class Learner:
         return trainer
 
     def _next_batch(self, step: int) -> Any:
-        batch = self.reader.wait_for(step, on_wait=lambda: self.status.update("waiting", step=step))
+        batch = led(lambda: self.reader.wait_for(step, on_wait=lambda: self.status.update("waiting", step=step)))
         self.status.update("training", step=step)
         return batch
 
@@ -138,13 +142,14 @@ class Learner:
     def train(self) -> None:
         """To the last step, or to a checkpoint if a stop is asked for (StopRequested)."""
         from trainer.checkpoints import save_now
-        from trainer.publisher import link_final_model
 
         step = self.start_step
         if self.trainer is not None:
             try:
                 self.trainer.train(resume_from_checkpoint=str(checkpoint_path(self.run, step)) if step else None)
-                interrupted = self.stop.requested and self.trainer.state.global_step < self.config.learner.num_steps
+                interrupted = led(lambda: self.stop.requested) and (
+                    self.trainer.state.global_step < self.config.learner.num_steps
+                )
             except StopRequested:
                 interrupted = True
             step = self.trainer.state.global_step
@@ -152,6 +157,12 @@ class Learner:
                 save_now(self.trainer, self.run, self.config.learner.num_checkpoints_kept)
                 self.status.update("waiting", step=step)
                 raise StopRequested
+        if leads():
+            self._finish(step)
+
+    def _finish(self, step: int) -> None:
+        from trainer.publisher import link_final_model
+
         folder = self.publisher.publish(step, final=True)
         link_final_model(self.run, folder)
         self.status.update("done", step=step)
@@ -174,7 +185,7 @@ def stdin_ended(timeout_s: float) -> bool:
     return bool(ready) and not os.read(descriptor, 4096)
 
 
-def work(run: RunFolder, status: LearnerStatus, stop: StopSignal) -> int:
+def work(run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal) -> int:
     """Run the learner; every failure ends in the status file. Returns the exit status."""
     from trainer.arguments import set_environment
 
@@ -183,7 +194,8 @@ def work(run: RunFolder, status: LearnerStatus, stop: StopSignal) -> int:
         set_environment(run.config(), run)
         learner = Learner(run, status, stop)
         learner.train()
-        learner.linger()
+        if leads():
+            learner.linger()
         return 0
     except StopRequested:
         logger.info("stopped on request after step %d", status.step)
@@ -203,13 +215,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, required=True, help="run folder that `train` made")
     options = parser.parse_args(arguments)
     stop = StopSignal()
+    keep_freed_memory()
+    level = logging.INFO if leads() else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    run = RunFolder.open(options.run)
+    if not leads():
+        obey_the_leader()
+        kill_with_parent()
+        return work(run, QuietStatus(), stop)
     stop.install()
     end_with_parent()
-    keep_freed_memory()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    run = RunFolder.open(options.run)
+    others = [sys.executable, "-m", "trainer.learner", "--run", str(run.path)]
     try:
-        with run.locked(LEARNER_LOCK):
+        with run.locked(LEARNER_LOCK), Others(run.config().learner.num_processes, others):
             return work(run, LearnerStatus(run), stop)
     except RunFolderError as error:
         logger.error("another learner is at work: %s", error)

@@ -11,6 +11,19 @@ from pipeline.run import RunFolder, write_atomic
 State = Literal["starting", "waiting", "training", "publishing", "done", "failed"]
 
 
+class QuietStatus:
+    """That of a process which does not lead: it tells nobody."""
+
+    step = 0
+    version: str | None = None
+
+    def update(
+        self, state: State, *, step: int | None = None, version: str | None = None, error: str | None = None
+    ) -> None:
+        """Keep the step, for the last line of the log."""
+        self.step = self.step if step is None else step
+
+
 class LearnerStatus:
     """Writes {"state", "step", "version", "error", "pid"}.
 

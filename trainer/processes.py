@@ -1,0 +1,153 @@
+"""The processes of one learner: rank 0 leads, the others compute with it.
+
+Rank 0 is the process that the orchestrator started. It holds the lock, reads the journal, publishes, logs and obeys stop
+requests; `learner.num_processes` - 1 others are its children on this machine, and what they must know reaches them by
+broadcast, errors and stop requests included, so that all leave a wait together. Started by `accelerate launch`, which sets RANK
+and WORLD_SIZE, a learner starts nobody.
+
+What a death leaves: a child that dies breaks the next collective of the others, which end with an error; when rank 0 dies the
+kernel ends its children (Linux).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from pipeline.errors import ConfigError
+from pipeline.process import PARENT_PID, parent_is_gone
+from trainer.stop import PR_SET_PDEATHSIG, StopRequested
+
+Result = TypeVar("Result")
+END_GRACE_S = 10.0
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def num_on_this_machine() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    return rank() == 0
+
+
+class Others:
+    """The processes that rank 0 started; use as a context manager."""
+
+    def __init__(self, num_processes: int, command: list[str]) -> None:
+        self._num = 0 if "WORLD_SIZE" in os.environ else num_processes - 1
+        self._command = command
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Others:
+        if not self._num:
+            return self
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        world = str(self._num + 1)
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": world, "RANK": "0"}
+        os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": world}
+        for number in range(1, self._num + 1):
+            env = {**os.environ, "RANK": str(number), "LOCAL_RANK": str(number), PARENT_PID: str(os.getpid())}
+            self._children.append(subprocess.Popen(self._command, stdin=subprocess.DEVNULL, env=env))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """They end by themselves after rank 0's last word; what does not is ended."""
+        for child in self._children:
+            try:
+                child.wait(END_GRACE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def obey_the_leader() -> None:
+    """Of a process that does not lead: a stop request is for rank 0, whose word comes by broadcast. Its death ends this one."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def kill_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the parent dies: SIGTERM is ignored here, and there is nothing to save."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent_is_gone():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def led(work: Callable[[], Result]) -> Result:
+    """What `work` returns at rank 0, everywhere. A stop that is asked for there is raised everywhere; another failure there is a
+    RuntimeError elsewhere. Every rank must call this.
+    """
+    if world_size() == 1:
+        return work()
+    if not leads():
+        return _followed(_broadcast(None))
+    try:
+        result = work()
+    except StopRequested:
+        _broadcast(Said(stop=True))
+        raise
+    except Exception as error:
+        _broadcast(Said(failure=f"{type(error).__name__}: {error}"))
+        raise
+    _broadcast(Said(result=result))
+    return result
+
+
+class Said(NamedTuple):
+    """What rank 0 tells the others of a piece of work."""
+
+    result: Any = None
+    stop: bool = False
+    failure: str = ""
+
+
+def _followed(said: Said) -> Any:
+    if said.stop:
+        raise StopRequested
+    if said.failure:
+        raise RuntimeError(f"rank 0 failed: {said.failure}")
+    return said.result
+
+
+def together() -> None:
+    """Wait until every rank is here."""
+    if world_size() > 1:
+        from torch import distributed
+
+        distributed.barrier()
+
+
+def part_size(num: int, what: str) -> int:
+    """`num` divided among the ranks. Raises ConfigError where that leaves a remainder."""
+    if num % world_size():
+        raise ConfigError(
+            f"{what} = {num} cannot be divided among {world_size()} processes of the learner; choose a multiple of it, or "
+            "another learner.num_processes"
+        )
+    return num // world_size()
+
+
+def _broadcast(value: Any) -> Any:
+    from torch import distributed
+
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]

@@ -85,6 +85,10 @@ class LearnerSection(Section):
     )
     lora: LoraSection = LoraSection()
     gradient_checkpointing: bool = Field(False, description="Less memory, more time.")
+    transfer: Literal["filesystem", "nccl"] = Field(
+        "filesystem",
+        description="How servers get new weights: from the run folder, or from GPU to GPU (never run yet; the files stay the way back).",
+    )
     publish_every: Positive = Field(1, description="Optimizer steps between publications of weights.")
     checkpoint_every: Positive = Field(5, description="Optimizer steps between checkpoints.")
     num_checkpoints_kept: Positive = Field(2, description="Checkpoints kept.")

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -48,6 +48,10 @@ class ServerAddress(BaseModel):
     def headers(self) -> dict[str, str]:
         key = os.environ.get(self.api_key_env, "") if self.api_key_env else ""
         return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+Send = Callable[[ServerAddress], None]
+"""Gives a paused server the weights of a version by another way than files. Blocks; raises WeightSyncError."""
 
 
 class ReloadReport(BaseModel):
@@ -133,11 +137,12 @@ def read_servers(run: RunFolder) -> list[ServerAddress]:
     return [ServerAddress.model_validate(item) for item in json.loads(run.servers_file.read_text(encoding="utf-8"))]
 
 
-def bring_all(run: RunFolder, version: WeightVersion) -> ReloadReport:
+def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) -> ReloadReport:
     """Bring every server of the run to `version`, all at once. Raises WeightSyncError naming each one that failed."""
 
     async def everyone() -> list[float | BaseException]:
-        return await asyncio.gather(*(bring_to(run, server, version) for server in servers), return_exceptions=True)
+        everyone = (bring_to(run, server, version, send=send) for server in servers)
+        return await asyncio.gather(*everyone, return_exceptions=True)
 
     servers = read_servers(run)
     begin = time.monotonic()
@@ -161,12 +166,19 @@ async def server_version(client: httpx.AsyncClient) -> str:
     return str(reply.json().get("weight_version", ""))
 
 
-async def bring_to(run: RunFolder, server: ServerAddress, version: WeightVersion, timeout_s: float = 300.0) -> float:
+async def bring_to(
+    run: RunFolder,
+    server: ServerAddress,
+    version: WeightVersion,
+    timeout_s: float = 300.0,
+    *,
+    send: Send | None = None,
+) -> float:
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
-    Requests in flight go on afterwards with the new weights. Raises WeightSyncError, also for a server whose answer to the
-    canary is not that of these weights; the server is then serving again, with a version label that is not `version`, so
-    nobody mistakes it."""
+    It loads the published files, or is sent them by `send`, in a thread. Requests in flight go on afterwards with the new
+    weights. Raises WeightSyncError, also for a server whose answer to the canary is not that of these weights; the server is
+    then serving again, with a version label that is not `version`, so nobody mistakes it."""
     folder = path_of(run, version)
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
         try:
@@ -174,28 +186,35 @@ async def bring_to(run: RunFolder, server: ServerAddress, version: WeightVersion
                 label = await server_version(client)
                 if label == version.label:
                     return 0.0
-                verify(folder)
-                paused_s = await _load(client, folder, version, server.packs_weights)
+                if send is None:
+                    verify(folder)
+                    paused_s = await _load(client, version, lambda: _from_files(client, folder, server.packs_weights))
+                else:
+                    paused_s = await _load(client, version, lambda: asyncio.to_thread(send, server))
                 await _check(client, run, server.model, version, WeightVersion.parse(label))
                 return paused_s
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error
 
 
-async def _load(client: httpx.AsyncClient, folder: Path, version: WeightVersion, packs_weights: bool) -> float:
+async def _load(client: httpx.AsyncClient, version: WeightVersion, load: Callable[[], Awaitable[None]]) -> float:
     begin = time.monotonic()
     try:
         await _post(client, "/pause", params={"mode": "keep", "clear_cache": "false"})
         await _set_label(client, LOADING + version.label)
-        body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-        await _post(client, "/collective_rpc", json=body)
-        if packs_weights:
-            await _post(client, "/collective_rpc", json={"method": "refresh_packed_weights"})
+        await load()
         await _reset_prefix_cache(client)
         await _set_label(client, CHECKING + version.label)
     finally:
         await asyncio.shield(_post(client, "/resume"))
     return time.monotonic() - begin
+
+
+async def _from_files(client: httpx.AsyncClient, folder: Path, packs_weights: bool) -> None:
+    body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+    await _post(client, "/collective_rpc", json=body)
+    if packs_weights:
+        await _post(client, "/collective_rpc", json={"method": "refresh_packed_weights"})
 
 
 async def _check(

@@ -70,6 +70,12 @@ def server_command(config: Config, index: int, port: int, model: Path, machine: 
     # Without it the route /inference/v1/generate, which reports the weight version of every token, is missing.
     command += ["--enable-scale-out", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
     command += ["--worker-extension-cls", WORKER_EXTENSION]
+    if config.learner.transfer == "nccl":
+        if machine.kind == "cpu":
+            raise ConfigError(
+                "learner.transfer = 'nccl' needs GPUs, and the vLLM installed here is for CPUs; use 'filesystem'"
+            )
+        command += ["--weight-transfer-config", '{"backend": "nccl"}']
     if servers.enforce_eager:
         command.append("--enforce-eager")
     if machine.kind == "cpu":

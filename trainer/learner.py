@@ -102,7 +102,14 @@ class Learner:
             every=learner.publish_every,
             num_kept=learner.num_weights_kept,
             patience_s=self.config.servers.startup_timeout_s,
+            send=self._sender() if learner.transfer == "nccl" else None,
         )
+
+    def _sender(self) -> Any:
+        from trainer.models import state_of
+        from trainer.nccl import NcclSender
+
+        return NcclSender(lambda: state_of(self.model))
 
     def _trainer(self) -> Any:
         from transformers import PrinterCallback

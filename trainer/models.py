@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import ModelError
@@ -50,3 +51,12 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     """Write safetensors (an adapter merged into them), configuration, tokenizer and chat template into `folder`."""
     model.save_pretrained(folder, state_dict=merged_state(model))
     tokenizer.save_pretrained(folder)
+
+
+def state_of(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights of `model` by name (an adapter merged into them), each once: tied ones under the name that is saved."""
+    state = merged_state(model) or {name: weight.detach() for name, weight in model.state_dict().items()}
+    once: dict[int, tuple[str, Tensor]] = {}
+    for name, weight in state.items():
+        once.setdefault(weight.data_ptr(), (name, weight))
+    return dict(once.values())

@@ -39,6 +39,7 @@ class Publisher:
         every: int,
         num_kept: int,
         patience_s: float,
+        send: weights.Send | None = None,
     ) -> None:
         self._run = run
         self._lineage = lineage
@@ -49,6 +50,7 @@ class Publisher:
         self._every = every
         self._num_kept = num_kept
         self._patience_s = patience_s
+        self._send = send
         self._started = False
         self.publish_s = 0.0
         self.reload_s = 0.0
@@ -82,11 +84,13 @@ class Publisher:
         return folder
 
     def _bring_all(self, version: WeightVersion) -> float:
-        """Retries while servers are unreachable: one that died is being started again by its supervisor. Each new reason is an alert."""
-        deadline, told = time.monotonic() + self._patience_s, ""
+        """Retries while servers are unreachable: one that died is being started again by its supervisor. Each new reason is an alert.
+
+        Who was not reached by `send` loads the files."""
+        deadline, told, send = time.monotonic() + self._patience_s, "", self._send
         while True:
             try:
-                return weights.bring_all(self._run, version).reload_s
+                return weights.bring_all(self._run, version, send).reload_s
             except WeightSyncError as error:
                 if time.monotonic() > deadline:
                     raise
@@ -94,6 +98,7 @@ class Publisher:
                 if str(error) != told:
                     told = str(error)
                     self._metrics.write("alert", version.step, kind="weight_sync", message=f"{told}; trying again")
+                send = None
                 self._status.update("publishing", error=str(error))
                 self._stop.wait(RETRY_S)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,11 @@ def test_the_kind_of_vllm_is_found_without_importing_it(monkeypatch: pytest.Monk
         installed.clear()
         installed[distribution] = number
         assert Machine.here().kind == kind
+
+
+def test_weights_over_nccl_need_gpus() -> None:
+    settings = Config.model_validate({"learner": {"transfer": "nccl"}})
+    found = options(server_command(settings, 0, 8123, Path("m"), GPU))
+    assert json.loads(found["--weight-transfer-config"]) == {"backend": "nccl"}
+    with pytest.raises(ConfigError, match=r"learner\.transfer = 'nccl' needs GPUs"):
+        server_command(settings, 0, 8123, Path("m"), CPU)

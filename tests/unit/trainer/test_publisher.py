@@ -22,11 +22,20 @@ from trainer.stop import StopRequested, StopSignal
 class Fixture:
     """A publisher over a run whose servers are this object."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, every: int = 1, lineage: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        every: int = 1,
+        lineage: int = 0,
+        send: weights.Send | None = None,
+    ) -> None:
         self.run = RunFolder.create(tiny_config(folder))
         weights.publish(self.run, WeightVersion(lineage=0, step=0), self.save)
         self.saved: list[str] = []
         self.brought: list[str] = []
+        self.ways: list[str] = []
         self.failures = 0
         self.stop = StopSignal()
         self.status = LearnerStatus(self.run)
@@ -40,6 +49,7 @@ class Fixture:
             every=every,
             num_kept=2,
             patience_s=0.0 if every == 1 else 60.0,
+            send=send,
         )
         monkeypatch.setattr(weights, "bring_all", self.bring_all)
         monkeypatch.setattr("trainer.publisher.RETRY_S", 0.0)
@@ -49,7 +59,10 @@ class Fixture:
             self.saved.append(folder.name)
         (folder / "model.safetensors").write_bytes(b"weights")
 
-    def bring_all(self, run: RunFolder, version: WeightVersion) -> weights.ReloadReport:
+    def bring_all(
+        self, run: RunFolder, version: WeightVersion, send: weights.Send | None = None
+    ) -> weights.ReloadReport:
+        self.ways.append("sent" if send else "files")
         if self.failures:
             self.failures -= 1
             raise WeightSyncError("http://127.0.0.1:1: ConnectError")
@@ -133,3 +146,12 @@ def test_the_final_model_is_a_relative_link(tmp_path: Path, monkeypatch: pytest.
         link_final_model(run, run.weights / "l0-s000000")
         assert str(run.final_model.readlink()) == "weights/l0-s000000"
         assert (run.final_model / "model.safetensors").exists()
+
+
+def test_who_was_not_reached_by_a_transfer_loads_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch, every=2, send=lambda server: None)
+    fixture.failures = 2
+    fixture.publisher.publish(2)
+    assert fixture.ways == ["sent", "files", "files"]
+    fixture.publisher.publish(4)
+    assert fixture.ways[3:] == ["sent"], "the next version is sent again"

@@ -15,8 +15,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -121,12 +122,41 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def prune(run: RunFolder, keep: int) -> None:
-    """Remove all but the newest `keep` versions; never the reference (l0-s000000) nor what LATEST names."""
+    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST names, nor what a server loads."""
     versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
     spared = {REFERENCE, latest(run), *versions[-keep:]}
     for version in versions:
         if version not in spared:
-            shutil.rmtree(path_of(run, version))
+            _remove_unless_in_use(path_of(run, version))
+
+
+def _remove_unless_in_use(folder: Path) -> None:
+    try:
+        manifest = (folder / MANIFEST).open("rb")
+    except FileNotFoundError:  # an earlier removal was interrupted
+        shutil.rmtree(folder)
+        return
+    with manifest:
+        try:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Keeps `folder` from being pruned. Raises WeightSyncError where it is gone, or just going."""
+    try:
+        manifest = (folder / MANIFEST).open("rb")
+    except OSError as error:
+        raise WeightSyncError(f"{folder} has no readable manifest: {error}") from error
+    with manifest:
+        try:
+            fcntl.flock(manifest, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WeightSyncError(f"{folder} is being removed: newer weights were published") from error
+        yield
 
 
 def write_servers(run: RunFolder, servers: list[ServerAddress]) -> None:
@@ -186,12 +216,14 @@ async def bring_to(
                 label = await server_version(client)
                 if label == version.label:
                     return 0.0
-                if send is None:
-                    verify(folder)
-                    paused_s = await _load(client, version, lambda: _from_files(client, folder, server.packs_weights))
-                else:
-                    paused_s = await _load(client, version, lambda: asyncio.to_thread(send, server))
-                await _check(client, run, server.model, version, WeightVersion.parse(label))
+                with _in_use(folder):
+                    if send is None:
+                        verify(folder)
+                        load = partial(_from_files, client, folder, server.packs_weights)
+                    else:
+                        load = partial(asyncio.to_thread, send, server)
+                    paused_s = await _load(client, version, load)
+                    await _check(client, run, server.model, version, WeightVersion.parse(label))
                 return paused_s
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error

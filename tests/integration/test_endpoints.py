@@ -23,7 +23,18 @@ from pipeline.errors import (
 )
 from pipeline.records import Message, WeightVersion
 from pipeline.run import RunFolder
-from pipeline.weights import MANIFEST, bring_all, bring_to, latest, path_of, prune, publish, verify, write_servers
+from pipeline.weights import (
+    MANIFEST,
+    ServerAddress,
+    bring_all,
+    bring_to,
+    latest,
+    path_of,
+    prune,
+    publish,
+    verify,
+    write_servers,
+)
 from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
@@ -228,6 +239,28 @@ async def test_torn_weights_are_never_loaded(tmp_path: Path, start_mock: StartMo
             await bring_to(run, pool.endpoints[0].address, version(1))
         counters = await pool.get(pool.endpoints[0], "/_mock/counters")
     assert counters["requests"].get("/collective_rpc", 0) == 1, "only the first, good version was loaded"
+
+
+async def test_weights_that_a_server_is_loading_are_not_pruned(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        for step in (1, 2, 3):
+            publish(run, version(step), saving(b"newer"))
+        seen = []
+
+        def send(server: ServerAddress) -> None:
+            prune(run, 2)
+            seen.append(sorted(folder.name for folder in run.weights.iterdir() if folder.is_dir()))
+
+        await bring_to(run, pool.endpoints[0].address, version(1), send=send)
+        prune(run, 2)
+        assert seen == [["l0-s000000", "l0-s000001", "l0-s000002", "l0-s000003"]]
+        assert not path_of(run, version(1)).exists(), "nobody loads it any more"
+
+
+async def test_weights_that_are_gone_are_named(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        with pytest.raises(WeightSyncError, match="l0-s000007 has no readable manifest"):
+            await bring_to(run, pool.endpoints[0].address, version(7))
 
 
 def test_a_publication_that_fails_leaves_the_latest_one(tmp_path: Path) -> None:

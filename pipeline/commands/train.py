@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from pipeline import checkpoints, event_loop, logs, provenance
 from pipeline.abstraction import Abstractor
+from pipeline.alerts import StuckAlerts
 from pipeline.commands.doctor import check_machine
 from pipeline.commands.sft import DONE as SFT_REPORT
 from pipeline.commands.sft import seeded_model
@@ -148,7 +149,7 @@ class Session:
         self.view = view
         self.metrics = MetricsWriter(run.metrics_file, "orchestrator")
         self.clock = StageClock()
-        self.watchdog = Watchdog(lambda stuck: self._alert(str(stuck)), config.operations.stuck_after_s)
+        self.watchdog = Watchdog(StuckAlerts(self._alert), config.operations.stuck_after_s)
         self.secrets = secrets_of(config)
         self.sources = Sources(clock=lambda: self.clock, watchdog=self.watchdog)
         self.state: dict[str, Any] = (

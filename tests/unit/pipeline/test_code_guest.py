@@ -16,7 +16,7 @@ import pytest
 from pipeline.code_guest import Foreign, Malformed, Unsendable, decode, encode, raised
 from pipeline.syscall_filter import ALLOW, AT_LEAST, EQUAL, ERRNO, KILL, LOAD, MACHINES, REFUSED, RETURN, syscall_filter
 
-Pair = namedtuple("Pair", "a b")  # noqa: PYI024 - what a model writes
+Pair = namedtuple("Pair", "a b")
 
 
 class Evil(int):

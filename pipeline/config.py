@@ -285,7 +285,8 @@ class OperationsSection(Section):
 class RewardSection(Section):
     scorer: str = Field(
         "auto",
-        description="'auto' (the family's own scorer, else math), 'math' (math-verify), or your own 'module:function'.",
+        description="'auto' (the family's own scorer, else math), 'math' (math-verify), 'code' (tests in a sandbox), or your "
+        "own 'module:function'.",
     )
     threshold: Probability = Field(0.999, description="Least score of a scorer that counts as correct (reward 1).")
     format_weight: Annotated[float, Field(ge=0.0)] = Field(

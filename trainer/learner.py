@@ -41,7 +41,7 @@ from pipeline.section import value_at
 from pipeline.weights import path_of
 from trainer.disk import as_disk_full
 from trainer.memory import keep_freed_memory
-from trainer.processes import Others, kill_with_parent, leads, led, obey_the_leader
+from trainer.processes import Others, leads, led, obey_the_leader
 from trainer.status import LearnerStatus, QuietStatus
 from trainer.stop import StopRequested, StopSignal, end_with_parent
 
@@ -228,7 +228,6 @@ def main(arguments: list[str] | None = None) -> int:
     run = RunFolder.open(options.run)
     if not leads():
         obey_the_leader()
-        kill_with_parent()
         return work(run, QuietStatus(), stop)
     stop.install()
     end_with_parent()

@@ -11,18 +11,16 @@ kernel ends its children (Linux).
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import ConfigError
-from pipeline.process import PARENT_PID, parent_is_gone
-from trainer.stop import PR_SET_PDEATHSIG, StopRequested
+from pipeline.process import PARENT_PID
+from trainer.stop import StopRequested, end_with_parent
 
 Result = TypeVar("Result")
 END_GRACE_S = 10.0
@@ -80,15 +78,7 @@ def obey_the_leader() -> None:
     """Of a process that does not lead: a stop request is for rank 0, whose word comes by broadcast. Its death ends this one."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-
-
-def kill_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the parent dies: SIGTERM is ignored here, and there is nothing to save."""
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if parent_is_gone():
-        os.kill(os.getpid(), signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
 
 
 def led(work: Callable[[], Result]) -> Result:

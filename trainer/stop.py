@@ -53,10 +53,10 @@ class StopSignal:
         self._event.set()
 
 
-def end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies (Linux; elsewhere nothing happens). One that is dead already is noticed too."""
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Ask the kernel for a signal when the parent dies (Linux; elsewhere nothing happens). One that is dead already is noticed too."""
     if not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if parent_is_gone():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)

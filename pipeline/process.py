@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,13 @@ PARENT_PID = "LANPO_PARENT_PID"
 def parent_is_gone() -> bool:
     """Whether the process that started this one as a `Child` is no longer its parent."""
     return os.getppid() != int(os.environ.get(PARENT_PID) or os.getppid())
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port of this machine's `address` that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
 
 
 def tail(path: Path, num_lines: int = 12) -> str:

@@ -17,7 +17,7 @@ import httpx
 
 from pipeline.config import Config, EndpointSettings
 from pipeline.errors import ModelError, ServerStartError
-from pipeline.process import Child, tail
+from pipeline.process import Child, free_port, tail
 from pipeline.run import RunFolder
 
 LOOK_EVERY_S = 0.5
@@ -39,12 +39,6 @@ async def resolve_model(config: Config, run: RunFolder, say: Callable[[str], Non
     if status != 0 or not lines:
         raise ModelError(tail(log).removeprefix("error: ") or f"model preparation ended with status {status}")
     return Path(lines[-1])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def check_port(port: int) -> None:

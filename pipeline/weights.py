@@ -171,8 +171,8 @@ def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) 
     """Bring every server of the run to `version`, all at once. Raises WeightSyncError naming each one that failed."""
 
     async def everyone() -> list[float | BaseException]:
-        everyone = (bring_to(run, server, version, send=send) for server in servers)
-        return await asyncio.gather(*everyone, return_exceptions=True)
+        work = (bring_to(run, server, version, send=send) for server in servers)
+        return await asyncio.gather(*work, return_exceptions=True)
 
     servers = read_servers(run)
     begin = time.monotonic()

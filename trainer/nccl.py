@@ -21,6 +21,7 @@ from vllm.distributed.weight_transfer import nccl_engine
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
 from pipeline.errors import WeightSyncError
+from pipeline.process import free_port
 from pipeline.weights import ServerAddress
 
 LOOPBACK = "127.0.0.1"
@@ -120,9 +121,3 @@ def own_address(url: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((parts.hostname or LOOPBACK, parts.port or 80))
         return str(probe.getsockname()[0])
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])

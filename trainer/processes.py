@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import ConfigError
-from pipeline.process import PARENT_PID
+from pipeline.process import PARENT_PID, free_port
 from trainer.stop import StopRequested, end_with_parent
 
 Result = TypeVar("Result")
@@ -53,11 +52,8 @@ class Others:
     def __enter__(self) -> Others:
         if not self._num:
             return self
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         world = str(self._num + 1)
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": world, "RANK": "0"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": world, "RANK": "0"}
         os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": world}
         for number in range(1, self._num + 1):
             env = {**os.environ, "RANK": str(number), "LOCAL_RANK": str(number), PARENT_PID: str(os.getpid())}

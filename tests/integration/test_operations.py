@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import re
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -25,6 +24,7 @@ from pipeline.config import Config, EndpointSettings, OperationsSection, Request
 from pipeline.endpoints import EndpointPool
 from pipeline.errors import EndpointError, ServerStartError
 from pipeline.operations import OperationsServer
+from pipeline.process import free_port
 from pipeline.records import Message
 from pipeline.redaction import secrets_of
 from pipeline.semconv import request_fields
@@ -36,11 +36,6 @@ from tests.integration.conftest import StartMock
 QUESTION = (Message(role="user", content="What is 12 + 35 ="),)
 REQUESTS = RequestsSection(timeout_s=20.0, attempt_timeout_s=10.0, max_attempts=4, backoff_s=0.01, breaker_failures=99)
 KEY = "canary-7f3a91c0d2"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from trl import GRPOConfig
 
 from pipeline.config import Config
 from pipeline.run import RunFolder
-from trainer.processes import num_on_this_machine, part_size
+from trainer.processes import num_micro_batches, num_on_this_machine
 
 LONGEST_WAIT_S = 7 * 86_400
 """Of processes for the one that waits for rollouts or servers: an outage must not end them."""
@@ -20,7 +20,6 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
     """One optimizer step per batch of num_problems_per_step groups, divided into micro-batches of whole groups."""
     learner, rollout = config.learner, config.rollout
     bf16 = learner.precision == "bf16_autocast"
-    num_groups = part_size(rollout.num_problems_per_step, "rollout.num_problems_per_step")
     return GRPOConfig(
         output_dir=str(run.checkpoints),
         run_name=run.path.name,
@@ -29,7 +28,9 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         num_iterations=1,
         num_generations=rollout.group_size,
         per_device_train_batch_size=rollout.group_size * learner.num_groups_per_micro_batch,
-        gradient_accumulation_steps=num_groups // learner.num_groups_per_micro_batch,
+        gradient_accumulation_steps=num_micro_batches(
+            rollout.num_problems_per_step, learner.num_groups_per_micro_batch
+        ),
         max_completion_length=rollout.sampling.max_tokens,
         temperature=rollout.sampling.temperature,
         shuffle_dataset=False,

@@ -121,14 +121,17 @@ def together() -> None:
         distributed.barrier()
 
 
-def part_size(num: int, what: str) -> int:
-    """`num` divided among the ranks. Raises ConfigError where that leaves a remainder."""
-    if num % world_size():
+def num_micro_batches(num_groups: int, num_at_once: int) -> int:
+    """Micro-batches of `num_at_once` groups that each rank makes of its part of a step. Raises ConfigError for a remainder: the
+    configuration is checked for `learner.num_processes`, but `accelerate launch` may start another number.
+    """
+    count, remainder = divmod(num_groups, world_size() * num_at_once)
+    if remainder:
         raise ConfigError(
-            f"{what} = {num} cannot be divided among {world_size()} processes of the learner; choose a multiple of it, or "
-            "another learner.num_processes"
+            f"rollout.num_problems_per_step = {num_groups} cannot be divided among {world_size()} processes of the learner with "
+            f"learner.num_groups_per_micro_batch = {num_at_once}; choose a multiple of both, or another number of processes"
         )
-    return num // world_size()
+    return count
 
 
 def _broadcast(value: Any) -> Any:

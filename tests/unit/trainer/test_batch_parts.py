@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from trainer.batches import PER_ROLLOUT, RolloutBatch
-from trainer.processes import part_size
+from trainer.processes import num_micro_batches
 
 
 def batch_of(num_groups: int, group_size: int) -> RolloutBatch:
@@ -32,6 +32,13 @@ def test_parts_are_whole_groups_and_every_group_is_in_one_of_them() -> None:
 
 def test_groups_that_cannot_be_divided_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert part_size(6, "rollout.num_problems_per_step") == 2
+    assert num_micro_batches(6, 1) == 2
     with pytest.raises(ConfigError, match=r"rollout\.num_problems_per_step = 8 .* 3 processes"):
-        part_size(8, "rollout.num_problems_per_step")
+        num_micro_batches(8, 1)
+
+
+def test_a_part_that_holds_no_whole_micro_batches_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert num_micro_batches(8, 2) == 1
+    with pytest.raises(ConfigError, match=r"4 processes .*num_groups_per_micro_batch = 4"):
+        num_micro_batches(8, 4)

@@ -9,16 +9,19 @@ import sys
 import time
 
 
-def main() -> int:
+def median_s(stop_words: frozenset[str], num: int, num_queries: int, num_candidates: int) -> float:
     import tantivy  # type: ignore[import-not-found]
 
     from benchmarks.pool_texts import texts
 
-    num, num_queries, num_candidates = map(int, sys.argv[1:])
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("id", stored=True, tokenizer_name="raw")
-    builder.add_text_field("text", stored=False)
+    builder.add_text_field("text", stored=False, tokenizer_name="words")
     index = tantivy.Index(builder.build())
+    words = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.lowercase())
+    if stop_words:
+        words = words.filter(tantivy.Filter.custom_stopword(sorted(stop_words)))
+    index.register_tokenizer("words", words.build())
     writer = index.writer()
     for number, text in enumerate(texts(num)):
         writer.add_document(tantivy.Document(id=str(number), text=text))
@@ -32,7 +35,15 @@ def main() -> int:
         ids = [searcher.doc(address)["id"][0] for _, address in searcher.search(query, num_candidates).hits]
         times.append(time.perf_counter() - begin)
         assert len(ids) == num_candidates
-    print(json.dumps({"median_s": statistics.median(times)}))
+    return statistics.median(times)
+
+
+def main() -> int:
+    from pipeline.words import STOP_WORDS
+
+    sizes = list(map(int, sys.argv[1:]))
+    found = {"all_words_s": median_s(frozenset(), *sizes), "without_stop_words_s": median_s(STOP_WORDS, *sizes)}
+    print(json.dumps(found))
     return 0
 
 

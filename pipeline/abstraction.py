@@ -174,7 +174,7 @@ def _experience(group: RolloutGroup, rollout: Rollout, lesson: Lesson) -> Experi
         id=entry_id(rollout),
         lesson=lesson,
         problem_id=group.problem.id,
-        problem_text=group.problem.text,
+        problem_text=group.problem.asked,
         problem_hash=group.problem.text_hash,
         family=group.problem.family,
         split=group.problem.split,

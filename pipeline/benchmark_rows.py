@@ -36,7 +36,15 @@ def task_of_row(benchmark: Benchmark, row: Row, position: int) -> Task:
         answer = _answer(benchmark, row)
     text = PLACEHOLDER.sub(lambda match: shown[match[1]], benchmark.prompt)
     identity = f"{benchmark.name}-{_identity(benchmark, row, position)}"
-    problem = Problem(id=identity, text=text.strip(), split="heldout", family=benchmark.name, form=benchmark.form)
+    question = shown["question"].strip()
+    problem = Problem(
+        id=identity,
+        text=text.strip(),
+        split="heldout",
+        family=benchmark.name,
+        form=benchmark.form,
+        question=question if question != text.strip() else "",
+    )
     return Task(problem=problem, label=Label(problem_id=identity, answer=answer, entry=entry))
 
 

@@ -21,8 +21,10 @@ _BUILT_IN = frozenset(dir(builtins))
 
 
 class CodeRow(NamedTuple):
-    """`entry` is what the code scorer needs: tests, entry_point, and where there is any, prompt or setup."""
+    """`question` is what the row asks, `text` the same with what a model must be told; `entry` is what the code scorer needs: tests,
+    entry_point, and where there is any, prompt or setup."""
 
+    question: str
     text: str
     entry: dict[str, str]
 
@@ -40,7 +42,7 @@ def code_row(where: str, values: dict[str, Any]) -> CodeRow:
         tests = _lines(where, values, "tests")
         question = _text(where, values, "question", "problem", "prompt")
         entry_point = _entry_point(where, values)
-        row = CodeRow(_named(question, entry_point), {"tests": tests, "entry_point": entry_point})
+        row = CodeRow(question, _named(question, entry_point), {"tests": tests, "entry_point": entry_point})
         return _checked(where, _with_setup(row, _lines(where, values, "setup")))
     return _human_eval(where, values)
 
@@ -51,7 +53,7 @@ def _human_eval(where: str, values: dict[str, Any]) -> CodeRow:
         raise DataError(f"{where}: prompt does not begin the function {entry_point!r} of entry_point; {EXPECTED}")
     text = f"Complete the Python function `{entry_point}`:\n```python\n{prompt.strip()}\n```"
     entry = {"tests": _lines(where, values, "test"), "entry_point": entry_point, "prompt": prompt}
-    return _checked(where, CodeRow(text, entry))
+    return _checked(where, CodeRow(prompt, text, entry))
 
 
 def _mbpp(where: str, values: dict[str, Any]) -> CodeRow:
@@ -60,7 +62,7 @@ def _mbpp(where: str, values: dict[str, Any]) -> CodeRow:
     setup = "\n".join(filter(None, (_lines(where, values, name) for name in ("test_imports", "test_setup_code"))))
     known = _defined(_tree(where, "setup", setup))
     entry_point = _entry_point(where, values) if "entry_point" in values else _called(where, tests, known)
-    row = CodeRow(_named(question, entry_point), {"tests": tests, "entry_point": entry_point})
+    row = CodeRow(question, _named(question, entry_point), {"tests": tests, "entry_point": entry_point})
     return _checked(where, _with_setup(row, setup))
 
 

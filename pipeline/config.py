@@ -127,7 +127,12 @@ class FeedbackSection(Section):
         description="Who embeds or judges; none: the policy judges. python -m servers.embed is one for 'embedding'.",
     )
     similarity_threshold: Probability = Field(0.9, description="gamma: least similarity of a stored problem.")
-    num_candidates: Positive = Field(32, description="Candidates asked of BM25.")
+    num_candidates: Positive = Field(
+        32, description="Candidates of BM25 whose similarity is asked, beside those of the problem itself."
+    )
+    num_candidates_per_problem: Positive = Field(
+        4, description="Most of them of one problem, newest first: one with many entries must not crowd out the others."
+    )
     num_lessons: Positive = Field(1, description="Most entries shown in one inter prompt.")
     diversity: Probability = Field(
         0.0, description="Weight of being unlike the lessons chosen already (MMR); 0: by rank alone."

@@ -7,6 +7,7 @@ that fall-backs are counted."""
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
@@ -43,18 +44,24 @@ class Weighing(NamedTuple):
     usefulness: Callable[[str], float | None] = lambda entry_id: None
 
 
-def exclusions(problem: Problem, candidates: Sequence[Candidate]) -> list[Outcome | None]:
+def exclusions(
+    problem: Problem, candidates: Sequence[Candidate], most_per_problem: int | None = None
+) -> list[Outcome | None]:
     """Why each candidate may not be shown for `problem`, None where it may: the same problem (same id or same normalised text;
-    a number-swapped twin is another problem), or a held-out one."""
-    own_hash = problem.text_hash
-    return [
-        "held_out"
-        if candidate.split != "train"
-        else "same_problem"
-        if candidate.problem_id == problem.id or candidate.problem_hash == own_hash
-        else None
-        for candidate in candidates
-    ]
+    a number-swapped twin is another problem), a held-out one, or one more of a problem that has `most_per_problem` before it."""
+    own_hash, counted, reasons = problem.text_hash, Counter[str](), list[Outcome | None]()
+    for candidate in candidates:
+        reason: Outcome | None = None
+        if candidate.split != "train":
+            reason = "held_out"
+        elif candidate.problem_id == problem.id or candidate.problem_hash == own_hash:
+            reason = "same_problem"
+        else:
+            counted[candidate.problem_hash] += 1
+            if most_per_problem is not None and counted[candidate.problem_hash] > most_per_problem:
+                reason = "crowded_out"
+        reasons.append(reason)
+    return reasons
 
 
 def inter_context(found: Sequence[Found], settings: FeedbackSection, weighing: Weighing = Weighing()) -> Context:  # noqa: B008

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pipeline.records import Attempt, ContextKind, RolloutGroup, WeightVersion
 from pipeline.run import Lineage, counts, disk_full, survives
-from pipeline.store import WRITTEN, compact, open_table, quoted
+from pipeline.store import WRITTEN, Reader, compact, open_table, quoted
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
@@ -66,8 +66,14 @@ class Journal:
     def __init__(self, path: Path | str) -> None:
         self._path = path
         self._table = open_table(path, TABLE, schema(), WRITTEN)
+        self._reader = Reader(self._table, WRITTEN)
         self._commits = threading.Lock()
         """Held for a commit: appends and compactions come from two threads."""
+
+    @property
+    def commits(self) -> Path | None:
+        """The folder where each commit leaves a file; None where it is in an object store."""
+        return None if "://" in str(self._path) else Path(self._path) / f"{TABLE}.lance" / "_versions"
 
     def compact(self) -> None:
         """Merge the files of many commits, index what is searched by, remove old versions. The writer's: one at a time.
@@ -112,12 +118,12 @@ class Journal:
 
         With `failed_only` (the ablation of method.md) the choice depends on the reward; the Attempt itself never holds
         it. One group is read, however many there are."""
-        self._table.checkout_latest()
+        self._reader.refresh()
         condition = f"problem_id = {quoted(problem_id)}"
-        rows = self._table.search().where(condition).select(["group_id", "step", "slot", "lineage", "newest_step"])
+        rows = self._reader.rows(filter=condition, columns=["group_id", "step", "slot", "lineage", "newest_step"])
         left = sorted(
             (row["step"], row["slot"], row["group_id"])
-            for row in rows.limit(None).to_arrow().to_pylist()
+            for row in rows.to_pylist()
             if counts(WeightVersion(lineage=row["lineage"], step=row["newest_step"]), lineages)
         )
         while left:
@@ -146,20 +152,20 @@ class Journal:
 
     def outcomes(self, lineages: list[Lineage]) -> Iterator[Outcome]:
         """What came of every surviving group, without its texts, in no certain order."""
-        self._table.checkout_latest()
-        for batch in self._table.search().select(list(_OUTCOME_COLUMNS)).limit(None).to_batches():
+        self._reader.refresh()
+        for batch in self._reader.batches(columns=list(_OUTCOME_COLUMNS)):
             for row in batch.to_pylist():
                 newest = WeightVersion(lineage=row["lineage"], step=row["newest_step"])
                 if counts(newest, lineages):
                     yield Outcome(*(row[name] for name in Outcome._fields))
 
     def num_groups(self) -> int:
-        self._table.checkout_latest()
-        return self._table.count_rows()
+        self._reader.refresh()
+        return self._reader.count()
 
     def _read(self, condition: str) -> list[RolloutGroup]:
-        self._table.checkout_latest()
-        rows = self._table.search().where(condition).select(["lineage", "step", "slot", "record"]).to_arrow()
+        self._reader.refresh()
+        rows = self._reader.rows(filter=condition, columns=["record"])
         records = [RolloutGroup.model_validate_json(record) for record in rows["record"].to_pylist()]
         return sorted(records, key=lambda group: (group.lineage, group.created_s))
 

@@ -26,19 +26,20 @@ from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import Experience, Split
 from pipeline.run import disk_full
-from pipeline.store import SEARCHED, compact, index, open_table, pin, pinned_versions, quoted, unpin
+from pipeline.store import SEARCHED, Reader, compact, index, open_table, pin, pinned_versions, quoted, unpin
 from pipeline.usefulness import NEVER, Use, total_use
+from pipeline.words import STOP_WORDS
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
 INDEXED = ("id", "problem_id")
 LOCK_FILE = "pool.lock"
-# Most entries that a search looks at to put equals in order.
-MAX_EQUALS = 1024
+# Most entries that a search looks at: to put equals in order, or to find some of other problems.
+MAX_FOUND = 1024
 # A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
 KEEP_VERSIONS = timedelta(minutes=2)
-COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step", "_score")
-"""What a search reads, in the order of Candidate's fields."""
+COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step")
+"""What a search reads, in the order of Candidate's fields; its score comes last."""
 ROWS_PER_READ = 4096
 HASHES_PER_READ = 512
 
@@ -62,9 +63,10 @@ class Candidate(NamedTuple):
         return Lesson.model_validate_json(self.lesson_json)
 
 
-def _rank(candidate: Candidate) -> tuple[float, str, str]:
-    """Order of a search's results. The lineage in an id (x-l2-000007-0001-003) is another one after a resume, so it counts last."""
-    return (-candidate.bm25, candidate.id.split("-", 2)[-1], candidate.id)
+def _rank(candidate: Candidate) -> tuple[float, int, str, str]:
+    """Order of a search's results: of equals the newest first, which a better policy wrote. The lineage in an id
+    (x-l2-000007-0001-003) is another one after a resume, so it counts last."""
+    return (-candidate.bm25, -candidate.step, candidate.id.split("-", 2)[-1], candidate.id)
 
 
 class Pool:
@@ -97,11 +99,13 @@ class Pool:
             self._table.checkout(version)
         elif not self._table.list_indices():
             self._make_indices()
+        self._reader = Reader(self._table, SEARCHED)
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, BTree
 
-        self._table.create_index("problem_text", config=FTS(stem=False, remove_stop_words=False))
+        words = FTS(stem=False, remove_stop_words=True, custom_stop_words=sorted(STOP_WORDS))
+        self._table.create_index("problem_text", config=words)
         for column in INDEXED:
             self._table.create_index(column, config=BTree())
 
@@ -135,25 +139,22 @@ class Pool:
             self._evict()
 
     def search(self, text: str, num_candidates: int) -> list[Candidate]:
-        """The entries whose problem text matches `text` best by BM25, best first, equals by step, slot and rollout.
+        """The entries whose problem text matches `text` best by BM25, best first, equals by step (newest first), slot and rollout.
 
         Which of the equals at the end are among them depends on how the index's files were merged. `ordered`, that depends on the
-        entries alone: where the last has equals that are left out, more are asked for, `MAX_EQUALS` at most."""
+        entries alone: where the last has equals that are left out, more are asked for, `MAX_FOUND` at most."""
         if not self._ordered:
             return sorted(self._matching(text, num_candidates), key=_rank)
         num_asked = num_candidates + 1
         found = self._matching(text, num_asked)
-        while len(found) == num_asked < MAX_EQUALS and found[-1].bm25 == found[num_candidates - 1].bm25:
-            num_asked = min(4 * num_asked, MAX_EQUALS)
+        while len(found) == num_asked < MAX_FOUND and found[-1].bm25 == found[num_candidates - 1].bm25:
+            num_asked = min(4 * num_asked, MAX_FOUND)
             found = self._matching(text, num_asked)
         return sorted(found, key=_rank)[:num_candidates]
 
     def _matching(self, text: str, most: int) -> list[Candidate]:
-        from lancedb.query import MatchQuery
-
-        query = self._table.search(MatchQuery(text, "problem_text"), query_type="fts")
-        rows = query.select(list(COLUMNS)).limit(most).to_arrow()
-        return list(map(Candidate, *(rows[column].to_pylist() for column in COLUMNS)))
+        rows = self._reader.matching(text, "problem_text", list(COLUMNS), most)
+        return list(map(Candidate, *(rows[column].to_pylist() for column in (*COLUMNS, "_score"))))
 
     def get(self, entry_id: str) -> Experience | None:
         rows = self._where(f"id = {quoted(entry_id)}")
@@ -173,22 +174,26 @@ class Pool:
 
     def entries(self) -> Iterator[Experience]:
         """Every entry, in the order of the table."""
-        for batch in self._table.search().limit(None).to_batches(batch_size=ROWS_PER_READ):
+        for batch in self._reader.batches(batch_size=ROWS_PER_READ):
             for row in batch.to_pylist():
                 yield entry_of(row)
 
     def problem_texts(self) -> Iterator[str]:
         """The problem text of every entry."""
-        for batch in self._table.search().select(["problem_text"]).limit(None).to_batches(batch_size=ROWS_PER_READ):
+        for batch in self._reader.batches(columns=["problem_text"], batch_size=ROWS_PER_READ):
             yield from batch["problem_text"].to_pylist()
 
     def holds_any(self, entry_ids: Iterable[str]) -> bool:
         """Whether one of these entries is there."""
         listed = ", ".join(map(quoted, entry_ids))
-        return bool(listed) and self._table.count_rows(f"id IN ({listed})") > 0
+        return bool(listed) and self._reader.count(f"id IN ({listed})") > 0
+
+    def num_of_problem(self, problem_id: str) -> int:
+        """Entries of one problem as the last write knew them; 0 where nothing was written yet."""
+        return self._counts[problem_id]
 
     def num_entries(self) -> int:
-        return int(self._table.count_rows())
+        return self._reader.count()
 
     def num_unindexed(self) -> int:
         """Rows that a search looks through one by one."""
@@ -264,6 +269,7 @@ class Pool:
                     turns.flush()
                 yield turns is not None
                 self._last_turn = turn if turns else str(self.version)
+                self._reader.refresh()
             except (OSError, RuntimeError) as error:
                 raise disk_full(error, self._path) from error
 
@@ -273,14 +279,15 @@ class Pool:
 
     def _look(self) -> None:
         """Learn what is in the table: another process wrote, or this one has only begun."""
-        rows = self._table.search().select(["id", "problem_id"]).limit(None).to_arrow()
+        self._reader.refresh()
+        rows = self._reader.rows(columns=["id", "problem_id"])
         self._ids = set(rows["id"].to_pylist())
         self._counts = Counter(rows["problem_id"].to_pylist())
         limit = self._settings.max_entries_per_problem
         self._over = {problem_id for problem_id, num in self._counts.items() if num > limit}
 
     def _where(self, condition: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._table.search().where(condition).limit(None).to_arrow().to_pylist()
+        rows: list[dict[str, Any]] = self._reader.rows(filter=condition).to_pylist()
         return rows
 
     def _evict(self) -> None:
@@ -288,6 +295,7 @@ class Pool:
         if not self._over or not self._maintenance.acquire(blocking=False):
             return
         try:
+            self._reader.refresh()
             gone: list[str] = []
             limit = self._settings.max_entries_per_problem
             for problem_id in self._over:

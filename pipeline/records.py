@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from functools import total_ordering
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,13 @@ from prompts.schemas import AnswerForm, Lesson
 
 ContextKind = Literal["scratch", "inter", "intra"]
 Split = Literal["train", "heldout"]
-Outcome = Literal["shown", "same_problem", "held_out", "below_threshold", "same_lesson", "not_among_best"]
+Outcome = Literal[
+    "shown", "same_problem", "held_out", "crowded_out", "below_threshold", "same_lesson", "not_among_best"
+]
+# What mathematics is set in, and what ends a sentence: neither makes another problem.
+_TYPESETTING = re.compile(r"\\(?:[()\[\]]|left(?![a-z])|right(?![a-z])|[,;!]|displaystyle(?![a-z]))|\$")
+_BLANK_BESIDE_A_SIGN = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
+_LOOK_ALIKE = str.maketrans({"−": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "⋅": "·"})
 
 
 class Record(BaseModel):
@@ -24,13 +31,16 @@ class Record(BaseModel):
 
 
 def normalised(text: str) -> str:
-    """Text as identity compares it: lower case, single spaces, numbers kept."""
+    """Text as similarity compares it: lower case, single spaces, numbers kept."""
     return re.sub(r"\s+", " ", text).strip().lower()
 
 
 def text_hash(text: str) -> str:
-    """Identity of a problem's text: 16 hex digits of SHA-256 over the normalised text."""
-    return hashlib.sha256(normalised(text).encode()).hexdigest()[:16]
+    """Identity of a problem's text: 16 hex digits of SHA-256 over what is left without case, typesetting, blanks beside signs, and
+    signs at the end. Words, numbers and the blanks between them stay: a number-swapped twin is another problem."""
+    plain = _TYPESETTING.sub("", unicodedata.normalize("NFKC", text).translate(_LOOK_ALIKE)).replace("dfrac", "frac")
+    bare = _BLANK_BESIDE_A_SIGN.sub("", normalised(plain)).rstrip(".?!:;,=")
+    return hashlib.sha256(bare.encode()).hexdigest()[:16]
 
 
 class Problem(Record):
@@ -41,10 +51,18 @@ class Problem(Record):
     split: Split = "train"
     family: str = ""
     form: AnswerForm = "boxed"
+    question: str = Field(
+        "", description="What the source asks, where `text` wraps it in words that all its problems share."
+    )
+
+    @property
+    def asked(self) -> str:
+        """What tells this problem from others: compared and searched for, never shown in place of `text`."""
+        return self.question or self.text
 
     @property
     def text_hash(self) -> str:
-        return text_hash(self.text)
+        return text_hash(self.asked)
 
 
 class Label(Record):

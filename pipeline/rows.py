@@ -100,9 +100,9 @@ def task_of(row: Row, split: Split, name: str) -> Task:
 
     Raises DataError naming the row and what it lacks."""
     if is_code(row.values):
-        text, entry = code_row(row.where, row.values)
-        problem = _problem(row, split, name, text, "code")
-        return Task(problem=problem, label=Label(problem_id=problem.id, answer="", entry=entry))
+        code = code_row(row.where, row.values)
+        problem = _problem(row, split, name, code.text, "code", code.question)
+        return Task(problem=problem, label=Label(problem_id=problem.id, answer="", entry=code.entry))
     key = next((key for key in QUESTION_KEYS if key in row.values), None)
     if key is None:
         raise DataError(f"{row.where}: has none of the keys {', '.join(QUESTION_KEYS)}; {EXPECTED}")
@@ -114,7 +114,7 @@ def task_of(row: Row, split: Split, name: str) -> Task:
     return Task(problem=problem, label=Label(problem_id=problem.id, answer=answer))
 
 
-def _problem(row: Row, split: Split, name: str, text: str, form: AnswerForm) -> Problem:
+def _problem(row: Row, split: Split, name: str, text: str, form: AnswerForm, question: str = "") -> Problem:
     key = "task_id" if form == "code" and "id" not in row.values else "id"
     identity = row.values.get(key)
     if identity is not None and (not isinstance(identity, str | int) or not str(identity).strip()):
@@ -125,6 +125,7 @@ def _problem(row: Row, split: Split, name: str, text: str, form: AnswerForm) -> 
         split=split,
         family="",
         form=form,
+        question=question.strip() if question.strip() != text.strip() else "",
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,6 +18,7 @@ from pipeline.config import Config
 from pipeline.endpoints import EndpointPool
 from pipeline.pool import Candidate, Pool
 from pipeline.records import Message, normalised, text_hash
+from pipeline.words import words
 from prompts.render import render
 from prompts.schemas import Relevance
 
@@ -71,14 +71,14 @@ class NormalisedBm25:
         frequency: Counter[str] = Counter()
         num_texts = num_words = 0
         for text in self._pool.problem_texts():
-            words = _words(text)
+            counted = words(text)
             num_texts += 1
-            num_words += len(words)
-            frequency.update(set(words))
+            num_words += len(counted)
+            frequency.update(set(counted))
         self._frequency, self._num_words, self._num_counted = frequency, num_words, num_texts
 
     def _own_score(self, text: str) -> float:
-        counts = Counter(_words(text))
+        counts = Counter(words(text))
         relative_length = counts.total() * self._num_counted / max(self._num_words, 1)
         return sum(
             self._idf(word) * times * (K1 + 1) / (times + K1 * (1 - B + B * relative_length)) * times
@@ -183,7 +183,3 @@ def measure_of(config: Config, pool: Pool, endpoints: EndpointPool) -> Measure:
             return Embedding(endpoints)
         case "judge":
             return Judge(endpoints)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())

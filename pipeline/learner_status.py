@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.changes import Changes
 from pipeline.errors import DiskFullError, ProcessEndedError
 from pipeline.process import Child
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder
-
-# The file is replaced a few times a step; looking this often costs nothing and delays a step by a tenth of a second.
-LOOK_EVERY_S = 0.2
 
 
 class LearnerStatus(BaseModel):
@@ -57,8 +54,9 @@ class LearnerLink:
 
     async def wait_until(self, reached: Callable[[LearnerStatus], bool]) -> LearnerStatus:
         """Wait until the status satisfies `reached`. Raises ProcessEndedError when the learner dies first."""
-        while not reached(status := self.status()):  # noqa: ASYNC110 - the event is another process's file
-            await asyncio.sleep(LOOK_EVERY_S)
+        with Changes(self._run.path) as changes:
+            while not reached(status := self.status()):
+                await changes.changed()
         return status
 
     async def wait_for_step(self, step: int, lineage: int) -> LearnerStatus:

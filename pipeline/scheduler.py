@@ -13,7 +13,7 @@ go first. One problem that cannot be sampled is replaced; only many in a row end
 | a group            | endpoints, verifier, its commit                              | the modules of that name        |
 | `_finish`          | all groups of its step                                       | the last of them                |
 | an evaluation      | places that rollouts leave free                              | `pipeline.places`               |
-| the learner        | all groups of its step in the journal                        | its own look at the journal     |
+| the learner        | all groups of its step in the journal                        | the journal's commits           |
 """
 
 from __future__ import annotations

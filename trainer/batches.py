@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.changes import LOOK_EVERY_S, Changes
 from pipeline.config import Config
 from pipeline.journal import Journal
 from pipeline.records import Rollout, RolloutGroup
 from pipeline.run import Lineage
 from trainer.stop import StopSignal
 
-POLL_S = 0.2
 RULES = ("stale", "truncated", "zero_variance")
 PER_ROLLOUT = ("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy", "trained", "staleness")
 
@@ -112,26 +112,27 @@ class JournalReader:
     def wait_for(self, step: int, on_wait: Callable[[], None] = lambda: None) -> RolloutBatch:
         """The batch of `step`; `on_wait` is called once if it is not there yet. Raises StopRequested.
 
-        Polls, because the journal is shared with another process through the store alone; the count of rows is cheap to ask
-        and only a change of it makes the groups be read again.
+        The journal is shared with another process through the store alone; a commit wakes this one, and only a change of the number
+        of rows makes the groups be read again.
         """
         begin = time.monotonic()
         num_rows, groups = -1, []
         self._stop.check()
-        while True:
-            now = self._journal.num_groups()
-            if now != num_rows:
-                num_rows = now
-                groups = self._journal.read_step(step, self._lineages)
-            if len(groups) == self._num_groups:
-                return self._batch(step, groups, time.monotonic() - begin)
-            if len(groups) > self._num_groups:
-                raise ValueError(
-                    f"step {step} has {len(groups)} groups in the journal, more than {self._num_groups} slots"
-                )
-            on_wait()
-            on_wait = _nothing
-            self._stop.wait(POLL_S)
+        with Changes(self._journal.commits) as commits:
+            while True:
+                now = self._journal.num_groups()
+                if now != num_rows:
+                    num_rows = now
+                    groups = self._journal.read_step(step, self._lineages)
+                if len(groups) == self._num_groups:
+                    return self._batch(step, groups, time.monotonic() - begin)
+                if len(groups) > self._num_groups:
+                    raise ValueError(
+                        f"step {step} has {len(groups)} groups in the journal, more than {self._num_groups} slots"
+                    )
+                on_wait()
+                on_wait = _nothing
+                self._stop.wait(LOOK_EVERY_S, commits)
 
     def _batch(self, step: int, groups: list[RolloutGroup], wait_s: float) -> RolloutBatch:
         for group in groups:

@@ -4,7 +4,7 @@ Reads the run's configuration, waits for each step's groups in the journal, trai
 
 | waits for                          | woken by                                             |
 |------------------------------------|------------------------------------------------------|
-| a step's groups                    | the journal's row count (polled), a stop request     |
+| a step's groups                    | a commit of the journal, a stop request, time        |
 | servers that cannot be reached     | time, a stop request                                 |
 | the orchestrator's last metrics    | end of file on stdin, a stop request                 |
 

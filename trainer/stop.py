@@ -1,6 +1,6 @@
 """How the learner ends early: SIGTERM or SIGINT asks it to stop, and so does its parent's death.
 
-A request is a flag. Long waits look at it (`StopSignal.wait`), an optimizer step under way is finished first.
+A request is a flag. Long waits are woken by it (`StopSignal.wait`), an optimizer step under way is finished first.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 from types import FrameType
 
+from pipeline.changes import Changes
 from pipeline.process import parent_is_gone
 
 PR_SET_PDEATHSIG = 1
@@ -22,10 +22,11 @@ class StopRequested(Exception):  # noqa: N818 - no error
 
 
 class StopSignal:
-    """A flag set by SIGTERM and SIGINT."""
+    """A flag set by SIGTERM and SIGINT, and a pipe that can be read from then on."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self.requested = False
+        self._woken, self._wake = os.pipe()
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT of this process. Main thread only."""
@@ -33,24 +34,22 @@ class StopSignal:
             signal.signal(number, self._handle)
 
     def request(self) -> None:
-        self._event.set()
-
-    @property
-    def requested(self) -> bool:
-        return self._event.is_set()
+        if not self.requested:
+            self.requested = True
+            os.write(self._wake, b"x")
 
     def check(self) -> None:
         """Raise StopRequested if a stop was asked for."""
         if self.requested:
             raise StopRequested
 
-    def wait(self, timeout_s: float) -> None:
-        """Sleep up to `timeout_s`. Raises StopRequested as soon as a stop is asked for."""
-        if self._event.wait(timeout_s):
-            raise StopRequested
+    def wait(self, timeout_s: float, changes: Changes | None = None) -> None:
+        """Wait up to `timeout_s`, or until something changes. Raises StopRequested as soon as a stop is asked for."""
+        (changes or Changes(None)).wait(self._woken, timeout_s=timeout_s)
+        self.check()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._event.set()
+        self.request()
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:

@@ -35,6 +35,7 @@ CONTRACT = frozenset(
         "metrics",
         "checkpoints",
         "process",
+        "changes",
     )
 )
 STORES = {"pool.py", "journal.py", "store.py"}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.changes import Changes
 from pipeline.config import Config
 from pipeline.records import RolloutGroup
 from tests.unit.trainer.groups import GROUP_SIZE, NUM_GROUPS, make_group, make_groups, tiny_config
@@ -18,6 +19,8 @@ from trainer.stop import StopRequested, StopSignal
 
 class GrowingJournal:
     """Shows one more group at every look."""
+
+    commits = None
 
     def __init__(self, groups: list[RolloutGroup]) -> None:
         self._groups = groups
@@ -36,7 +39,7 @@ class NoWait(StopSignal):
 
     num_waits = 0
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float, changes: Changes | None = None) -> None:
         self.num_waits += 1
 
 

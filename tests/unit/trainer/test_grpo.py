@@ -56,6 +56,8 @@ class Recorder(TrainerCallback):
 class MemoryJournal:
     """What JournalReader asks of a journal."""
 
+    commits = None
+
     def __init__(self, num_zero_variance: int) -> None:
         self._num_zero_variance = num_zero_variance
 

@@ -24,7 +24,7 @@ from pipeline.config import PoolSection
 from pipeline.errors import DataError
 from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
-from pipeline.records import Experience, Split
+from pipeline.records import FOREIGN, Experience, Split
 from pipeline.run import disk_full
 from pipeline.store import SEARCHED, Reader, compact, index, open_table, pin, pinned_versions, quoted, unpin
 from pipeline.usefulness import NEVER, Use, total_use
@@ -113,8 +113,8 @@ class Pool:
         """Refuse entries of the problems with these text hashes from now on, whatever their split says."""
         self._heldout = hashes
 
-    def add(self, entries: list[Experience]) -> None:
-        """Store the entries that are not there yet in one commit, then enforce the cap.
+    def add(self, entries: list[Experience]) -> int:
+        """Store the entries that are not there yet in one commit, then enforce the cap; return how many there were.
 
         Raises DataError for a held-out entry, with none of them stored; DiskFullError."""
         for entry in entries:
@@ -123,11 +123,11 @@ class Pool:
                     f"experience {entry.id}: problem {entry.problem_id} is held out; it may not enter the pool"
                 )
         if not entries:
-            return
+            return 0
         with self._writing() as alone:
             unique = list({entry.id: entry for entry in entries if entry.id not in self._ids}.values())
             if not unique:
-                return
+                return 0
             if alone:
                 self._table.add(table_of(unique))
             else:
@@ -137,6 +137,12 @@ class Pool:
             limit = self._settings.max_entries_per_problem
             self._over |= {entry.problem_id for entry in unique if self._counts[entry.problem_id] > limit}
             self._evict()
+            return len(unique)
+
+    def take_in(self, entries: list[Experience]) -> int:
+        """Store what another run made, or this one long ago, as `add` does; return how many entries were not there yet."""
+        here = {entry.id: entry.lesson for entry in self._of_ids([entry.id for entry in entries])}
+        return self.add([entry if here.get(entry.id) == entry.lesson else entry.as_foreign() for entry in entries])
 
     def search(self, text: str, num_candidates: int) -> list[Candidate]:
         """The entries whose problem text matches `text` best by BM25, best first, equals by step (newest first), slot and rollout.
@@ -159,6 +165,10 @@ class Pool:
     def get(self, entry_id: str) -> Experience | None:
         rows = self._where(f"id = {quoted(entry_id)}")
         return entry_of(rows[0]) if rows else None
+
+    def _of_ids(self, ids: Collection[str]) -> Iterator[Experience]:
+        if ids:
+            yield from map(entry_of, self._where(f"id IN ({', '.join(map(quoted, ids))})"))
 
     def of_problem(self, problem_id: str) -> list[Experience]:
         """The entries of one problem, oldest first."""
@@ -218,12 +228,14 @@ class Pool:
             unpin(self._table, name)
 
     def restore(self, version: int) -> None:
-        """Return to an earlier version of the table; what was added since is gone from the current one."""
+        """Return to an earlier version of the table: what this run added since is gone from the current one. What was imported stays."""
+        imported = list(map(entry_of, self._where(f"starts_with(id, {quoted(FOREIGN)})")))
         with self._writing():
             self._table.checkout(version)
             self._table.restore()
             self._table.checkout_latest()
             self._look()
+        self.add(imported)
 
     def index(self) -> None:
         """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.

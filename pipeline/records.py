@@ -20,6 +20,8 @@ Split = Literal["train", "heldout"]
 Outcome = Literal[
     "shown", "same_problem", "held_out", "crowded_out", "below_threshold", "same_lesson", "not_among_best"
 ]
+FOREIGN = "i-"
+"""How the ids of imported entries begin."""
 # What mathematics is set in, and what ends a sentence: neither makes another problem.
 _TYPESETTING = re.compile(r"\\(?:[()\[\]]|left(?![a-z])|right(?![a-z])|[,;!]|displaystyle(?![a-z]))|\$")
 _BLANK_BESIDE_A_SIGN = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
@@ -109,6 +111,20 @@ class Experience(Record):
     num_retrieved: int = Field(0, description="Groups that saw it in runs before the one that it is in now.")
     num_rollouts: int = Field(0, description="Rollouts of these groups.")
     reward_sum: float = Field(0.0, description="Sum of their rewards.")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another run made it: its rollout and step are none of the run whose pool it is in."""
+        return self.id.startswith(FOREIGN)
+
+    def as_foreign(self) -> Experience:
+        """The entry as another run's pool keeps it: under an id that no run gives, since every run counts from its own first step,
+        and older than all that is made there."""
+        if self.is_foreign:
+            return self
+        content = "\n".join((self.id, self.problem_hash, self.lesson.model_dump_json(), repr(self.created_s)))
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return self.model_copy(update={"id": f"{FOREIGN}{digest}-{self.id}", "step": 0})
 
 
 class Considered(Record):

@@ -124,7 +124,7 @@ def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
         )
     before, entries = parts.pool.num_entries(), read(arguments.file)
     while batch := list(islice(entries, IMPORT_BATCH)):
-        parts.pool.add(batch)
+        parts.pool.take_in(batch)
         parts.pool.compact()
     added = parts.pool.num_entries() - before
     print(f"{num_read} entries read, {added} more in the pool; the others were there already or are over the cap")

@@ -212,3 +212,29 @@ def test_the_cap_follows_its_policy_by_what_became_of_those_who_saw_an_entry(tmp
     pool = Pool(tmp_path, PoolSection(max_entries_per_problem=2, eviction="least_useful"), uses=lambda i: uses[i])
     pool.add([experience(1), experience(2), experience(3)])
     assert {entry.id for entry in pool.entries()} == {"x1", "x3"}
+
+
+def test_what_another_run_made_is_kept_beside_what_this_one_makes(tmp_path: Path) -> None:
+    """Every run numbers its rollouts from the first step on, so their entries bear the same ids."""
+    pool = Pool(tmp_path)
+    own = experience(1, problem_id="own", text="How many legs has a spider?")
+    foreign = experience(1, problem_id="foreign", text="How far does the train get?")
+    assert pool.take_in([foreign]) == 1
+    assert pool.add([own]) == 1
+    assert pool.take_in([foreign, own, foreign.as_foreign()]) == 0
+    stored = {entry.problem_id: entry for entry in pool.entries()}
+    assert stored["own"] == own
+    assert stored["foreign"] == foreign.as_foreign()
+    assert stored["foreign"].is_foreign
+    assert stored["foreign"].step == 0
+
+
+def test_a_resume_keeps_what_was_imported(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    pool.add([experience(1)])
+    version = pool.version
+    pool.add([experience(2)])
+    pool.take_in([experience(7, problem_id="foreign")])
+    pool.restore(version)
+    assert sorted(entry.problem_id for entry in pool.entries()) == ["foreign", "p"]
+    assert pool.get("x2") is None

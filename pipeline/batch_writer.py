@@ -65,7 +65,7 @@ class BatchWriter(Generic[T]):
         return self._queue.qsize()
 
     async def write(self, items: Sequence[T]) -> None:
-        """Store `items`; they are on disk when this returns. Raises what the store raised (DiskFullError)."""
+        """Store `items`; they are on disk when this returns. Raises what the store raised (DiskError)."""
         if not items:
             return
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()

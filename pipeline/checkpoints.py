@@ -25,7 +25,7 @@ def checkpoint_path(run: RunFolder, step: int) -> Path:
 
 
 def write_manifest(folder: Path) -> None:
-    """Declare `folder` whole: sizes of all files, checksums of the small ones. Raises DiskFullError."""
+    """Declare `folder` whole: sizes of all files, checksums of the small ones. Raises DiskError."""
     files = {str(path.relative_to(folder)): _fingerprint(path) for path in _files(folder)}
     write_atomic(folder / MANIFEST, json.dumps({"files": files}, indent=1))
 

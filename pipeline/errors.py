@@ -43,8 +43,8 @@ class IsolationError(UserError):
     """Untrusted code cannot be contained on this machine, and so it is not run."""
 
 
-class DiskFullError(UserError):
-    """The disk is full. What was acknowledged is safe; resume after making room."""
+class DiskError(UserError):
+    """The disk is full or fails. What was acknowledged is safe; resume after mending it."""
 
 
 class EndpointError(LanpoError):

@@ -22,7 +22,7 @@ from pipeline.errors import RunFolderError
 from pipeline.eval_config import Mode
 from pipeline.inference import Inferred
 from pipeline.records import Record, Verdict
-from pipeline.run import disk_full, taken, write_atomic
+from pipeline.run import disk_error, taken, write_atomic
 
 
 class Answered(Record):
@@ -141,13 +141,13 @@ class AnswerLog:
         self._path = path
 
     def append(self, answer: Answered) -> None:
-        """Raises DiskFullError."""
+        """Raises DiskError."""
         line = (answer.model_dump_json() + "\n").encode()
         try:
             while line:
                 line = line[os.write(self._file, line) :]
         except OSError as error:
-            raise disk_full(error, self._path) from error
+            raise disk_error(error, self._path) from error
 
 
 def _whole(path: Path) -> int:

@@ -17,7 +17,7 @@ from pipeline.checkpoints import checkpoint_path, is_whole, newest_whole, steps
 from pipeline.config import Config
 from pipeline.errors import ConfigError, RunFolderError
 from pipeline.pool import LOCK_FILE
-from pipeline.run import Lineage, RunFolder, disk_full, write_atomic
+from pipeline.run import Lineage, RunFolder, disk_error, write_atomic
 from pipeline.weights import REFERENCE, name_latest, path_of
 
 # What a held-out evaluation depends on, beside the weights.
@@ -27,7 +27,7 @@ EVALUATED = ("problems", "eval", "reward", "model")
 def fork_run(source: RunFolder, config: Config, step: int | None = None) -> RunFolder:
     """A run folder for `config` that begins where `source` was after `step` optimizer steps (None: its newest whole checkpoint).
 
-    Raises RunFolderError or ConfigError when it cannot, DiskFullError; no folder is left then."""
+    Raises RunFolderError or ConfigError when it cannot, DiskError; no folder is left then."""
     step = _chosen_step(source, step)
     if config.learner.num_steps <= step:
         raise ConfigError(
@@ -46,7 +46,7 @@ def fork_run(source: RunFolder, config: Config, step: int | None = None) -> RunF
             with source.locked():
                 _take_over(source, run, step)
         except OSError as error:
-            raise disk_full(error, run.path) from error
+            raise disk_error(error, run.path) from error
         on_failure.pop_all()
     return run
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.records import Attempt, ContextKind, RolloutGroup, WeightVersion
-from pipeline.run import Lineage, counts, disk_full, survives
-from pipeline.store import WRITTEN, Reader, compact, open_table, quoted
+from pipeline.run import Lineage, counts, disk_error, survives
+from pipeline.store import WRITTEN, Reader, append, compact, open_table, quoted
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
@@ -78,7 +78,7 @@ class Journal:
     def compact(self) -> None:
         """Merge the files of many commits, index what is searched by, remove old versions. The writer's: one at a time.
 
-        Raises DiskFullError; the table is then as it was."""
+        Raises DiskError; the table is then as it was."""
         from lancedb.index import BTree
 
         try:
@@ -89,16 +89,16 @@ class Journal:
                         self._table.create_index(column, config=BTree())
             compact(self._table, KEEP_VERSIONS, self._commits)
         except (OSError, RuntimeError) as error:
-            raise disk_full(error, self._path) from error
+            raise disk_error(error, self._path) from error
 
     def append(self, groups: list[RolloutGroup]) -> None:
-        """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskFullError."""
+        """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskError."""
         try:
             rows = [_row(group) for group in groups]
             with self._commits:
-                self._table.add(rows)
+                append(self._table, rows, self._reader)
         except (OSError, RuntimeError) as error:
-            raise disk_full(error, self._path) from error
+            raise disk_error(error, self._path) from error
 
     def read_step(self, step: int, lineages: list[Lineage]) -> list[RolloutGroup]:
         """The surviving groups of one step, at most one per slot, by slot.

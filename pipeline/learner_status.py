@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.changes import Changes
-from pipeline.errors import DiskFullError, ProcessEndedError
+from pipeline.errors import DiskError, ProcessEndedError
 from pipeline.process import Child
 from pipeline.records import WeightVersion
-from pipeline.run import RunFolder
+from pipeline.run import DISK, RunFolder
 
 
 class LearnerStatus(BaseModel):
@@ -46,7 +46,7 @@ class LearnerLink:
         if status.pid != self._child.pid:
             status = LearnerStatus()
         if status.state == "failed":
-            kind = DiskFullError if "disk" in (status.error or "") else ProcessEndedError
+            kind = DiskError if DISK in (status.error or "") else ProcessEndedError
             raise kind(f"the learner failed: {status.error} (log: {self._child.log})")
         if status.state != "done":
             self._child.check()

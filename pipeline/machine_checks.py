@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.code_checks import check_code
 from pipeline.config import Config
-from pipeline.errors import ConfigError, DiskFullError, EndpointSetupError, LanpoError, ServerStartError, UserError
+from pipeline.errors import ConfigError, DiskError, EndpointSetupError, LanpoError, ServerStartError, UserError
 from pipeline.plugins import is_plugin, load_function
 from pipeline.provenance import gpus
 from pipeline.serving import check_port
@@ -56,7 +56,7 @@ def _disk(config: Config) -> str:
         folder = folder.parent
     free_gib = shutil.disk_usage(folder).free / 2**30
     if free_gib < MIN_FREE_GIB:
-        raise DiskFullError(
+        raise DiskError(
             f"run.root = {str(config.run.root)!r}: {free_gib:.1f} GiB free, {MIN_FREE_GIB} needed; make room or choose another folder"
         )
     return f"{free_gib:.0f} GiB free"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.run import disk_full
+from pipeline.run import disk_error
 
 
 def finite(value: Any) -> Any:
@@ -35,7 +35,7 @@ class MetricsWriter:
         self._source = source
 
     def write(self, event: str, step: int, **numbers: Any) -> dict[str, Any]:
-        """Append one line and return it. Raises DiskFullError."""
+        """Append one line and return it. Raises DiskError."""
         line = finite(
             {"source": self._source, "event": event, "step": step, "time_s": round(time.time(), 3), **numbers}
         )
@@ -46,7 +46,7 @@ class MetricsWriter:
             finally:
                 os.close(file)
         except OSError as error:
-            raise disk_full(error, self._path) from error
+            raise disk_error(error, self._path) from error
         return line
 
 

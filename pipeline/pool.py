@@ -25,8 +25,8 @@ from pipeline.errors import DataError
 from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import FOREIGN, Experience, Split
-from pipeline.run import disk_full
-from pipeline.store import SEARCHED, Reader, compact, index, open_table, pin, pinned_versions, quoted, unpin
+from pipeline.run import disk_error
+from pipeline.store import SEARCHED, Reader, append, compact, index, open_table, pin, pinned_versions, quoted, unpin
 from pipeline.usefulness import NEVER, Use, total_use
 from pipeline.words import STOP_WORDS
 from prompts.render import render_lessons
@@ -116,7 +116,7 @@ class Pool:
     def add(self, entries: list[Experience]) -> int:
         """Store the entries that are not there yet in one commit, then enforce the cap; return how many there were.
 
-        Raises DataError for a held-out entry, with none of them stored; DiskFullError."""
+        Raises DataError for a held-out entry, with none of them stored; DiskError."""
         for entry in entries:
             if entry.split != "train" or entry.problem_hash in self._heldout:
                 raise DataError(
@@ -129,7 +129,7 @@ class Pool:
             if not unique:
                 return 0
             if alone:
-                self._table.add(table_of(unique))
+                append(self._table, table_of(unique), self._reader)
             else:
                 self._table.merge_insert("id").when_not_matched_insert_all().execute(table_of(unique))
             self._ids.update(entry.id for entry in unique)
@@ -239,7 +239,7 @@ class Pool:
 
     def index(self) -> None:
         """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.
-        Costs 30 ms for a thousand entries and 200 ms for a hundred thousand. Raises DiskFullError."""
+        Costs 30 ms for a thousand entries and 200 ms for a hundred thousand. Raises DiskError."""
         if self.num_unindexed():
             with self._writing():
                 index(self._table)
@@ -248,7 +248,7 @@ class Pool:
         """Merge small files, bring the indices up to date, remove versions that are neither recent nor pinned.
 
         What it costs depends on what was added since the last time. Entries may be added meanwhile; those over the cap go when
-        it is done. Raises DiskFullError; the table is then as it was."""
+        it is done. Raises DiskError; the table is then as it was."""
         self._check_writable()
         try:
             with self._maintenance:
@@ -256,16 +256,16 @@ class Pool:
         except (OSError, RuntimeError) as error:
             # Another process deleted what was being merged: there is a next time.
             if "conflict" not in str(error).lower():
-                raise disk_full(error, self._path) from error
+                raise disk_error(error, self._path) from error
         with self._writing():
             self._evict()
 
     @contextmanager
     def _writing(self) -> Iterator[bool]:
-        """Hold the table for a change; yields whether no other process can write meanwhile. Raises DataError, DiskFullError."""
+        """Hold the table for a change; yields whether no other process can write meanwhile. Raises DataError, DiskError."""
         self._check_writable()
-        with self._lock, _machine_lock(self._path) as turns:
-            try:
+        try:
+            with self._lock, _machine_lock(self._path) as turns:
                 self._table.checkout_latest()
                 last = turns.read() if turns else str(self.version)
                 if last != self._last_turn:
@@ -282,8 +282,8 @@ class Pool:
                 yield turns is not None
                 self._last_turn = turn if turns else str(self.version)
                 self._reader.refresh()
-            except (OSError, RuntimeError) as error:
-                raise disk_full(error, self._path) from error
+        except (OSError, RuntimeError) as error:
+            raise disk_error(error, self._path) from error
 
     def _check_writable(self) -> None:
         if self._read_only:

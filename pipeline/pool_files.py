@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pipeline.errors import DataError
 from pipeline.pool_rows import entry_of, schema, table_of
 from pipeline.records import Experience
-from pipeline.run import disk_full
+from pipeline.run import disk_error
 
 T = TypeVar("T")
 SUFFIXES = (".jsonl", ".parquet")
@@ -24,7 +24,7 @@ ROWS_PER_BATCH = 4096
 def export(entries: Iterable[Experience], file: Path) -> int:
     """Write `entries` in the format of the file's suffix; the file appears whole or not at all. Return how many.
 
-    Raises DataError for another suffix, DiskFullError."""
+    Raises DataError for another suffix, DiskError."""
     write = _by_suffix(file, _write_jsonl, _write_parquet)
     temporary = file.with_name(f".{file.name}.part")
     try:
@@ -32,7 +32,7 @@ def export(entries: Iterable[Experience], file: Path) -> int:
         temporary.replace(file)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise disk_full(error, file) from error
+        raise disk_error(error, file) from error
     return num
 
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import orjson
 
-from pipeline.errors import DiskFullError, RunFolderError
+from pipeline.errors import DiskError, RunFolderError
 from pipeline.event_loop import to_the_end
 from pipeline.wire import Reply
 
@@ -47,7 +47,7 @@ class Replies:
         """Questions that were answered from the file."""
 
     async def __aenter__(self) -> Self:
-        """Raises RunFolderError for a file that is no such table, DiskFullError."""
+        """Raises RunFolderError for a file that is no such table, DiskError."""
         try:
             # One connection: reads on the loop's thread take microseconds, and commits wait in a thread of their own.
             self._database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
@@ -79,7 +79,7 @@ class Replies:
     async def ask(self, key: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
         """The reply to the question `key`: the one that is kept, else that of `ask`, which is then kept.
 
-        Raises what `ask` raises, to each caller that waits for it; nothing is kept then. Raises DiskFullError."""
+        Raises what `ask` raises, to each caller that waits for it; nothing is kept then. Raises DiskError."""
         if (under_way := self._under_way.get(key)) is not None:
             return await asyncio.shield(under_way)
         if (known := self.known(key)) is not None:
@@ -134,7 +134,7 @@ class Replies:
 def _worded(error: Exception, path: Path) -> Exception:
     """`error` as the user should see it. SQLite tells a full disk by its text only."""
     if "is full" in str(error):
-        return DiskFullError(f"the disk that holds {path} is full: make room, then give the same command again")
+        return DiskError(f"the disk that holds {path} is full: make room, then give the same command again")
     if isinstance(error, sqlite3.DatabaseError):
         return RunFolderError(
             f"{path} cannot be used as a table of replies ({error}); move it away, or choose another --out"

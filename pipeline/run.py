@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import Any, TextIO
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Config
-from pipeline.errors import DiskFullError, RunFolderError
+from pipeline.errors import DiskError, RunFolderError
 from pipeline.records import RolloutGroup, WeightVersion
 
 # A resume may change these and nothing else: they alter neither what is sampled nor what is learned.
@@ -55,6 +56,11 @@ HARMLESS = (
 LEARNER_LOCK = "learner"
 """Held by a learner for its life: one that outlives its orchestrator still writes a checkpoint."""
 LOCK_POLL_S = 0.1
+DISK = "the disk that holds"
+"""How the message of a DiskError begins, by which it is known in another process's words."""
+FULL, FAILING = {errno.ENOSPC, errno.EDQUOT}, {errno.EIO, errno.EROFS, errno.ESTALE}
+_LANCE_IO = "LanceError(IO)"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def cache_folder() -> Path:
@@ -63,7 +69,7 @@ def cache_folder() -> Path:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` as a whole. Raises DiskFullError when there is no room; the old content then stays."""
+    """Replace `path` as a whole. Raises DiskError when there is no room; the old content then stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -73,17 +79,25 @@ def write_atomic(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise disk_full(error, path) from error
+        raise disk_error(error, path) from error
 
 
-def disk_full(error: Exception, path: Path | str) -> Exception:
-    """`error` as the user should see it: a full disk named with its remedy, anything else unchanged.
+def disk_error(error: Exception, path: Path | str) -> Exception:
+    """`error` as the user should see it: a full or failing disk named with its remedy, anything else unchanged.
 
-    Lance reports a full disk as a RuntimeError that only its text tells apart.
+    Libraries in Rust and C++ report what the system said as a text: "No space left on device (os error 28)".
     """
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "No space left on device" in str(error):
-        return DiskFullError(f"the disk that holds {path} is full: make room, then continue with `train --resume`")
+    text = str(error)
+    told = _OS_ERROR.search(text)
+    number = (isinstance(error, OSError) and error.errno) or (int(told[1]) if told else None)
+    if number in FULL or "No space left on device" in text:
+        return DiskError(f"{DISK} {path} is full: make room, then continue with `train --resume`")
+    if number in FAILING or "Input/output error" in text or (_LANCE_IO in text and "://" not in str(path)):
+        reason = os.strerror(number) if number else text[:300]
+        return DiskError(
+            f"{DISK} {path} fails ({reason}): look at what the system says of it (dmesg), mend or replace it, then continue with "
+            "`train --resume`"
+        )
     return error
 
 

@@ -76,7 +76,7 @@ def num_without_solution(tasks: list[Task]) -> dict[str, int]:
 
 
 def write_pairs(path: Path, pairs: list[dict[str, Any]]) -> None:
-    """Write `pairs` as JSONL, whole or not at all. Raises DiskFullError."""
+    """Write `pairs` as JSONL, whole or not at all. Raises DiskError."""
     write_atomic(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
 
 

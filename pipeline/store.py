@@ -5,6 +5,7 @@ LanceDB writes; Lance, on which it is built, reads (`Reader`): the same look-up 
 from __future__ import annotations
 
 import ctypes
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -74,11 +75,26 @@ class Reader:
         # Moving to another version borrows the dataset exclusively; a scanner that was made goes on with its own.
         self._moving = threading.Lock()
         self._dataset = table.to_lance(session=_reading_session(caches))
+        self._last_checked = max((fragment.fragment_id for fragment in self._dataset.get_fragments()), default=-1)
 
     def refresh(self) -> None:
         """See what was committed since, by whomever. Costs 10 µs where nothing was."""
         with self._moving:
             self._dataset.checkout_latest()
+
+    def check_new_files(self) -> None:
+        """Raise OSError for a file of rows added since this was asked last that is not as long as Lance believes."""
+        with self._moving:
+            added = self._since(self._last_checked)
+        self._last_checked = max((fragment.fragment_id for fragment in added), default=self._last_checked)
+        _check_whole(self._dataset, [fragment.metadata for fragment in added])
+
+    def _since(self, last: int) -> list[Any]:
+        """Fragments with higher numbers. Listing all of them takes a millisecond, so the next number is tried first."""
+        added = []
+        while (fragment := self._dataset.get_fragment(last + 1 + len(added))) is not None:
+            added.append(fragment)
+        return added or [fragment for fragment in self._dataset.get_fragments() if fragment.fragment_id > last]
 
     def rows(self, **query: Any) -> Any:
         """The rows as an Arrow table."""
@@ -108,6 +124,34 @@ def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def append(table: Any, rows: Any, reader: Reader) -> None:
+    """Add `rows` to `table` in one commit; its `reader` sees them. Nobody else may write meanwhile.
+
+    Raises what the store raised (OSError, RuntimeError); nothing is added then."""
+    table.add(rows)
+    reader.refresh()
+    try:
+        reader.check_new_files()
+    except OSError:
+        table.checkout(table.version - 1)
+        table.restore()
+        table.checkout_latest()
+        reader.refresh()
+        raise
+
+
+def _check_whole(dataset: Any, fragments: list[Any]) -> None:
+    """Raise OSError for a file that is not as long as Lance believes. Where a write fails in the middle of a file, Lance goes on, and
+    commits a table that cannot be read (seen with Lance 13 and write() answering EIO once)."""
+    if "://" in dataset.uri:
+        return
+    for fragment in fragments:
+        for file in fragment.files:
+            path = Path(dataset.uri) / "data" / file.path
+            if file.file_size_bytes is not None and path.stat().st_size != file.file_size_bytes:
+                raise OSError(errno.EIO, f"{path.stat().st_size} of {file.file_size_bytes} bytes were kept", str(path))
+
+
 def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -> None:
     """Merge small files of `table`, bring its indices up to date, remove versions older than `keep` that no tag holds.
 
@@ -119,6 +163,7 @@ def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -
 
     dataset = table.to_lance()
     merged = [task.execute(dataset) for task in Compaction.plan(dataset, MERGE).tasks]
+    _check_whole(dataset, [fragment for result in merged for fragment in result.new_fragments])
     with turn:
         if merged:
             Compaction.commit(dataset, merged, MERGE)

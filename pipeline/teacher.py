@@ -27,7 +27,7 @@ from pipeline.errors import DataError, EndpointError
 from pipeline.records import Record, Task
 from pipeline.rewards import Verifier
 from pipeline.rollouts import seed_of
-from pipeline.run import disk_full
+from pipeline.run import disk_error
 from pipeline.seeding import drawn_lessons, pair_of, refuse_heldout, skills_of
 from pipeline.worked import solve, with_mistake
 from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
@@ -153,12 +153,12 @@ class Lines:
         self._file.truncate(whole)
 
     def add(self, taught: Taught) -> None:
-        """Raises DiskFullError."""
+        """Raises DiskError."""
         try:
             self._file.write(taught.model_dump_json().encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise disk_full(error, self._path) from error
+            raise disk_error(error, self._path) from error
         self._know(taught)
 
     def _know(self, taught: Taught) -> None:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline import canary
 from pipeline.errors import WeightSyncError
 from pipeline.records import WeightVersion
-from pipeline.run import RunFolder, disk_full, write_atomic
+from pipeline.run import RunFolder, disk_error, write_atomic
 
 MANIFEST = "manifest.json"
 # A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it is asked the
@@ -75,7 +75,7 @@ def latest(run: RunFolder) -> WeightVersion | None:
 def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]) -> Path:
     """Publish what `save` writes into the folder it is given; return the folder's final path.
 
-    Raises DiskFullError; LATEST then still names the version before.
+    Raises DiskError; LATEST then still names the version before.
     """
     final = path_of(run, version)
     temporary = final.with_name(f".{version.label}.{os.getpid()}")
@@ -89,7 +89,7 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
         temporary.rename(final)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise disk_full(error, final) from error
+        raise disk_error(error, final) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

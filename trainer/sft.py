@@ -32,7 +32,7 @@ from pipeline.config import Config
 from pipeline.errors import DataError, UserError
 from trainer.arguments import set_threads
 from trainer.canary import write_canary
-from trainer.disk import as_disk_full
+from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
 from trainer.shared_prefix import supports_shared_prefix, token_logps
@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run(options.config, options.model, options.pairs, options.out)
     except Exception as error:
-        user_error = error if isinstance(error, UserError) else as_disk_full(error, options.out.parent)
+        user_error = error if isinstance(error, UserError) else as_disk_error(error, options.out.parent)
         if user_error is None:
             raise
         print(user_error, file=sys.stderr)

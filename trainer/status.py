@@ -40,7 +40,7 @@ class LearnerStatus:
     def update(
         self, state: State, *, step: int | None = None, version: str | None = None, error: str | None = None
     ) -> None:
-        """Change the state; `step` and `version` stay where None, `error` is cleared. Raises DiskFullError."""
+        """Change the state; `step` and `version` stay where None, `error` is cleared. Raises DiskError."""
         self.state, self.error = state, error
         self.step = self.step if step is None else step
         self.version = version or self.version

@@ -1,25 +1,31 @@
-"""Fills a small disk again and again while a run's files are written: `unshare -Urm python -m tests.integration.disk_child FOLDER N`.
+"""Lets a disk fail again and again while a run's files are written. Prints a line of JSON.
 
-In a mount namespace of its own, so that the small disk (a tmpfs) is this process's alone. Prints a line of JSON."""
+A small disk that is full (a tmpfs; in a mount namespace of its own, so that it is this process's alone):
+    unshare -Urm python -m tests.integration.disk_child full FOLDER N
+One that answers with I/O errors (io_faults.c, which must be preloaded):
+    LD_PRELOAD=io_faults.so IO_FAULTS_FOLDER=FOLDER python -m tests.integration.disk_child broken FOLDER N"""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import random
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.checkpoints import checkpoint_path, is_whole, newest_whole, write_manifest
 from pipeline.checkpoints import prune as prune_checkpoints
 from pipeline.config import Config
-from pipeline.errors import DiskFullError
+from pipeline.errors import DiskError
 from pipeline.journal import Journal
 from pipeline.pool import Pool
 from pipeline.pool_checks import faults
-from pipeline.run import RunFolder, write_atomic
+from pipeline.run import RunFolder, disk_error, write_atomic
 from pipeline.weights import latest, path_of, prune, publish, verify
 from tests.builders import experience, group, saving, version
 
@@ -39,7 +45,7 @@ class Writer:
         self.entries: list[str] = []
 
     def write(self, num_steps: int) -> None:
-        """Some steps more, as a process that has just started. Raises DiskFullError."""
+        """Some steps more, as a process that has just started. Raises DiskError."""
         journal, pool = Journal(self.run.store), Pool(self.run.store)
         for _ in range(num_steps):
             self.step += 1
@@ -65,7 +71,7 @@ class Writer:
             (folder / "model.safetensors").write_bytes(self.rng.randbytes(80_000))
             (folder / "trainer_state.json").write_text(json.dumps({"global_step": self.step}))
         except OSError as error:
-            raise DiskFullError(str(error)) from error  # as the learner's outermost boundary does
+            raise disk_error(error, folder) from error  # as the learner's outermost boundary does
         write_manifest(folder)
         prune_checkpoints(self.run, 2)
 
@@ -91,10 +97,48 @@ class Writer:
         return found
 
 
-def main(folder: Path, num: int) -> None:
+class SmallDisk:
+    """Has some room left, up to 400 kB."""
+
+    num_failed = 0
+    """Failures that only the disk knows of."""
+
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], check=True)
+        self._folder, self._rng = folder, rng
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        ballast = self._folder / "ballast"
+        room = shutil.disk_usage(self._folder).free - self._rng.randrange(400_000)
+        ballast.write_bytes(b"\0" * max(0, room))
+        try:
+            yield
+        finally:
+            ballast.unlink()
+
+
+class BrokenDisk:
+    """Fails once, or from a moment on, after some hundred calls. A single failure may be in what Lance can do without (a hint)."""
+
+    num_failed = 0
+
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        self._rng, self._faults = rng, ctypes.CDLL(None)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        self._faults.io_faults_arm(self._rng.randrange(300), self._rng.choice([1, 1 << 30]))
+        try:
+            yield
+        finally:
+            self.num_failed = self._faults.io_faults_disarm()
+
+
+def main(kind: str, folder: Path, num: int) -> None:
     rng, found, where = random.Random(3), [], Counter[str]()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], check=True)
-    ballast, writer = folder / "ballast", None
+    disk = SmallDisk(folder, rng) if kind == "full" else BrokenDisk(folder, rng)
+    writer = None
     for index in range(num):
         if index % RUNS_OF == 0:
             for path in folder.iterdir():
@@ -102,17 +146,18 @@ def main(folder: Path, num: int) -> None:
             writer = Writer(folder, rng)
             writer.write(3)
         assert writer is not None
-        room = shutil.disk_usage(folder).free - rng.randrange(400_000)
-        ballast.write_bytes(b"\0" * max(0, room))
         try:
-            writer.write(100)
-            found.append(f"failure {index}: the disk was never full")
-        except DiskFullError as error:
+            with disk.failing():
+                writer.write(100)
+            if disk.num_failed:
+                where["nothing that matters"] += 1
+            else:
+                found.append(f"failure {index}: the disk never failed")
+        except DiskError as error:
             trace = error.__traceback__
             while trace is not None and trace.tb_next is not None and "disk_child" in trace.tb_frame.f_code.co_filename:
                 trace = trace.tb_next
             where[trace.tb_frame.f_code.co_qualname if trace else "?"] += 1
-        ballast.unlink()
         found += [f"failure {index}: {problem}" for problem in writer.wrong()]
         writer.write(2)
         found += [f"after failure {index}: {problem}" for problem in writer.wrong()]
@@ -120,4 +165,4 @@ def main(folder: Path, num: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

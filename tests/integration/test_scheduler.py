@@ -189,7 +189,7 @@ async def test_at_most_so_many_groups_are_in_flight_and_earlier_steps_go_first(
 async def test_a_full_disk_ends_the_run_and_what_was_acknowledged_stays(
     tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.errors import DiskFullError
+    from pipeline.errors import DiskError
 
     async with make_loop(tmp_path, start_mock, feedback=SCRATCH) as loop:
         await loop.bring_servers_to(99)
@@ -199,13 +199,13 @@ async def test_a_full_disk_ends_the_run_and_what_was_acknowledged_stays(
             nonlocal num
             num += 1
             if num > 2:
-                raise DiskFullError("no space left")
+                raise DiskError("no space left")
             append(groups)
 
         monkeypatch.setattr(loop.journal, "append", full_after_two)
         with pytest.raises(ExceptionGroup) as caught:
             await loop.scheduler().run(0)
-        assert caught.group_contains(DiskFullError)
+        assert caught.group_contains(DiskError)
         assert 0 < len(loop.groups(6)) < 24
 
 

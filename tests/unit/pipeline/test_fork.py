@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.checkpoints import checkpoint_path, newest_whole, write_manifest
 from pipeline.config import Config
-from pipeline.errors import ConfigError, DiskFullError, RunFolderError
+from pipeline.errors import ConfigError, DiskError, RunFolderError
 from pipeline.fork import fork_run
 from pipeline.journal import Journal
 from pipeline.pool import Pool
@@ -141,6 +141,6 @@ def test_a_full_disk_leaves_no_half_of_a_run(tmp_path: Path, monkeypatch: pytest
 
     source = make_source(tmp_path)
     monkeypatch.setattr("pipeline.fork.name_latest", no_room)
-    with pytest.raises(DiskFullError):
+    with pytest.raises(DiskError):
         fork_run(source, config(tmp_path, "fork"))
     assert not (tmp_path / "fork").exists()

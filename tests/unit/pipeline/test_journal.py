@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from lance.optimize import Compaction
 
-from pipeline.errors import DiskFullError
+from pipeline.errors import DiskError
 from pipeline.journal import Journal, Outcome
 from pipeline.records import Context
 from pipeline.run import Lineage
@@ -153,5 +153,5 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             raise RuntimeError("LanceError(IO): No space left on device (os error 28)")
 
     monkeypatch.setattr(journal, "_table", Full())
-    with pytest.raises(DiskFullError, match="is full: make room"):
+    with pytest.raises(DiskError, match="is full: make room"):
         journal.append([group()])

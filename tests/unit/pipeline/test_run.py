@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.errors import DiskFullError, RunFolderError
-from pipeline.run import Lineage, RunFolder, check_resume_config, disk_full, survives, write_atomic
+from pipeline.errors import DiskError, RunFolderError
+from pipeline.run import Lineage, RunFolder, check_resume_config, disk_error, survives, write_atomic
 from tests.builders import group
 
 
@@ -72,7 +72,7 @@ def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pipeline.run.os.fsync", full)
-    with pytest.raises(DiskFullError, match=r"state\.json is full: make room.*--resume"):
+    with pytest.raises(DiskError, match=r"state\.json is full: make room.*--resume"):
         write_atomic(file, "new")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
@@ -80,7 +80,7 @@ def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path: Path, monkeypa
 
 def test_a_full_disk_under_lance_is_recognised_by_its_text() -> None:
     assert isinstance(
-        disk_full(RuntimeError("LanceError(IO): No space left on device (os error 28)"), "store"), DiskFullError
+        disk_error(RuntimeError("LanceError(IO): No space left on device (os error 28)"), "store"), DiskError
     )
     other = RuntimeError("something else")
-    assert disk_full(other, "store") is other
+    assert disk_error(other, "store") is other

@@ -12,6 +12,7 @@ Suffixes of shapes: _B rows (rollouts), _C completion positions, _R packed rows 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +33,8 @@ class PackedGroups:
 
     input_ids_RT: Tensor
     position_ids_RT: Tensor
-    mask_R1TT: Tensor
-    """Boolean; True where the query (third axis) sees the key (fourth)."""
+    segments_RT: Tensor
+    """0 for the prompt, then 1 … G for the completions, -1 for padding."""
     sources_N: Tensor
     """Flat index (row * T + position) of the hidden state that predicts each trained token."""
     targets_N: Tensor
@@ -44,11 +45,12 @@ class PackedGroups:
 
 
 def supports_shared_prefix(model: nn.Module) -> bool:
-    """Whether `model` is a plain causal decoder: full sdpa or eager attention, position ids, unscaled logits, a head of its own."""
+    """Whether `model` is a plain causal decoder: full attention that takes a mask of ours, position ids, unscaled logits, a head of its
+    own. Flash attention takes none."""
     config = getattr(model, "config", None)
     if config is None or config.get_text_config() is not config:
         return False
-    if getattr(config, "_attn_implementation", None) not in ("sdpa", "eager"):
+    if getattr(config, "_attn_implementation", None) not in MASKS:
         return False
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
         return False
@@ -110,7 +112,7 @@ def pack(input_ids_BL: Tensor, attention_mask_BL: Tensor, num_completion: int, g
     return PackedGroups(
         input_ids_RT=input_ids_RT.to(device),
         position_ids_RT=position_ids_RT.to(device),
-        mask_R1TT=attention_of(segments_RT.to(device)),
+        segments_RT=segments_RT.to(device),
         sources_N=torch.cat([index * width + within for index, within in sources]).to(device),
         targets_N=torch.cat(targets).to(device),
         rows_N=torch.cat(rows).to(device),
@@ -131,6 +133,29 @@ def attention_of(segments_RT: Tensor) -> Tensor:
     return visible.unsqueeze(1)
 
 
+def added(segments_RT: Tensor) -> Tensor:
+    """The same as what eager attention adds to its scores: 0, or next to minus infinity."""
+    visible = attention_of(segments_RT)
+    return torch.zeros(visible.shape, device=visible.device).masked_fill(~visible, torch.finfo(torch.float32).min)
+
+
+def in_blocks(segments_RT: Tensor) -> Any:
+    """The same as a BlockMask: flex attention skips the blocks in which nobody sees anybody, and a prompt's blocks are read once for
+    all its completions."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own, other = segments_RT[row, query], segments_RT[row, key]
+        return (key <= query) & ((other == own) | ((other == 0) & (own > 0)))
+
+    num_rows, width = segments_RT.shape
+    return create_block_mask(sees, num_rows, None, width, width, device=segments_RT.device)  # type: ignore[arg-type]
+
+
+MASKS: dict[str, Callable[[Tensor], Any]] = {"sdpa": attention_of, "eager": added, "flex_attention": in_blocks}
+"""Who sees whom, as each attention implementation of transformers takes it."""
+
+
 def shared_prefix_logps(
     model: nn.Module,
     input_ids_BL: Tensor,
@@ -147,9 +172,7 @@ def shared_prefix_logps(
     Entropies carry no gradient on the fast path.
     """
     packed = pack(input_ids_BL, attention_mask_BL, num_completion, groups)
-    mask = packed.mask_R1TT
-    if model.config._attn_implementation == "eager":  # eager adds its mask
-        mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+    mask = MASKS[model.config._attn_implementation](packed.segments_RT)
     outputs: Any = model.base_model(
         input_ids=packed.input_ids_RT, attention_mask=mask, position_ids=packed.position_ids_RT, use_cache=False
     )

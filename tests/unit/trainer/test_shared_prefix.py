@@ -59,24 +59,40 @@ def gradients(model: Any, logps: Tensor) -> Tensor:
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
 
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flex attention as torch defines it: for CPUs it has no compiled backward pass, and refuses before it looks."""
+    from torch.nn.attention import flex_attention as torch_flex
+    from transformers.integrations import flex_attention
+
+    def attend(*tensors: Any, training: bool, **kwargs: Any) -> Any:
+        return torch_flex.flex_attention(*tensors, **kwargs)
+
+    monkeypatch.setattr(flex_attention, "compile_friendly_flex_attention", attend)
+    monkeypatch.setattr(torch_flex, "_validate_device", lambda *tensors: None)
+
+
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "chunked"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
 @pytest.mark.parametrize("prompt_lengths", [[1], [1, 1, 7], [13, 4], [5, 1, 20, 2]])
 def test_equals_rows_computed_apart(
     model: Any, prompt_lengths: list[int], attention: str, dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_prefix, "MAX_DENSE_LOGITS", 1 << 30 if dense else 0)
-    monkeypatch.setattr(model.config, "_attn_implementation", attention)
+    monkeypatch.setattr(model.config, "_attn_implementation", "sdpa")
     ids, mask = rows(len(prompt_lengths), prompt_lengths)
     expected_logps, expected_entropies = unshared(model, ids, mask, 9)
+    expected = gradients(model, expected_logps)
+    monkeypatch.setattr(model.config, "_attn_implementation", attention)
+    if attention == "flex_attention":
+        uncompiled(monkeypatch)
     groups = prompt_groups(ids, mask, 9)
     logps, entropies, num_tokens = shared_prefix_logps(
         model, ids, mask, 9, groups, temperature=TEMPERATURE, compute_entropy=True
     )
     assert entropies is not None
-    torch.testing.assert_close(logps, expected_logps, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logps, expected_logps.detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(entropies, expected_entropies, rtol=1e-5, atol=1e-5)
-    difference = gradients(model, logps) - (expected := gradients(model, unshared(model, ids, mask, 9)[0]))
+    difference = gradients(model, logps) - expected
     assert difference.norm() / expected.norm() < 1e-5
     assert num_tokens == sum(prompt_lengths) + int(mask[:, -9:].sum()) - len(ids)
 

@@ -42,7 +42,7 @@ class BatchWriter(Generic[T]):
     def __init__(
         self,
         name: str,
-        append: Callable[[list[T]], None],
+        append: Callable[[list[T]], object],
         maintain: Callable[[], None],
         maintain_every: int,
         clock: StageClock,

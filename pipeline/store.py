@@ -91,7 +91,7 @@ class Reader:
 
     def _since(self, last: int) -> list[Any]:
         """Fragments with higher numbers. Listing all of them takes a millisecond, so the next number is tried first."""
-        added = []
+        added: list[Any] = []
         while (fragment := self._dataset.get_fragment(last + 1 + len(added))) is not None:
             added.append(fragment)
         return added or [fragment for fragment in self._dataset.get_fragments() if fragment.fragment_id > last]

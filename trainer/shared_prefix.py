@@ -149,7 +149,7 @@ def in_blocks(segments_RT: Tensor) -> Any:
         return (key <= query) & ((other == own) | ((other == 0) & (own > 0)))
 
     num_rows, width = segments_RT.shape
-    return create_block_mask(sees, num_rows, None, width, width, device=segments_RT.device)  # type: ignore[arg-type]
+    return create_block_mask(sees, num_rows, None, width, width, device=segments_RT.device)
 
 
 MASKS: dict[str, Callable[[Tensor], Any]] = {"sdpa": attention_of, "eager": added, "flex_attention": in_blocks}

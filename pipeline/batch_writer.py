@@ -120,7 +120,7 @@ class BatchWriter(Generic[T]):
             with self._clock.stage("compact"), self._watchdog.watch(COMMIT_DEADLINE_S, "compaction of the", self._name):
                 await self._in_thread(self._maintain)
 
-    async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
+    async def _in_thread(self, work: Callable[..., object], *arguments: Any) -> None:
         await to_the_end(asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments))
 
 

@@ -80,6 +80,8 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
     final = path_of(run, version)
     temporary = final.with_name(f".{version.label}.{os.getpid()}")
     try:
+        # Another process had this id, and died.
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save(temporary)
         manifest = {"version": version.label, "files": _checksums(temporary)}
@@ -122,7 +124,11 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def prune(run: RunFolder, keep: int) -> None:
-    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST names, nor what a server loads."""
+    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST names, nor what a server loads.
+
+    The learner's, who alone publishes: what a publication that died left unfinished goes too."""
+    for unfinished in run.weights.glob(".l*-s*.*"):
+        shutil.rmtree(unfinished)
     versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
     spared = {REFERENCE, latest(run), *versions[-keep:]}
     for version in versions:

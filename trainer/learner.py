@@ -44,6 +44,7 @@ from trainer.memory import keep_freed_memory
 from trainer.processes import Others, leads, led, obey_the_leader
 from trainer.status import LearnerStatus, QuietStatus
 from trainer.stop import StopRequested, StopSignal, end_with_parent
+from trainer.without_vllm import leave_vllm_out
 
 logger = logging.getLogger("trainer.learner")
 EXIT_FAILED, EXIT_DISK_FULL = 1, 2
@@ -194,10 +195,11 @@ def stdin_ended(timeout_s: float) -> bool:
 
 def work(run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal) -> int:
     """Run the learner; every failure ends in the status file. Returns the exit status."""
-    from trainer.arguments import set_environment
-
     try:
         status.update("starting")
+        leave_vllm_out()
+        from trainer.arguments import set_environment
+
         set_environment(run.config(), run)
         learner = Learner(run, status, stop)
         learner.train()
@@ -232,6 +234,9 @@ def main(arguments: list[str] | None = None) -> int:
     stop.install()
     end_with_parent()
     others = [sys.executable, "-m", "trainer.learner", "--run", str(run.path)]
+    if stop.requested:
+        # The orchestrator is dead already: a resume that is under way must not find the lock held by a learner that trains nothing.
+        return 0
     try:
         with run.locked(LEARNER_LOCK), Others(run.config().learner.num_processes, others):
             return work(run, LearnerStatus(run), stop)

@@ -128,7 +128,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
-        """Make a new run folder and write the resolved configuration. It appears whole or not at all. Raises RunFolderError if it exists."""
+        """Make a new run folder, which appears whole or not at all, with the resolved configuration. Raises RunFolderError if it exists."""
         name = config.run.name or f"{config.recipe}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         run = cls(config.run.root / name)
         exists = RunFolderError(
@@ -141,7 +141,15 @@ class RunFolder:
         try:
             # Another process had this id, and died.
             shutil.rmtree(made.path, ignore_errors=True)
-            for folder in (made.logs, made.store, made.weights, made.checkpoints, made.trackers, made.evals, made.locks):
+            for folder in (
+                made.logs,
+                made.store,
+                made.weights,
+                made.checkpoints,
+                made.trackers,
+                made.evals,
+                made.locks,
+            ):
                 folder.mkdir(parents=True)
             write_atomic(made.config_file, config.model_dump_json(indent=2))
             made.write_lineages([Lineage(number=0, start_step=0)])

@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -221,6 +221,7 @@ async def bring_to(
             async with _server_lock(run, server):
                 label = await server_version(client)
                 if label == version.label:
+                    await _resume_if_paused(client)
                     return 0.0
                 with _in_use(folder):
                     if send is None:
@@ -233,6 +234,21 @@ async def bring_to(
                 return paused_s
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error
+
+
+async def let_go(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
+    """Let a server serve again that a process of this run paused before it died: it would hold the first request for ever. Who is
+    reloading it now is waited for. One that cannot be reached, or knows no pause, is left to the checks that follow."""
+    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
+        with suppress(httpx.HTTPError, ValueError, WeightSyncError):
+            async with _server_lock(run, server):
+                await _resume_if_paused(client)
+
+
+async def _resume_if_paused(client: httpx.AsyncClient) -> None:
+    reply = await client.get("/is_paused")
+    if reply.is_success and reply.json().get("is_paused"):
+        await _post(client, "/resume")
 
 
 async def _load(client: httpx.AsyncClient, version: WeightVersion, load: Callable[[], Awaitable[None]]) -> float:

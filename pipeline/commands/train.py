@@ -49,7 +49,7 @@ from pipeline.summary import render_summary
 from pipeline.usefulness import Usefulness, usefulness_in
 from pipeline.view import View
 from pipeline.watchdog import Watchdog
-from pipeline.weights import REFERENCE, bring_to, latest, path_of, publish, write_servers
+from pipeline.weights import REFERENCE, bring_to, latest, let_go, path_of, publish, write_servers
 
 LEARNER_GRACE_S = 90.0
 BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
@@ -189,6 +189,8 @@ class Session:
             self.sources.pools["policy"] = endpoints
             verifier = await stack.enter_async_context(Verifier(config.reward))
             for endpoint in endpoints.endpoints:
+                if resumed:
+                    await let_go(self.run, endpoint.address)
                 await check_endpoint(
                     endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
                 )

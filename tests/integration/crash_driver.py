@@ -9,8 +9,10 @@ import os
 import random
 import re
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,23 @@ class Driver:
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def mock_endpoint(repository: Path) -> Iterator[str]:
+    """A server that repeats itself; its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "servers.mock", "--latency", "uniform:0.01,0.05"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=repository,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _write_sums(file: Path, num: int) -> None:

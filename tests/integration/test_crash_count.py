@@ -12,14 +12,14 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.integration import crash_ledger
-from tests.integration.crash_driver import LONGEST_SITTING_S, Driver, assert_equal
-from tests.integration.test_crash import mock_url  # noqa: F401 - a fixture
+from tests.integration.crash_driver import LONGEST_SITTING_S, Driver, assert_equal, mock_endpoint
 
 NUM_GROUPS, GROUP_SIZE = 25, 8
 OPTIONS = {
@@ -31,6 +31,12 @@ OPTIONS = {
 # Steps that are left for the sitting which nobody kills.
 MARGIN = 4
 START_S = 8.0
+
+
+@pytest.fixture
+def mock_url(repository: Path) -> Iterator[str]:
+    with mock_endpoint(repository) as url:
+        yield url
 
 
 class Killer:
@@ -110,12 +116,7 @@ def learners_of(folder: Path, parent: int) -> list[int]:
 )
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_nothing_acknowledged_is_lost_and_each_rollout_is_trained_once(
-    tmp_path: Path,
-    repository: Path,
-    mock_url: str,  # noqa: F811
-    staleness: int,
-    num_steps: int,
-    num_kills: int,
+    tmp_path: Path, repository: Path, mock_url: str, staleness: int, num_steps: int, num_kills: int
 ) -> None:
     options = {**OPTIONS, "learner__num_steps": num_steps, "rollout__max_staleness": staleness}
     driver = Driver(tmp_path, repository, mock_url, num_problems=500, hidden_size=64, **options)

@@ -52,6 +52,11 @@ def newest_whole(run: RunFolder) -> int | None:
     return next((step for step in reversed(steps(run)) if is_whole(checkpoint_path(run, step))), None)
 
 
+def oldest_whole(run: RunFolder) -> int | None:
+    """The step of the oldest whole checkpoint: no resume begins before it. None without any."""
+    return next((step for step in steps(run) if is_whole(checkpoint_path(run, step))), None)
+
+
 def prune(run: RunFolder, keep: int) -> None:
     """Delete all but the `keep` newest whole checkpoints, and torn ones older than the newest whole one."""
     newest = newest_whole(run)

@@ -144,12 +144,6 @@ class Journal:
                     return rollout.text
         return ""
 
-    def pool_version_at(self, step: int, lineages: list[Lineage]) -> int | None:
-        """The version of the pool when `step` began to be sampled last, abandoned or not; None when it never was."""
-        numbers = {lineage.number for lineage in lineages}
-        groups = [group for group in self._read(f"step = {step}") if group.lineage in numbers]
-        return groups[-1].pool_version if groups else None
-
     def outcomes(self, lineages: list[Lineage]) -> Iterator[Outcome]:
         """What came of every surviving group, without its texts, in no certain order."""
         self._reader.refresh()

@@ -13,7 +13,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,20 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Whole lines of metrics.jsonl from byte `offset`, and the offset after the last of them."""
+    """Whole lines of metrics.jsonl from byte `offset`, and the offset after the last of them.
+
+    A kill in the middle of a write leaves a line without its end, and the next one follows on it: that one is passed over."""
     if not path.exists():
         return [], offset
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read()
     end = data.rfind(b"\n") + 1
-    return [json.loads(line) for line in data[:end].splitlines()], offset + end
+    lines = []
+    for line in data[:end].splitlines():
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines, offset + end
 
 
 class StageClock:

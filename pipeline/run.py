@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,20 +142,37 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
-        """Make a new run folder and write the resolved configuration. Raises RunFolderError if it exists."""
+        """Make a new run folder, which appears whole or not at all, with the resolved configuration. Raises RunFolderError if it exists."""
         name = config.run.name or f"{config.recipe}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         run = cls(config.run.root / name)
+        exists = RunFolderError(
+            f"run.name = {name!r}: {run.path} exists already; choose another name, or continue it with "
+            f"`train --resume {run.path}`"
+        )
+        if run.path.exists():
+            raise exists
+        made = cls(run.path.with_name(f".{name}.{os.getpid()}"))
         try:
-            run.path.mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
-            raise RunFolderError(
-                f"run.name = {name!r}: {run.path} exists already; choose another name, or continue it with "
-                f"`train --resume {run.path}`"
-            ) from None
-        for folder in (run.logs, run.store, run.weights, run.checkpoints, run.trackers, run.evals, run.locks):
-            folder.mkdir()
-        write_atomic(run.config_file, config.model_dump_json(indent=2))
-        run.write_lineages([Lineage(number=0, start_step=0)])
+            # Another process had this id, and died.
+            shutil.rmtree(made.path, ignore_errors=True)
+            for folder in (
+                made.logs,
+                made.store,
+                made.weights,
+                made.checkpoints,
+                made.trackers,
+                made.evals,
+                made.locks,
+            ):
+                folder.mkdir(parents=True)
+            write_atomic(made.config_file, config.model_dump_json(indent=2))
+            made.write_lineages([Lineage(number=0, start_step=0)])
+            made.path.rename(run.path)
+        except BaseException as error:
+            shutil.rmtree(made.path, ignore_errors=True)
+            if isinstance(error, OSError) and run.path.exists():  # somebody else was quicker
+                raise exists from error
+            raise
         return run
 
     @classmethod

@@ -48,6 +48,7 @@ OUTAGE = frozenset(
     {"refused", "connection", "timeout", "deadline", "group_deadline", "http_502", "http_503", "http_504"}
 )
 STEP_PIN = "step-"
+"""Names of versions of the pool begin so: each is what the pool was when a step began last."""
 # The learner may train for long; only a wait of this many seconds is worth a word.
 LEARNER_IS_SLOW_S = 1800.0
 
@@ -196,9 +197,9 @@ class Scheduler:
             self._pool.index()
         oldest = self._oldest_checkpoint()
         for name in self._pool.pins:
-            if name.startswith(STEP_PIN) and int(name.removeprefix(STEP_PIN)) < oldest:
+            if name.startswith(STEP_PIN) and _step_of(name) < oldest:
                 self._pool.unpin(name)
-        return self._pool.pin(f"{STEP_PIN}{step:06d}")
+        return self._pool.pin(_pin_of(step))
 
     async def _slot(self, step: _Step, slot: int, oldest_step: int) -> None:
         """Fill one slot: sample until there is a group to train, and journal it."""
@@ -335,6 +336,28 @@ class Scheduler:
             "attempts_sampled_total": self._clock.counts["attempts_sampled"],
         }
         self._metrics.write("step", step, **numbers)
+
+
+def set_back(pool: Pool, step: int) -> None:
+    """Return the pool to what it was when `step` began last, for a resume from there. Blocks.
+
+    A step that has not begun adds no lessons, so there is nothing to undo. Later steps are forgotten: should this one end before
+    they begin again, the pool that another lineage had then is not what to return to."""
+    pins = pool.pins
+    version = pins.get(_pin_of(step))
+    if version is not None and version != pool.version:
+        pool.restore(version)
+    for name in pins:
+        if name.startswith(STEP_PIN) and _step_of(name) > step:
+            pool.unpin(name)
+
+
+def _pin_of(step: int) -> str:
+    return f"{STEP_PIN}{step:06d}"
+
+
+def _step_of(name: str) -> int:
+    return int(name.removeprefix(STEP_PIN))
 
 
 def _outcome(task: Task, place: Place, kind: Any, error: EndpointError | None = None) -> GroupOutcome:

@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +80,8 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
     final = path_of(run, version)
     temporary = final.with_name(f".{version.label}.{os.getpid()}")
     try:
+        # Another process had this id, and died.
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save(temporary)
         manifest = {"version": version.label, "files": _checksums(temporary)}
@@ -122,7 +124,11 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def prune(run: RunFolder, keep: int) -> None:
-    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST names, nor what a server loads."""
+    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST names, nor what a server loads.
+
+    The learner's, who alone publishes: what a publication that died left unfinished goes too."""
+    for unfinished in run.weights.glob(".l*-s*.*"):
+        shutil.rmtree(unfinished)
     versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
     spared = {REFERENCE, latest(run), *versions[-keep:]}
     for version in versions:
@@ -215,6 +221,7 @@ async def bring_to(
             async with _server_lock(run, server):
                 label = await server_version(client)
                 if label == version.label:
+                    await _resume_if_paused(client)
                     return 0.0
                 with _in_use(folder):
                     if send is None:
@@ -227,6 +234,21 @@ async def bring_to(
                 return paused_s
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error
+
+
+async def let_go(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
+    """Let a server serve again that a process of this run paused before it died: it would hold the first request for ever. Who is
+    reloading it now is waited for. One that cannot be reached, or knows no pause, is left to the checks that follow."""
+    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
+        with suppress(httpx.HTTPError, ValueError, WeightSyncError):
+            async with _server_lock(run, server):
+                await _resume_if_paused(client)
+
+
+async def _resume_if_paused(client: httpx.AsyncClient) -> None:
+    reply = await client.get("/is_paused")
+    if reply.is_success and reply.json().get("is_paused"):
+        await _post(client, "/resume")
 
 
 async def _load(client: httpx.AsyncClient, version: WeightVersion, load: Callable[[], Awaitable[None]]) -> float:

@@ -12,7 +12,7 @@ With several processes (`trainer.processes`) rank 0 does all of this, and the ot
 
 Invariants: one learner at a time, by a lock; an optimizer step is finished or not begun; a stop request leaves a whole
 checkpoint of the completed step; the status file never names a version that some server lacks. Exit status: 0 done or stopped
-on request, 2 disk full, 1 otherwise.
+on request, 2 disk full, 1 otherwise; a request that comes while it is loading ends it at once, by the signal.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from trainer.memory import keep_freed_memory
 from trainer.processes import Others, leads, led, obey_the_leader
 from trainer.status import LearnerStatus, QuietStatus
 from trainer.stop import StopRequested, StopSignal, end_with_parent
+from trainer.without_vllm import leave_vllm_out
 
 logger = logging.getLogger("trainer.learner")
 EXIT_FAILED, EXIT_DISK = 1, 2
@@ -192,14 +194,20 @@ def stdin_ended(timeout_s: float) -> bool:
     return bool(ready) and not os.read(descriptor, 4096)
 
 
-def work(run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal) -> int:
-    """Run the learner; every failure ends in the status file. Returns the exit status."""
-    from trainer.arguments import set_environment
+def work(
+    run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal, begins: Callable[[], None] = lambda: None
+) -> int:
+    """Run the learner; every failure ends in the status file. Returns the exit status.
 
+    `begins` is called when it is built: until then there is nothing to save, and a signal may end it at once."""
     try:
         status.update("starting")
+        leave_vllm_out()
+        from trainer.arguments import set_environment
+
         set_environment(run.config(), run)
         learner = Learner(run, status, stop)
+        begins()
         learner.train()
         if leads():
             learner.linger()
@@ -229,12 +237,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not leads():
         obey_the_leader()
         return work(run, QuietStatus(), stop)
-    stop.install()
     end_with_parent()
     others = [sys.executable, "-m", "trainer.learner", "--run", str(run.path)]
     try:
         with run.locked(LEARNER_LOCK), Others(run.config().learner.num_processes, others):
-            return work(run, LearnerStatus(run), stop)
+            return work(run, LearnerStatus(run), stop, begins=stop.install)
     except RunFolderError as error:
         logger.error("another learner is at work: %s", error)
         return EXIT_FAILED

@@ -41,7 +41,7 @@ from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
 from pipeline.run import LEARNER_LOCK, RunFolder, check_resume_config, write_atomic
-from pipeline.scheduler import Scheduler
+from pipeline.scheduler import Scheduler, set_back
 from pipeline.serving import Serving, resolve_model
 from pipeline.settings import merged, read_config_file, validated
 from pipeline.sources import Sources
@@ -49,7 +49,7 @@ from pipeline.summary import render_summary
 from pipeline.usefulness import Usefulness, usefulness_in
 from pipeline.view import View
 from pipeline.watchdog import Watchdog
-from pipeline.weights import REFERENCE, bring_to, latest, path_of, publish, write_servers
+from pipeline.weights import REFERENCE, bring_to, latest, let_go, path_of, publish, write_servers
 
 LEARNER_GRACE_S = 90.0
 BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
@@ -189,6 +189,8 @@ class Session:
             self.sources.pools["policy"] = endpoints
             verifier = await stack.enter_async_context(Verifier(config.reward))
             for endpoint in endpoints.endpoints:
+                if resumed:
+                    await let_go(self.run, endpoint.address)
                 await check_endpoint(
                     endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
                 )
@@ -296,9 +298,7 @@ class Session:
         pool = await asyncio.to_thread(Pool, self.run.store, self.config.pool, uses=usefulness.of, ordered=ordered)
         pool.hold_out(problems.heldout_hashes)
         if resumed:
-            version = await asyncio.to_thread(journal.pool_version_at, first_step, lineages)
-            if version is not None and version != pool.version:
-                await asyncio.to_thread(pool.restore, version)
+            await asyncio.to_thread(set_back, pool, first_step)
         self.view.say(f"starting the learner (log: {self.run.logs / 'learner.log'})")
         command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
         learner = await Child.start("learner", command, self.run.logs / "learner.log", env=PASSIVE_WAITING, stdin=True)
@@ -367,7 +367,7 @@ class Session:
             lineages=self.run.lineages(),
             evaluate=evaluate_if_due,
             dark=lambda: endpoints.dark,
-            oldest_checkpoint=lambda: min(checkpoints.steps(self.run), default=0),
+            oldest_checkpoint=lambda: checkpoints.oldest_whole(self.run) or 0,
             usefulness=usefulness,
             watchdog=self.watchdog,
         )

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,19 @@ def tracked_names(run: RunFolder) -> set[str]:
 @pytest.fixture(autouse=True)
 def _as_the_command_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+
+
+def test_a_learner_that_is_loading_ends_at_once(tmp_path: Path) -> None:
+    """There is nothing to save, and whoever resumes the run waits for its lock."""
+    run = make_run(tmp_path)
+    with learner(run) as process:
+        while not run.learner_file.exists() and process.poll() is None:
+            time.sleep(0.01)
+        assert status_of(run)["state"] == "starting"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(EXIT_TIMEOUT_S) == -signal.SIGTERM
+    with run.locked(LEARNER_LOCK):
+        pass
 
 
 def test_stopped_and_resumed_learner_equals_an_unbroken_one(tmp_path: Path) -> None:

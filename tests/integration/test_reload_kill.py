@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import RequestsSection
-from pipeline.weights import bring_to, publish, write_servers
+from pipeline.endpoint_checks import check_endpoint
+from pipeline.weights import bring_to, let_go, publish, write_servers
 from tests.builders import version
 from tests.integration.conftest import StartMock
 from tests.integration.test_canary import label_of, with_canary
@@ -63,3 +64,24 @@ async def test_a_kill_between_pause_and_resume_leaves_no_server_paused(
     )
     assert worst_s < WITHIN_S
     assert num_paused >= num_kills // 4
+
+
+async def test_a_resume_finds_a_server_serving_that_its_last_sitting_left_paused(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    """Before it asks the server for anything: a paused one holds what it is asked for ever, the start-up check first of all."""
+    endpoint = await start_mock()
+    async with ready_pool(tmp_path, endpoint) as (pool, run):
+        address = pool.endpoints[0].address
+
+        async def paused() -> bool:
+            return (await pool.get(pool.endpoints[0], "/is_paused"))["is_paused"]
+
+        await control(endpoint.url, "/pause", {})
+        assert await paused()
+        await let_go(run, address)
+        await check_endpoint(pool, pool.endpoints[0], training=True)
+        await control(endpoint.url, "/pause", {})
+        await bring_to(run, address, version(0))
+        assert not await paused(), "it died before it took the label of the weights that the server has"
+        await let_go(run, address.model_copy(update={"url": "http://127.0.0.1:1"}))

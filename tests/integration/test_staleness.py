@@ -19,6 +19,7 @@ from pipeline.endpoint import Endpoint
 from pipeline.rollouts import seed_of
 from pipeline.run import RunFolder
 from pipeline.run import counts as still_counts
+from pipeline.scheduler import set_back
 from pipeline.weights import bring_to, latest, publish
 from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
@@ -101,9 +102,7 @@ async def running(
         await bring_to(run, endpoint.address, newest)
 
     async with sitting(run, consumer.config, consumer.servers, repair) as loop:
-        pool_version = await asyncio.to_thread(loop.journal.pool_version_at, consumer.checkpoint, run.lineages())
-        if pool_version is not None and pool_version != loop.pool.version:
-            await asyncio.to_thread(loop.pool.restore, pool_version)
+        await asyncio.to_thread(set_back, loop.pool, consumer.checkpoint)
         learner = asyncio.create_task(consumer.train(loop, consumer.checkpoint, last_step))
         scheduler = asyncio.create_task(loop.scheduler().run(consumer.checkpoint))
         try:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoints import MANIFEST, checkpoint_path, is_whole, newest_whole, prune, steps, write_manifest
+from pipeline.checkpoints import (
+    MANIFEST,
+    checkpoint_path,
+    is_whole,
+    newest_whole,
+    oldest_whole,
+    prune,
+    steps,
+    write_manifest,
+)
 from pipeline.config import Config
 from pipeline.run import RunFolder
 
@@ -45,9 +54,11 @@ def test_newest_is_by_number_not_by_name(run: RunFolder) -> None:
 
 
 def test_without_manifest_it_is_not_whole(run: RunFolder) -> None:
-    checkpoint(run, 5)
-    checkpoint(run, 10, whole=False)
-    assert newest_whole(run) == 5
+    checkpoint(run, 5, whole=False)
+    assert oldest_whole(run) is None, "the pool of step 0 is still needed while the first checkpoint is written"
+    checkpoint(run, 10)
+    checkpoint(run, 15, whole=False)
+    assert newest_whole(run) == oldest_whole(run) == 10
 
 
 def test_torn_checkpoints_are_skipped(run: RunFolder) -> None:

@@ -125,13 +125,6 @@ def test_an_attempt_holds_text_and_ids_only_and_is_any_of_the_surviving_ones(tmp
     assert journal.attempt("unknown", ONE, rng) is None
 
 
-def test_the_pool_version_of_a_step_is_known_after_a_restart(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.append([group(step=3, pool_version=7)])
-    assert journal.pool_version_at(3, ONE) == 7
-    assert journal.pool_version_at(4, ONE) is None
-
-
 def test_outcomes_are_those_of_the_surviving_groups(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     seen = Context(drawn="inter", kind="inter", lesson_ids=("x1", "x2"))

@@ -84,3 +84,26 @@ def test_a_full_disk_under_lance_is_recognised_by_its_text() -> None:
     )
     other = RuntimeError("something else")
     assert disk_error(other, "store") is other
+
+
+@pytest.mark.parametrize("num_written", [0, 1])
+def test_a_run_that_died_while_its_folder_was_made_can_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_written: int
+) -> None:
+    left = num_written
+
+    def cut_short(path: Path, text: str) -> None:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        write_atomic(path, text)
+
+    with monkeypatch.context() as killed:
+        killed.setattr("pipeline.run.write_atomic", cut_short)
+        killed.setattr("pipeline.run.shutil.rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
+        with pytest.raises(KeyboardInterrupt):
+            RunFolder.create(config(tmp_path))
+    run = RunFolder.create(config(tmp_path))
+    assert run.lineages() == [Lineage(number=0, start_step=0)]
+    assert run.config() == config(tmp_path)

@@ -89,6 +89,11 @@ def test_metrics_are_read_in_whole_lines_and_nan_is_null(tmp_path: Path) -> None
     lines, offset = read_metrics(file)
     assert [(line["loss"], line["kl"]) for line in lines] == [(None, 0.5)]
     assert file.read_bytes()[offset:] == b'{"event": "half'
+    writer.write("learner_step", 2, loss=1.0)
+    writer.write("learner_step", 3, loss=1.0)
+    assert [line["step"] for line in read_metrics(file)[0]] == [1, 3], (
+        "who wrote half a line was killed; 2 is lost with it"
+    )
 
 
 def test_a_second_of_a_stage_counts_once_however_many_requests_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:

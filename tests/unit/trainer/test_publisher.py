@@ -155,3 +155,20 @@ def test_who_was_not_reached_by_a_transfer_loads_the_files(tmp_path: Path, monke
     assert fixture.ways == ["sent", "files", "files"]
     fixture.publisher.publish(4)
     assert fixture.ways[3:] == ["sent"], "the next version is sent again"
+
+
+def test_what_a_publication_that_was_killed_left_behind_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(folder: Path) -> dict[str, str]:
+        raise KeyboardInterrupt
+
+    fixture = Fixture(tmp_path, monkeypatch)
+    with monkeypatch.context() as killed:
+        killed.setattr(weights.shutil, "rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
+        killed.setattr(weights, "_checksums", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fixture.publisher.publish(1)
+    assert len(list(fixture.run.weights.glob(".l0-s000001.*"))) == 1
+    unfinished = fixture.run.weights / ".l0-s000001.1"
+    unfinished.mkdir()
+    fixture.publisher.publish(1)
+    assert sorted(path.name for path in fixture.run.weights.iterdir()) == ["LATEST", "l0-s000000", "l0-s000001"]

@@ -35,6 +35,8 @@ CONTRACT = frozenset(
         "metrics",
         "checkpoints",
         "process",
+        "control",
+        "lora",
     )
 )
 STORES = {"pool.py", "journal.py", "store.py"}

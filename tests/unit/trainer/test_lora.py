@@ -124,6 +124,7 @@ def test_adapters_are_published_alone_and_the_final_model_is_whole(tmp_path: Pat
     assert not is_adapter(learner.reference)
     final = run.final_model.resolve()
     assert final == run.merged / "l0-s000003"
+    assert canary is not None
     for sequence in canary.sequences:
         found = _logprobs(load_model(final), list(sequence.token_ids))
         assert found == pytest.approx(list(sequence.logprobs), abs=1e-5)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -155,6 +156,13 @@ async def bare_reload_s(pool: EndpointPool, folder: Path) -> float:
     return time.perf_counter() - begin_s
 
 
+async def num_cached_tokens(pool: EndpointPool) -> int:
+    """Prompt tokens that the server took from its prefix cache so far."""
+    async with httpx.AsyncClient(base_url=pool.endpoints[0].url) as client:
+        metrics = (await client.get("/metrics")).text
+    return int(sum(map(float, re.findall(r"^vllm:prefix_cache_hits_total\{.*\} (\S+)$", metrics, re.MULTILINE))))
+
+
 def gaps(models: list[Any], answers: list[Answer]) -> tuple[float, float, int]:
     """Mean gap in nats per token to the labelled model and to the other one, and how many answers are nearer to the other."""
     import torch
@@ -219,6 +227,7 @@ async def measure(
                 prune(run, 2, config.requests.timeout_s if adapters else 0.0)
             await load.some_more(in_flight)
             load.stopped = True
+        num_cached = await num_cached_tokens(pool)
     pure = [answer for answer in load.answers if answer.completion.oldest_version == answer.completion.newest_version]
     # The base was sampled before the first adapter.
     known = [answer for answer in pure if not adapters or answer.completion.oldest_version != version(0)]
@@ -237,6 +246,7 @@ async def measure(
         "paused, s": statistics.median(paused),
         "longest, s": max(paused),
         "paused ÷ bare": statistics.median(paused) / statistics.median(bare),
+        "cached tokens": num_cached,
         "checked": len(checked),
         "gap to own model": own,
         "to the other": other,

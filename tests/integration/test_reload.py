@@ -18,6 +18,7 @@ async def test_adapters_under_load_are_the_ones_that_were_named_and_meet_no_cach
     assert row["failed"] == row["asked again"] == row["paused, s"] == row["over a reload"] == 0
     assert row["checked"] >= 60
     assert row["mislabelled"] == 0
+    assert row["cached tokens"] > 0, "else no old block could have been met"
     assert row["gap to own model"] < 1e-4 < row["to the other"]
 
 
@@ -30,4 +31,5 @@ async def test_no_rollout_is_mislabelled_and_no_old_cache_is_hit(tmp_path: Path,
     assert row["over a reload"] > num_reloads, "requests were in flight while it was paused"
     assert row["checked"] >= 100
     assert row["mislabelled"] == 0
+    assert row["cached tokens"] > 0, "else no old block could have been met"
     assert row["gap to own model"] < 1e-4 < row["to the other"]

@@ -245,9 +245,8 @@ async def _bring(
     if label == version.label and await way.is_there():
         return 0.0
     before, paused_s = WeightVersion.parse(label), 0.0
-    if before is None and isinstance(
-        way, _Adapter
-    ):  # it started anew, or was found wrong: its base is not known either
+    # A server that started anew, or was found wrong: its base is not known either.
+    if before is None and isinstance(way, _Adapter):
         before, paused_s = REFERENCE, await _bring(run, server, client, REFERENCE, None)
     with _in_use(folder):
         if send is None:

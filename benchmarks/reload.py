@@ -4,9 +4,13 @@ Two models, the given one and one with noise in its weights, are published in tu
 meanwhile, so that a prefix cache of the old weights would be met. Afterwards both models give their log-probabilities of what was
 sampled wholly under one label: a rollout that is nearer to the other model is mislabelled, or met an old cache.
 
+With --transfer lora the two are adapters of random weights to the given model, loaded beside each other; nothing is paused then, and
+a bare reload of the whole model by the same server stands beside theirs.
+
 examples:
   python -m benchmarks.reload                          # the embedded model, 20 reloads, 64 requests in flight
   python -m benchmarks.reload --reloads 200 --model ./my-model
+  python -m benchmarks.reload --transfer lora
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -41,6 +46,9 @@ NUM_PROMPTS = 8
 NOISE = 0.05
 """Standard deviation of the noise, relative to that of each matrix: about half a nat per token."""
 NUM_CHECKED = 200
+RANK = 8
+ADAPTER_STD = 0.1
+"""Standard deviation of the adapters' weights: a large fraction of a nat per token."""
 
 
 class Answer(NamedTuple):
@@ -49,7 +57,7 @@ class Answer(NamedTuple):
 
 
 def version(number: int) -> WeightVersion:
-    """Even ones are the given model, odd ones the other."""
+    """Even ones are the given model, or the first adapter, odd ones the other."""
     return WeightVersion(lineage=0, step=number)
 
 
@@ -72,6 +80,30 @@ def prepare(model_folder: str, folders: list[Path]) -> list[Any]:
         save_model(model, tokenizer, folder)
         write_canary(model, tokenizer, folder)
         models.append(model.eval())
+    return models
+
+
+def prepare_adapters(model_folder: str, folders: list[Path]) -> list[Any]:
+    """Save two adapters to the model, with their canaries; both as loaded models."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from trainer.canary import write_canary
+    from trainer.lora import save_adapter
+    from trainer.models import load_model, load_tokenizer
+
+    tokenizer, models = load_tokenizer(model_folder), []
+    for number, folder in enumerate(folders):
+        settings = LoraConfig(r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+        model: Any = get_peft_model(load_model(model_folder), settings)
+        torch.manual_seed(number)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data.normal_(0.0, ADAPTER_STD)
+        folder.mkdir()
+        save_adapter(model, folder)
+        write_canary(model.get_base_model(), tokenizer, folder)
+        models.append(model.get_base_model().eval())
     return models
 
 
@@ -124,6 +156,13 @@ async def bare_reload_s(pool: EndpointPool, folder: Path) -> float:
     return time.perf_counter() - begin_s
 
 
+async def num_cached_tokens(pool: EndpointPool) -> int:
+    """Prompt tokens that the server took from its prefix cache so far."""
+    async with httpx.AsyncClient(base_url=pool.endpoints[0].url) as client:
+        metrics = (await client.get("/metrics")).text
+    return int(sum(map(float, re.findall(r"^vllm:prefix_cache_hits_total\{.*\} (\S+)$", metrics, re.MULTILINE))))
+
+
 def gaps(models: list[Any], answers: list[Answer]) -> tuple[float, float, int]:
     """Mean gap in nats per token to the labelled model and to the other one, and how many answers are nearer to the other."""
     import torch
@@ -146,7 +185,10 @@ def gaps(models: list[Any], answers: list[Answer]) -> tuple[float, float, int]:
     return statistics.fmean(own_gaps), statistics.fmean(other_gaps), num_mislabelled
 
 
-async def measure(model: str, num_reloads: int, in_flight: int, root: Path) -> dict[str, Any]:
+async def measure(
+    model: str, num_reloads: int, in_flight: int, root: Path, transfer: str = "filesystem"
+) -> dict[str, Any]:
+    adapters = transfer == "lora"
     config = Config.model_validate(
         {
             "run": {"root": root, "name": "reload"},
@@ -154,34 +196,45 @@ async def measure(model: str, num_reloads: int, in_flight: int, root: Path) -> d
             "servers": {"max_model_len": 512, "kv_cache_gib": 0.5},
             # At temperature 1 the learner's log-probabilities are those of the plain softmax.
             "rollout": {"sampling": {"max_tokens": 24, "temperature": 1.0}},
+            "learner": {"transfer": transfer, "lora": {"rank": RANK if adapters else 0}},
         }
     )
     run = RunFolder.create(config)
     folders = [root / "given", root / "noisy"]
-    models = await asyncio.to_thread(prepare, model, folders)
-    publish(run, version(0), linking(folders[0]))
-    async with Serving(config, run, folders[0], print) as serving, pool_of(config, serving.endpoints) as pool:
+    models = await asyncio.to_thread(prepare_adapters if adapters else prepare, model, folders)
+    base = Path(model) if adapters else folders[0]
+    publish(run, version(0), linking(base))
+    async with (
+        Serving(config, run, base, print) as serving,
+        pool_of(config, serving.endpoints, adapters=adapters) as pool,
+    ):
         pool.endpoints[0].has_token_route = True
         address = pool.endpoints[0].address
-        bare = [await bare_reload_s(pool, folders[number % 2]) for number in (1, 0, 1, 0)]
+        bare = [await bare_reload_s(pool, base if adapters else folders[number % 2]) for number in (1, 0, 1, 0)]
         await bring_to(run, address, version(0))
         questions = [f"Problem {number}: what is {number} + {7 * number}?" for number in range(NUM_PROMPTS)]
         prompts = [await pool.render((Message(role="user", content=question),)) for question in questions]
-        load, paused = Load(pool, config, prompts), []
+        load, paused, brought = Load(pool, config, prompts), [], []
         async with asyncio.TaskGroup() as tasks:
             for number in range(in_flight):
                 tasks.create_task(load.work(number))
             for number in range(1, num_reloads + 1):
                 await load.some_more(in_flight)
                 publish(run, version(number), linking(folders[number % 2]))
+                begin_s = time.perf_counter()
                 paused.append(await bring_to(run, address, version(number)))
-                prune(run, 2)
+                brought.append(time.perf_counter() - begin_s)
+                prune(run, 2, config.requests.timeout_s if adapters else 0.0)
             await load.some_more(in_flight)
             load.stopped = True
+        num_cached = await num_cached_tokens(pool)
     pure = [answer for answer in load.answers if answer.completion.oldest_version == answer.completion.newest_version]
-    checked = pure[:: max(1, len(pure) // NUM_CHECKED)]
+    # The base was sampled before the first adapter.
+    known = [answer for answer in pure if not adapters or answer.completion.oldest_version != version(0)]
+    checked = known[:: max(1, len(known) // NUM_CHECKED)]
     own, other, num_mislabelled = await asyncio.to_thread(gaps, models, checked)
     return {
+        "transfer": transfer,
         "reloads": num_reloads,
         "in flight": in_flight,
         "answers": len(load.answers),
@@ -189,9 +242,11 @@ async def measure(model: str, num_reloads: int, in_flight: int, root: Path) -> d
         "failed": load.num_failed,
         "asked again": pool.usage.total("retries"),
         "bare reload, s": statistics.median(bare),
+        "brought, s": statistics.median(brought),
         "paused, s": statistics.median(paused),
         "longest, s": max(paused),
         "paused ÷ bare": statistics.median(paused) / statistics.median(bare),
+        "cached tokens": num_cached,
         "checked": len(checked),
         "gap to own model": own,
         "to the other": other,
@@ -206,10 +261,11 @@ def main() -> int:
     parser.add_argument("--model", default="embedded", help="as model.path")
     parser.add_argument("--reloads", type=int, default=20)
     parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--transfer", choices=["filesystem", "lora"], default="filesystem", help="as learner.transfer")
     arguments = parser.parse_args()
     model = str(resolve(arguments.model))
     with tempfile.TemporaryDirectory() as root:
-        row = event_loop.run(measure(model, arguments.reloads, arguments.in_flight, Path(root)))
+        row = event_loop.run(measure(model, arguments.reloads, arguments.in_flight, Path(root), arguments.transfer))
     print(f"{described()}\n\n{table([row])}\n")
     reached = row["paused ÷ bare"] <= MAX_PAUSE_RATIO and row["failed"] == row["mislabelled"] == 0
     print(

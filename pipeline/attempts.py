@@ -41,7 +41,7 @@ BROKEN = frozenset(
     {"connection", "timeout", "broken_json", "wrong_choices", "aborted"}
     | {f"http_{status}" for status in (500, 502, 503, 504, 529)}
 )
-AT_ONCE = frozenset({"refused", "unverified_weights", "stale_weights"})
+AT_ONCE = frozenset({"refused", "unverified_weights", "stale_weights", "missing_adapter"})
 
 
 class Request:

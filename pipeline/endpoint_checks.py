@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from pipeline import wire
+from pipeline.config import Config
+from pipeline.control import LOAD_ADAPTER
 from pipeline.endpoint import Endpoint
 from pipeline.endpoints import CHAT, EMBEDDINGS, GENERATE, RENDER, EndpointPool
 from pipeline.errors import (
@@ -16,7 +21,9 @@ from pipeline.errors import (
     MalformedReplyError,
     RetryableEndpointError,
 )
+from pipeline.lora import RUNTIME_SWITCH, server_options
 from pipeline.records import Message
+from pipeline.weights import ADAPTER_CONFIG
 
 
 async def served_models(pool: EndpointPool, endpoint: Endpoint) -> dict[str, Any]:
@@ -68,6 +75,31 @@ async def _check(pool: EndpointPool, endpoint: Endpoint, training: bool, tempera
     endpoint.max_model_len = known[endpoint.model].get("max_model_len")
     if training:
         await _check_for_training(pool, endpoint, temperature)
+
+
+async def check_adapters(pool: EndpointPool, endpoint: Endpoint, config: Config, folder: Path) -> None:
+    """Prove that an endpoint would load the run's adapters from below `folder`, changing nothing. Raises EndpointSetupError naming
+    the lack."""
+    with TemporaryDirectory(prefix=".adapter-", dir=folder.resolve()) as probe:
+        Path(probe).chmod(0o755)  # the server may be another user's
+        adapter = {"r": config.learner.lora.rank, "lora_alpha": config.learner.lora.alpha, "target_modules": []}
+        (Path(probe) / ADAPTER_CONFIG).write_text(json.dumps(adapter), encoding="utf-8")
+        await _tries()(_check_adapter, pool, endpoint, Path(probe), server_options(config))
+
+
+async def _check_adapter(pool: EndpointPool, endpoint: Endpoint, probe: Path, options: list[str]) -> None:
+    """`probe` is an adapter without tensors, which vLLM refuses for that, after it has looked at everything else."""
+    said = "it took an adapter without tensors"
+    try:
+        await pool.post(endpoint, LOAD_ADAPTER, {"lora_name": probe.name, "lora_path": str(probe)}, 60.0)
+    except EndpointError as error:
+        said = str(error)
+    if "doesn't contain tensors" not in said:
+        lack = f"does not see the folder {probe.parent}" if "No adapter found" in said else "loads no such adapters"
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} {lack} ({said}); learner.transfer = 'lora' needs vLLM started with {RUNTIME_SWITCH}=1 and "
+            f"{' '.join(options)}, where it sees the run folder by the same path; or set learner.transfer = 'filesystem'"
+        )
 
 
 async def check_embeddings(pool: EndpointPool, endpoint: Endpoint) -> None:

@@ -14,7 +14,7 @@ import aiohttp
 
 from pipeline.config import Config, EndpointSettings
 from pipeline.endpoint import Endpoint
-from pipeline.endpoint_checks import check_embeddings, check_endpoint
+from pipeline.endpoint_checks import check_adapters, check_embeddings, check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import EndpointError, UserError
 from pipeline.machine_checks import LOOPBACK, longest_answers
@@ -106,6 +106,9 @@ async def _probe(
             doubt = "its control routes (/pause, /collective_rpc …) answer anyone who reaches it, for --api-key does not guard them"
             yield Finding("warn", name, f"{doubt}: bind it to 127.0.0.1, or keep strangers out by a firewall")
         await check_endpoint(pool, endpoint, training=True, temperature=config.rollout.sampling.temperature)
+        if config.learner.transfer == "lora":
+            config.run.root.mkdir(parents=True, exist_ok=True)
+            await check_adapters(pool, endpoint, config, config.run.root)
 
 
 async def _models(endpoint: Endpoint) -> tuple[int, str, dict[str, Any]]:

@@ -1,26 +1,29 @@
 """The pool of OpenAI-compatible endpoints: what can be asked of them, in the words of the wire protocol.
 
 Invariants: every request goes the same way (`pipeline.attempts`); an endpoint whose breaker opened gets nothing but the pool's own probe
-until it was repaired and has answered a canary; nothing that a reply lacks reaches the caller as an answer."""
+until it was repaired and has answered a canary; nothing that a reply lacks reaches the caller as an answer; where a run's weights are
+adapters, a request names the one that its endpoint was verified for, and what it samples bears that version and no other."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Required, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Required, Self, TypedDict, Unpack
 
 from pipeline import wire
 from pipeline.attempts import Attempt, Attempts, Request
 from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingSection
 from pipeline.endpoint import Endpoint
-from pipeline.errors import RetryableEndpointError
+from pipeline.errors import FinalEndpointError, RetryableEndpointError
 from pipeline.health import Health, Repair
 from pipeline.places import Places
 from pipeline.records import Message, WeightVersion
 from pipeline.transport import Transport
 from pipeline.usage import Usage
 from pipeline.watchdog import Watchdog
+from pipeline.weights import REFERENCE
 
 Json = dict[str, Any]
 CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
@@ -41,11 +44,19 @@ class Wanted(TypedDict, total=False):
     """Which weights may have sampled; what others sampled is not returned."""
 
 
+class Named(NamedTuple):
+    """The model that a request asks for, and the weights that it is by that; None where the server's label tells."""
+
+    model: str
+    version: WeightVersion | None = None
+
+
 class EndpointPool:
     """Async context manager; owns the connections and the endpoints' health.
 
     `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training endpoints,
-    and are looked at every `requests.check_every_s`. Until `has_weights()`, the run has none that they could lack."""
+    and are looked at every `requests.check_every_s`. Until `has_weights()`, the run has none that they could lack. With `adapters`
+    its weights are adapters, each a model of its own by the name of its version."""
 
     def __init__(
         self,
@@ -57,6 +68,7 @@ class EndpointPool:
         seeded: bool = False,
         repair: Repair | None = None,
         has_weights: Callable[[], bool] = lambda: True,
+        adapters: bool = False,
         watchdog: Watchdog | None = None,
     ) -> None:
         self.endpoints = [Endpoint(settings, model, requests) for settings in endpoints]
@@ -65,6 +77,8 @@ class EndpointPool:
         self._requests = requests
         self._chat_template_kwargs = chat_template_kwargs or {}
         self._seeded = seeded
+        self._has_weights = has_weights
+        self._adapters = adapters
         self._watchdog = watchdog or Watchdog()
         self._places = Places(self.endpoints, affinity=requests.affinity, max_outage_s=requests.max_outage_s)
         self._health = Health(
@@ -147,10 +161,11 @@ class EndpointPool:
         }
 
         async def ask(attempt: Attempt) -> wire.Reply:
-            body = self.chat_body(attempt.endpoint, messages, **wanted)
-            if stream:
-                return await self._streamed(attempt, body)
-            return wire.parse_chat(await attempt.post(CHAT, body))
+            async with self._named(attempt.endpoint) as named:
+                body = self.chat_body(attempt.endpoint, messages, **wanted) | {"model": named.model}
+                if stream:
+                    return await self._streamed(attempt, body)
+                return wire.parse_chat(await attempt.post(CHAT, body))
 
         return await self._attempts.ask(Request(stage, priority, affinity), ask, _tokens_of_reply)
 
@@ -170,8 +185,9 @@ class EndpointPool:
         parameters = self._parameters(sampling, num_samples, wanted)
 
         async def ask(attempt: Attempt) -> wire.Samples:
-            body = wire.generate_body(attempt.endpoint.model, prompt_ids, parameters)
-            samples = wire.parse_generate(await attempt.post(GENERATE, body), prompt_ids, num_samples)
+            async with self._named(attempt.endpoint) as named:
+                reply = await attempt.post(GENERATE, wire.generate_body(named.model, prompt_ids, parameters))
+            samples = wire.parse_generate(reply, prompt_ids, num_samples, named.version)
             return await _accepted(samples, wanted.get("accept"), attempt)
 
         return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
@@ -187,11 +203,17 @@ class EndpointPool:
         parameters = self._parameters(sampling, num_samples, wanted)
 
         async def ask(attempt: Attempt) -> wire.Samples:
-            body = {**self.chat_body(attempt.endpoint, messages), **parameters}
+            body = {
+                **self.chat_body(attempt.endpoint, messages),
+                **parameters,
+                "logprobs": True,
+                "return_token_ids": True,
+            }
             before = wire.parse_weight_version(await attempt.get("/weight_info"))
-            reply = await attempt.post(CHAT, {**body, "logprobs": True, "return_token_ids": True})
+            async with self._named(attempt.endpoint) as named:
+                reply = await attempt.post(CHAT, {**body, "model": named.model})
             after = wire.parse_weight_version(await attempt.get("/weight_info"))
-            samples = wire.parse_chat_samples(reply, num_samples, before, after)
+            samples = wire.parse_chat_samples(reply, num_samples, before, after, named.version)
             return await _accepted(samples, wanted.get("accept"), attempt)
 
         return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
@@ -240,16 +262,37 @@ class EndpointPool:
 
     async def canary(self, endpoint: Endpoint) -> None:
         """One token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
-        body = self.chat_body(endpoint, CANARY)
         with self._watchdog.watch(self._requests.canary_timeout_s, "canary to", endpoint.url):
-            wire.check_canary(await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s))
+            async with self._named(endpoint) as named:
+                body = self.chat_body(endpoint, CANARY) | {"model": named.model}
+                wire.check_canary(await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s))
+
+    @asynccontextmanager
+    async def _named(self, endpoint: Endpoint) -> AsyncIterator[Named]:
+        """By which name the endpoint is asked for the weights that it was verified for. Raises EndpointError where there are none,
+        or the endpoint says that it has them no longer: it started anew."""
+        if not self._adapters or not self._has_weights():
+            yield Named(endpoint.model)
+            return
+        version = wire.version_of(wire.parse_weight_version(await self.get(endpoint, "/weight_info")), verified=True)
+        if version == REFERENCE:
+            yield Named(endpoint.model, version)
+            return
+        try:
+            yield Named(version.label, version)
+        except FinalEndpointError as error:
+            if error.kind != "http_404":
+                raise
+            raise RetryableEndpointError(
+                "missing_adapter", f"{endpoint.url} has lost {version.label}: {error}"
+            ) from error
 
     async def _weight_version(self, endpoint: Endpoint) -> str:
         return wire.parse_weight_version(await self.get(endpoint, "/weight_info", self._requests.check_every_s))
 
 
 def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> EndpointPool:
-    """The pool that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights` and `watchdog`."""
+    """The pool that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters` and `watchdog`."""
     return EndpointPool(
         endpoints,
         config.model.name,

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from pipeline.section import NonNegative, Positive, Schedule, Section
 
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The greatest ranks that a vLLM server can be started for."""
+
 
 class LoraSection(Section):
     """LoRA: train low-rank additions to the linear layers instead of all weights."""
@@ -85,9 +88,10 @@ class LearnerSection(Section):
     )
     lora: LoraSection = LoraSection()
     gradient_checkpointing: bool = Field(False, description="Less memory, more time.")
-    transfer: Literal["filesystem", "nccl"] = Field(
+    transfer: Literal["filesystem", "nccl", "lora"] = Field(
         "filesystem",
-        description="How servers get new weights: from the run folder, or from GPU to GPU (never run yet; the files stay the way back).",
+        description="How servers get new weights: whole models from the run folder, or from GPU to GPU (never run yet; the files stay "
+        "the way back), or LoRA adapters beside each other.",
     )
     publish_every: Positive = Field(1, description="Optimizer steps between publications of weights.")
     checkpoint_every: Positive = Field(5, description="Optimizer steps between checkpoints.")
@@ -108,6 +112,17 @@ class LearnerSection(Section):
     def max_kl_coef(self) -> float:
         """Largest weight of KL at any step; 0: no reference is needed."""
         return max(beta for _, beta in self.kl_coef) if isinstance(self.kl_coef, tuple) else self.kl_coef
+
+    @model_validator(mode="after")
+    def _adapters_fit_a_server(self) -> LearnerSection:
+        rank = self.lora.rank
+        if self.transfer == "lora" and not 0 < rank <= LORA_RANKS[-1]:
+            raise ValueError(
+                f"transfer = 'lora' gives servers adapters, and learner.lora.rank = {rank} "
+                + ("trains none" if rank == 0 else "is more than vLLM can serve")
+                + f"; set learner.lora.rank to 1 to {LORA_RANKS[-1]}, or learner.transfer = 'filesystem'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_loss_fits(self) -> LearnerSection:

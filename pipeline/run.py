@@ -138,6 +138,7 @@ class RunFolder:
         self.trackers = self.path / "trackers"
         self.evals = self.path / "evals"
         self.locks = self.path / "locks"
+        self.merged = self.path / "merged"
         self.final_model = self.path / "final_model"
 
     @classmethod

@@ -1,9 +1,12 @@
 """Published weights as desired state, and the one function that brings a server to a version (HTTP only).
 
 `weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed,
-then renamed; `LATEST` names it last. `bring_to` pauses a server without dropping what is in flight, loads, resets the
-prefix cache and resumes — resumes in a `finally`, under one lock per server, so that neither a failure nor a second caller
-leaves it paused or half loaded — and then asks it the canary, before it may bear the version's label.
+then renamed; `LATEST` names it last. It holds a whole model, or a LoRA adapter to the reference, which is a whole one.
+
+`bring_to` gives a server a version, under one lock per server, and then asks it the canary, before it may bear the version's
+label. For a whole model the server is paused without dropping what is in flight, loads, resets the prefix cache and resumes —
+resumes in a `finally`, so that neither a failure nor a second caller leaves it paused or half loaded. An adapter is loaded beside
+those that are there, under its version's label as its name: what is in flight goes on with the one that it was asked of.
 """
 
 from __future__ import annotations
@@ -15,20 +18,22 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import canary
+from pipeline.control import adapters_of, load_adapter, post, reset_prefix_cache, server_version, set_label
 from pipeline.errors import WeightSyncError
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder, disk_error, write_atomic
 
 MANIFEST = "manifest.json"
+ADAPTER_CONFIG = "adapter_config.json"
 # A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it is asked the
 # canary (what is sampled waits for the verdict), and when its answer was wrong. No run accepts any of them.
 LOADING, CHECKING, REJECTED = "loading-", "checking-", "rejected-"
@@ -66,6 +71,11 @@ def path_of(run: RunFolder, version: WeightVersion) -> Path:
     return run.weights / version.label
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether published weights are a LoRA adapter, and no whole model."""
+    return (folder / ADAPTER_CONFIG).exists()
+
+
 def latest(run: RunFolder) -> WeightVersion | None:
     """The version that LATEST names, or None before the first publication."""
     file = run.weights / "LATEST"
@@ -77,14 +87,20 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
 
     Raises DiskError; LATEST then still names the version before.
     """
-    final = path_of(run, version)
-    temporary = final.with_name(f".{version.label}.{os.getpid()}")
+    final = written(path_of(run, version), save)
+    name_latest(run, version)
+    return final
+
+
+def written(final: Path, save: Callable[[Path], None]) -> Path:
+    """`final`, the folder of a version, as a whole, checksummed and flushed, with what `save` writes. Raises DiskError."""
+    temporary = final.with_name(f".{final.name}.{os.getpid()}")
     try:
         # Another process had this id, and died.
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save(temporary)
-        manifest = {"version": version.label, "files": _checksums(temporary)}
+        manifest = {"version": final.name, "files": _checksums(temporary)}
         write_atomic(temporary / MANIFEST, json.dumps(manifest, indent=1))
         if final.exists():
             shutil.rmtree(final)
@@ -95,7 +111,6 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    name_latest(run, version)
     return final
 
 
@@ -123,14 +138,22 @@ def _checksums(folder: Path) -> dict[str, str]:
     return checksums
 
 
-def prune(run: RunFolder, keep: int) -> None:
+def prune(run: RunFolder, keep: int, asked_for_s: float = 0.0) -> None:
     """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST names, nor what a server loads.
 
-    The learner's, who alone publishes: what a publication that died left unfinished goes too."""
+    A version whose name a request of the last `asked_for_s` seconds may have given stays too: a server may have to read an adapter
+    again while it answers. The learner's, who alone publishes: what a publication that died left unfinished goes as well."""
     for unfinished in run.weights.glob(".l*-s*.*"):
         shutil.rmtree(unfinished)
     versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
     spared = {REFERENCE, latest(run), *versions[-keep:]}
+    begin_s = time.time() - asked_for_s
+    # A version is asked for until every server has the next one, which was before the one after that was published.
+    spared |= {
+        version
+        for version, next_but_one in zip(versions, versions[2:], strict=False)
+        if path_of(run, next_but_one).stat().st_mtime > begin_s
+    }
     for version in versions:
         if version not in spared:
             _remove_unless_in_use(path_of(run, version))
@@ -195,13 +218,6 @@ def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) 
     )
 
 
-async def server_version(client: httpx.AsyncClient) -> str:
-    """The version label that a server reports; a fresh vLLM says 'default'."""
-    reply = await client.get("/weight_info")
-    reply.raise_for_status()
-    return str(reply.json().get("weight_version", ""))
-
-
 async def bring_to(
     run: RunFolder,
     server: ServerAddress,
@@ -212,26 +228,13 @@ async def bring_to(
 ) -> float:
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
-    It loads the published files, or is sent them by `send`, in a thread. Requests in flight go on afterwards with the new
-    weights. Raises WeightSyncError, also for a server whose answer to the canary is not that of these weights; the server is
-    then serving again, with a version label that is not `version`, so nobody mistakes it."""
-    folder = path_of(run, version)
+    It loads the published files, or is sent them by `send`, in a thread. Requests in flight go on, after a whole model with the new
+    weights, after an adapter with those that they named. Raises WeightSyncError, also for a server whose answer to the canary is not
+    that of these weights; the server is then serving, with a version label that is not `version`, so nobody mistakes it."""
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
         try:
             async with _server_lock(run, server):
-                label = await server_version(client)
-                if label == version.label:
-                    await _resume_if_paused(client)
-                    return 0.0
-                with _in_use(folder):
-                    if send is None:
-                        verify(folder)
-                        load = partial(_from_files, client, folder, server.packs_weights)
-                    else:
-                        load = partial(asyncio.to_thread, send, server)
-                    paused_s = await _load(client, version, load)
-                    await _check(client, run, server.model, version, WeightVersion.parse(label))
-                return paused_s
+                return await _bring(run, server, client, version, send)
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error
 
@@ -248,27 +251,85 @@ async def let_go(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0)
 async def _resume_if_paused(client: httpx.AsyncClient) -> None:
     reply = await client.get("/is_paused")
     if reply.is_success and reply.json().get("is_paused"):
-        await _post(client, "/resume")
+        await post(client, "/resume")
 
 
-async def _load(client: httpx.AsyncClient, version: WeightVersion, load: Callable[[], Awaitable[None]]) -> float:
-    begin = time.monotonic()
-    try:
-        await _post(client, "/pause", params={"mode": "keep", "clear_cache": "false"})
-        await _set_label(client, LOADING + version.label)
-        await load()
-        await _reset_prefix_cache(client)
-        await _set_label(client, CHECKING + version.label)
-    finally:
-        await asyncio.shield(_post(client, "/resume"))
-    return time.monotonic() - begin
+async def _bring(
+    run: RunFolder, server: ServerAddress, client: httpx.AsyncClient, version: WeightVersion, send: Send | None
+) -> float:
+    folder, label = path_of(run, version), await server_version(client)
+    way: _Adapter | _WholeModel = (
+        _Adapter(client, folder) if is_adapter(folder) else _WholeModel(client, folder, server, send)
+    )
+    if label == version.label and await way.is_there():
+        await _resume_if_paused(client)
+        return 0.0
+    before, paused_s = WeightVersion.parse(label), 0.0
+    # A server that started anew, or was found wrong: its base is not known either.
+    if before is None and isinstance(way, _Adapter):
+        before, paused_s = REFERENCE, await _bring(run, server, client, REFERENCE, None)
+    with _in_use(folder):
+        if send is None:
+            verify(folder)
+        paused_s += await way.load()
+        await _check(client, run, way.model, version, before)
+    return paused_s
 
 
-async def _from_files(client: httpx.AsyncClient, folder: Path, packs_weights: bool) -> None:
-    body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-    await _post(client, "/collective_rpc", json=body)
-    if packs_weights:
-        await _post(client, "/collective_rpc", json={"method": "refresh_packed_weights"})
+class _WholeModel(NamedTuple):
+    """The way of a whole model to a server: from files, or by `send`."""
+
+    client: httpx.AsyncClient
+    folder: Path
+    server: ServerAddress
+    send: Send | None
+
+    @property
+    def model(self) -> str:
+        """The name by which it answers."""
+        return self.server.model
+
+    async def is_there(self) -> bool:
+        """Whether a server with the label of these weights has them."""
+        return True
+
+    async def load(self) -> float:
+        """Returns the seconds that the server was paused."""
+        client, begin = self.client, time.monotonic()
+        try:
+            await post(client, "/pause", params={"mode": "keep", "clear_cache": "false"})
+            await set_label(client, LOADING + self.folder.name)
+            await (self._from_files() if self.send is None else asyncio.to_thread(self.send, self.server))
+            await reset_prefix_cache(client)
+            await set_label(client, CHECKING + self.folder.name)
+        finally:
+            await asyncio.shield(post(client, "/resume"))
+        return time.monotonic() - begin
+
+    async def _from_files(self) -> None:
+        body = {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
+        await post(self.client, "/collective_rpc", json=body)
+        if self.server.packs_weights:
+            await post(self.client, "/collective_rpc", json={"method": "refresh_packed_weights"})
+
+
+class _Adapter(NamedTuple):
+    """The way of an adapter to a server that has the reference as its base. Nothing is paused, and no cache reset: the server goes
+    on under the label that it has, with the adapter that this names."""
+
+    client: httpx.AsyncClient
+    folder: Path
+
+    @property
+    def model(self) -> str:
+        return self.folder.name
+
+    async def is_there(self) -> bool:
+        return (await adapters_of(self.client)).get(self.folder.name) == self.folder
+
+    async def load(self) -> float:
+        await load_adapter(self.client, self.folder)
+        return 0.0
 
 
 async def _check(
@@ -278,35 +339,16 @@ async def _check(
     expected = canary.read_canary(path_of(run, version))
     try:
         if expected is not None:
-            reply = await _post(client, "/v1/completions", json=canary.body_of(expected, model))
+            reply = await post(client, "/v1/completions", json=canary.body_of(expected, model))
             found = canary.logprobs_in(reply.json(), expected)
             others = canary.read_canary(path_of(run, before)) if before else None
             tolerance = run.config().canary_tolerance
             if complaint := canary.disagreement(found, expected, others, tolerance):
                 raise WeightSyncError(f"version {version.label} was loaded, but {complaint}")
     except BaseException:
-        await asyncio.shield(_set_label(client, REJECTED + version.label))
+        await asyncio.shield(set_label(client, REJECTED + version.label))
         raise
-    await _set_label(client, version.label)
-
-
-async def _set_label(client: httpx.AsyncClient, label: str) -> None:
-    await _post(client, "/update_weight_version", json={"new_version": label})
-
-
-async def _reset_prefix_cache(client: httpx.AsyncClient) -> None:
-    """Drop blocks computed by the old weights. vLLM answers HTTP 200 with success false while blocks are held."""
-    reply = await _post(client, "/reset_prefix_cache", params={"reset_running_requests": "true"})
-    answer = reply.json() if reply.content else {}
-    if isinstance(answer, dict) and answer.get("success") is False:
-        raise WeightSyncError("the server did not reset its prefix cache: blocks of the old weights are still held")
-
-
-async def _post(client: httpx.AsyncClient, path: str, **kwargs: object) -> httpx.Response:
-    reply = await client.post(path, **kwargs)  # type: ignore[arg-type]
-    if reply.is_error:
-        raise WeightSyncError(f"POST {path} answered {reply.status_code}: {reply.text[:300]}")
-    return reply
+    await set_label(client, version.label)
 
 
 @asynccontextmanager

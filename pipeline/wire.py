@@ -231,25 +231,31 @@ def parse_weight_version(reply: Any) -> str:
     return str(reply.get("weight_version", ""))
 
 
-def parse_generate(reply: Any, prompt_ids: tuple[int, ...], num_samples: int) -> Samples:
-    """Samples of /inference/v1/generate, with the weight versions of their tokens. Raises MalformedReplyError."""
+def parse_generate(
+    reply: Any, prompt_ids: tuple[int, ...], num_samples: int, named: WeightVersion | None = None
+) -> Samples:
+    """Samples of /inference/v1/generate, with the weight versions of their tokens; all of them `named`, where the request named
+    its weights. Raises MalformedReplyError."""
     completions, under_check = [], False
     for choice in _choices(reply, num_samples):
         labels = _labels_of(choice.get("weight_versions"))
         oldest, newest = _span_of(labels)
         under_check |= any(map(is_under_check, labels))
-        completions.append(_completion(choice, choice.get("text"), oldest, newest))
+        completions.append(_completion(choice, choice.get("text"), named or oldest, named or newest))
     return Samples(prompt_ids, tuple(completions), under_check)
 
 
-def parse_chat_samples(reply: Any, num_samples: int, before: str, after: str) -> Samples:
-    """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it."""
+def parse_chat_samples(
+    reply: Any, num_samples: int, before: str, after: str, named: WeightVersion | None = None
+) -> Samples:
+    """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it, `named` is that
+    which the request named, if it did."""
     prompt_ids = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
     if not isinstance(prompt_ids, list) or not prompt_ids:
         raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")
     oldest, newest = version_of(before), version_of(after)
     completions = [
-        _completion(choice, _object(choice, "message").get("content"), oldest, newest)
+        _completion(choice, _object(choice, "message").get("content"), named or oldest, named or newest)
         for choice in _choices(reply, num_samples)
     ]
     return Samples(tuple(prompt_ids), tuple(completions), is_under_check(before) or is_under_check(after))
@@ -279,9 +285,10 @@ def is_under_check(label: str) -> bool:
     return label.startswith(CHECKING)
 
 
-def version_of(label: str) -> WeightVersion:
-    """The version that a server's label names, passed or still under check. Raises MalformedReplyError for any other label."""
-    version = parsed_version(label.removeprefix(CHECKING))
+def version_of(label: str, *, verified: bool = False) -> WeightVersion:
+    """The version that a server's label names, passed or, unless it must be `verified`, still under check. Raises
+    MalformedReplyError for any other label."""
+    version = parsed_version(label if verified else label.removeprefix(CHECKING))
     if version is None:
         raise MalformedReplyError(
             "unverified_weights", f"the server samples with weights labelled {label!r}, not published by this run"

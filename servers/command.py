@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pipeline import lora
 from pipeline.config import Config, ServersSection
 from pipeline.errors import ConfigError, ServerStartError
 
@@ -59,7 +60,7 @@ def usable_cores() -> tuple[int, ...]:
 
 
 def server_command(config: Config, index: int, port: int, model: Path, machine: Machine) -> list[str]:
-    """The command line of one server. Raises ConfigError for an extra argument that is reserved."""
+    """The command line of one server. Raises ConfigError for an extra argument that is reserved, or for layers that no adapter may have."""
     servers = config.servers
     check_extra_args(servers.extra_args)
     command = [sys.executable, "-m", MODULE, "--model", str(model), "--served-model-name", config.model.name]
@@ -76,6 +77,11 @@ def server_command(config: Config, index: int, port: int, model: Path, machine: 
                 "learner.transfer = 'nccl' needs GPUs, and the vLLM installed here is for CPUs; use 'filesystem'"
             )
         command += ["--weight-transfer-config", '{"backend": "nccl"}']
+    if config.learner.transfer == "lora":
+        command += lora.server_options(config)
+        # vLLM would add to every layer and the head as well: room and, on a CPU, time for nothing.
+        if layers := lora.adapted_layers(config, model):
+            command += ["--lora-target-modules", *layers]
     if servers.enforce_eager:
         command.append("--enforce-eager")
     if machine.kind == "cpu":
@@ -106,6 +112,8 @@ def server_environment(config: Config, index: int, machine: Machine, inherited: 
     # Would override --kv-cache-memory-bytes, in whole GiB only.
     environment.pop("VLLM_CPU_KVCACHE_SPACE", None)
     environment["VLLM_SERVER_DEV_MODE"] = "1"
+    if config.learner.transfer == "lora":
+        environment[lora.RUNTIME_SWITCH] = "1"
     for name, value in (
         ("VLLM_NO_USAGE_STATS", "1"),
         ("DO_NOT_TRACK", "1"),

@@ -39,7 +39,7 @@ from pipeline.metrics import MetricsWriter
 from pipeline.records import WeightVersion
 from pipeline.run import LEARNER_LOCK, RunFolder
 from pipeline.section import value_at
-from pipeline.weights import path_of
+from pipeline.weights import is_adapter, path_of
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.processes import Others, leads, led, obey_the_leader
@@ -56,6 +56,7 @@ class Learner:
     """Wires journal, trainer and publisher of one run. Of several processes only rank 0 has journal and publisher."""
 
     def __init__(self, run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal) -> None:
+        from trainer.lora import without_wrapper
         from trainer.models import load_model, load_tokenizer
         from trainer.step_log import StepLog, TrackerFeed
 
@@ -71,9 +72,13 @@ class Learner:
         self.tokenizer = load_tokenizer(self.reference)
         # Before the end of training the reference is loaded even on a resume: TRL loads the reference model from where the
         # policy came from, and puts the checkpoint's weights into the policy afterwards.
-        self.model = self._finished_model() if finished and self.start_step else load_model(self.reference)
+        self.policy = self._finished_model() if finished and self.start_step else load_model(self.reference)
+        self.model = without_wrapper(self.policy)
         self.publisher: Any = self._publisher(status) if isinstance(status, LearnerStatus) else None
-        self.trainer: Any = None if finished else self._trainer()
+        self.trainer: Any = None
+        if not finished:
+            self.trainer = self._trainer()
+            self.policy = self.trainer.model
 
     def _finished_model(self) -> Any:
         from trainer.lora import with_adapter
@@ -86,14 +91,18 @@ class Learner:
 
     def _publisher(self, status: LearnerStatus) -> Any:
         from trainer.canary import write_canary
-        from trainer.models import save_model
+        from trainer.lora import save_adapter
         from trainer.publisher import Publisher
 
+        learner = self.config.learner
+
         def save(folder: Path) -> None:
-            save_model(self.model, self.tokenizer, folder)
+            if learner.transfer == "lora":
+                save_adapter(self.policy, folder)
+            else:
+                self._save_whole(folder)
             write_canary(self.model, self.tokenizer, folder)
 
-        learner = self.config.learner
         return Publisher(
             self.run,
             self.lineages[-1].number,
@@ -105,7 +114,13 @@ class Learner:
             num_kept=learner.num_weights_kept,
             patience_s=self.config.servers.startup_timeout_s,
             send=self._sender() if learner.transfer == "nccl" else None,
+            asked_for_s=self.config.requests.timeout_s if learner.transfer == "lora" else 0.0,
         )
+
+    def _save_whole(self, folder: Path) -> None:
+        from trainer.models import save_model
+
+        save_model(self.model, self.tokenizer, folder)
 
     def _sender(self) -> Any:
         from trainer.models import state_of
@@ -170,9 +185,11 @@ class Learner:
             self._finish(step)
 
     def _finish(self, step: int) -> None:
-        from trainer.publisher import link_final_model
+        from trainer.publisher import link_final_model, merged_model
 
         folder = self.publisher.publish(step, final=True)
+        if is_adapter(folder):
+            folder = merged_model(self.run, folder.name, self._save_whole)
         link_final_model(self.run, folder)
         self.status.update("done", step=step)
         logger.info("done after step %d; the final model is %s", step, folder)

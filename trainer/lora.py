@@ -1,8 +1,9 @@
-"""LoRA through PEFT: only low-rank additions to the linear layers are trained, and servers get them merged.
+"""LoRA through PEFT: only low-rank additions to the linear layers are trained, and servers get them merged, or as they are.
 
-What is published is a whole model, so that every server, canary and reader of a run treats it as any other. Merging reads the
+Merged, what is published is a whole model, which every server, canary and reader of a run treats as any other. Merging reads the
 layers and never writes to them: adding and subtracting a product again and again would let the frozen weights drift.
-Checkpoints hold the adapter alone. The reference policy is the model with its adapter switched off.
+With `learner.transfer = "lora"` the adapter alone is published, and only the final model is merged. Checkpoints hold the adapter.
+The reference policy is the model with its adapter switched off.
 """
 
 from __future__ import annotations
@@ -40,10 +41,16 @@ def without_wrapper(model: nn.Module) -> nn.Module:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """`model` with the adapter of the checkpoint `folder` put into its layers."""
-    wrapped: Any = PeftModel.from_pretrained(model, str(folder))
-    return wrapped.get_base_model()
+def with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """PEFT's wrapper of `model`, with the adapter of the checkpoint `folder` in its layers."""
+    return PeftModel.from_pretrained(model, str(folder))
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapter, and nothing else, into `folder` as PEFT and vLLM load it."""
+    # The base is never changed, so that there is nothing of it to save; looking for that may ask the hub.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def merged_state(model: PreTrainedModel) -> dict[str, Tensor] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ class Publisher:
         num_kept: int,
         patience_s: float,
         send: weights.Send | None = None,
+        asked_for_s: float = 0.0,
     ) -> None:
         self._run = run
         self._lineage = lineage
@@ -51,6 +53,7 @@ class Publisher:
         self._num_kept = num_kept
         self._patience_s = patience_s
         self._send = send
+        self._asked_for_s = asked_for_s
         self._started = False
         self.publish_s = 0.0
         self.reload_s = 0.0
@@ -78,7 +81,7 @@ class Publisher:
         self.publish_s = time.monotonic() - begin
         self.reload_s = self._bring_all(version)
         self._started = True
-        weights.prune(self._run, self._num_kept)
+        weights.prune(self._run, self._num_kept, self._asked_for_s)
         self._status.update("training", version=version.label)
         self._metrics.write("publish", step, version=version.label, publish_s=self.publish_s, reload_s=self.reload_s)
         return folder
@@ -103,8 +106,15 @@ class Publisher:
                 self._stop.wait(RETRY_S)
 
 
+def merged_model(run: RunFolder, label: str, save: Callable[[Path], None]) -> Path:
+    """The folder with the whole model of a version that was published as an adapter; that of another one goes. Raises DiskError."""
+    for other in run.merged.iterdir() if run.merged.exists() else ():
+        shutil.rmtree(other)
+    return weights.written(run.merged / label, save)
+
+
 def link_final_model(run: RunFolder, folder: Path) -> None:
-    """Point `final_model` at published weights, relative to the run folder, so that a run can be moved as a whole."""
+    """Point `final_model` at `folder`, relative to the run folder, so that a run can be moved as a whole."""
     temporary = run.path / f".final_model.{os.getpid()}"
     try:
         temporary.unlink(missing_ok=True)

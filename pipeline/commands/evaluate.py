@@ -141,7 +141,9 @@ def _config(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Config:
         raise RunFolderError(
             f"{arguments.run_folder} has no final model yet; continue it with `train --resume {arguments.run_folder}`"
         )
-    stored = merged(run.config().model_dump(mode="json"), {"model": {"path": str(run.final_model.resolve())}})
+    # The final model is a whole one, whatever the servers of the run were given.
+    served = {"model": {"path": str(run.final_model.resolve())}, "learner": {"transfer": "filesystem"}}
+    stored = merged(run.config().model_dump(mode="json"), served)
     return validated(merged(stored, overrides))
 
 

@@ -23,13 +23,14 @@ from pipeline.commands.sft import DONE as SFT_REPORT
 from pipeline.commands.sft import seeded_model
 from pipeline.config import Config, EndpointSettings
 from pipeline.endpoint import Endpoint
-from pipeline.endpoint_checks import check_embeddings, check_endpoint
+from pipeline.endpoint_checks import check_adapters, check_embeddings, check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import EndpointError, LanpoError
 from pipeline.evaluate import EvalReport, evaluate
 from pipeline.fork import fork_run
 from pipeline.journal import Journal
 from pipeline.learner_status import LearnerLink
+from pipeline.lora import adapted_layers
 from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.operations import OperationsServer
 from pipeline.pool import Pool
@@ -168,6 +169,9 @@ class Session:
         config, view = self.config, self.view
         self.state["sittings"] += 1
         model = await resolve_model(config, self.run, view.say)
+        adapters = config.learner.transfer == "lora"
+        if adapters:
+            adapted_layers(config, model)
         with self.clock.stage("problems"):
             problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed)
         first_version = path_of(self.run, REFERENCE).exists()
@@ -183,6 +187,7 @@ class Session:
                     serving.endpoints,
                     repair=self._repair,
                     has_weights=lambda: latest(self.run) is not None,
+                    adapters=adapters,
                     watchdog=self.watchdog,
                 )
             )
@@ -194,6 +199,8 @@ class Session:
                 await check_endpoint(
                     endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
                 )
+                if adapters and config.endpoints:
+                    await check_adapters(endpoints, endpoint, config, self.run.path)
             helpers = Helpers(endpoints, endpoints)
             if config.abstraction.endpoint is not None:
                 summarizer = await self._helper(stack, "summarizer", config.abstraction.endpoint)

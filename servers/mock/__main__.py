@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-tokens", type=int, default=0, help="length of each answer; 0: as it happens to be")
     parser.add_argument("--accuracy", type=float, default=0.5, help="probability of a right answer to a sum")
     parser.add_argument("--no-token-ids", action="store_true", help="a plain OpenAI endpoint, without vLLM's additions")
+    parser.add_argument("--max-lora-rank", type=int, default=0, help="greatest rank of adapters; 0: none are loaded")
     parser.add_argument("--max-concurrency", type=int, default=0, help="more generations at once are answered 429")
     parser.add_argument(
         "--api-key-env", default="", metavar="NAME", help="environment variable with the key to ask for"
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             model=arguments.model, seed=arguments.seed, latency_s=arguments.latency_s, latency=arguments.latency,
             s_per_token=arguments.s_per_token, num_tokens=arguments.num_tokens, accuracy=arguments.accuracy,
             token_ids=not arguments.no_token_ids, max_concurrency=arguments.max_concurrency,
+            max_lora_rank=arguments.max_lora_rank,
             api_key=os.environ.get(arguments.api_key_env, "") if arguments.api_key_env else "",
             faults=[] if seeded else read_plan(arguments.faults),
             fault_rate=FaultRate.model_validate(rate) if rate else None,

@@ -1,24 +1,35 @@
-"""vLLM's control routes: weights, pause and resume, and a crash."""
+"""vLLM's control routes: weights, adapters, pause and resume, and a crash."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import web
 
 from pipeline.canary import Canary, read_canary
-from pipeline.weights import CHECKING, LOADING, REJECTED
+from pipeline.control import LOAD_ADAPTER, UNLOAD_ADAPTER
+from pipeline.weights import ADAPTER_CONFIG, CHECKING, LOADING, REJECTED
 from servers.mock.misbehaviour import error
 
 FRESH = "default"
 
 
-class Control:
-    """The state that the control routes change: the label of the weights, whether generation is paused, who is generating."""
+class Adapter(NamedTuple):
+    folder: Path
+    canary: Canary | None
 
-    def __init__(self) -> None:
+
+class Control:
+    """The state that the control routes change: the label of the weights, adapters by name, whether generation is paused, who is
+    generating. Without a `max_lora_rank` there are no routes for adapters, as in a vLLM that was not told to have them."""
+
+    def __init__(self, max_lora_rank: int = 0) -> None:
+        self._max_lora_rank = max_lora_rank
         self.version = FRESH
+        self.adapters: dict[str, Adapter] = {}
         self.canary: Canary | None = None
         """What the loaded weights answer."""
         self.running = asyncio.Event()
@@ -38,10 +49,14 @@ class Control:
         router.add_get("/weight_info", self._weight_info)
         router.add_post("/update_weight_version", self._update_weight_version)
         router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
+        if self._max_lora_rank:
+            router.add_post(LOAD_ADAPTER, self._load_adapter)
+            router.add_post(UNLOAD_ADAPTER, self._unload_adapter)
 
     async def crash(self, request: web.Request) -> web.Response:
         """As a server that died and was started again: what was generating is dropped, the weights are the first ones."""
         self.version = FRESH
+        self.adapters.clear()
         self.running.set()
         for other in list(self.generating.values()):
             if other.transport is not None:
@@ -78,3 +93,25 @@ class Control:
 
     async def _reset_prefix_cache(self, request: web.Request) -> web.Response:
         return web.json_response({"success": True})
+
+    async def _load_adapter(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name, folder = body["lora_name"], Path(body["lora_path"])
+        if name in self.adapters:
+            return error(400, f"The lora adapter '{name}' has already been loaded.")
+        try:
+            rank = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"]
+        except OSError:
+            return error(404, f"Loading lora {name} failed: No adapter found for {folder}")
+        if rank > self._max_lora_rank:
+            return error(500, f"LoRA rank {rank} is greater than max_lora_rank {self._max_lora_rank}.")
+        if not (folder / "adapter_model.safetensors").exists():
+            return error(500, f"{folder} doesn't contain tensors")
+        self.adapters[name] = Adapter(folder, read_canary(folder))
+        return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def _unload_adapter(self, request: web.Request) -> web.Response:
+        name = (await request.json())["lora_name"]
+        if self.adapters.pop(name, None) is None:
+            return error(404, f"The lora adapter '{name}' cannot be found.")
+        return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")

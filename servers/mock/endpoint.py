@@ -53,6 +53,7 @@ class Settings(BaseModel):
     raw_logprobs: bool = Field(False, description="Log-probabilities that ignore the temperature, as vLLM's default.")
     max_model_len: int = Field(MAX_MODEL_LEN, ge=1)
     api_key: str = Field("", description="Asked for on /v1 and /inference, as vLLM does; not on the control routes.")
+    max_lora_rank: int = Field(0, ge=0, description="Greatest rank of adapters; 0: no routes to load them.")
     max_concurrency: int = Field(0, ge=0, description="More generations at once are answered 429; 0: no limit.")
     faults: list[Fault] = Field(default_factory=list)
     fault_rate: FaultRate | None = None
@@ -76,7 +77,7 @@ class MockEndpoint:
         self._flap = settings.flap
         self._begin_s = time.monotonic()
         self._counters = Counters()
-        self._control = Control()
+        self._control = Control(settings.max_lora_rank)
         latency = Latency(settings.latency or f"fixed:{settings.latency_s}", settings.seed)
         self._generator = Generator(
             self._control, latency, settings.seed, settings.accuracy, settings.num_tokens, settings.s_per_token
@@ -152,14 +153,13 @@ class MockEndpoint:
 
     async def _models(self, request: web.Request) -> web.Response:
         settings = self._settings
-        model = {
-            "id": settings.model,
-            "object": "model",
-            "created": 0,
-            "owned_by": "mock",
-            "max_model_len": settings.max_model_len,
-        }
-        return _json({"object": "list", "data": [model]})
+        head = {"object": "model", "created": 0, "owned_by": "mock"}
+        model = {**head, "id": settings.model, "max_model_len": settings.max_model_len}
+        adapters = [
+            {**head, "id": name, "root": str(adapter.folder), "parent": settings.model}
+            for name, adapter in self._control.adapters.items()
+        ]
+        return _json({"object": "list", "data": [model, *adapters]})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = orjson.loads(await request.read())
@@ -191,7 +191,7 @@ class MockEndpoint:
         if (refusal := self._refusal(body)) is not None:
             return refusal
         if body.get("prompt_logprobs"):
-            return self._prompt_logprobs(body["prompt"])
+            return self._prompt_logprobs(body["prompt"], body.get("model"))
         prompt = body["prompt"] if isinstance(body["prompt"], str) else decode(body["prompt"])
         if body.get("stream"):
             return await self._stream(request, body, prompt, body.get("max_tokens") or 16, None, "text_completion")
@@ -202,9 +202,11 @@ class MockEndpoint:
         ]
         return _json(self._reply("text_completion", choices, len(encode(prompt)), samples))
 
-    def _prompt_logprobs(self, prompts: list[list[int]]) -> web.Response:
-        """What the loaded weights give token sequences: those of their canary are known, any other token gets -1."""
-        sequences = self._control.canary.sequences if self._control.canary else ()
+    def _prompt_logprobs(self, prompts: list[list[int]], model: str | None) -> web.Response:
+        """What the weights of `model` give token sequences: those of their canary are known, any other token gets -1."""
+        adapter = self._control.adapters.get(model or "")
+        canary = adapter.canary if adapter else self._control.canary
+        sequences = canary.sequences if canary else ()
         known = {sequence.token_ids: sequence.logprobs for sequence in sequences}
         choices = []
         for index, ids in enumerate(prompts):
@@ -294,7 +296,7 @@ class MockEndpoint:
         return {**head, "choices": choices, "usage": usage(num_prompt, samples)}
 
     def _refusal(self, body: Json) -> web.Response | None:
-        if body.get("model") not in (None, self._settings.model):
+        if body.get("model") not in (None, self._settings.model, *self._control.adapters):
             return error(404, f"The model `{body['model']}` does not exist. Valid aliases: {self._settings.model}.")
         for name in ("temperature", "top_p", "max_tokens", "n"):
             if body.get(name) is not None and not isinstance(body[name], int | float):

@@ -63,6 +63,16 @@ async def test_endpoints_that_are_down_cost_no_more_than_one(start_mock: StartMo
     assert shown(found).count("FAILED it does not answer") == 3
 
 
+async def test_an_endpoint_that_loads_no_adapters_is_named_where_they_are_wanted(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    wanted: dict[str, Any] = {"learner": {"transfer": "lora", "lora": {"rank": 4}}, "run": {"root": tmp_path}}
+    found = await findings(config({"url": (await start_mock()).url}, **wanted))
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora --max-loras 2 --max-lora-rank 8" in shown(found)
+    found = await findings(config({"url": (await start_mock(max_lora_rank=8)).url}, **wanted))
+    assert [finding.state for finding in found] == ["ok"], shown(found)
+
+
 async def test_a_paused_endpoint_is_named(start_mock: StartMock) -> None:
     url = (await start_mock()).url
     await control(url, "/pause")

@@ -92,10 +92,15 @@ def processes_of(run_path: Path) -> list[str]:
     return found
 
 
-def test_a_run_trains_stops_on_ctrl_c_resumes_and_finishes(tmp_path: Path, repository: Path) -> None:
+@pytest.mark.parametrize(
+    "more", [{}, pytest.param({"learner.transfer": "lora", "learner.lora.rank": "4"}, marks=pytest.mark.slow)]
+)
+def test_a_run_trains_stops_on_ctrl_c_resumes_and_finishes(
+    tmp_path: Path, repository: Path, more: dict[str, str]
+) -> None:
     model = make_tiny_model(tmp_path / "model")
     env = environment(tmp_path, repository)
-    options = [part for name, value in OPTIONS.items() for part in (f"--{name}", value)]
+    options = [part for name, value in (OPTIONS | more).items() for part in (f"--{name}", value)]
     arguments = ["train", "--run.root", str(tmp_path / "runs"), "--model.path", str(model), *options]
     run_path, output = tmp_path / "runs" / "r", tmp_path / "output.txt"
 

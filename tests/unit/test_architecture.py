@@ -36,6 +36,8 @@ CONTRACT = frozenset(
         "checkpoints",
         "process",
         "changes",
+        "control",
+        "lora",
     )
 )
 STORES = {"pool.py", "journal.py", "store.py"}

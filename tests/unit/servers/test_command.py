@@ -12,6 +12,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.errors import ConfigError, ServerStartError
 from servers.command import Machine, check_port, server_command, server_environment, split_cores
+from tests.tiny_model import make_tiny_model
 
 CPU = Machine("cpu", (0, 1, 2, 3))
 GPU = Machine("gpu", (0, 1, 2, 3))
@@ -54,6 +55,37 @@ def test_the_reported_log_probabilities_are_those_of_the_sampled_distribution() 
     assert found["--generation-config"] == "vllm"
     assert "--enable-scale-out" in found
     assert "--enforce-eager" in found
+
+
+def test_a_server_of_adapters_takes_as_many_as_are_in_flight_of_the_learners_rank_and_layers(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path)
+    settings = {"learner": {"transfer": "lora", "lora": {"rank": 9}}, "rollout": {"max_staleness": 3}}
+    command = server_command(Config.model_validate(settings), 0, 1, model, CPU)
+    found = options(command)
+    assert "--enable-lora" in found
+    assert (found["--max-loras"], found["--max-lora-rank"]) == ("5", "16")
+    begin = command.index("--lora-target-modules") + 1
+    layers = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert command[begin : begin + 8] == [*layers, "--enforce-eager"], "all linear ones but the head"
+    environment = server_environment(Config.model_validate(settings), 0, CPU, {})
+    assert environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in server_environment(config(), 0, CPU, {})
+    assert "--enable-lora" not in server_command(config(), 0, 1, model, CPU)
+
+
+def test_target_modules_that_vllm_cannot_adapt_are_refused(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path)
+
+    def command_for(*modules: str) -> list[str]:
+        lora = {"rank": 8, "target_modules": modules}
+        return server_command(Config.model_validate({"learner": {"transfer": "lora", "lora": lora}}), 0, 1, model, CPU)
+
+    assert "--lora-target-modules q_proj up_proj --" in " ".join(command_for("up_proj", "layers.0.self_attn.q_proj"))
+    for module in ("embed_tokens", "query", "proj"):
+        with pytest.raises(
+            ConfigError, match=rf"target_modules names '{module}'.*it has down_proj, .*or set learner\.transfer"
+        ):
+            command_for("q_proj", module)
 
 
 def test_a_gpu_server_takes_vllms_own_cache_and_block_size() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -16,7 +18,7 @@ from pipeline.journal import Journal
 from pipeline.learner_config import LearnerSection
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder
-from pipeline.weights import path_of
+from pipeline.weights import is_adapter, path_of, verify
 from tests.unit.trainer.groups import make_groups, make_run
 from trainer.canary import _logprobs
 from trainer.learner import Learner
@@ -77,7 +79,7 @@ def test_a_resumed_learner_equals_an_unbroken_one(tmp_path: Path) -> None:
 
     stop: Any = StopSignal()
 
-    def give_up(timeout_s: float) -> None:
+    def give_up(*_: object) -> None:
         raise TimeoutError("nobody samples this step")
 
     stop.wait = give_up
@@ -102,6 +104,61 @@ def test_a_checkpoint_holds_the_adapter_and_a_finished_run_publishes_it_merged(t
     expected, found = weights_of(run, 3), weights_of(run, 3, lineage=1)
     for name in expected:
         assert torch.equal(expected[name], found[name]), name
+
+
+def test_adapters_are_published_alone_and_the_final_model_is_whole(tmp_path: Path) -> None:
+    """What is published is what vLLM loads, its canary is that of base and adapter together, and merged it is the final model."""
+    run = make_run(tmp_path, **LORA, transfer="lora", checkpoint_every=3)
+    learner = trained(run)
+    for step in (1, 2, 3):
+        folder = path_of(run, WeightVersion(lineage=0, step=step))
+        verify(folder)
+        files = {path.name for path in folder.iterdir()}
+        assert files == {"adapter_model.safetensors", "adapter_config.json", "canary.json", "manifest.json"}
+        canary = read_canary(folder)
+        assert canary is not None
+        loaded = PeftModel.from_pretrained(load_model(learner.reference), str(folder))
+        for sequence in canary.sequences:
+            found = _logprobs(loaded.get_base_model(), list(sequence.token_ids))
+            assert found == pytest.approx(list(sequence.logprobs), abs=1e-5)
+    assert not is_adapter(learner.reference)
+    final = run.final_model.resolve()
+    assert final == run.merged / "l0-s000003"
+    assert canary is not None
+    for sequence in canary.sequences:
+        found = _logprobs(load_model(final), list(sequence.token_ids))
+        assert found == pytest.approx(list(sequence.logprobs), abs=1e-5)
+    run.begin_lineage(3)
+    trained(run)
+    assert run.final_model.resolve() == run.merged / "l1-s000003", "of a run that had ended, from its checkpoint"
+    assert [folder.name for folder in run.merged.iterdir()] == ["l1-s000003"]
+    before, after = load_file(final.with_name("l1-s000003") / "model.safetensors"), learner.model.state_dict()
+    assert torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+
+
+def test_a_resumed_learner_publishes_the_adapter_of_its_checkpoint(tmp_path: Path) -> None:
+    run = make_run(tmp_path, num_steps=2, checkpoint_every=1, **LORA, transfer="lora")
+    trained(run)
+    adapters = [load_file(path_of(run, WeightVersion(lineage=0, step=2)) / "adapter_model.safetensors")]
+    shutil.rmtree(checkpoint_path(run, 2))
+    run.begin_lineage(1)
+    Journal(run.store).append(make_groups(1, lineage=1))
+    trained(run)
+    adapters += [
+        load_file(path_of(run, WeightVersion(lineage=1, step=step)) / "adapter_model.safetensors") for step in (1, 2)
+    ]
+    unbroken, first, second = adapters
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(unbroken[name], second[name]) for name in unbroken)
+
+
+@pytest.mark.parametrize("rank", [0, 513])
+def test_adapters_that_no_server_could_serve_are_refused(rank: int) -> None:
+    with pytest.raises(
+        ValidationError,
+        match=rf"learner\.lora\.rank = {rank}.*set learner\.lora\.rank to 1 to 512, or learner\.transfer",
+    ):
+        LearnerSection.model_validate({"transfer": "lora", "lora": {"rank": rank}})
 
 
 def test_the_head_is_refused() -> None:

@@ -11,6 +11,7 @@ from trl import GRPOConfig
 from pipeline.config import Config
 from pipeline.run import RunFolder
 from trainer.processes import num_micro_batches, num_on_this_machine
+from trainer.sharding import fsdp_arguments
 
 LONGEST_WAIT_S = 7 * 86_400
 """Of processes for the one that waits for rollouts or servers: an outage must not end them."""
@@ -61,6 +62,7 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         ddp_timeout=LONGEST_WAIT_S,
         bf16=bf16,
         gradient_checkpointing=learner.gradient_checkpointing,
+        **(fsdp_arguments() if learner.sharding == "fsdp2" else {}),
         dataloader_pin_memory=False,
         # checkpoints: transformers saves, trainer.checkpoints declares them whole and prunes
         save_strategy="steps",

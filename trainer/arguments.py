@@ -11,14 +11,17 @@ from trl import GRPOConfig
 from pipeline.config import Config
 from pipeline.run import RunFolder
 from trainer.processes import num_micro_batches, num_on_this_machine
-from trainer.sharding import fsdp_arguments
+from trainer.sharding import check_engine, fsdp_arguments
 
 LONGEST_WAIT_S = 7 * 86_400
 """Of processes for the one that waits for rollouts or servers: an outage must not end them."""
 
 
 def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
-    """One optimizer step per batch of num_problems_per_step groups, divided into micro-batches of whole groups."""
+    """One optimizer step per batch of num_problems_per_step groups, divided into micro-batches of whole groups.
+
+    Raises ConfigError for an engine or a number of processes that does not fit."""
+    check_engine()
     learner, rollout = config.learner, config.rollout
     bf16 = learner.precision == "bf16_autocast"
     return GRPOConfig(

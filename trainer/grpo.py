@@ -123,10 +123,11 @@ class JournalGRPOTrainer(GRPOTrainer):
     def create_accelerator_and_postprocess(self) -> None:
         """Transformers', on CPUs too (`sharding`). Raises ConfigError for what the learner cannot do."""
         super().create_accelerator_and_postprocess()
-        if self.args.use_cpu and sharding.asked_for(self.args):
+        asked = sharding.asked_for(self.args)
+        if asked and self.args.use_cpu and self.accelerator.num_processes > 1:
             sharding.divide_on_cpus(self.accelerator, self.args.fsdp_plugin_args)
             self.is_fsdp_enabled = True
-        sharding.prepare(self.accelerator, bf16=self.args.bf16)
+        sharding.prepare(self.accelerator, asked=asked, bf16=self.args.bf16)
 
     def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         self._batch = self._next_batch(self.state.global_step)

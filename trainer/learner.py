@@ -153,6 +153,8 @@ class Learner:
         """Rank 0 publishes; what it publishes of a divided model, all ranks gather for it."""
         from trainer.sharding import gathered, is_divided
 
+        if self.trainer is None:  # nothing was left to train, so the processes never met
+            return self.publisher.publish(step, final=final) if leads() else None
         if is_divided(self.model) and led(lambda: self.publisher.will_save(step, final=final)):
             self._gathered = gathered(self.model)
         try:

@@ -57,18 +57,36 @@ def divide_on_cpus(accelerator: Accelerator, arguments: dict[str, Any] | None) -
     state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
 
-def prepare(accelerator: Accelerator, *, bf16: bool) -> None:
+def check_engine() -> None:
+    """Raise ConfigError when `accelerate launch` was told of an engine that the learner cannot train with. On CPUs accelerate
+    would pass over it in silence, and without the engine's package end with an ImportError."""
+    for name in ("DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
+            raise _unknown(name)
+
+
+def _unknown(engine: str) -> ConfigError:
+    return ConfigError(
+        f"the learner was started under {engine}, with which it cannot train; divide the model with FSDP2 instead: "
+        'learner.sharding = "fsdp2", or accelerate launch --config_file trainer/launch/fsdp2.yaml'
+    )
+
+
+def prepare(accelerator: Accelerator, *, asked: bool, bf16: bool) -> None:
     """Refuse what the learner cannot do with the way `accelerator` divides a model (ConfigError), and set the arithmetic.
 
-    accelerate's own bfloat16 would round what leaves the model, the log-probabilities, and add up gradients in bfloat16."""
+    `asked`: whether it should be divided. accelerate's own bfloat16 would round what leaves the model, the log-probabilities,
+    and add up gradients in bfloat16."""
     kind = accelerator.distributed_type
+    if asked and kind == DistributedType.NO:
+        raise ConfigError(
+            "a model cannot be divided in one process: start two or more (accelerate launch --num_processes N), or set "
+            'learner.sharding = "none" and start the learner without fsdp2.yaml'
+        )
     if kind in WHOLE:
         return
     if kind != DistributedType.FSDP:
-        raise ConfigError(
-            f"the learner was started under {kind.value}, with which it cannot train; divide the model with FSDP2 instead: "
-            'learner.sharding = "fsdp2", or accelerate launch --config_file trainer/launch/fsdp2.yaml'
-        )
+        raise _unknown(kind.value)
     plugin = accelerator.state.fsdp_plugin
     if plugin.fsdp_version != 2:
         raise ConfigError(

@@ -170,5 +170,6 @@ def test_other_ways_to_compute_learn_the_same(tmp_path: Path, variant: str) -> N
         read_until(process, "done after step 4")
     assert_same_training(run, 1, 4, alone, tolerance=5e-5)
     run.begin_lineage(4)
-    Learner(run, LearnerStatus(run), StopSignal()).train()
+    with learner(run) as process:
+        read_until(process, "done after step 4")
     assert_same_training(run, 2, 4, alone, tolerance=5e-5)

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM
 from pipeline.errors import ConfigError
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import make_run, tiny_config
+from trainer.arguments import grpo_config
 from trainer.sharding import PARTS, SETTINGS, check_layout, fsdp_arguments, load_parts, prepare
 
 SHIPPED = sorted(path.name for path in SETTINGS.parent.iterdir())
@@ -44,7 +45,7 @@ def under(kind: DistributedType, fsdp_plugin: FullyShardedDataParallelPlugin | N
 def filled(settings: dict[str, Any]) -> dict[str, Any]:
     """`settings` as the Trainer completes them: values for what is "auto"."""
     values = {"enabled": False, "gradient_clipping": 1.0, "gradient_accumulation_steps": 2}
-    values |= {"train_batch_size": 16, "train_micro_batch_size_per_gpu": 4}
+    values |= {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 4}
     return {
         name: filled(value) if isinstance(value, dict) else values.get(name, 1000) if value == "auto" else value
         for name, value in settings.items()
@@ -67,8 +68,6 @@ def test_accelerate_reads_the_fsdp_settings(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_setting_means_what_the_file_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from trainer.arguments import grpo_config
-
     run = make_run(tmp_path, num_processes=2, sharding="fsdp2")
     by_setting = FullyShardedDataParallelPlugin(**grpo_config(run.config(), run).fsdp_plugin_args)
     by_file = plugin(monkeypatch)
@@ -108,13 +107,23 @@ def test_deepspeed_reads_its_settings(stage: int) -> None:
 
 def test_whole_models_are_left_alone() -> None:
     for kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-        prepare(under(kind), bf16=True)
+        prepare(under(kind), asked=False, bf16=True)
 
 
-@pytest.mark.parametrize("kind", [DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM])
-def test_other_ways_to_divide_are_refused_by_name(kind: DistributedType) -> None:
-    with pytest.raises(ConfigError, match=rf"{kind.value}.*learner\.sharding = \"fsdp2\""):
-        prepare(under(kind), bf16=False)
+def test_one_process_cannot_divide_a_model() -> None:
+    with pytest.raises(ConfigError, match="--num_processes"):
+        prepare(under(DistributedType.NO), asked=True, bf16=False)
+
+
+@pytest.mark.parametrize("engine", ["DEEPSPEED", "MEGATRON_LM"])
+def test_other_engines_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str) -> None:
+    remedy = rf"{engine}.*learner\.sharding = \"fsdp2\""
+    with pytest.raises(ConfigError, match=remedy):
+        prepare(under(DistributedType[engine]), asked=False, bf16=False)
+    run = make_run(tmp_path)
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    with pytest.raises(ConfigError, match=remedy):
+        grpo_config(run.config(), run)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +140,9 @@ def test_other_ways_to_divide_are_refused_by_name(kind: DistributedType) -> None
 def test_settings_that_the_learner_cannot_do_are_refused(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], named: str
 ) -> None:
-    prepare(under(DistributedType.FSDP, plugin(monkeypatch)), bf16=False)
+    prepare(under(DistributedType.FSDP, plugin(monkeypatch)), asked=True, bf16=False)
     with pytest.raises(ConfigError, match=named):
-        prepare(under(DistributedType.FSDP, plugin(monkeypatch, **settings)), bf16=False)
+        prepare(under(DistributedType.FSDP, plugin(monkeypatch, **settings)), asked=True, bf16=False)
 
 
 @pytest.mark.parametrize(("bf16", "parameters"), [(True, torch.bfloat16), (False, None)])
@@ -143,7 +152,7 @@ def test_log_probabilities_and_sums_of_gradients_are_not_rounded(
     found = plugin(monkeypatch)
     found.set_mixed_precision("bf16")  # accelerate's, which would round both
     assert found.mixed_precision_policy.output_dtype == torch.bfloat16
-    prepare(under(DistributedType.FSDP, found), bf16=bf16)
+    prepare(under(DistributedType.FSDP, found), asked=True, bf16=bf16)
     policy = found.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (parameters, torch.float32, None)
 

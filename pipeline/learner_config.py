@@ -106,6 +106,10 @@ class LearnerSection(Section):
         1,
         description="Processes of the learner on this machine, one per GPU; the groups of a step are divided among them.",
     )
+    sharding: Literal["none", "fsdp2"] = Field(
+        "none",
+        description="Whether model, gradients and optimizer state are divided among the processes; none: each holds all of them.",
+    )
     cpu_threads: int = Field(0, ge=0, description="Threads of each process of a CPU learner; 0: all cores, divided.")
 
     @property
@@ -125,7 +129,7 @@ class LearnerSection(Section):
         return self
 
     @model_validator(mode="after")
-    def _the_loss_fits(self) -> LearnerSection:
+    def _fields_agree(self) -> LearnerSection:
         if self.loss_type == "luspo" and self.ratio_level != "sequence":
             raise ValueError("loss_type = 'luspo' needs learner.ratio_level = 'sequence'")
         if self.loss_type == "vespo" and (
@@ -134,6 +138,16 @@ class LearnerSection(Section):
             raise ValueError(
                 "loss_type = 'vespo' takes ratios of whole sequences by itself; it needs learner.ratio_level = 'token' and "
                 "learner.importance_sampling = 'token_truncate', 'token_mask' or 'none'"
+            )
+        if self.sharding != "none" and self.num_processes == 1:
+            raise ValueError(
+                f"sharding = '{self.sharding}' divides the model among processes; set learner.num_processes to 2 or more, one "
+                "per GPU"
+            )
+        if self.sharding != "none" and self.transfer != "filesystem":
+            raise ValueError(
+                f"sharding = '{self.sharding}' leaves whole weights in no process, from which transfer = '{self.transfer}' would take "
+                "them; set learner.transfer = 'filesystem'"
             )
         if self.importance_sampling_floor > self.importance_sampling_cap:
             raise ValueError(

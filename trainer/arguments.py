@@ -11,13 +11,17 @@ from trl import GRPOConfig
 from pipeline.config import Config
 from pipeline.run import RunFolder
 from trainer.processes import num_micro_batches, num_on_this_machine
+from trainer.sharding import check_engine, fsdp_arguments
 
 LONGEST_WAIT_S = 7 * 86_400
 """Of processes for the one that waits for rollouts or servers: an outage must not end them."""
 
 
 def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
-    """One optimizer step per batch of num_problems_per_step groups, divided into micro-batches of whole groups."""
+    """One optimizer step per batch of num_problems_per_step groups, divided into micro-batches of whole groups.
+
+    Raises ConfigError for an engine or a number of processes that does not fit."""
+    check_engine()
     learner, rollout = config.learner, config.rollout
     bf16 = learner.precision == "bf16_autocast"
     return GRPOConfig(
@@ -61,6 +65,7 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         ddp_timeout=LONGEST_WAIT_S,
         bf16=bf16,
         gradient_checkpointing=learner.gradient_checkpointing,
+        **(fsdp_arguments() if learner.sharding == "fsdp2" else {}),
         dataloader_pin_memory=False,
         # checkpoints: transformers saves, trainer.checkpoints declares them whole and prunes
         save_strategy="steps",

@@ -15,9 +15,10 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
 7. The coefficient of KL may follow a schedule.
 8. A checkpoint's learning rate, betas and weight decay give way to the configuration's: a fork may have changed them.
 9. No model card is written beside a checkpoint.
-10. With several processes (data parallel) each trains every n-th group, and gradients are averaged once, after the last
-    micro-batch: the wrapper that would do it at each backward pass hides the backbone that deviation 3 calls. Nothing is skipped
-    then (deviation 5), because all processes must take part in the gathering of metrics.
+10. With several processes each trains every n-th group. What deviation 3 computes runs inside the forward pass of whatever is
+    around the model (DDP, FSDP2), so that its hooks gather weights and average gradients. Nothing is skipped then (deviation 5),
+    because all processes must take part in each pass.
+11. The reference of a divided model is divided layer by layer, as the policy is; TRL would divide it as one unit.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftConfig
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import _ForwardRedirection
 from trl.trainer.utils import split_tensor_dict
 
-from pipeline.errors import ConfigError
+from trainer import sharding
 from trainer.batches import RULES, RolloutBatch
 from trainer.gap import GapMeter
 from trainer.lora import without_wrapper
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
 Logs = dict[str, Any]
-DATA_PARALLEL = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 class WeightSync:
     """What TRL calls `vllm_generation`: its `sync_weights` runs before a batch whenever an optimizer step was taken."""
 
-    def __init__(self, sync: Callable[[], None]) -> None:
+    def __init__(self, sync: Callable[[], object]) -> None:
         self.sync_weights = sync
 
 
@@ -78,7 +79,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         processing_class: PreTrainedTokenizerBase,
         *,
         next_batch: Callable[[int], RolloutBatch],
-        sync_weights: Callable[[], None],
+        sync_weights: Callable[[], object],
         on_log: Callable[[int, Logs], None],
         more_logs: Callable[[], Logs] = dict,
         kl_coef: Callable[[int], float] | None = None,
@@ -97,6 +98,9 @@ class JournalGRPOTrainer(GRPOTrainer):
         self.gap = GapMeter()
         self.num_computed_tokens = 0
         self._batch_ready_s = 0.0
+        beta, divided = args.beta, sharding.asked_for(args)
+        if divided:
+            args.beta = 0.0  # deviation 11: no reference of TRL's
         super().__init__(
             model=model,
             reward_funcs=[journal_reward],
@@ -107,16 +111,23 @@ class JournalGRPOTrainer(GRPOTrainer):
             rollout_func=self._rollout,
             peft_config=peft_config,
         )
+        args.beta = beta
+        if divided and beta and peft_config is None:
+            self.ref_model = sharding.reference(self.accelerator, model)
         # Set after construction: at construction it would connect to a vLLM server of TRL's own.
         self.use_vllm = True
         self.vllm_generation = WeightSync(sync_weights)
         self._last_loaded_step = -1
         self._share_prefix = share_prefix and supports_shared_prefix(without_wrapper(self.model))
-        if self.accelerator.distributed_type not in DATA_PARALLEL:
-            raise ConfigError(
-                f"the learner was started under {self.accelerator.distributed_type.value}, which divides the model among processes; "
-                "only data parallelism is built: start it with a plain multi-process configuration of accelerate"
-            )
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Transformers', on CPUs too (`sharding`). Raises ConfigError for what the learner cannot do."""
+        super().create_accelerator_and_postprocess()
+        asked = sharding.asked_for(self.args)
+        if asked and self.args.use_cpu and self.accelerator.num_processes > 1:
+            sharding.divide_on_cpus(self.accelerator, self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+        sharding.prepare(self.accelerator, asked=asked, bf16=self.args.bf16)
 
     def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         self._batch = self._next_batch(self.state.global_step)
@@ -147,15 +158,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         output["on_policy"] = torch.tensor(self._part.on_policy, device=output["advantages"].device)
         return output
 
-    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Deviation 10."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.accelerator.num_processes > 1 and self.accelerator.sync_gradients:
-            average_gradients(self.accelerator.unwrap_model(model))
-        return loss
-
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        model = self.accelerator.unwrap_model(model)
         alone = self.accelerator.num_processes == 1
         if alone and (not trained_mask(inputs).any() or (self.beta == 0.0 and not inputs["advantages"].any())):
             return zero_with_gradients(model)
@@ -199,11 +202,15 @@ class JournalGRPOTrainer(GRPOTrainer):
         compute_entropy: bool,
     ) -> tuple[Tensor, Tensor | None]:
         batch_size = batch_size or input_ids_BL.shape[0]
+        inner = self.accelerator.unwrap_model(model)
         all_logps, all_entropies = [], []
         for ids, mask in zip(input_ids_BL.split(batch_size), attention_mask_BL.split(batch_size), strict=True):
             with self.accelerator.autocast():
-                logps, entropies, num_tokens = shared_prefix_logps(
-                    without_wrapper(model),
+                logps, entropies, num_tokens = _ForwardRedirection()(
+                    model,
+                    inner,
+                    shared_prefix_logps,
+                    without_wrapper(inner),
                     ids,
                     mask,
                     num_completion,
@@ -304,16 +311,6 @@ def importance_ratio(
         return torch.clamp(ratio, min=clip_min, max=clip_max)
     low, high = (-math.inf if clip_min is None else clip_min), (math.inf if clip_max is None else clip_max)
     return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
-
-
-def average_gradients(model: nn.Module) -> None:
-    """Replace each gradient by its mean over all processes, in one exchange."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
 
 
 def trained_mask(inputs: dict[str, Any]) -> Tensor:

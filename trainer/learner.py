@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from pipeline.checkpoints import checkpoint_path
-from pipeline.errors import DiskError, RunFolderError
+from pipeline.errors import ConfigError, DiskError, RunFolderError
 from pipeline.journal import Journal
 from pipeline.metrics import MetricsWriter
 from pipeline.records import WeightVersion
@@ -75,16 +75,20 @@ class Learner:
         self.policy = self._finished_model() if finished and self.start_step else load_model(self.reference)
         self.model = without_wrapper(self.policy)
         self.publisher: Any = self._publisher(status) if isinstance(status, LearnerStatus) else None
+        self._gathered: dict[str, Any] = {}
         self.trainer: Any = None
         if not finished:
             self.trainer = self._trainer()
             self.policy = self.trainer.model
 
     def _finished_model(self) -> Any:
-        from trainer.lora import with_adapter
+        from trainer.lora import lora_config, with_adapter
         from trainer.models import load_model
+        from trainer.sharding import has_parts, load_parts
 
         checkpoint = checkpoint_path(self.run, self.start_step)
+        if has_parts(checkpoint):
+            return load_parts(load_model(self.reference), checkpoint, lora_config(self.config))
         if self.config.learner.lora.rank:
             return with_adapter(load_model(self.reference), checkpoint)
         return load_model(checkpoint)
@@ -92,6 +96,7 @@ class Learner:
     def _publisher(self, status: LearnerStatus) -> Any:
         from trainer.canary import write_canary
         from trainer.lora import save_adapter
+        from trainer.models import load_model
         from trainer.publisher import Publisher
 
         learner = self.config.learner
@@ -101,7 +106,9 @@ class Learner:
                 save_adapter(self.policy, folder)
             else:
                 self._save_whole(folder)
-            write_canary(self.model, self.tokenizer, folder)
+            # A divided model computes with all ranks, in its own arithmetic: what was written is asked instead.
+            whole = load_model(folder) if self._gathered else self.model
+            write_canary(whole, self.tokenizer, folder)
 
         return Publisher(
             self.run,
@@ -120,7 +127,7 @@ class Learner:
     def _save_whole(self, folder: Path) -> None:
         from trainer.models import save_model
 
-        save_model(self.model, self.tokenizer, folder)
+        save_model(self.model, self.tokenizer, folder, self._gathered)
 
     def _sender(self) -> Any:
         from trainer.models import state_of
@@ -144,7 +151,7 @@ class Learner:
             grpo_config(self.config, self.run),
             self.tokenizer,
             next_batch=self._next_batch,
-            sync_weights=lambda: led(lambda: self.publisher.publish(trainer.state.global_step)),
+            sync_weights=lambda: self._publish(trainer.state.global_step),
             on_log=self.step_log.write if leads() else (lambda step, logs: None),
             more_logs=self._more_logs if leads() else dict,
             kl_coef=partial(value_at, self.config.learner.kl_coef),
@@ -153,7 +160,25 @@ class Learner:
             callbacks=[CheckpointCallback(self.run, self.config.learner.num_checkpoints_kept, self.stop)],
         )
         trainer.remove_callback(PrinterCallback)
+        if trainer.is_fsdp_enabled and self.config.learner.transfer != "filesystem":
+            raise ConfigError(
+                f"learner.transfer = '{self.config.learner.transfer}' needs weights that are whole in the learner, and those of a "
+                "divided model are in no place; set learner.transfer = 'filesystem'"
+            )
         return trainer
+
+    def _publish(self, step: int, *, final: bool = False) -> Any:
+        """Rank 0 publishes; what it publishes of a divided model, all ranks gather for it."""
+        from trainer.sharding import gathered, is_divided
+
+        if self.trainer is None:  # nothing was left to train, so the processes never met
+            return self.publisher.publish(step, final=final) if leads() else None
+        if is_divided(self.model) and led(lambda: self.publisher.will_save(step, final=final)):
+            self._gathered = gathered(self.model)
+        try:
+            return led(lambda: self.publisher.publish(step, final=final))
+        finally:
+            self._gathered = {}
 
     def _next_batch(self, step: int) -> Any:
         batch = led(lambda: self.reader.wait_for(step, on_wait=lambda: self.status.update("waiting", step=step)))
@@ -170,7 +195,7 @@ class Learner:
         step = self.start_step
         if self.trainer is not None:
             try:
-                self.trainer.train(resume_from_checkpoint=str(checkpoint_path(self.run, step)) if step else None)
+                self.trainer.train(resume_from_checkpoint=self._checkpoint(step) if step else None)
                 interrupted = led(lambda: self.stop.requested) and (
                     self.trainer.state.global_step < self.config.learner.num_steps
                 )
@@ -181,13 +206,20 @@ class Learner:
                 save_now(self.trainer, self.run, self.config.learner.num_checkpoints_kept)
                 self.status.update("waiting", step=step)
                 raise StopRequested
+        folder = self._publish(step, final=True)
         if leads():
-            self._finish(step)
+            self._finish(step, folder)
 
-    def _finish(self, step: int) -> None:
+    def _checkpoint(self, step: int) -> str:
+        from trainer.sharding import check_layout
+
+        folder = checkpoint_path(self.run, step)
+        check_layout(folder, divided=self.trainer.is_fsdp_enabled)
+        return str(folder)
+
+    def _finish(self, step: int, folder: Path) -> None:
         from trainer.publisher import link_final_model, merged_model
 
-        folder = self.publisher.publish(step, final=True)
         if is_adapter(folder):
             folder = merged_model(self.run, folder.name, self._save_whole)
         link_final_model(self.run, folder)

@@ -47,9 +47,13 @@ def load_model(path: Path | str) -> PreTrainedModel:
     return model
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write safetensors (an adapter merged into them), configuration, tokenizer and chat template into `folder`."""
-    model.save_pretrained(folder, state_dict=merged_state(model))
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, state: dict[str, Tensor] | None = None
+) -> None:
+    """Write safetensors (an adapter merged into them), configuration, tokenizer and chat template into `folder`.
+
+    `state` stands for the weights of a model that has only a part of them."""
+    model.save_pretrained(folder, state_dict=state or merged_state(model))
     tokenizer.save_pretrained(folder)
 
 

@@ -68,7 +68,7 @@ class Publisher:
         if not final:
             self._stop.check()
         self.publish_s = self.reload_s = 0.0
-        if self._started and not final and step % self._every:
+        if not self._is_due(step, final=final):
             return None
         version = WeightVersion(lineage=self._lineage, step=step)
         if self._status.version == version.label:
@@ -85,6 +85,14 @@ class Publisher:
         self._status.update("training", version=version.label)
         self._metrics.write("publish", step, version=version.label, publish_s=self.publish_s, reload_s=self.reload_s)
         return folder
+
+    def will_save(self, step: int, *, final: bool = False) -> bool:
+        """Whether `publish` would write weights."""
+        version = WeightVersion(lineage=self._lineage, step=step)
+        return self._is_due(step, final=final) and not weights.path_of(self._run, version).exists()
+
+    def _is_due(self, step: int, *, final: bool) -> bool:
+        return final or not self._started or step % self._every == 0
 
     def _bring_all(self, version: WeightVersion) -> float:
         """Retries while servers are unreachable: one that died is being started again by its supervisor. Each new reason is an alert.

@@ -12,7 +12,6 @@ import torch
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from pipeline.errors import ConfigError
 from pipeline.run import RunFolder
 from pipeline.section import value_at
 from tests.tiny_model import make_tiny_model
@@ -163,12 +162,6 @@ def test_equals_plain_trl_over_three_steps(tmp_path: Path, learner: dict[str, An
         if ratio is not None:
             near = TOLERANCE if learner["kl_coef"] else 0.2
             assert ours.logs[step]["importance_ratio_mean"] == pytest.approx(ratio, rel=near)
-
-
-def test_a_model_divided_among_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.grpo.DATA_PARALLEL", ())
-    with pytest.raises(ConfigError, match="only data parallelism is built"):
-        train(tmp_path, ours=True)
 
 
 def test_the_weight_of_kl_follows_its_schedule(tmp_path: Path) -> None:

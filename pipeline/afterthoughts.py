@@ -63,21 +63,21 @@ class _Reading:
     def _states(self, sentence: str, aside: bool) -> bool:
         """Whether `sentence` states an answer, which is taken over, or denies one."""
         if denied := remarks.IS_NOT.search(sentence):
-            value = _value(sentence[denied.end() :])
+            value = value_at(sentence[denied.end() :])
             if value and not _imagined(sentence[: denied.start()]) and self._says_again(value):
                 self.standing = "withdrawn"
             return True
         for found in _last(remarks.ANSWER_IS, sentence):
-            value = _value(sentence[found.end() :])
+            value = value_at(sentence[found.end() :])
             if value and not _imagined(sentence[: found.start()]) and (found["sure"] or not aside):
                 return self._becomes(value)
         for found in _last(remarks.IS_ANSWER, sentence):
-            value = _value(found["value"] or found["letter"])
+            value = value_at(found["value"] or found["letter"])
             if value and not _imagined(sentence[: found.start()]) and not self._mentioned(sentence[: found.end()]):
                 return self._becomes(value)
         for pattern in (remarks.CORRECTS, remarks.SHOULD_BE):
             found = pattern.search(sentence)
-            value = _value(sentence[found.end() :]) if found else None
+            value = value_at(sentence[found.end() :]) if found else None
             if found and value and not _imagined(sentence[: found.start()]):
                 if pattern is remarks.CORRECTS and len(_WORD.findall(value)) > 1:
                     continue  # a sentence that goes on, and no value
@@ -134,7 +134,7 @@ class _Reading:
         if any(remarks.IS_WRONG.match(sentence, end) for end in self._mentioned(sentence)):
             return True
         if found := remarks.COULD_BE.search(sentence):
-            value = _value(sentence[found.end() :])
+            value = value_at(sentence[found.end() :])
             return value is not None and not _imagined(sentence[: found.start()]) and not self._says_again(value)
         return False
 
@@ -149,7 +149,7 @@ class _Reading:
     def _result(self, sentence: str) -> Literal["same", "another", ""]:
         """Whether the last value that `sentence` comes to is the answer."""
         found = next(iter(_last(remarks.RESULT, sentence)), None)
-        value = _value(found["value"]) if found else None
+        value = value_at(found["value"]) if found else None
         if not value or not re.search(r"[\d\\]", value):
             return ""
         return "same" if self._says_again(value) else "another"
@@ -187,7 +187,7 @@ def _imagined(ahead: str) -> bool:
     return remarks.IMAGINED.search(ahead, thought.end() if thought else 0) is not None
 
 
-def _value(text: str) -> str | None:
+def value_at(text: str) -> str | None:
     """The value that `text` begins with, up to the end of its clause; None when it begins with none."""
     found = remarks.VALUE.match(text[: 2 * MAX_VALUE])
     if not found or remarks.COMPARES.match(found["value"]):

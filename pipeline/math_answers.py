@@ -38,6 +38,9 @@ MAX_ITEMS = 60
 MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
+_FRACTION = re.compile(
+    r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
+)
 _DECIMAL = re.compile(
     r"(?:(?:about|approximately|roughly|around|\\approx|\u2248)\s*)*(?P<number>[-+]?\d{1,20}\.(?P<places>\d{1,20}))(?P<percent>\s?\\?%)?"
     r"[A-Za-z ]{0,30}"
@@ -76,6 +79,18 @@ def same_quickly(gold: str, answer: str) -> bool:
         return same_answer(gold, answer)
     except TooLargeError:
         return False
+
+
+def fraction_of(text: str) -> Fraction | None:
+    """The exact value of a number written in digits, or of a fraction of such numbers; None for anything else. Cheap."""
+    if len(text) > MAX_QUICK_CHARS:
+        return None
+    found = _FRACTION.fullmatch(text)
+    if found is None:
+        number = _plain_number(text)
+        return Fraction(number) if number is not None else None
+    top, bottom = (int(found[name] or found[f"{name}_2"]) for name in ("top", "bottom"))
+    return Fraction(int(f"{found['sign']}1") * top, bottom) if bottom else None
 
 
 def says_again(answer: str, value: str) -> bool:

@@ -38,6 +38,7 @@ _NEGATIONS = words("not either neither maybe perhaps possibly probably less more
 _NO_SOLUTION = frozenset(("no solution", "no solutions", "no solution exists", "no solutions exist", "empty set"))
 _INFINITY = tokens_of(r"\infty")
 _MINUS_INFINITY = tokens_of(r"-\infty")
+_REALS_WITHOUT = written(tokens_of(r"\mathbb{R} \setminus \{"))
 
 
 def shape_of(tokens: Tokens) -> Shape | None:
@@ -211,8 +212,7 @@ def _real_line(tokens: Tokens) -> Shape | None:
     text = written(tokens)
     if text in (r"\mathbb{R}", "all real numbers", "all reals"):
         return Group("(", ")", (_bound(_MINUS_INFINITY), _bound(_INFINITY)))
-    start = written(tokens_of(r"\mathbb{R} \setminus \{"))
-    if text.startswith(start) and text.endswith(r"\}") and "," not in text:
+    if text.startswith(_REALS_WITHOUT) and text.endswith(r"\}") and "," not in text:
         end = next(number for number, token in enumerate(tokens) if token.text == r"\{")
         return _without(tokens[end + 1 : -1])
     return None

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rapidfuzz import fuzz
 
 from pipeline.answers import visible
-from pipeline.code_answers import extract_code
+from pipeline.code_answers import code_of
 from pipeline.config import AbstractionSection, Config
 from pipeline.contexts import messages_of, shortened
 from pipeline.endpoints import EndpointPool
@@ -90,8 +90,8 @@ def check_reply(
         detail = f"{where}: {first['msg']}" if where else str(first["msg"])
         return Rejection(rollout_id=rollout_id, reason="malformed", detail=detail)
     rendered = render_lessons((lesson,))
-    program = extract_code(trajectory, label.entry["entry_point"]) if "tests" in label.entry else None
-    if gives_answer_away(rendered, label.answer) or gives_program_away(rendered, program or ""):
+    program = code_of(trajectory) if "tests" in label.entry else ""
+    if gives_answer_away(rendered, label.answer) or gives_program_away(rendered, program):
         return Rejection(rollout_id=rollout_id, reason="gives_answer", detail=text[:200])
     return lesson
 

@@ -2,8 +2,8 @@ r"""What follows a final answer: whether the response lets it stand, takes it ba
 
 | what follows | the answer is then |
 |---|---|
-| "the (final, correct …) answer is X", "X is the correct answer", "actually, X", "it should be X" | X, unless X says the answer again or rounds it |
-| it is called wrong ("that is wrong", "my answer is wrong", "18 is incorrect"), or withdrawn ("scratch that", "I made a mistake") | none |
+| "the (final …) answer is X", "X is the correct answer", "actually, X", "it should be X" | X, unless that says it again or rounds it |
+| it is called wrong ("that is wrong", "18 is incorrect") or withdrawn ("scratch that", "I made a mistake") | none |
 | a doubt ("wait", "hold on", "hmm", "no,") | none, until it is confirmed ("yes", "it checks out") or comes out again |
 | all else: checks, explanations, other options, other people's mistakes, other quantities ("the result is") | as it was |
 
@@ -76,9 +76,9 @@ class _Reading:
             if value and not _imagined(sentence[: found.start()]) and not self._mentioned(sentence[: found.end()]):
                 return self._becomes(value)
         for pattern in (remarks.CORRECTS, remarks.SHOULD_BE):
-            found = pattern.search(sentence)
-            value = value_at(sentence[found.end() :]) if found else None
-            if found and value and not _imagined(sentence[: found.start()]):
+            correction = pattern.search(sentence)
+            value = value_at(sentence[correction.end() :]) if correction else None
+            if correction and value and not _imagined(sentence[: correction.start()]):
                 if pattern is remarks.CORRECTS and len(_WORD.findall(value)) > 1:
                     continue  # a sentence that goes on, and no value
                 return self._becomes(value)

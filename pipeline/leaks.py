@@ -8,12 +8,13 @@ short values are compared, and none by computer algebra.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
 
 from pipeline.afterthoughts import value_at
-from pipeline.answers import boxed, cleaned
+from pipeline.answers import boxed
 from pipeline.math_answers import fraction_of, same_quickly
 from pipeline.math_tokens import plain
 
@@ -32,8 +33,8 @@ _STATES = re.compile(
 )
 """What stands behind it is stated as the answer."""
 _COMES_TO = re.compile(
-    r"=|\u2248|\\approx\b|->|\u2192|\\to\b|\b(?:equals|gives|yields|totals|leaves|obtains?|(?:we|you) (?:get|have|find|obtain)|to get|results? in|"
-    r"(?:comes|adds|amounts) (?:up |out )?to|arrives? at|"
+    r"=|\u2248|\\approx\b|->|\u2192|\\to\b|\b(?:equals|gives|yields|totals|leaves|obtains?|(?:we|you) (?:get|have|find|obtain)|"
+    r"to get|results? in|(?:comes|adds|amounts) (?:up |out )?to|arrives? at|"
     r"(?:total|sum|product|difference|quotient|remainder|value|count|number|amount|output|outcome|probability|area|perimeter|volume|length|"
     r"average|mean|median)\b[^.!?\n=]{0,40}?\b(?:is|was|are|becomes|must be|should be|comes to))\b",
     re.IGNORECASE,
@@ -69,7 +70,7 @@ def gives_program_away(lesson_text: str, program: str) -> bool:
     whole = "".join(body)
     if len(whole) >= MIN_BODY_CHARS and whole in text:
         return True
-    pairs = ("".join(pair) for pair in zip(lines, lines[1:], strict=False))
+    pairs = ("".join(pair) for pair in itertools.pairwise(lines))
     return any(len(pair) >= MIN_CODE_CHARS and pair in text for pair in pairs)
 
 

@@ -69,7 +69,8 @@ COULD_BE = re.compile(
     re.IGNORECASE,
 )
 IS_NOT = re.compile(
-    rf"\banswers?\s+(?:(?:is|are|was)(?:{_N_T}| not)|can(?:not|'t|\u2019t| not) be|could(?:{_N_T}| not) be)", re.IGNORECASE
+    rf"\banswers?\s+(?:(?:is|are|was)(?:{_N_T}| not)|can(?:not|'t|\u2019t| not) be|could(?:{_N_T}| not) be)",
+    re.IGNORECASE,
 )
 
 _RIGHT = "(?:quite |the )?(?:right|correct|possible|true|valid|answer)"

@@ -52,5 +52,6 @@ def _belongs(text: str, number: Fraction | None, vote: list[str], num_compared: 
     if number is not None and any(fraction_of(other) is not None for other in vote):
         return False
     return all(
-        next(num_compared) <= MAX_COMPARISONS and same_quickly(text, other) and same_quickly(other, text) for other in vote
+        next(num_compared) <= MAX_COMPARISONS and same_quickly(text, other) and same_quickly(other, text)
+        for other in vote
     )

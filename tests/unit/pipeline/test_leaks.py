@@ -104,9 +104,18 @@ def test_no_lesson_of_the_seeds_gives_a_small_number_away() -> None:
             assert not gives_answer_away(render_lessons((lesson,)), answer)
 
 
-@pytest.mark.parametrize("answer", ["9^{9^{9^9}}", "(" * 5000, "x" * 30_000, "\\int_0^1 \\sin(\\sin x) dx", "7", "1" * 5000])
+@pytest.mark.parametrize(
+    "answer", ["9^{9^{9^9}}", "(" * 5000, "x" * 30_000, "\\int_0^1 \\sin(\\sin x) dx", "7", "1" * 5000]
+)
 def test_hostile_texts_are_judged_at_once(answer: str) -> None:
-    for text in ("The answer is 9^{9^{9}}. " * 40, "= 1 " * 500, "(" * 2000, "\\boxed{" * 500, "1,234 " * 300, f"\\boxed{{{answer}}}"):
+    for text in (
+        "The answer is 9^{9^{9}}. " * 40,
+        "= 1 " * 500,
+        "(" * 2000,
+        "\\boxed{" * 500,
+        "1,234 " * 300,
+        f"\\boxed{{{answer}}}",
+    ):
         assert gives_answer_away(text, answer) in (True, False)
 
 

@@ -46,8 +46,8 @@ def test_no_vote_holds_two_answers_that_the_verifier_tells_apart() -> None:
         members: dict[str, list[str]] = {}
         for answer, vote in zip(some, votes_of(some), strict=True):
             members.setdefault(str(vote), []).append(answer)
-        for vote in members.values():
-            for one, two in itertools.permutations(vote, 2):
+        for together in members.values():
+            for one, two in itertools.permutations(together, 2):
                 assert same_answer(one, two), (one, two)
 
 

@@ -19,7 +19,7 @@ from pipeline.answers import strip_think
 MAX_CLOSINGS = 30
 """Fences that a block may hold in its docstrings."""
 MAX_SCANNED = 1000
-MAX_EARLIER = 50
+MAX_BLOCKS = 50
 MAX_PARSED = 200_000
 """Characters of an answer without fences that the parser is given."""
 
@@ -29,7 +29,8 @@ _FENCE = re.compile(
 _PYTHON = re.compile(r"(?:i?python|py)[\d.]*|pycon|python-repl|")
 _QUOTE = re.compile(r"#[^\n]*|(?P<triple>\"\"\"|''')|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
 _NAMES = re.compile(
-    r"^(?:(?:async[ \t]+)?def[ \t]+(?P<function>\w+)|class[ \t]+(?P<class>\w+)|(?P<variable>\w+)[ \t]*(?::[^=\n]{1,200})?=(?!=)|"
+    r"^(?:(?:async[ \t]+)?def[ \t]+(?P<function>\w+)|class[ \t]+(?P<class>\w+)|"
+    r"(?P<variables>\w+(?:[ \t]*,[ \t]*\w+)*)[ \t]*(?::[^=\n]{1,200})?=(?!=)|"
     r"(?:from[ \t]+[\w.]+[ \t]+)?import[ \t]+(?P<imports>\([^)]*\)|[^\n;#]*))",
     re.MULTILINE,
 )
@@ -154,7 +155,7 @@ def defines(code: str, name: str) -> bool:
 
 def extract_code(text: str, entry_point: str = "") -> str | None:
     """The code that `text` answers with: its last fenced block, but rather the last that defines `entry_point` (an
-    example of use often follows), behind those earlier ones that define what it uses. Without fences the whole text, or
+    example of use often follows), with those that define what it uses. Without fences the whole text, or
     what of it is code. None if there is none."""
     if "<think>" in text or "</think>" in text:  # not always: stripping would cost a completion its indentation
         text = strip_think(text)
@@ -162,7 +163,8 @@ def extract_code(text: str, entry_point: str = "") -> str | None:
     if blocks:
         numbers = range(len(blocks))
         chosen = next((number for number in reversed(numbers) if defines(blocks[number], entry_point)), numbers[-1])
-        return _with_needed(blocks[:chosen], blocks[chosen])
+        code = blocks[chosen]
+        return _with_needed(blocks[:chosen], code, blocks[chosen + 1 :]) if defines(code, entry_point) else code
     if not text.strip() or any(_opens(fence) for fence in _FENCE.finditer(text)):
         return None
     return _listing(text, entry_point)
@@ -176,25 +178,40 @@ def _levelled(code: str, entry_point: str) -> str:
     return dedented if defines(dedented, entry_point) else code
 
 
-def _with_needed(earlier: list[str], code: str) -> str:
-    """`code` behind those of the `earlier` blocks that define a name that it, or one of these, uses and does not define."""
-    needed: list[str] = []
-    for block in reversed(earlier[-MAX_EARLIER:]):
-        whole = "\n".join([*needed, code])
-        used = set(re.findall(r"[^\W\d]\w*", whole))
-        if (_names(block) - _names(whole)) & used:
-            needed.insert(0, block.rstrip("\n"))
-    return "\n".join([*needed, code])
+def _with_needed(earlier: list[str], code: str, later: list[str]) -> str:
+    """`code` with those blocks around it that define a name that it, or one of these, uses and does not bind. Of `later`
+    ones, which may be examples of use, only functions and classes count."""
+    whole = code
+    for block in reversed(earlier[-MAX_BLOCKS:]):
+        if _needs(whole, _names(block)):
+            whole = f"{block.rstrip()}\n{whole}"
+    for block in later[:MAX_BLOCKS]:
+        if _needs(whole, _names(block, only_definitions=True)):
+            whole = f"{whole.rstrip()}\n{block}"
+    return whole
 
 
-def _names(code: str) -> set[str]:
+def _needs(code: str, names: set[str]) -> bool:
+    """Whether `code` uses one of `names` and binds it nowhere, parameters and variables of its functions included."""
+    used = names & set(re.findall(r"[^\W\d]\w*", code)) if names else names
+    if not used:
+        return False
+    bound = _names(code) | set(re.findall(r"^[ \t]*(\w+)[ \t]*=(?!=)", code, re.MULTILINE))
+    for several in re.findall(r"\bdef[ \t]+\w+[ \t]*\(([^)]*)\)|\blambda\b([^:\n]*):|\bfor\b([^:\n]*?)\bin\b", code):
+        bound.update(re.findall(r"(?:^|,)\s*\(?\*{0,2}(\w+)", "".join(several)))
+    return bool(used - bound)
+
+
+def _names(code: str, only_definitions: bool = False) -> set[str]:
     """What `code` binds on its top level, as far as a look at the lines tells."""
     found: set[str] = set()
     for line in _NAMES.finditer(code):
+        if only_definitions and not (line["function"] or line["class"]):
+            continue
         if line["imports"] is not None:
             found.update(alias or name for name, alias in _IMPORTED.findall(line["imports"]))
         else:
-            found.add(line["function"] or line["class"] or line["variable"])
+            found.update(re.findall(r"\w+", line["function"] or line["class"] or line["variables"]))
     return found
 
 

@@ -31,7 +31,7 @@ COMPARES = re.compile(
 )
 """A number that says by how much, and not how many."""
 CHOICE = re.compile(r"[\s(*$]*(?:\\text\w*\{)?\s*\(?[A-H]\)?[\s})*$.]*")
-WORDS = re.compile(r"[^\d=]*[A-Za-z]{2,}[^\d=]*")
+WORDS = re.compile(r"[\s$*]*(?:\\(?:text|mathrm)\w*\s*\{)?[A-Za-z][A-Za-z ,'-]+\}?[\s$*.]*")
 
 ANSWER_IS = re.compile(
     rf"(?:\b(?:the|our|my|so|this|thus)\b |^\W*)(?P<sure>(?:{_OWN} )*)"

@@ -32,6 +32,8 @@ FORMATS = {
     "constant in an earlier block": "```python\nTWO: int = 2\nONE = 1\n```\n```python\ndef f(x):\n    return TWO * x + ONE\n```",
     "helper of a helper": "```python\nfrom math import (\n    floor as down,\n)\n```\n```python\ndef g(x):\n    return down(2 * x)\n```\n"
     "```python\ndef f(x):\n    return g(x) + 1\n```\nUse:\n```python\nprint(f(2))\n```",
+    "helper in a later block": "```python\ndef f(x):\n    return g(x) + 1\n```\nwith\n```python\ndef g(x):\n    return 2 * x\n```",
+    "an example that fails, before it": "```python\nx = 1\nprint(no_such_name(x))\n```\n```python\ndef f(x):\n    return 2 * x + 1\n```",
     "prose without fences": "Here is the function:\n\ndef f(x):\n    # twice\n    return 2 * x + 1\n\nThis works for all whole numbers.",
     "prose around imports": "Sure!\nimport math\n\nfrom typing import List\n\ndef f(x):\n    return math.floor(2 * x + 1)\n"
     "Note: it is fast.",

@@ -1,7 +1,7 @@
 """Trajectory → Experience (method.md, step 6): ask the summarizer for a lesson, check it, or reject it with a reason.
 
-An entry is rejected when it is malformed after the repairs, when it gives the gold answer away (the rule is
-`pipeline.answers.gives_answer_away`), or when it is nearly a copy of one that is there. Rejections are outcomes and counted."""
+An entry is rejected when it is malformed after the repairs, when it gives the gold answer or the program away (the rule is
+`pipeline.leaks`), or when it is nearly a copy of one that is there. Rejections are outcomes and counted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Literal
 from pydantic import ValidationError
 from rapidfuzz import fuzz
 
-from pipeline.answers import gives_answer_away, visible
+from pipeline.answers import visible
+from pipeline.code_answers import code_of
 from pipeline.config import AbstractionSection, Config
 from pipeline.contexts import messages_of, shortened
 from pipeline.endpoints import EndpointPool
 from pipeline.errors import EndpointError
+from pipeline.leaks import gives_answer_away, gives_program_away
 from pipeline.records import Experience, Label, Message, Record, Rollout, RolloutGroup
 from pipeline.rollouts import seed_of
 from prompts.render import harmless_lesson, render_lessons, template_hash
@@ -63,7 +65,7 @@ class Abstractor:
                 )
             except EndpointError as error:
                 return Rejection(rollout_id=rollout.id, reason="endpoint", detail=f"{error.kind}: {error}")
-            checked = check_reply(reply.text, reply.finish_reason, rollout.id, label)
+            checked = check_reply(reply.text, reply.finish_reason, rollout.id, label, trajectory)
             if isinstance(checked, Lesson):
                 return _experience(group, rollout, checked)
             rejection = checked
@@ -74,8 +76,10 @@ class Abstractor:
         return rejection
 
 
-def check_reply(text: str, finish_reason: str, rollout_id: str, label: Label) -> Lesson | Rejection:
-    """The lesson in a summarizer's reply, made harmless, or why it is rejected. Pure."""
+def check_reply(
+    text: str, finish_reason: str, rollout_id: str, label: Label, trajectory: str = ""
+) -> Lesson | Rejection:
+    """The lesson in a summarizer's reply about `trajectory`, made harmless, or why it is rejected. Pure."""
     if finish_reason == "length":
         return Rejection(rollout_id=rollout_id, reason="cut", detail=text[:200])
     try:
@@ -85,7 +89,9 @@ def check_reply(text: str, finish_reason: str, rollout_id: str, label: Label) ->
         where = ".".join(map(str, first["loc"]))
         detail = f"{where}: {first['msg']}" if where else str(first["msg"])
         return Rejection(rollout_id=rollout_id, reason="malformed", detail=detail)
-    if gives_answer_away(render_lessons((lesson,)), label.answer):
+    rendered = render_lessons((lesson,))
+    program = code_of(trajectory) if "tests" in label.entry else ""
+    if gives_answer_away(rendered, label.answer) or gives_program_away(rendered, program):
         return Rejection(rollout_id=rollout_id, reason="gives_answer", detail=text[:200])
     return lesson
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from pipeline.answers import gives_answer_away
 from pipeline.journal import Outcome
+from pipeline.leaks import gives_answer_away
 from pipeline.metrics import cohen_kappa
 from pipeline.records import Experience, Record
 from prompts.render import render_lessons

@@ -1,140 +1,30 @@
 """What runs inside the sandbox, as one of two roles in two separate sandboxes: the candidate (untrusted) or the judge.
 
-`pipeline.code_judge` starts both from this file's text and carries frames between them. Only the standard library is
-imported, and nothing of the project: the sandbox holds neither. A frame is four bytes of length and that many of JSON.
-
-Values cross as plain data (`encode`, `decode`). The decoder builds nothing but built-in types, numbers and dates of the
-standard library, and `Foreign`; it runs no code that the candidate chose, and whatever is malformed is `Malformed`. A
-subclass arrives as the built-in that it derives from, an iterator as its items, anything else as a `Foreign`, which
-equals nothing. So no method of a result (`__eq__` above all) reaches the judge.
+`pipeline.code_judge` starts both from the text of this file and of `pipeline.code_values`, by which values cross as plain
+data, and carries frames between them. Only the standard library is imported, and nothing else of the project: the sandbox
+holds neither. A frame is four bytes of length and that many of JSON.
 """
 
 from __future__ import annotations
 
 import builtins
-import importlib
 import io
-import itertools
 import json
 import os
 import resource
 import struct
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from pipeline.code_values import Foreign, Malformed, Unjudgeable, Unsendable, decode, encode
+
 MAX_FRAME_BYTES = 4 << 20
-MAX_ITEMS = 10_000  # taken of an iterator
 MAX_REASON_CHARS = 300
-# Types of the standard library that have an exact text: name → (module, how to write one, how to read one).
-TEXTUAL: dict[str, tuple[str, str, str]] = {
-    "Decimal": ("decimal", "__str__", "__call__"),
-    "Fraction": ("fractions", "__str__", "__call__"),
-    "datetime": ("datetime", "isoformat", "fromisoformat"),
-    "date": ("datetime", "isoformat", "fromisoformat"),
-    "time": ("datetime", "isoformat", "fromisoformat"),
-}
-SEQUENCES: dict[str, Callable[[Iterable[Any]], Any]] = {
-    "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "iterator": iter,
-}  # fmt: skip
-
-
-class Unsendable(BaseException):
-    """The test gives the candidate what cannot be written as data: the test cannot be judged."""
-
-
-class Malformed(BaseException):
-    """What came from the candidate is no value."""
 
 
 class CandidateEnded(BaseException):
     """The candidate raised what ends a program."""
-
-
-class Foreign:
-    """A result that is no plain data: true or false as the original was, with its items if it had any, equal to
-    nothing."""
-
-    def __init__(self, name: str, truth: bool, items: list[Any] | None) -> None:
-        self._name, self._truth, self._items = name, truth, items
-
-    def __bool__(self) -> bool:
-        return self._truth
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._items is None:
-            raise TypeError(f"{self._name!r} object is not iterable")
-        return iter(self._items)
-
-    def __repr__(self) -> str:
-        return f"<{self._name} from the candidate>"
-
-
-def encode(value: Any, *, foreign: bool) -> Any:
-    """`value` as JSON can hold it. What is no plain data is described if `foreign`, else Unsendable is raised."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        value = int(value)
-        return value if -(2**63) <= value < 2**63 else ["int", hex(value)]  # decimal digits are quadratic, and limited
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, complex):
-        return ["complex", value.real, value.imag]
-    if isinstance(value, bytes):
-        return ["bytes", bytes(value).hex()]
-    if isinstance(value, range):
-        return ["range", *(encode(part, foreign=foreign) for part in (value.start, value.stop, value.step))]
-    if isinstance(value, dict):
-        return ["dict", *(encode(part, foreign=foreign) for item in value.items() for part in item)]
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            return [kind.__name__, *(encode(item, foreign=foreign) for item in value)]
-    name = type(value).__name__
-    if name in TEXTUAL and type(value).__module__ == TEXTUAL[name][0]:
-        return ["text", name, getattr(value, TEXTUAL[name][1])()]
-    if not foreign:
-        raise Unsendable(f"a {name} cannot be given to the candidate")
-    if hasattr(value, "__next__"):
-        return ["iterator", *(encode(item, foreign=True) for item in itertools.islice(value, MAX_ITEMS))]
-    items = None
-    if hasattr(type(value), "__iter__") and not isinstance(value, type):
-        items = ["list", *(encode(item, foreign=True) for item in itertools.islice(value, MAX_ITEMS))]
-    return ["foreign", name, bool(value), items]
-
-
-def decode(node: Any) -> Any:
-    """The value that `encode` wrote. Raises Malformed for anything that it does not write."""
-    if node is None or isinstance(node, bool | int | float | str):
-        return node
-    try:
-        tag, *parts = node
-        if tag in SEQUENCES:
-            return SEQUENCES[tag]([decode(part) for part in parts])
-        if tag == "dict":
-            values = [decode(part) for part in parts]
-            return dict(zip(values[::2], values[1::2], strict=True))
-        if tag == "int":
-            return int(parts[0], 16)
-        if tag == "complex":
-            return complex(*map(float, parts))
-        if tag == "bytes":
-            return bytes.fromhex(parts[0])
-        if tag == "range":
-            return range(*(decode(part) for part in parts))
-        if tag == "text":
-            module, _, read = TEXTUAL[parts[0]]
-            kind = getattr(importlib.import_module(module), parts[0])
-            return kind(str(parts[1])) if read == "__call__" else getattr(kind, read)(str(parts[1]))
-        if tag == "foreign":
-            name, truth, items = parts
-            return Foreign(str(name), truth is True, None if items is None else list(decode(items)))
-    except Exception as error:  # noqa: BLE001 - hostile data may fail in any way
-        raise Malformed(f"{type(error).__name__} in a value of the candidate") from None
-    raise Malformed("a value of the candidate is of no known kind")
 
 
 def describe(error: BaseException) -> list[Any]:
@@ -225,7 +115,7 @@ def serve_candidate(channel: Channel) -> None:
         try:
             if problem is not None:
                 raise problem
-            positional, named = decode(arguments)
+            positional, named = decode(arguments, trusted=True)
             result = getattr(module, task["entry_point"])(*positional, **named)
             reply = ["returned", encode(result, foreign=True)]
         except BaseException as error:  # noqa: BLE001 - told to the judge
@@ -252,10 +142,13 @@ class Judge:
             self._run(task)
         except BaseException as error:  # noqa: BLE001 - whatever a test raises is its verdict
             self._fault = self._fault or error
-        fault = self._fault
+        fault = Foreign.asked or self._fault
         if fault is not None:
             # A name that the tests lack is a fault of theirs, unless the candidate was who raised it.
-            broken = isinstance(fault, Unsendable | SyntaxError | NameError | ImportError) and fault is not self._raised
+            broken = (
+                isinstance(fault, Unsendable | Unjudgeable | SyntaxError | NameError | ImportError)
+                and fault is not self._raised
+            )
             kind, reason = "error" if broken else "failed", f"{type(fault).__name__}: {fault}"[:MAX_REASON_CHARS]
         elif not self._num_calls:
             kind, reason = "error", "the tests never call the candidate"
@@ -265,8 +158,9 @@ class Judge:
         namespace: dict[str, Any] = {"__name__": "tests"}
         exec(compile(task["setup"], "<setup>", "exec"), namespace)  # noqa: S102
         namespace[task["entry_point"]] = self._call
+        before = namespace.get("check")  # the candidate itself, or a helper of the setup
         exec(compile(task["tests"], "<tests>", "exec"), namespace)  # noqa: S102
-        if "check" in namespace:
+        if namespace.get("check") is not before:
             namespace["check"](self._call)
 
     def _call(self, *arguments: Any, **named: Any) -> Any:

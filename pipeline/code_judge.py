@@ -10,14 +10,15 @@ verdict is a frame of the judge's alone.
 | print or send a verdict | its output leads nowhere, and a frame of its own is read as a reply to a call |
 | patch built-ins, `unittest`, the harness, frames, globals, the garbage collector | the tests run in another process |
 | read what is expected | it is never in its process; nor are the tests, nor packages that hold them |
-| return what equals everything, or changes later | results are rebuilt from plain data (`pipeline/code_guest.py`) |
+| return what equals everything, or changes later | results are rebuilt from plain data (`pipeline/code_values.py`) |
 | change the arguments, so that the test compares nothing with nothing | they are copies |
 | redefine helpers that the tests use | the judge has them from the problem's own `setup` |
 | hang, flood, fill memory | it is killed; nothing of it is a pass |
 
 The tests are trusted to mean what they say: a weak test can be passed by a weak program, and one that keeps calling
-while it swallows every exception decides for itself. Limits: a test that looks for a changed argument, passes a
-function, or calls methods of a result cannot be judged: the first and last are failures, the second is 'error'.
+while it swallows every exception decides for itself. Limits: a test that looks for a changed argument calls an honest
+program wrong. One that passes a function, or wants more of a result than its items (an attribute, a method, the length of
+an object of a class of the program's own) cannot be judged, and is an 'error'.
 
 | waits | for | woken by |
 |---|---|---|

@@ -1,6 +1,6 @@
 r"""What a response concludes with: the last \boxed{…}, `#### x`, <answer>x</answer> or closing sentence that states an answer.
 
-The last statement counts, so that a box which is withdrawn ("wait, that is wrong") or followed by another answer does not.
+The last statement counts, if what follows lets it stand (`pipeline.afterthoughts`).
 Boxes that are joined (`\boxed{2} or \boxed{5}`) are one answer with two values. Everything is linear in the length of the text.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import re
 from typing import NamedTuple
+
+from pipeline.afterthoughts import after
 
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
@@ -51,13 +53,6 @@ _LAST_VERB = re.compile(r"(?:\b(?:is|are|equals)\b|(?<![<>!\\])=|\u2248)[\s*_:]*
 _SENTENCE_END = re.compile(r"[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)")
 _CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
 _CLAUSE_END = re.compile(r",\s*(?:because|since|which|where|as|so|i\.e\.)\s|\s(?:because|since)\s", re.IGNORECASE)
-_WITHDRAWN = re.compile(
-    r"\bwait\b[,.!:;\u2026\u2014-]|\b(?:actually|scratch that|correction|oops|on second thought|"
-    r"(?:that|this|which|it)(?:'s| is| was)(?: clearly| obviously)? (?:wrong|incorrect|not (?:right|correct))|"
-    r"should (?:instead )?(?:be|have been)|made an? (?:mistake|error)|(?:correct|right|real|true) (?:answer|value|result)|"
-    r"(?:is|was) (?:wrong|incorrect|false))\b",
-    re.IGNORECASE,
-)
 _OBJECTS = re.compile(
     r"\b(?:but|however|not|either|or|maybe|perhaps|might|could|possibly|unclear|cannot|unknown)\b|n't\b|\?", re.I
 )
@@ -122,11 +117,7 @@ def conclusion(text: str) -> str | None:
     if not candidates:
         return _stated(text)
     last = max(candidates, key=lambda found: found.end)
-    rest = text[last.end :]
-    stated = _stated(rest, is_rest=True) if rest.strip() else None
-    if stated is not None and re.search(r"[\d\\\u03c0]", stated):
-        return stated
-    return None if _WITHDRAWN.search(rest) else last.answer
+    return after(last.answer, text[last.end :])
 
 
 def _boxed(text: str) -> _Found | None:
@@ -180,9 +171,8 @@ def _tagged(text: str) -> _Found | None:
     return None
 
 
-def _stated(text: str, is_rest: bool = False) -> str | None:
-    """What the last line, or the formula that is the last paragraph, states as the answer. What comes after a box
-    (`is_rest`) must call it the answer."""
+def _stated(text: str) -> str | None:
+    """What the last line, or the formula that is the last paragraph, states as the answer."""
     lines = text.rstrip().split("\n")
     while len(lines) > 1 and (not lines[-1].strip() or _FAREWELL.fullmatch(lines[-1])):
         lines.pop()
@@ -204,8 +194,6 @@ def _stated(text: str, is_rest: bool = False) -> str | None:
         and (_ONLY_HEADING.fullmatch(before) or (_STATES.search(before + " ") and before.rstrip()[-1] in ":*"))
     ):
         return _first_sentence(last.strip())
-    if is_rest:
-        return None
     for found in reversed(list(_CONCLUDES.finditer(last))):
         return _concluded(last[found.end() :])
     return _bare(last.strip())
@@ -232,13 +220,11 @@ def _first_sentence(text: str) -> str | None:
         (end for end in _SENTENCE_END.finditer(text) if not _CHOICE_MARK.match(text, max(0, end.start() - 2))), None
     )
     statement, rest = (text[: end.start()], text[end.end() :]) if end else (text, "")
-    if rest.strip() and (_WITHDRAWN.search(rest) or _OBJECTS.search(rest)):
-        return None
-    if end and end[0][0] == "?":
+    if _OBJECTS.search(rest) or (end and end[0][0] == "?"):
         return None
     if clause := _CLAUSE_END.search(statement):
         statement = statement[: clause.start()]
-    return statement if statement.strip("$*`\"' \t.,;:!") else None
+    return after(statement, "\n" + rest) if statement.strip("$*`\"' \t.,;:!") else None
 
 
 def _concluded(text: str) -> str | None:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from pipeline.answers import vote_of
 from pipeline.eval_config import Mode
 from pipeline.eval_folder import Answered
 from pipeline.statistics import Estimate, Paired, at_budget, estimate, holm, majority_at_k, paired, pass_at_k
+from pipeline.votes import votes_of
 
 
 class Row(BaseModel):
@@ -110,7 +110,7 @@ class Cell(NamedTuple):
     def majority_at(self, k: int) -> list[float]:
         return [
             majority_at_k(
-                [vote_of(answer.verdict.answer) for answer in answers],
+                votes_of([answer.verdict.answer for answer in answers]),
                 [answer.verdict.correct for answer in answers],
                 k,
                 problem,

@@ -10,8 +10,8 @@ An answer is read into a shape, and shapes are compared part by part. What is on
 | an interval | as an inequality; `\cup` as "or" |
 | an equation or inequality | multiplied by a constant, or turned around |
 | a matrix | in any brackets but the bars of a determinant |
-| a choice | `B`, `(B)`, `\textbf{(B)}\ 12`; where gold is the value, the value beside the letter |
-| words | in any case and font |
+| a choice | `B`, `(B)`, `(b)`, `\textbf{(B)}\ 12`; where gold is the value, the value beside the letter |
+| words | in any case and font; "no solution" is the empty set |
 
 Percent: 25 is 25%, and so is 0.25; 0.25 is not 0.25%. Anything that hedges, rounds, or says more or less is another answer.
 Linear-time but for the few expressions that need a value, which are bounded (`pipeline.math_expressions`).
@@ -26,17 +26,25 @@ from decimal import Decimal
 from fractions import Fraction
 
 from pipeline import math_units
-from pipeline.math_expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression
+from pipeline.math_expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression, names_in
 from pipeline.math_reading import CLOSING, OPENING, shape_of
 from pipeline.math_shapes import Assigned, Choice, Group, Listing, Matrix, Named, Relation, Shape, Value, Words
 from pipeline.math_tokens import Token, tokens_of, written
 from pipeline.math_units import Quantity
-from pipeline.math_values import proportional, rational, same_tree, same_value
+from pipeline.math_values import ALGEBRA, is_less, proportional, rational, same_tree, same_value
 
 MAX_CHARS = 20_000
 MAX_ITEMS = 60
+MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
+_FRACTION = re.compile(
+    r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
+)
+_DECIMAL = re.compile(
+    r"(?:(?:about|approximately|roughly|around|\\approx|\u2248)\s*)*(?P<number>[-+]?\d{1,20}\.(?P<places>\d{1,20}))(?P<percent>\s?\\?%)?"
+    r"[A-Za-z ]{0,30}"
+)
 _NUMBER = re.compile(r"([+-]?)((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 
 
@@ -59,6 +67,51 @@ def same_answer(gold: str, answer: str) -> bool:
         if "," not in gold and "," not in answer:
             break
     return False
+
+
+def same_quickly(gold: str, answer: str) -> bool:
+    """`same_answer` where that takes milliseconds at most; False for what is long, too large, or needs computer algebra."""
+    if max(len(gold), len(answer)) > MAX_QUICK_CHARS:
+        return False
+    if any(token.text in ALGEBRA for text in (gold, answer) for token in tokens_of(text)):
+        return _undecorated(gold) == _undecorated(answer)
+    try:
+        return same_answer(gold, answer)
+    except TooLargeError:
+        return False
+
+
+def fraction_of(text: str) -> Fraction | None:
+    """The exact value of a number written in digits, or of a fraction of such numbers; None for anything else. Cheap."""
+    if len(text) > MAX_QUICK_CHARS:
+        return None
+    found = _FRACTION.fullmatch(text)
+    if found is None:
+        number = _plain_number(text)
+        return Fraction(number) if number is not None else None
+    top, bottom = (int(found[name] or found[f"{name}_2"]) for name in ("top", "bottom"))
+    return Fraction(int(f"{found['sign']}1") * top, bottom) if bottom else None
+
+
+def says_again(answer: str, value: str) -> bool:
+    """Whether `value` says `answer` once more: as its equal, or as a decimal that rounds an exact value. Quick."""
+    return same_quickly(answer, value) or same_quickly(value, answer) or _rounds(answer, value)
+
+
+def _rounds(exact: str, decimal: str) -> bool:
+    """Whether `decimal` is the value of `exact`, which is no decimal itself, rounded to as many places."""
+    found = _DECIMAL.fullmatch(_undecorated(decimal).strip("$ "))
+    plain = _undecorated(exact).strip("$ ")
+    if not found or len(plain) > MAX_QUICK_CHARS or _plain_number(plain) is not None:
+        return False
+    scale = 100 if found["percent"] else 1
+    rounded, half = Fraction(found["number"]), Fraction(1, 2 * 10 ** len(found["places"]))
+    low, high = (("number", (rounded + sign * half) / scale) for sign in (-1, 1))
+    try:
+        value = expression(tokens_of(plain))
+        return not names_in(value) and is_less(low, value) and is_less(value, high)
+    except (UnreadableError, TooLargeError):
+        return False
 
 
 def _undecorated(text: str) -> str:
@@ -124,7 +177,7 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
 
 def _same_choice(gold: Shape, answer: Shape) -> bool:
     if isinstance(gold, Choice) and isinstance(answer, Value):
-        return written(answer.tokens).upper() == gold.letter or (
+        return (gold.is_marked and written(answer.tokens).upper() == gold.letter) or (
             gold.rest is not None and same_shape(gold.rest, answer)
         )
     if isinstance(gold, Choice) and isinstance(answer, Choice):

@@ -35,8 +35,10 @@ OPENING, CLOSING = (
 _OPERATORS = frozenset(("+", "-", "*", "/", "^", "!", "±", "∓"))
 _ARTICLES = words("a an the")
 _NEGATIONS = words("not either neither maybe perhaps possibly probably less more least most fewer never nor without")
+_NO_SOLUTION = frozenset(("no solution", "no solutions", "no solution exists", "no solutions exist", "empty set"))
 _INFINITY = tokens_of(r"\infty")
 _MINUS_INFINITY = tokens_of(r"-\infty")
+_REALS_WITHOUT = written(tokens_of(r"\mathbb{R} \setminus \{"))
 
 
 def shape_of(tokens: Tokens) -> Shape | None:
@@ -88,7 +90,7 @@ def _choice(tokens: Tokens) -> Choice | None:
     hedges = any(token.kind == "word" and token.text.lower() == "or" for token in rest)
     if hedges or (letter.islower() and not opened):
         return None
-    return Choice(letter.upper(), shape_of(rest) if rest else None)
+    return Choice(letter.upper(), shape_of(rest) if rest else None, is_marked=len(tokens) > 1)
 
 
 def _listing(tokens: Tokens) -> Shape | None:
@@ -193,7 +195,8 @@ def _single(tokens: Tokens) -> Shape | None:
 
 def _words(tokens: Tokens) -> Words:
     kept = [token for token in tokens if token.text.lower() not in _ARTICLES or token.kind != "word"]
-    return Words(written(kept or tokens).strip(" .").lower())
+    text = written(kept or tokens).strip(" .").lower()
+    return Words(r"\emptyset" if text in _NO_SOLUTION else text)
 
 
 def _both_signs(tokens: Tokens) -> Listing:
@@ -209,8 +212,7 @@ def _real_line(tokens: Tokens) -> Shape | None:
     text = written(tokens)
     if text in (r"\mathbb{R}", "all real numbers", "all reals"):
         return Group("(", ")", (_bound(_MINUS_INFINITY), _bound(_INFINITY)))
-    start = written(tokens_of(r"\mathbb{R} \setminus \{"))
-    if text.startswith(start) and text.endswith(r"\}") and "," not in text:
+    if text.startswith(_REALS_WITHOUT) and text.endswith(r"\}") and "," not in text:
         end = next(number for number, token in enumerate(tokens) if token.text == r"\{")
         return _without(tokens[end + 1 : -1])
     return None

@@ -25,10 +25,12 @@ class Words(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One of several offered answers, and what was written beside its letter."""
+    """One of several offered answers, and what was written beside its letter. A letter alone, not `is_marked` as in
+    `(A)`, may be a name as well, and then its case counts."""
 
     letter: str
     rest: Shape | None = None
+    is_marked: bool = True
 
 
 class Group(NamedTuple):

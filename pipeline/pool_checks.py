@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from pipeline.answers import gives_answer_away
+from pipeline.leaks import gives_answer_away
 from pipeline.records import Experience, text_hash
 from prompts.render import harmless_lesson, render_lessons
 

@@ -23,6 +23,7 @@ standard library alone, on one thread.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import platform
 import shutil
@@ -39,7 +40,7 @@ from typing import Any, Literal
 
 import orjson
 
-from pipeline import code_guest
+from pipeline import code_guest, code_values
 from pipeline.code_guest import MAX_FRAME_BYTES
 from pipeline.errors import IsolationError, ProcessEndedError
 from pipeline.syscall_filter import MACHINES, syscall_filter
@@ -101,7 +102,14 @@ def _packages(base: Path) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _guest() -> str:
-    return Path(code_guest.__file__).read_text(encoding="utf-8")
+    """What runs in there, as one text: the guest, and before it the one module that it imports of this project."""
+    values, guest = (inspect.getsource(module) for module in (code_values, code_guest))
+    name = code_values.__name__
+    return (
+        f"import sys, types\nsys.modules['pipeline'] = types.ModuleType('pipeline')\n"
+        f"sys.modules[{name!r}] = module = types.ModuleType({name!r})\n"
+        f"exec(compile({values!r}, '<values>', 'exec'), module.__dict__)\nexec(compile({guest!r}, '<guest>', 'exec'))\n"
+    )
 
 
 def _command(role: Role, timeout_s: float, filter_fd: int) -> list[str]:

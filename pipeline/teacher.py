@@ -107,7 +107,8 @@ class Teacher:
     async def _asked(self, skill: str, value: PromptInput, task: Task, place: tuple[int, int]) -> Reply:
         if skill.startswith("summarise"):
             reply = await self._answer(value, place, schema=Lesson.model_json_schema())
-            checked = reply.reason or check_reply(reply.text, "stop", "", task.label)
+            trajectory = value.trajectory if isinstance(value, Abstract) else ""
+            checked = reply.reason or check_reply(reply.text, "stop", "", task.label, trajectory)
             if isinstance(checked, Lesson):
                 return Reply(json.dumps(checked.model_dump(mode="json"), separators=(",", ":")), "")
             return Reply("", checked if isinstance(checked, str) else checked.reason)

@@ -113,6 +113,12 @@ RESPONSES: dict[str, Callable[[int], str]] = {
     "display": lambda n: "$$" * n + "5$$",
     "bold": lambda n: "**" * n + "5**",
     "withdrawals": lambda n: "\\boxed{5} wait, " * n,
+    "afterthoughts": lambda n: "\\boxed{5}\n" + "Wait, the answer is 6. " * n,
+    "values after a box": lambda n: "\\boxed{\\sqrt{2}}\n" + "The answer is \\sqrt{2.0000001}. " * n,
+    "vast values after a box": lambda n: "\\boxed{5}\n" + "The answer is 9^{9^{9}}+9999!*\\sin(10^{9}). " * n,
+    "sums after a box": lambda n: "\\boxed{5}\n" + "The answer is \\sum_{k=1}^{10^{9}} \\frac{1}{k}. " * n,
+    "blank lines after a box": lambda n: "\\boxed{5}" + "\n " * n + "x",
+    "claims after a box": lambda n: "\\boxed{5}\n" + "it is " * n,
     "dollars and letters": lambda n: "$a" * n + "$",
 }
 

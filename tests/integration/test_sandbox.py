@@ -117,6 +117,107 @@ async def test_200_honest_solutions_pass() -> None:
     assert await refused(honest()) == {}
 
 
+TRANSPORTED = {
+    "length of keys": ("return {x: 1}.keys()", "len(f(2)) == 1 and f(2) == {2} and list(f(2)) == [2]"),
+    "values": ("return {x: 1}.values()", "list(f(2)) == [1] and len(f(2)) == 1"),
+    "items": ("return {x: 1}.items()", "sorted(f(2)) == [(2, 1)] and (2, 1) in f(2)"),
+    "deque": ("return deque([x, 2], 5)", "f(1) == deque([1, 2]) and f(1).maxlen == 5 and f(1)[-1] == 2"),
+    "Counter": (
+        "return Counter('aab')",
+        "f(1).most_common(1) == [('a', 2)] and f(1)['c'] == 0 and f(1) == {'a': 2, 'b': 1}",
+    ),
+    "OrderedDict": (
+        "return OrderedDict([(2, x), (1, x)])",
+        "f(0) == OrderedDict([(2, 0), (1, 0)]) and list(f(0)) == [2, 1]",
+    ),
+    "order of an OrderedDict": ("return OrderedDict([(2, x), (1, x)])", "f(0) != OrderedDict([(1, 0), (2, 0)])"),
+    "defaultdict": (
+        "d = defaultdict(list)\nd[x].append(1)\nreturn d",
+        "f(2) == {2: [1]} and isinstance(f(2), defaultdict)",
+    ),
+    "bytearray": ("return bytearray([x, 255])", "f(1) == bytearray(b'\\x01\\xff') and f(1)[1] == 255"),
+    "nested": ("return [deque([Counter(a=x)])]", "f(3) == [deque([Counter(a=3)])]"),
+    "deque given": ("x.appendleft(0)\nreturn x", "f(deque([1])) == deque([0, 1])"),
+    "Counter given": ("return x.most_common()[0][0]", "f(Counter('abb')) == 'b'"),
+    "default given": ("x['new'].append(1)\nreturn dict(x)", "f(defaultdict(list)) == {'new': [1]}"),
+    "items of one's own": ("return Own(x)", "list(f(3)) == [0, 1, 2] and bool(f(3)) and len(f(3)) == 3"),
+    "enumeration": ("return Colour.RED if x else 1", "f(0) == 1 and f(1) != 1"),
+}
+UNJUDGEABLE = {
+    "attribute": ("return Own(x)", "f(3).n == 3"),
+    "attribute asked for in vain": ("return Own(x)", "not hasattr(f(3), 'n') or f(3)"),
+    "method": ("return Own(x)", "f(3).double() == 6"),
+    "swallowed": ("return Own(x)", "swallows(lambda: f(3).n)"),
+    "item by key": ("return Own(x)", "f(3)[0] == 0"),
+    "function": ("return lambda y: x + y", "f(3)(4) == 7"),
+    "member": ("return Colour.RED", "f(3).value == 1"),
+}
+# Types that cross must not give a program more than data would.
+FORGED = {
+    "every key": ("return defaultdict(lambda: 1)", "all(f(2)[k] == 1 for k in ('a', 'b'))"),
+    "every key, by a factory": ("return defaultdict(int)", "f(2)['a'] == 0"),
+    "equal view": (
+        "class K(dict):\n    def keys(s): return s\n    def __eq__(s, o): return True\nreturn K().keys()",
+        "f(2) == {7: 8}",
+    ),
+    "equal deque": ("class D(deque):\n    def __eq__(s, o): return True\nreturn D()", "f(2) == deque([1])"),
+    "equal Counter": (
+        "class C(Counter):\n    def __eq__(s, o): return True\n    def __missing__(s, k): return 7\nreturn C()",
+        "f(2)['a'] == 7",
+    ),
+    "long object": (
+        "class L:\n    def __len__(s): return 7\n    def __iter__(s): return iter(())\nreturn L()",
+        "len(f(2)) == 7",
+    ),
+    "callable": ("return object()", "callable(f(2))"),
+    "forged node": (
+        "import __main__\n__main__.encode = lambda v, foreign: ['defaultdict', 'int']\nreturn 0",
+        "f(2)['a'] == 0",
+    ),
+    "forged abilities": (
+        "import __main__\n__main__.encode = lambda v, foreign: ['foreign', 'A', True, ['__eq__'], None]\nreturn 0",
+        "f(2) == 7",
+    ),
+    "forged length": ("import __main__\n__main__.encode = lambda v, foreign: ['deque', 10**30, 1]\nreturn 0", "f(2)"),
+}
+
+
+async def outcomes_of(cases: dict[str, tuple[str, str]]) -> dict[str, Outcome]:
+    head = "from collections import Counter, OrderedDict, defaultdict, deque\nfrom enum import Enum\n"
+    classes = (
+        "class Own:\n    def __init__(self, n): self.n = n\n    def __len__(self): return self.n\n"
+        "    def __getitem__(self, i): return list(self)[i]\n    def __iter__(self): return iter(range(self.n))\n"
+        "    def double(self): return 2 * self.n\n\nclass Colour(Enum):\n    RED = 1\n\n"
+    )
+    swallows = "def swallows(ask):\n    try:\n        ask()\n    except BaseException:\n        pass\n    return True\n"
+    return {
+        name: await run_tests(
+            f"{head}{classes}def f(x):\n" + "".join(f"    {line}\n" for line in body.splitlines()),
+            f"{swallows}assert {test}",
+            "f",
+            setup=head,
+        )
+        for name, (body, test) in cases.items()
+    }
+
+
+async def test_containers_of_the_standard_library_cross_as_what_they_are() -> None:
+    needs_isolation(len(TRANSPORTED))
+    assert {name: found for name, found in (await outcomes_of(TRANSPORTED)).items() if found.kind != "passed"} == {}
+
+
+async def test_what_cannot_cross_is_no_verdict() -> None:
+    needs_isolation(len(UNJUDGEABLE))
+    found = await outcomes_of(UNJUDGEABLE)
+    assert {name: outcome for name, outcome in found.items() if outcome.kind != "error"} == {}
+    assert all("which stays in the candidate's sandbox" in outcome.reason for outcome in found.values())
+
+
+async def test_what_crosses_gives_a_program_no_more_than_data_would() -> None:
+    needs_isolation(len(FORGED))
+    assert {name: found for name, found in (await outcomes_of(FORGED)).items() if found.kind != "failed"} == {}
+
+
 class Mutation(ast.NodeTransformer):
     """Changes the one place whose number is `at`: a comparison, an operator, a constant or a condition."""
 

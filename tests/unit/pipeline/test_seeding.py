@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.answers import extract_answer, gives_answer_away
+from pipeline.answers import extract_answer
 from pipeline.config import Config, FamilySettings, ProblemsSection, RolloutSection, RunSection, SftSection
+from pipeline.leaks import gives_answer_away
 from pipeline.problems import load_problems
 from pipeline.records import Label, Problem, Task
 from pipeline.seed_lessons import ALL, lessons_of

@@ -72,7 +72,9 @@ class Learner:
         self.tokenizer = load_tokenizer(self.reference)
         # Before the end of training the reference is loaded even on a resume: TRL loads the reference model from where the
         # policy came from, and puts the checkpoint's weights into the policy afterwards.
-        self.policy = self._finished_model() if finished and self.start_step else load_model(self.reference)
+        self.policy = (
+            self._finished_model() if finished and self.start_step else load_model(self.reference, self.config.learner)
+        )
         self.model = without_wrapper(self.policy)
         self.publisher: Any = self._publisher(status) if isinstance(status, LearnerStatus) else None
         self._gathered: dict[str, Any] = {}

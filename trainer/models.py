@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.errors import ModelError
+from pipeline.config import LearnerSection
+from pipeline.errors import ConfigError, ModelError
 from trainer.lora import merged_state
 
 
@@ -36,15 +37,28 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(path: Path | str) -> PreTrainedModel:
-    """The causal language model of `path` in float32: bfloat16 weights would swallow small updates. Raises ModelError."""
+def load_model(path: Path | str, settings: LearnerSection | None = None) -> PreTrainedModel:
+    """The causal language model of `path` in float32: bfloat16 weights would swallow small updates. `settings` choose its attention.
+
+    Raises ModelError, ConfigError."""
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32)
+        chosen = attention_of(settings) if settings else None
+        model: Any = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32, attn_implementation=chosen)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"model {path}: its weights could not be loaded ({error}); give a folder with config.json and model.safetensors"
         ) from error
     return model
+
+
+def attention_of(settings: LearnerSection) -> str | None:
+    """The attention implementation of transformers that `learner.attention` names; None: the model's default. Raises ConfigError."""
+    if settings.attention == "flex_attention" and not torch.cuda.is_available():
+        raise ConfigError(
+            "learner.attention = 'flex_attention' needs a GPU: PyTorch has no backward pass of it for CPUs; set learner.attention = "
+            "'auto', which is sdpa here"
+        )
+    return None if settings.attention == "auto" else settings.attention
 
 
 def save_model(

@@ -84,8 +84,8 @@ class LearnerSection(Section):
     )
     attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = Field(
         "auto",
-        description="Kernels of attention; auto: the model's default, mostly sdpa. flex_attention leaves out what a shared prefix masks (GPUs; "
-        "not run on one yet), flash_attention_2 takes no mask, so each rollout's prompt is computed anew.",
+        description="Kernels of attention; auto: the model's default, mostly sdpa. flex_attention leaves out what a shared prefix masks "
+        "(GPUs; not run on one yet), flash_attention_2 takes no mask, so each rollout's prompt is computed anew.",
     )
     num_groups_per_micro_batch: Positive = Field(1, description="Groups in one forward and backward pass.")
     precision: Literal["float32", "bf16_autocast"] = Field(

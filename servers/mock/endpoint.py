@@ -53,6 +53,8 @@ class Settings(BaseModel):
     raw_logprobs: bool = Field(False, description="Log-probabilities that ignore the temperature, as vLLM's default.")
     max_model_len: int = Field(MAX_MODEL_LEN, ge=1)
     api_key: str = Field("", description="Asked for on /v1 and /inference, as vLLM does; not on the control routes.")
+    refused: tuple[str, ...] = Field((), description="Parameters that are answered 400, in OpenAI's words.")
+    root: str = Field("", description="Where the model's weights are, as vLLM's /v1/models tells; empty: untold.")
     max_concurrency: int = Field(0, ge=0, description="More generations at once are answered 429; 0: no limit.")
     faults: list[Fault] = Field(default_factory=list)
     fault_rate: FaultRate | None = None
@@ -158,7 +160,7 @@ class MockEndpoint:
             "created": 0,
             "owned_by": "mock",
             "max_model_len": settings.max_model_len,
-        }
+        } | ({"root": settings.root} if settings.root else {})
         return _json({"object": "list", "data": [model]})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -296,6 +298,10 @@ class MockEndpoint:
     def _refusal(self, body: Json) -> web.Response | None:
         if body.get("model") not in (None, self._settings.model):
             return error(404, f"The model `{body['model']}` does not exist. Valid aliases: {self._settings.model}.")
+        for name in self._settings.refused:
+            if body.get(name) is not None:
+                instead = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+                return error(400, f"Unsupported parameter: '{name}' is not supported with this model.{instead}")
         for name in ("temperature", "top_p", "max_tokens", "n"):
             if body.get(name) is not None and not isinstance(body[name], int | float):
                 return error(400, f"{name}: Input should be a valid number, not {body[name]!r}")

@@ -33,9 +33,9 @@ def majority_curve(votes: Sequence[Hashable | None], correct: Sequence[bool]) ->
     counts = {vote: len(verdicts) for vote, verdicts in of_vote.items()}
     curve = np.zeros(num)
     for vote, verdicts in of_vote.items():
-        if (right := mean(verdicts)) > 0:
+        if any(verdicts):
             rivals = [count for other, count in counts.items() if other != vote]
-            curve += right * _share_led(counts[vote], rivals, num)
+            curve += mean(verdicts) * _share_led(counts[vote], rivals, num)
     return np.clip(curve, 0.0, 1.0)
 
 

@@ -17,16 +17,25 @@ import httpx
 import openai
 import pytest
 
+from pipeline.benchmark import sampled
 from pipeline.config import EndpointSettings, RequestsSection
 from pipeline.endpoints import EndpointPool
 from pipeline.eval_folder import Answered, EvalFolder
 from pipeline.pool import Pool
 from pipeline.problems import load_problems
-from pipeline.records import Message
+from pipeline.records import Message, Task
 from pipeline.run import RunFolder
 from pipeline.settings import load_recipe
 from tests.builders import experience
 from tests.integration.conftest import StartMock
+
+HELDOUT = ("--benchmark", "heldout")
+
+
+def asked_of_heldout(limit: int) -> list[Task]:
+    """The quickstart's held-out problems that `--limit` chooses."""
+    config = load_recipe("quickstart")
+    return sampled(load_problems(config.problems, 0).heldout[: config.eval.num_problems], "heldout", limit, 0)
 
 
 class Command:
@@ -64,7 +73,7 @@ async def test_an_endpoint_is_evaluated_and_each_answer_written(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
     url = (await start_mock()).url
-    command = Command(tmp_path, repository, "--endpoint", url, "--limit", "12", "--out", "e")
+    command = Command(tmp_path, repository, "--endpoint", url, *HELDOUT, "--limit", "12", "--out", "e")
     status, out, err = await command.run()
     assert status == 0, err
     report = json.loads((tmp_path / "e" / "report.json").read_text())
@@ -82,7 +91,7 @@ async def test_a_repeated_item_costs_nothing_and_more_of_it_only_what_is_new(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
     endpoint = await start_mock()
-    command = Command(tmp_path, repository, "--endpoint", endpoint.url, "--limit", "6", "--out", "e")
+    command = Command(tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e")
     asked = [await num_asked(endpoint)]
     for more in (
         (),
@@ -121,6 +130,7 @@ async def test_a_killed_evaluation_repeats_no_reply_that_it_had(
     arguments = (
         "--endpoint",
         endpoint.url,
+        *HELDOUT,
         "--concurrency",
         str(concurrency),
         "--mode",
@@ -152,7 +162,17 @@ async def test_a_stopped_evaluation_keeps_what_is_in_flight_and_repeats_nothing(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
     endpoint = await start_mock(latency_s=0.1)
-    arguments = ("--endpoint", endpoint.url, "--concurrency", "4", "--mode", "zero-shot,reflect", "--limit", "20")
+    arguments = (
+        "--endpoint",
+        endpoint.url,
+        *HELDOUT,
+        "--concurrency",
+        "4",
+        "--mode",
+        "zero-shot,reflect",
+        "--limit",
+        "20",
+    )
     command = Command(tmp_path, repository, *arguments, "--out", "e")
     begin = await num_asked(endpoint)
     assert await killed(command, endpoint, 7, signal.SIGTERM) == 130
@@ -174,10 +194,12 @@ def a_run(root: Path, *texts: str) -> RunFolder:
 async def test_retrieval_shows_lessons_of_other_problems_and_keeps_their_trace(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
-    heldout = load_problems(load_recipe("quickstart").problems, 0).heldout[:4]
+    heldout = asked_of_heldout(4)
     twins = [task.problem.text.replace(" =", " + 1 =") for task in heldout]
     run = a_run(tmp_path, *twins)
-    command = Command(tmp_path, repository, "--endpoint", (await start_mock()).url, "--limit", "4", "--out", "e")
+    command = Command(
+        tmp_path, repository, "--endpoint", (await start_mock()).url, *HELDOUT, "--limit", "4", "--out", "e"
+    )
     status, out, err = await command.run("--mode", "zero-shot,retrieval", "--pool", str(run.path))
     assert status == 0, err
     shown = [answer for answer in answers_in(tmp_path / "e") if answer.mode == "retrieval"]
@@ -196,10 +218,10 @@ async def test_retrieval_shows_lessons_of_other_problems_and_keeps_their_trace(
 async def test_an_evaluated_problem_in_the_pool_is_refused_and_named(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
-    heldout = load_problems(load_recipe("quickstart").problems, 0).heldout[:4]
+    heldout = asked_of_heldout(4)
     run = a_run(tmp_path, "What is 1 + 1 =", heldout[2].problem.text.upper())
     endpoint = await start_mock()
-    command = Command(tmp_path, repository, "--endpoint", endpoint.url, "--limit", "4", "--out", "e")
+    command = Command(tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "4", "--out", "e")
     asked = await num_asked(endpoint)
     status, _, err = await command.run("--mode", "retrieval", "--pool", str(run.path))
     assert status == 2
@@ -216,13 +238,16 @@ async def test_an_evaluated_problem_in_the_pool_is_refused_and_named(
         (("--benchmark", "gsm9k"), "did you mean gsm8k"),
         (("--benchmark", "gsm8k", "--data", "."), "gsm8k"),
         (("--model", "none-such"), "serves ['policy']"),
+        (("--compare", "evals"), "there is no evaluation in this folder"),
         (("--run-folder", "nowhere"), "give one of them"),
     ],
 )
 async def test_a_mistake_is_named_with_its_remedy(
     tmp_path: Path, repository: Path, start_mock: StartMock, arguments: tuple[str, ...], message: str
 ) -> None:
-    command = Command(tmp_path, repository, "--endpoint", (await start_mock()).url, "--out", "e", "--limit", "2")
+    command = Command(
+        tmp_path, repository, "--endpoint", (await start_mock()).url, *HELDOUT, "--out", "e", "--limit", "2"
+    )
     status, _, err = await command.run(*arguments)
     assert status == 2, err
     assert message in err
@@ -239,7 +264,8 @@ async def test_a_benchmark_file_is_asked_and_another_model_needs_another_folder(
     assert "| sums | zero-shot | 5 | 1 | 100.0% [56.6%, 100.0%] |" in out
     status, _, err = await command.run("--endpoint", (await start_mock()).url)
     assert status == 2
-    assert "holds answers of asked = " in err
+    assert "holds answers of url 'http://127.0.0.1:" in err
+    assert "add --moved; else choose another --out" in err
     other = Command(tmp_path, repository, "--benchmark", "sums.jsonl", "--out", "e2", "--compare", "e")
     status, out, err = await other.run("--endpoint", (await start_mock(accuracy=0.0)).url)
     assert status == 0, err
@@ -251,7 +277,7 @@ async def test_answers_that_could_not_be_had_are_told_and_asked_for_again(
 ) -> None:
     endpoint = await start_mock()
     command = Command(
-        tmp_path, repository, "--endpoint", endpoint.url, "--limit", "6", "--out", "e", "--concurrency", "1"
+        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e", "--concurrency", "1"
     )
     plan: list[dict[str, Any]] = [{"kind": "status", "code": 400, "count": 2}]
     async with httpx.AsyncClient() as client:
@@ -272,7 +298,9 @@ async def test_an_endpoint_that_answers_nothing_is_a_failure(
     async with httpx.AsyncClient() as client:
         plan = [{"kind": "status", "code": 401, "count": 99}]
         (await client.post(f"{endpoint.url}/_mock/faults", json=plan)).raise_for_status()
-    status, _, err = await Command(tmp_path, repository, "--endpoint", endpoint.url, "--limit", "6", "--out", "e").run()
+    status, _, err = await Command(
+        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e"
+    ).run()
     assert status == 1
     assert "failed: HTTP 401" in err
 
@@ -280,7 +308,7 @@ async def test_an_endpoint_that_answers_nothing_is_a_failure(
 async def test_a_judge_is_measured_and_not_asked_twice(tmp_path: Path, repository: Path, start_mock: StartMock) -> None:
     endpoint, judge = await start_mock(), await start_mock()
     command = Command(
-        tmp_path, repository, "--endpoint", endpoint.url, "--limit", "5", "--out", "e", "--judge", judge.url
+        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "5", "--out", "e", "--judge", judge.url
     )
     status, out, err = await command.run()
     assert status == 0, err
@@ -294,7 +322,7 @@ async def test_a_judge_is_measured_and_not_asked_twice(tmp_path: Path, repositor
 
 
 async def test_an_endpoint_that_is_down_ends_the_command_with_status_2(tmp_path: Path, repository: Path) -> None:
-    status, _, err = await Command(tmp_path, repository, "--endpoint", "http://127.0.0.1:9").run()
+    status, _, err = await Command(tmp_path, repository, "--endpoint", "http://127.0.0.1:9", *HELDOUT).run()
     assert status == 2
     assert "error: endpoint http://127.0.0.1:9 does not answer" in err
 

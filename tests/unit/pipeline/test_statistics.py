@@ -100,12 +100,12 @@ def test_an_interval_has_a_width_where_all_problems_are_alike() -> None:
     assert (found.low, found.high) == pytest.approx((0.17, 0.83), abs=0.01)
     # One problem that departs a little does not make it certain.
     assert estimate([1.0] * 29 + [0.97]).low < 0.9
-    found = paired([1.0] * 3, [0.0] * 3)
-    assert found.p_value == 0.25
-    assert found.low <= 0.0 < found.high == found.effect == 1.0
-    found = paired([1.0, 0.0] * 50, [1.0, 0.0] * 50)
-    assert found.low < 0.0 < found.high
-    assert found.high - found.low < 0.1
+    compared = paired([1.0] * 3, [0.0] * 3)
+    assert compared.p_value == 0.25
+    assert compared.low <= 0.0 < compared.high == compared.effect == 1.0
+    compared = paired([1.0, 0.0] * 50, [1.0, 0.0] * 50)
+    assert compared.low < 0.0 < compared.high
+    assert compared.high - compared.low < 0.1
 
 
 def test_a_comparison_of_few_differences_is_no_more_certain_than_its_test() -> None:

@@ -9,6 +9,8 @@ import random
 import signal
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from aiohttp import web
 
 from pipeline.benchmark import sampled
 from pipeline.config import EndpointSettings, RequestsSection
@@ -26,6 +29,7 @@ from pipeline.problems import load_problems
 from pipeline.records import Message, Task
 from pipeline.run import RunFolder
 from pipeline.settings import load_recipe
+from servers.mock.endpoint import MockEndpoint, Settings
 from tests.builders import experience
 from tests.integration.conftest import StartMock
 
@@ -73,7 +77,8 @@ async def test_an_endpoint_is_evaluated_and_each_answer_written(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
     url = (await start_mock()).url
-    command = Command(tmp_path, repository, "--endpoint", url, *HELDOUT, "--limit", "12", "--out", "e")
+    prices = ("--prompt-price", "1", "--completion-price", "4")
+    command = Command(tmp_path, repository, "--endpoint", url, *HELDOUT, "--limit", "12", "--out", "e", *prices)
     status, out, err = await command.run()
     assert status == 0, err
     report = json.loads((tmp_path / "e" / "report.json").read_text())
@@ -83,6 +88,13 @@ async def test_an_endpoint_is_evaluated_and_each_answer_written(
     assert row["avg"][0] == sum(answer.verdict.correct for answer in answers) / 12
     assert row["avg"][1] < row["avg"][0] < row["avg"][2]
     assert "| heldout | zero-shot | 12 | 1 |" in out
+    assert all(answer.inferred.turns[0].messages[0].role == "user" for answer in answers), "no system message of ours"
+    spent = [
+        (turn.num_prompt_tokens + 4 * turn.num_completion_tokens) / 1e6 for a in answers for turn in a.inferred.turns
+    ]
+    assert report["spent"][0]["cost"] == pytest.approx(sum(spent))
+    assert report["rows"][0]["mean_cost"] == pytest.approx(sum(spent) / 12)
+    assert f"tokens, cost {sum(spent):.4f}" in out
     assert (tmp_path / "e" / "report.md").read_text() in out
     assert all((tmp_path / "e" / name).stat().st_size > 1000 for name in ("accuracy.svg", "compute.svg"))
 
@@ -105,6 +117,92 @@ async def test_a_repeated_item_costs_nothing_and_more_of_it_only_what_is_new(
     new = [b - a for a, b in pairwise(asked)]
     # Greedy zero-shot; nothing; the critiques alone, because their first answers are known; three samples of both modes.
     assert new == [6, 0, 6, 36]
+
+
+async def test_benchmarks_and_settings_add_up_in_one_folder(
+    tmp_path: Path, repository: Path, start_mock: StartMock
+) -> None:
+    for name, num in (("sums", 5), ("more", 3)):
+        rows = [{"question": f"What is {n} + 3?", "answer": str(n + 3)} for n in range(num)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    endpoint = await start_mock(accuracy=1.0)
+    command = Command(tmp_path, repository, "--endpoint", endpoint.url, "--out", "e")
+    for more in (("sums.jsonl",), ("more.jsonl",), ("sums.jsonl", "--n", "2", "--limit", "4")):
+        status, out, err = await command.run("--benchmark", *more)
+        assert status == 0, err
+    assert "sums, zero-shot: answers of another setting are in this folder; they stay, and are reported beside" in out
+    assert "| sums | zero-shot (temperature 0) | 5 | 1 | 100.0%" in out
+    assert "| sums | zero-shot (temperature 1) | 4 | 2 | 100.0%" in out
+    assert "| more | zero-shot | 3 | 1 | 100.0%" in out
+    assert len(answers_in(tmp_path / "e")) == 5 + 3 + 8
+    assert await num_asked(endpoint) == 5 + 8, "a question that two benchmarks share is paid once"
+
+
+@asynccontextmanager
+async def serving(application: web.Application, port: int = 0) -> AsyncIterator[int]:
+    """The application on loopback; its port."""
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def test_another_model_at_the_same_address_gets_a_folder_of_its_own(tmp_path: Path, repository: Path) -> None:
+    """Nobody names a model: it is what the endpoint says that it serves."""
+    async with serving(MockEndpoint(Settings(model="first", root="/w/1")).application()) as port:
+        command = Command(tmp_path, repository, "--endpoint", f"http://127.0.0.1:{port}", *HELDOUT, "--limit", "3")
+        status, _, err = await command.run()
+        assert status == 0, err
+    async with serving(MockEndpoint(Settings(model="second", root="/w/2")).application(), port):
+        status, out, err = await command.run()
+        assert status == 0, err
+        assert "3 requests" in out
+        status, _, err = await command.run("--out", "evals/first")
+    assert status == 2
+    assert "holds answers of url" in err
+    assert "model 'first' root '/w/1', and this evaluation is of" in err
+    assert [len(answers_in(tmp_path / "evals" / name)) for name in ("first", "second")] == [3, 3]
+
+
+async def test_a_reasoning_models_cut_answers_are_wrong_ones_and_paid_once(tmp_path: Path, repository: Path) -> None:
+    """As vLLM answers with a reasoning parser; and with the parameters of OpenAI's reasoning models alone."""
+    bodies: list[dict[str, Any]] = []
+
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "thinker"}]})
+
+    async def chat(request: web.Request) -> web.Response:
+        body = await request.json()
+        if "max_tokens" in body or "temperature" in body:
+            name = "max_tokens" if "max_tokens" in body else "temperature"
+            message = f"Unsupported parameter: '{name}' is not supported with this model. Use 'max_completion_tokens' instead."
+            return web.json_response(
+                {"error": {"message": message[: 70 if name == "temperature" else 200]}}, status=400
+            )
+        bodies.append(body)
+        cut = "What is 1 + 3?" in body["messages"][-1]["content"]
+        content = None if cut else "\\boxed{3}"
+        message = {"role": "assistant", "content": content, "reasoning_content": "Hm, 3 is"}
+        choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 30}})
+
+    application = web.Application()
+    application.router.add_get("/v1/models", models)
+    application.router.add_post("/v1/chat/completions", chat)
+    rows = [{"question": f"What is {n} + 3?", "answer": "3"} for n in range(4)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    async with serving(application) as port:
+        arguments = ("--endpoint", f"http://127.0.0.1:{port}", "--benchmark", "sums.jsonl", "--out", "e")
+        status, out, err = await Command(tmp_path, repository, *arguments).run()
+    assert status == 0, err
+    assert len(bodies) == 4
+    assert {body["max_completion_tokens"] for body in bodies} == {4096}
+    assert "| sums | zero-shot | 4 | 1 | 75.0% [30.1%, 95.4%] | 75.0% | 25.0% | 9 + 30 |" in out
+    assert "refuses temperature: its answers are sampled with its own value" in out
+    assert {answer.inferred.turns[0].reasoning for answer in answers_in(tmp_path / "e")} == {"Hm, 3 is"}
 
 
 async def killed(command: Command, endpoint: EndpointSettings, after: int, number: signal.Signals) -> int:
@@ -284,8 +382,10 @@ async def test_answers_that_could_not_be_had_are_told_and_asked_for_again(
         (await client.post(f"{endpoint.url}/_mock/faults", json=plan)).raise_for_status()
     status, out, err = await command.run()
     assert status == 1, err
-    assert "2 answers could not be had" in out
-    assert "http_400 2" in out
+    assert "2 answers could not be had (http_400 2) and count as wrong; without them avg is" in out
+    (row,) = json.loads((tmp_path / "e" / "report.json").read_text())["rows"]
+    assert (row["num_problems"], row["avg"][3], row["avg_answered"][3]) == (6, 6, 4)
+    assert row["avg"][0] == pytest.approx(row["avg_answered"][0] * 4 / 6)
     status, out, err = await command.run()
     assert status == 0, err
     assert "2 requests" in out

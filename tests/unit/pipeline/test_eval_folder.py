@@ -98,7 +98,9 @@ def test_a_folder_keeps_to_who_was_asked(tmp_path: Path) -> None:
         with folder.appending() as log:
             log.append(answered(0))
     other = [{**WHO[0], "model": "n"}]
-    refused = pytest.raises(RunFolderError, match=r"holds answers of url 'http://a' model 'm'.*'n' root '.weights.m'; choose.*--fresh")
+    refused = pytest.raises(
+        RunFolderError, match=r"holds answers of url 'http://a' model 'm'.*'n' root '.weights.m'; choose.*--fresh"
+    )
     with refused, folder.opened(other, moved=True):
         pass
     with folder.opened(other, fresh=True):

@@ -92,7 +92,8 @@ def _opened(source: Path) -> tuple[str, Iterator[Experience]]:
             f"{' or '.join(pool_files.SUFFIXES)} file that `pool export` wrote"
         )
     entries = pool_files.read(source)
-    return hashlib.sha256(source.read_bytes() if source.is_file() else b"").hexdigest()[:12], entries
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12], entries
 
 
 class _Meter:

@@ -20,6 +20,7 @@ from pipeline.benchmark_sources import tasks_of
 from pipeline.code_checks import check_code
 from pipeline.commands import eval_options
 from pipeline.commands.eval_options import HELD_OUT, Chosen, judge_of
+from pipeline.config import Config
 from pipeline.contamination import check_pool
 from pipeline.endpoint_checks import check_embeddings, check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
@@ -82,10 +83,6 @@ class _Benchmark(NamedTuple):
     tasks: list[Task]
     num_all: int
 
-    @property
-    def has_programs(self) -> bool:
-        return any(task.problem.form == "code" for task in self.tasks)
-
 
 class _Evaluation:
     """Wires the parts of one evaluation, top to bottom."""
@@ -99,50 +96,33 @@ class _Evaluation:
         self._begin_s = time.monotonic()
 
     async def run(self) -> int:
-        arguments = self._arguments
         benchmarks = await asyncio.to_thread(self._benchmarks)
-        longest = max(self._max_tokens(one, None) for one in benchmarks)
-        self._config = eval_options.with_workers(
-            self._chosen,
-            eval_options.patient(self._chosen, longest),
-            programs=any(one.has_programs for one in benchmarks),
-        )
-        config = self._config
+        self._config = self._suited_to(benchmarks)
+        prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
         async with contextlib.AsyncExitStack() as stack:
             folder, endpoints = await self._asked_of(stack)
-            asked = [self._asked(one, endpoints.max_model_len) for one in benchmarks]
-            scorers = {one.scorer for one in asked} - {"judge"}
-            verifiers = {scorer: await stack.enter_async_context(self._verifier(scorer)) for scorer in sorted(scorers)}
             replies = await stack.enter_async_context(Replies(folder.replies_file))
+            plan = folder.plan()
+            known = await asyncio.to_thread(_known, folder, prices)
+            asked = [self._asked(one, endpoints.max_model_len) for one in benchmarks]
             search, pool_key = await self._lessons(stack, folder, endpoints, replies, asked)
             judge = await self._judge(stack, asked, replies)
-            prices = Prices(config.endpoints, config.feedback.similarity_endpoint)
-            plan = folder.plan()
             wanted = self._planned(asked, pool_key, judge, plan)
             plan.write(folder.plan_file)
-            known = await asyncio.to_thread(_known, folder, prices)
-            total = len(config.eval.modes) * config.eval.num_samples * sum(len(one.tasks) for one in asked)
-            tell = stack.enter_context(progress("answers", total, self._live.words))
             evaluation = EvalRun(
-                config, folder, endpoints, replies, verifiers, known, prices=prices, progress=tell, judge=judge, search=search,
-                rejudge=arguments.rejudge,
+                self._config, folder, endpoints, replies, await self._verifiers(stack, asked), known,
+                prices=prices, search=search, judge=judge, rejudge=self._arguments.rejudge,
+                progress=stack.enter_context(progress("answers", _total(wanted), self._live.words)),
             )  # fmt: skip
-            asking_s, failure = time.monotonic(), None
-            with _stopping(evaluation.stop, self._view.say):
-                try:
-                    await evaluation.run(wanted)
-                except EndpointError as error:  # what was had is reported all the same
-                    failure = error
-            asking_s = time.monotonic() - asking_s
+            asking_s, failure = await self._ask(evaluation, wanted)
             if evaluation.stopped:
                 self._view.say(
-                    f"stopped with {evaluation.num_done} of {total} answers; the same command goes on from there"
+                    f"stopped with {evaluation.num_done} of {_total(wanted)} answers; the same command goes on from there"
                 )
                 return 130
             if not known:
-                raise failure or EndpointError(
-                    "evaluation", f"no problem could be answered; the first failure: {evaluation.first_failure}"
-                )
+                first = evaluation.first_failure
+                raise failure or EndpointError("evaluation", f"no problem could be answered; first failure: {first}")
             found = await asyncio.to_thread(self._report, folder, plan, known, prices)
             found = found.model_copy(update={
                 "notes": [*found.notes, *_dropped(endpoints)], "failures": dict(evaluation.failures),
@@ -156,6 +136,24 @@ class _Evaluation:
             if evaluation.failures:
                 self._view.say(f"some answers could not be had; the first failure: {evaluation.first_failure}")
             return 1 if evaluation.failures else 0
+
+    async def _ask(
+        self, evaluation: EvalRun, wanted: list[tuple[Asked, list[PlannedCell]]]
+    ) -> tuple[float, EndpointError | None]:
+        """The seconds that it took, and the failure that ended it: what was had is reported all the same."""
+        begin_s = time.monotonic()
+        with _stopping(evaluation.stop, self._view.say):
+            try:
+                await evaluation.run(wanted)
+            except EndpointError as error:
+                return time.monotonic() - begin_s, error
+        return time.monotonic() - begin_s, None
+
+    def _suited_to(self, benchmarks: list[_Benchmark]) -> Config:
+        """The configuration with the deadlines and the verifier processes that these benchmarks need."""
+        config = eval_options.patient(self._chosen, max(self._max_tokens(one, None) for one in benchmarks))
+        programs = any(task.problem.form == "code" for one in benchmarks for task in one.tasks)
+        return eval_options.with_workers(self._chosen, config, programs=programs)
 
     # What is asked
 
@@ -291,8 +289,13 @@ class _Evaluation:
         kept = cast(EndpointPool, KeptEndpoints(measured, replies))  # all of it that a measure asks
         return LessonSearch(retriever_of(config, copy.pool, kept)), copy.key
 
-    def _verifier(self, scorer: str) -> Verifier:
-        return Verifier(self._config.reward.model_copy(update={"scorer": scorer}))
+    async def _verifiers(self, stack: contextlib.AsyncExitStack, asked: list[Asked]) -> dict[str, Verifier]:
+        """By the scorer that they stand for; a judge is none of them."""
+        reward, found = self._config.reward, {}
+        for scorer in sorted({one.scorer for one in asked} - {"judge"}):
+            verifier = Verifier(reward.model_copy(update={"scorer": scorer}))
+            found[scorer] = await stack.enter_async_context(verifier)
+        return found
 
     async def _judge(
         self, stack: contextlib.AsyncExitStack, asked: list[Asked], replies: Replies
@@ -339,6 +342,10 @@ class _Evaluation:
         self._view.say(
             f"every answer with its prompts, verdict and trace, the report and two plots are in {folder.path}"
         )
+
+
+def _total(wanted: list[tuple[Asked, list[PlannedCell]]]) -> int:
+    return sum(number for asked, of_modes in wanted for cell in of_modes for _, number in cell.wanted.values())
 
 
 def _known(folder: EvalFolder, prices: Prices) -> dict[str, Scored]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,22 @@ def test_a_run_is_read_once_and_may_be_gone_afterwards(tmp_path: Path) -> None:
     assert (again.key, again.pool.num_entries()) == (first.key, 5)
     with pytest.raises(DataError, match="read-only"):
         again.pool.add(ENTRIES)
+
+
+def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    """As another user's run is, or a mounted one: behind a read-only mount, because root may write anywhere else."""
+    run = a_run(tmp_path)
+    Pool(run.store).add(ENTRIES)
+    there, target = str(run.path), str(tmp_path / "lessons")
+    inside = ["bwrap", "--dev-bind", "/", "/", "--ro-bind", there, there]
+    if not shutil.which("bwrap") or subprocess.run([*inside, "true"], capture_output=True).returncode:
+        pytest.skip("bubblewrap cannot make a read-only mount here")
+    code = (
+        "import sys; from pathlib import Path; from pipeline.eval_lessons import copied;"
+        "copy = copied(*map(Path, sys.argv[1:])); print(copy.pool.search('What is 3 + 4?', 1)[0].id)"
+    )
+    done = subprocess.run([*inside, sys.executable, "-c", code, there, target], capture_output=True, text=True)
+    assert done.stdout == "x3\n", done.stderr
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

@@ -1,13 +1,14 @@
 """Benchmarks × modes × samples, asked of endpoints: each answer once, whatever ends the process in between.
 
 Invariants: a reply is kept before it is used (`pipeline.replies`), an answer is written as soon as it is judged; what is kept is not
-asked again, also when the same prompt belongs to two modes; at most twice as many answers are worked on as the endpoints take at once
-(the bound protects memory; while one half is being judged the other keeps the endpoints busy). An answer that cannot be had is written
-down as a failure with its kind. A failure that all requests would meet lets those in flight end, because they are paid for.
+asked again, also when the same prompt belongs to two modes; no more requests are paid for and not yet kept than the endpoints take at
+once, so that a kill loses no more; at most twice as many answers are worked on (the bound protects memory; while one half is being
+judged the other keeps the endpoints busy). An answer that cannot be had is written down as a failure with its kind. A failure that all
+requests would meet lets those in flight end, because they are paid for.
 
 | waits | for | woken by |
 |---|---|---|
-| a worker | lessons, replies, a verdict | pool, endpoints, verifier |
+| a worker | room, lessons, replies, a verdict | another's reply that is kept, pool, endpoints, verifier |
 | `run` | all workers; after `stop`, those that wait for a reply | the last of them |
 """
 
@@ -74,6 +75,8 @@ class EvalRun:
         self.stopped = False
         self._fatal: EndpointError | None = None
         self._inferences: dict[str, Inference] = {}
+        # An endpoint's place is free when the reply is here; until it is on the disk, a kill would lose it like one in flight.
+        self._room = asyncio.Semaphore(self._num_at_once)
         self._versions = {scorer: verifier_version(scorer) for scorer in {*verifiers, "judge"}}
         self.num_done = self._num_in_a_row = 0
         self.num_verdicts = 0
@@ -83,6 +86,11 @@ class EvalRun:
 
     def stop(self) -> None:
         self.stopped = True
+
+    @property
+    def _num_at_once(self) -> int:
+        """Requests that the endpoints take together."""
+        return sum(endpoint.settings.max_concurrency for endpoint in self._endpoints.endpoints)
 
     async def run(self, benchmarks: list[tuple[Asked, list[PlannedCell]]]) -> None:
         """Ask for every answer that is wanted and not known.
@@ -97,12 +105,11 @@ class EvalRun:
         self.num_done = num_wanted - num_left
         self._progress(self.num_done)
         self._inferences = {asked.name: self._inference(asked) for asked, _ in benchmarks}
-        num_workers = 2 * sum(endpoint.settings.max_concurrency for endpoint in self._endpoints.endpoints)
         # One iterator for all workers: what is asked next is looked up only then.
         left = (question for question in questions(self._config, benchmarks) if not self._is_settled(question))
         with self._folder.appending() as log:
             async with asyncio.TaskGroup() as workers:
-                for _ in range(min(num_workers, num_left)):
+                for _ in range(min(2 * self._num_at_once, num_left)):
                     workers.create_task(self._work(left, log))
         if num_superseded:
             await asyncio.to_thread(self._folder.drop_superseded)
@@ -188,6 +195,7 @@ class EvalRun:
                     affinity=messages[-1].content,
                 )
 
-            return await self._replies.ask(key, paid)
+            async with self._room:
+                return await self._replies.ask(key, paid)
 
         return Inference(self._config, ask, self._search)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,22 @@ async def test_a_critique_begins_with_the_answer_that_is_known(tmp_path: Path) -
     endpoints = Endpoints()
     assert await Evaluation(tmp_path)(endpoints) == NUM
     assert await Evaluation(tmp_path, "reflect")(endpoints) == NUM
+
+
+async def test_no_more_is_paid_for_and_not_kept_than_is_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the disk is slow, replies that are here count as being in flight: a kill would lose them too."""
+    endpoints, commit, disk = Endpoints(in_flight=2), Replies._commit, threading.Event()
+
+    def slow(self: Replies, rows: Any) -> None:
+        assert disk.wait(60)
+        commit(self, rows)
+
+    monkeypatch.setattr(Replies, "_commit", slow)
+    evaluation = asyncio.create_task(Evaluation(tmp_path)(endpoints))
+    for _ in range(200):  # every worker has its turns
+        await asyncio.sleep(0)
+    assert endpoints.num_answered == 2
+    disk.set()
+    assert await evaluation == NUM

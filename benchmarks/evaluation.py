@@ -49,6 +49,7 @@ def evaluated(
     url: str, run: RunFolder, out: Path, in_flight: int, num_problems: int, num_samples: int
 ) -> dict[str, Any]:
     command = [sys.executable, "-m", "pipeline.orchestrate", "eval", "--endpoint", url, "--concurrency", str(in_flight)]
+    command += ["--benchmark", "heldout"]
     command += ["--mode", MODES, "--pool", str(run.path), "--limit", str(num_problems), "--n", str(num_samples)]
     done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, env=os.environ)
     if done.returncode:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.benchmark_rows import PLACEHOLDER, is_code
+from pipeline.benchmark_rows import PLACEHOLDER, TEXT_LINE, is_code
 from pipeline.benchmark_sources import SUFFIXES, first_row, tasks_of
 from pipeline.errors import ConfigError
 from pipeline.plugins import is_plugin
@@ -26,6 +26,7 @@ from prompts.schemas import AnswerForm
 
 SHIPPED = Path(__file__).parent / "benchmarks.toml"
 GENERATED = "reasoning_gym:"
+OTHER_FORMATS = (".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt")
 _PLACEHOLDERS = {"boxed": {"question"}, "code": {"question", "tests"}}
 
 
@@ -48,6 +49,10 @@ class Benchmark(Section):
     question_column: str = Field("question", description="Where it is missing, question, problem or prompt is read.")
     context_column: str = Field("", description="Text that stands before the question, in rows that have it.")
     answer_column: str = Field("answer", description="Where it is missing, answer is read.")
+    tolerance_column: str = Field(
+        "",
+        description="Error that a numerical answer may have, in rows that have it; commas separate those of several.",
+    )
     id_column: str = Field("id", description="A row without it is named by its position.")
     id_range: tuple[int, int] | None = Field(None, description="First and last id of the rows that belong to it.")
     prompt: str = Field("{{question}}", description="Text of the problem; may show {{tests}} of code.")
@@ -109,6 +114,11 @@ def benchmark(name: str, extra: Path | None = None) -> Benchmark:
     `reasoning_gym:FAMILY`. Raises ConfigError for an unknown name, DataError for a file that cannot be read."""
     if name.endswith(SUFFIXES):
         return _of_file(name)
+    if name.lower().removesuffix(".gz").endswith(OTHER_FORMATS):
+        raise ConfigError(
+            f"benchmark {name!r}: only JSONL files are read; convert it, one JSON object a line such as {TEXT_LINE}, and name the "
+            "file so that it ends in .jsonl (pandas: `read_csv(…).to_json(file, orient='records', lines=True)`)"
+        )
     known = registry(extra)
     found = {_key(each): each for each in known}
     if _key(name) in found and not name.startswith(GENERATED):
@@ -128,16 +138,20 @@ def benchmark(name: str, extra: Path | None = None) -> Benchmark:
 def items(benchmark: Benchmark, limit: int | None = None, seed: int = 0, data: Path | None = None) -> list[Task]:
     """The items in the source's order: all, or the `limit` that rank first by a hash of seed, name and id.
 
-    `data` is a folder whose `NAME.jsonl` (or `.jsonl.gz`) is read in place of the source. Raises ConfigError and DataError.
-    """
+    A generator whose number is not stated makes as many as are asked for, where that is more than its default. `data` is a folder
+    whose `NAME.jsonl` (or `.jsonl.gz`) is read in place of the source. Raises ConfigError and DataError."""
     if limit is not None and limit < 1:
         raise ConfigError(
             f"limit = {limit}: give the number of items to sample, 1 or more, or leave it out for all of them"
         )
-    tasks = tasks_of(benchmark, data)
+    return sampled(tasks_of(benchmark, data, limit or 0), benchmark.name, limit, seed)
+
+
+def sampled(tasks: list[Task], name: str, limit: int | None, seed: int) -> list[Task]:
+    """Of `tasks` the `limit` that rank first by a hash of seed, name and id, in the order given; all of them for None."""
     if limit is None:
         return tasks
-    ranked = sorted(range(len(tasks)), key=lambda i: _rank(seed, benchmark.name, tasks[i].problem.id))
+    ranked = sorted(range(len(tasks)), key=lambda i: _rank(seed, name, tasks[i].problem.id))
     return [tasks[i] for i in sorted(ranked[:limit])]
 
 

@@ -34,6 +34,7 @@ def task_of_row(benchmark: Benchmark, row: Row, position: int) -> Task:
         shown["tests"], entry = _code_entry(row, shown["question"])
     else:
         answer = _answer(benchmark, row)
+        entry = {"tolerance": tolerance} if (tolerance := _tolerance(benchmark, row)) else {}
     text = PLACEHOLDER.sub(lambda match: shown[match[1]], benchmark.prompt)
     identity = f"{benchmark.name}-{_identity(benchmark, row, position)}"
     question = shown["question"].strip()
@@ -84,6 +85,22 @@ def _answer(benchmark: Benchmark, row: Row) -> str:
     if not answer:
         raise DataError(f"{row.where}: {key} = {value!r} holds no answer; expected a line such as {TEXT_LINE}")
     return answer
+
+
+def _tolerance(benchmark: Benchmark, row: Row) -> list[float]:
+    """The errors that the gold values allow, one for each or one for all; empty where the row states none."""
+    value = row.values.get(benchmark.tolerance_column) if benchmark.tolerance_column else None
+    if value is None or value == "":
+        return []
+    try:
+        found = [float(part) for part in str(value).split(",")]
+    except ValueError:
+        found = [0.0]
+    if not all(0 < bound < float("inf") for bound in found):
+        raise DataError(
+            f"{row.where}: {benchmark.tolerance_column} = {value!r}; give a number above 0, several joined by commas, or null"
+        )
+    return found
 
 
 def _without_dollars(answer: str) -> str:

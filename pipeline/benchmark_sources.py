@@ -23,10 +23,12 @@ SUFFIXES = (".jsonl", ".jsonl.gz")
 NUM_GENERATED = 200
 
 
-def tasks_of(benchmark: Benchmark, data: Path | None = None) -> list[Task]:
-    """All items in the source's order; `data` as for `pipeline.benchmark.items`. Raises ConfigError and DataError."""
+def tasks_of(benchmark: Benchmark, data: Path | None = None, num_wanted: int = 0) -> list[Task]:
+    """All items in the source's order, of a generator at least `num_wanted`; `data` as for `pipeline.benchmark.items`.
+
+    Raises ConfigError and DataError."""
     if benchmark.source == "reasoning_gym":
-        return _generated(benchmark)
+        return _generated(benchmark, num_wanted)
     tasks: dict[str, Task] = {}
     for position, row in enumerate(_rows_of(benchmark, data)):
         task = task_of_row(benchmark, row, position)
@@ -130,7 +132,7 @@ def _function_rows(benchmark: Benchmark) -> Iterator[Row]:
     return plugin_rows(benchmark.source, load_function(benchmark.source, field)(), field)
 
 
-def _generated(benchmark: Benchmark) -> list[Task]:
+def _generated(benchmark: Benchmark, num_wanted: int) -> list[Task]:
     """Drawn as a run draws its held-out problems with the default seed: none is a training problem of a run with this one family,
     the same parameters, and as many held-out problems or more. Of other runs it may be one."""
     from pipeline.procedural import check_family, heldout_tasks
@@ -138,8 +140,9 @@ def _generated(benchmark: Benchmark) -> list[Task]:
     where = f"benchmark {benchmark.name!r}"
     check_family(benchmark.dataset, f"{where}: dataset")
     family = FamilySettings(name=benchmark.dataset, params=benchmark.params)
+    num = benchmark.num_items or max(NUM_GENERATED, num_wanted)
     try:
-        return heldout_tasks(ProblemsSection(families=(family,), num_heldout=benchmark.num_items or NUM_GENERATED))
+        return heldout_tasks(ProblemsSection(families=(family,), num_heldout=num))
     except UserError as error:
         raise type(error)(
             f"{where} (its num_items stands for problems.num_heldout, its params for those of the family): {error}"

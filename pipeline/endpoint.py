@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import zlib
 from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from yarl import URL
 
 from pipeline.breaker import CircuitBreaker
 from pipeline.config import EndpointSettings, RequestsSection
+from pipeline.dialect import Dialect
 from pipeline.limit import AdaptiveLimit
 from pipeline.weights import ServerAddress
 
@@ -22,6 +24,9 @@ class Endpoint:
         self.settings = settings
         self.url = settings.base_url
         self.model = settings.model or model
+        self.card: dict[str, Any] = {}
+        """What /v1/models says of the model, once the endpoint was checked."""
+        self.dialect = Dialect()
         self.max_model_len: int | None = None
         self.has_token_route = False
         self.num_in_flight = 0

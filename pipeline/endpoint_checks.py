@@ -72,7 +72,8 @@ async def _check(pool: EndpointPool, endpoint: Endpoint, training: bool, tempera
             f"endpoint {endpoint.url} has no model {endpoint.model!r}, it serves {sorted(known)}; "
             "set model.name or the endpoint's model"
         )
-    endpoint.max_model_len = known[endpoint.model].get("max_model_len")
+    endpoint.card = known[endpoint.model]
+    endpoint.max_model_len = endpoint.card.get("max_model_len")
     if training:
         await _check_for_training(pool, endpoint, temperature)
 

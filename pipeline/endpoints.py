@@ -161,11 +161,16 @@ class EndpointPool:
         }
 
         async def ask(attempt: Attempt) -> wire.Reply:
-            async with self._named(attempt.endpoint) as named:
-                body = self.chat_body(attempt.endpoint, messages, **wanted) | {"model": named.model}
-                if stream:
-                    return await self._streamed(attempt, body)
-                return wire.parse_chat(await attempt.post(CHAT, body))
+            endpoint, asked = attempt.endpoint, self._streamed if stream else _answered
+            async with self._named(endpoint) as named:
+                body = self.chat_body(endpoint, messages, **wanted) | {"model": named.model}
+                while True:
+                    try:
+                        return await asked(attempt, body)
+                    except FinalEndpointError as error:
+                        if not endpoint.dialect.learn(error, body):
+                            raise
+                        body = endpoint.dialect.spoken(body)
 
         return await self._attempts.ask(Request(stage, priority, affinity), ask, _tokens_of_reply)
 
@@ -233,7 +238,8 @@ class EndpointPool:
     def chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
         """Body of a chat request to `endpoint` with the run's template arguments; `kwargs` as for `wire.chat_body`."""
         arguments = {"max_tokens": 1, "temperature": 0.0, **kwargs}
-        return wire.chat_body(endpoint.model, messages, chat_template_kwargs=self._chat_template_kwargs, **arguments)
+        body = wire.chat_body(endpoint.model, messages, chat_template_kwargs=self._chat_template_kwargs, **arguments)
+        return endpoint.dialect.spoken(body)
 
     async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
         """One GET, one attempt, outside of places and breaker; the parsed JSON. Raises EndpointError."""
@@ -258,7 +264,7 @@ class EndpointPool:
             if first_s is None and wire.has_content(event):
                 first_s = loop.time() - begin_s
             events.append(event)
-        return wire.parse_stream(events, first_s)
+        return wire.parse_stream(events, first_s, attempt.endpoint.url)
 
     async def canary(self, endpoint: Endpoint) -> None:
         """One token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
@@ -305,6 +311,10 @@ def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: An
 
 def _request(wanted: Wanted) -> Request:
     return Request(wanted["stage"], wanted.get("priority", 0), wanted.get("affinity", ""))
+
+
+async def _answered(attempt: Attempt, body: Json) -> wire.Reply:
+    return wire.parse_chat(await attempt.post(CHAT, body), attempt.endpoint.url)
 
 
 async def _accepted(

@@ -24,9 +24,12 @@ class EvalSection(Section):
         ("zero-shot",),
         description="The command `eval`: from scratch, with lessons of a pool, or with a critique of the own answer.",
     )
-    num_samples: Positive = Field(1, description="The command `eval`: answers to each problem in each mode.")
+    num_samples: Annotated[int, Field(gt=0, le=1000)] = Field(
+        1, description="The command `eval`: answers to each problem in each mode."
+    )
     temperature: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="The command `eval`: sampling temperature; none: 0 for one sample, else 1."
+        None,
+        description="The command `eval`: sampling temperature; none: 0 for one sample, else 1. Samples of one temperature add up.",
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="The command `eval`: nucleus.")
     limit: Positive | None = Field(

@@ -9,6 +9,8 @@ from typing import Any
 from pipeline.eval_report import BenchmarkReport, Row
 
 COLOURS = {"zero-shot": "tab:blue", "retrieval": "tab:green", "reflect": "tab:orange"}
+LINES = ("-", "--", ":", "-.")
+"""Settings of one mode share its colour."""
 
 
 def plot_accuracy(report: BenchmarkReport, path: Path) -> None:
@@ -16,14 +18,16 @@ def plot_accuracy(report: BenchmarkReport, path: Path) -> None:
     figure, axes = _axes(1, max(5.0, 1.6 + 0.9 * len(report.rows)))
     axis = axes[0]
     names = list(dict.fromkeys(row.benchmark for row in report.rows))
-    modes = list(dict.fromkeys(row.mode for row in report.rows))
-    width = 0.8 / len(modes)
+    bars = list(dict.fromkeys((row.mode, row.label) for row in report.rows))
+    width = 0.8 / len(bars)
     for row in report.rows:
-        at = names.index(row.benchmark) + (modes.index(row.mode) - (len(modes) - 1) / 2) * width
+        at = names.index(row.benchmark) + (bars.index((row.mode, row.label)) - (len(bars) - 1) / 2) * width
         spread = [[row.avg.value - row.avg.low], [row.avg.high - row.avg.value]]
         axis.bar(at, row.avg.value, width * 0.92, color=COLOURS[row.mode], yerr=spread, capsize=3)
         axis.text(at, row.avg.high + 0.01, f"{row.avg.value:.1%}", ha="center", va="bottom", fontsize=8)
-    for mode in modes:
+        if row.label:
+            axis.text(at, 0.01, row.label, ha="center", va="bottom", fontsize=6, rotation=90)
+    for mode in dict.fromkeys(mode for mode, _ in bars):
         axis.bar(0, 0, color=COLOURS[mode], label=mode)
     axis.set(xticks=range(len(names)), xticklabels=names, ylim=(0, 1.1), ylabel="share solved, mean of the samples")
     axis.legend(loc="upper right", fontsize=8)
@@ -52,11 +56,12 @@ def plot_compute(report: BenchmarkReport, path: Path) -> None:
 
 
 def _curves(axis: Any, rows: Sequence[Row]) -> None:
-    for row in rows:
-        at = sorted(row.maj_at)
+    for number, row in enumerate(rows):
+        at = [k for k in sorted(row.maj_at) if k <= row.shown_k]
+        line = LINES[sum(other.mode == row.mode for other in rows[:number]) % len(LINES)]
         tokens = [k * row.mean_tokens for k in at]
         colour = COLOURS[row.mode]
-        axis.plot(tokens, [row.maj_at[k].value for k in at], "o-", color=colour, label=row.mode, markersize=4)
+        axis.plot(tokens, [row.maj_at[k].value for k in at], f"o{line}", color=colour, label=row.name, markersize=4)
         axis.fill_between(
             tokens,
             [row.maj_at[k].low for k in at],

@@ -1,12 +1,14 @@
 """Benchmarks × modes × samples, asked of endpoints: each answer once, whatever ends the process in between.
 
 Invariants: a reply is kept before it is used (`pipeline.replies`), an answer is written as soon as it is judged; what is kept is not
-asked again, also when the same prompt belongs to two modes; at most twice as many answers are worked on as the endpoints take at once
-(the bound protects memory; while one half is being judged the other keeps the endpoints busy).
+asked again, also when the same prompt belongs to two modes; no more requests are paid for and not yet kept than the endpoints take at
+once, so that a kill loses no more; at most twice as many answers are worked on (the bound protects memory; while one half is being
+judged the other keeps the endpoints busy). An answer that cannot be had is written down as a failure with its kind. A failure that all
+requests would meet lets those in flight end, because they are paid for.
 
 | waits | for | woken by |
 |---|---|---|
-| a worker | lessons, replies, a verdict | pool, endpoints, verifier |
+| a worker | room, lessons, replies, a verdict | another's reply that is kept, pool, endpoints, verifier |
 | `run` | all workers; after `stop`, those that wait for a reply | the last of them |
 """
 
@@ -15,43 +17,25 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from pipeline.config import Config
 from pipeline.endpoints import EndpointPool
 from pipeline.errors import EndpointError, FinalEndpointError
-from pipeline.eval_config import Mode
-from pipeline.eval_folder import Answered, AnswerLog, EvalFolder
-from pipeline.inference import Inference
+from pipeline.eval_cost import Prices
+from pipeline.eval_folder import Answered, AnswerLog, EvalFolder, Failed
+from pipeline.eval_plan import Asked, PlannedCell, Question, questions, sampling_of, verifier_version
+from pipeline.eval_scores import Scored, scored
+from pipeline.inference import Inference, Search
 from pipeline.judge import AnswerJudge
-from pipeline.records import Message, Task
+from pipeline.records import Message
 from pipeline.replies import Replies, key_of
-from pipeline.retrieval import Retriever
 from pipeline.rewards import Verifier
 from pipeline.wire import Reply
 
 # Refusals of one prompt; any other final failure (no credit, a wrong key) is the same for every prompt.
 OF_ONE_PROMPT = ("http_400", "http_413", "http_422")
 MAX_FAILURES_IN_A_ROW = 50
-
-
-class Asked(NamedTuple):
-    """A benchmark's problems, how long an answer may be, and who judges it (a value of reward.scorer)."""
-
-    name: str
-    tasks: list[Task]
-    max_tokens: int
-    scorer: str
-
-
-class Question(NamedTuple):
-    """One answer that is wanted."""
-
-    asked: Asked
-    task: Task
-    mode: Mode
-    sample: int
-    key: str
+MAX_DETAIL_CHARS = 300
 
 
 class Stopped(Exception):  # noqa: N818 - no failure
@@ -59,7 +43,8 @@ class Stopped(Exception):  # noqa: N818 - no failure
 
 
 class EvalRun:
-    """`pool_key` names the pool's version: answers with other lessons are other answers. After `stop` no request begins."""
+    """`known` are the answers that the folder holds, by key; what `run` has joins them. With `rejudge` every answer is judged anew, from
+    replies that are kept. After `stop` no request begins."""
 
     def __init__(
         self,
@@ -68,10 +53,12 @@ class EvalRun:
         endpoints: EndpointPool,
         replies: Replies,
         verifiers: dict[str, Verifier],
+        known: dict[str, Scored],
         *,
-        retriever: Retriever | None = None,
-        pool_key: str = "",
+        prices: Prices | None = None,
+        search: Search | None = None,
         judge: AnswerJudge | None = None,
+        rejudge: bool = False,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         self._config = config
@@ -79,13 +66,20 @@ class EvalRun:
         self._endpoints = endpoints
         self._replies = replies
         self._verifiers = verifiers
-        self._retriever = retriever
-        self._pool_key = pool_key
+        self._known = known
+        self._prices = prices or Prices()
+        self._search = search
         self._judge = judge
+        self._rejudge = rejudge
         self._progress = progress
         self.stopped = False
+        self._fatal: EndpointError | None = None
         self._inferences: dict[str, Inference] = {}
-        self._num_done = self._num_in_a_row = 0
+        # An endpoint's place is free when the reply is here; until it is on the disk, a kill would lose it like one in flight.
+        self._room = asyncio.Semaphore(self._num_at_once)
+        self._versions = {scorer: verifier_version(scorer) for scorer in {*verifiers, "judge"}}
+        self.num_done = self._num_in_a_row = 0
+        self.num_verdicts = 0
         self.failures: Counter[str] = Counter()
         """Answers that could not be had, by kind. They are asked for again by the next command."""
         self.first_failure = ""
@@ -93,78 +87,43 @@ class EvalRun:
     def stop(self) -> None:
         self.stopped = True
 
-    def questions(self, benchmarks: list[Asked]) -> Iterator[Question]:
-        """All that is wanted, samples of one prompt beside each other."""
-        settings = self._config.eval
-        of_mode = {mode: self._of_mode(mode) for mode in settings.modes}
-        for asked in benchmarks:
-            of_benchmark = self._of_benchmark(asked)
-            for task in asked.tasks:
-                of_task = {**of_benchmark, "task": task.model_dump(mode="json")}
-                for mode in settings.modes:
-                    for sample in range(settings.num_samples):
-                        key = key_of(**of_task, **of_mode[mode], sample=sample)
-                        yield Question(asked, task, mode, sample, key)
+    @property
+    def _num_at_once(self) -> int:
+        """Requests that the endpoints take together."""
+        return sum(endpoint.settings.max_concurrency for endpoint in self._endpoints.endpoints)
 
-    # The identity of all that an answer and its verdict depend on, beside the model, which the folder stands for.
-
-    def _of_mode(self, mode: Mode) -> dict[str, object]:
-        config = self._config
-        if mode == "reflect":
-            return {
-                "mode": mode,
-                "num_rounds": config.eval.num_rounds,
-                "max_chars": config.reflection.max_attempt_chars,
-            }
-        if mode == "retrieval":
-            return {"mode": mode, "pool": self._pool_key, "feedback": config.feedback.model_dump(mode="json")}
-        return {"mode": mode}
-
-    def _of_benchmark(self, asked: Asked) -> dict[str, object]:
-        config = self._config
-        return {
-            "benchmark": asked.name,
-            "sampling": self._sampling(asked.max_tokens),
-            "system_prompt": config.rollout.system_prompt,
-            "scorer": asked.scorer,
-            "threshold": config.reward.threshold,
-            "strip_think": config.rollout.strip_think,
-            "judge": self._judge.name if self._judge else "",
-        }
-
-    def _sampling(self, max_tokens: int) -> dict[str, object]:
-        settings = self._config.eval
-        return {
-            "max_tokens": max_tokens,
-            "temperature": settings.sampling_temperature,
-            "top_p": settings.top_p,
-            "template": self._config.rollout.chat_template_kwargs,
-        }
-
-    async def run(self, benchmarks: list[Asked]) -> list[Answered]:
-        """Every answer that could be had, in the order of `questions`; answers.jsonl holds the same.
+    async def run(self, benchmarks: list[tuple[Asked, list[PlannedCell]]]) -> None:
+        """Ask for every answer that is wanted and not known.
 
         Raises FinalEndpointError for a failure that all requests would meet, EndpointError after too many in a row."""
-        wanted = list(self.questions(benchmarks))
-        keys = {question.key for question in wanted}
-        known = {answer.key: answer for answer in self._folder.answers() if answer.key in keys}
-        left = iter([question for question in wanted if question.key not in known])
-        self._num_done = len(known)
-        self._progress(self._num_done)
-        self._inferences = {asked.name: self._inference(asked) for asked in benchmarks}
-        num_workers = 2 * sum(endpoint.settings.max_concurrency for endpoint in self._endpoints.endpoints)
+        num_wanted = num_left = num_superseded = 0
+        for question in questions(self._config, benchmarks):
+            num_wanted += 1
+            if not self._is_settled(question):
+                num_left += 1
+                num_superseded += question.key in self._known
+        self.num_done = num_wanted - num_left
+        self._progress(self.num_done)
+        self._inferences = {asked.name: self._inference(asked) for asked, _ in benchmarks}
+        # One iterator for all workers: what is asked next is looked up only then.
+        left = (question for question in questions(self._config, benchmarks) if not self._is_settled(question))
         with self._folder.appending() as log:
             async with asyncio.TaskGroup() as workers:
-                for _ in range(min(num_workers, len(wanted) - len(known))):
-                    workers.create_task(self._work(left, known, log))
-        answers = [known[question.key] for question in wanted if question.key in known]
-        if not self.stopped:
-            self._folder.rewrite(answers)
-        return answers
+                for _ in range(min(2 * self._num_at_once, num_left)):
+                    workers.create_task(self._work(left, log))
+        if num_superseded:
+            await asyncio.to_thread(self._folder.drop_superseded)
+        if self._fatal is not None:
+            raise self._fatal
 
-    async def _work(self, left: Iterator[Question], known: dict[str, Answered], log: AnswerLog) -> None:
+    def _is_settled(self, question: Question) -> bool:
+        """Whether the answer is known, with the verdicts that are wanted. Each question is looked at once, before it is asked."""
+        known = self._known.get(question.key)
+        return known is not None and not self._rejudge and (self._judge is None or known.judge == self._judge.name)
+
+    async def _work(self, left: Iterator[Question], log: AnswerLog) -> None:
         for question in left:
-            if self.stopped:
+            if self.stopped or self._fatal is not None:
                 return
             try:
                 answer = await self._answered(question)
@@ -172,20 +131,21 @@ class EvalRun:
                 return
             except EndpointError as error:
                 self._fail(error)
+                log.fail(Failed(key=question.key, kind=error.kind, detail=str(error)[:MAX_DETAIL_CHARS]))
                 continue
             self._num_in_a_row = 0
             log.append(answer)
-            known[question.key] = answer
-            self._num_done += 1
-            self._progress(self._num_done)
+            self._known[question.key] = scored(answer, self._prices)
+            self.num_done += 1
+            self._progress(self.num_done)
 
     def _fail(self, error: EndpointError) -> None:
         self.failures[error.kind] += 1
-        self.first_failure = self.first_failure or str(error)
+        self.first_failure = self.first_failure or f"{error.kind}: {error}"
         self._num_in_a_row += 1
         same_for_all = isinstance(error, FinalEndpointError) and error.kind not in OF_ONE_PROMPT
         if same_for_all or self._num_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            raise error
+            self._fatal = self._fatal or error
 
     async def _answered(self, question: Question) -> Answered:
         asked, task = question.asked, question.task
@@ -198,6 +158,7 @@ class EvalRun:
             verdict = judged
         else:
             verdict = await self._verifiers[asked.scorer].verify(text, task.label)
+        self.num_verdicts += 1
         return Answered(
             key=question.key,
             benchmark=asked.name,
@@ -207,12 +168,14 @@ class EvalRun:
             sample=question.sample,
             inferred=inferred,
             verdict=verdict,
+            verifier=self._versions[asked.scorer],
             judged=judged,
+            judge=self._judge.name if self._judge else "",
         )
 
     def _inference(self, asked: Asked) -> Inference:
-        sampling = self._sampling(asked.max_tokens)
         settings = self._config.eval
+        sampling = sampling_of(self._config, asked.max_tokens)
         greedy = settings.sampling_temperature == 0
 
         async def ask(messages: tuple[Message, ...], sample: int) -> Reply:
@@ -220,7 +183,7 @@ class EvalRun:
             key = key_of(messages=sent, sampling=sampling, sample=0 if greedy else sample)
 
             async def paid() -> Reply:
-                if self.stopped:
+                if self.stopped or self._fatal is not None:
                     raise Stopped
                 return await self._endpoints.chat(
                     messages,
@@ -232,6 +195,7 @@ class EvalRun:
                     affinity=messages[-1].content,
                 )
 
-            return await self._replies.ask(key, paid)
+            async with self._room:
+                return await self._replies.ask(key, paid)
 
-        return Inference(self._config, ask, self._retriever)
+        return Inference(self._config, ask, self._search)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from pipeline.answers import visible
 from pipeline.config import Config
@@ -13,7 +14,6 @@ from pipeline.contexts import intra_context, messages_of, prompt_input, trimmed
 from pipeline.errors import EndpointError
 from pipeline.eval_config import Mode
 from pipeline.records import Attempt, Considered, Context, Message, Problem, Record
-from pipeline.retrieval import Retriever
 from pipeline.wire import Reply
 
 Ask = Callable[[tuple[Message, ...], int], Awaitable[Reply]]
@@ -22,33 +22,56 @@ NUM_FOUND_KEPT = 4096
 """Problems whose lessons are remembered: more than are asked at a time."""
 
 
+class Searched(NamedTuple):
+    """Tokens of a language model that was asked how relevant lessons are; an endpoint of embeddings counts none."""
+
+    endpoint: str = ""
+    num_prompt_tokens: int = 0
+    num_completion_tokens: int = 0
+
+
+class Found(NamedTuple):
+    """Lessons for a problem, and what finding them took."""
+
+    context: Context
+    search: Searched = Searched()
+
+
+Search = Callable[[Problem], Awaitable[Found]]
+"""Raises EndpointError."""
+
+
 class Turn(Record):
-    """One prompt and its reply."""
+    """One prompt and its reply. `reasoning` is what the endpoint keeps apart from the text; it is neither scored nor shown again."""
 
     messages: tuple[Message, ...]
     text: str
     finish_reason: str
+    reasoning: str = ""
+    endpoint: str = ""
     num_prompt_tokens: int
     num_completion_tokens: int
 
 
 class Inferred(Record):
-    """An answer: that of the last turn. Retrieval's trace is of its only turn."""
+    """An answer: that of the last turn. Retrieval's trace is of its only turn; `search` is the whole of a problem's search, which its
+    samples share."""
 
     turns: tuple[Turn, ...]
     lesson_ids: tuple[str, ...] = ()
     considered: tuple[Considered, ...] = ()
     num_trimmed: int = 0
+    search: Searched = Searched()
 
 
 class Inference:
-    """`retriever` is needed by the mode retrieval alone."""
+    """`search` is needed by the mode retrieval alone."""
 
-    def __init__(self, config: Config, ask: Ask, retriever: Retriever | None = None) -> None:
+    def __init__(self, config: Config, ask: Ask, search: Search | None = None) -> None:
         self._config = config
         self._ask = ask
-        self._retriever = retriever
-        self._found: dict[str, asyncio.Future[Context]] = {}
+        self._search = search
+        self._found: dict[str, asyncio.Future[Found]] = {}
 
     async def infer(self, problem: Problem, mode: Mode, sample: int = 0) -> Inferred:
         """Answer `problem` in one mode. Raises EndpointError; what of it was answered before is lost to the caller."""
@@ -56,20 +79,22 @@ class Inference:
             case "zero-shot":
                 return await self._shown(problem, Context(), sample)
             case "retrieval":
-                return await self._shown(problem, await self._lessons(problem), sample)
+                found = await self._lessons(problem)
+                inferred = await self._shown(problem, found.context, sample)
+                return inferred.model_copy(update={"search": found.search})
             case "reflect":
                 return await self._reflected(problem, sample)
 
-    async def _lessons(self, problem: Problem) -> Context:
+    async def _lessons(self, problem: Problem) -> Found:
         """What is found for a problem, once for all of its samples, which are asked beside each other."""
-        assert self._retriever is not None, "retrieval needs a pool"
+        assert self._search is not None, "retrieval needs a pool"
         found = self._found.get(problem.id)
         if found is None:
-            found = self._found[problem.id] = asyncio.ensure_future(self._retriever.context(problem))
+            found = self._found[problem.id] = asyncio.ensure_future(self._search(problem))
             found.add_done_callback(lambda done: self._forget(problem.id, done))
         return await asyncio.shield(found)
 
-    def _forget(self, problem_id: str, done: asyncio.Future[Context]) -> None:
+    def _forget(self, problem_id: str, done: asyncio.Future[Found]) -> None:
         """A failure is not remembered, nor is more than `NUM_FOUND_KEPT`."""
         if done.cancelled() or done.exception() is not None:
             self._found.pop(problem_id, None)

@@ -102,7 +102,7 @@ class StageClock:
         return {name: self.seconds[name] + still.get(name, 0.0) for name in sorted({*self.seconds, *still})}
 
 
-def wilson_interval(num_successes: int, num_trials: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(num_successes: float, num_trials: int, z: float = 1.959964) -> tuple[float, float]:
     """95 % interval of a proportion (Wilson 1927); (0, 1) without trials."""
     if num_trials == 0:
         return 0.0, 1.0

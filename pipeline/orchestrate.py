@@ -32,6 +32,7 @@ EXAMPLES = {
   {PROGRAM} eval --endpoint http://127.0.0.1:8000 --benchmark gsm8k,aime25 --n 32   # again to go on, or with more
   {PROGRAM} eval --endpoint http://127.0.0.1:8000 --benchmark my.jsonl --mode zero-shot,retrieval --pool runs/my-run
   {PROGRAM} eval --endpoint http://127.0.0.1:8000 --benchmark humaneval --compare evals/other-model
+  {PROGRAM} eval --endpoint https://api.example.com --api-key-env MY_KEY --model m --benchmark math500 --prompt-price 0.5
   {PROGRAM} eval --model.path ./my-model --limit 512""",
     "sft": f"""examples:
   {PROGRAM} sft                                      # seed the embedded model with the quickstart's pairs

@@ -1,4 +1,4 @@
-"""Replies that were paid for, kept so that none is paid for again: a table in SQLite, by what was asked.
+"""Replies that were paid for, kept so that none is paid for again: a table in SQLite, by what was asked and what for (`stage`).
 
 Invariants: `ask` returns a reply only after it is on its way to the disk in a committed transaction, which outlives this process however
 it ends; the same question that is under way is not asked a second time. Replies that arrive together share a transaction.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, Self
 import orjson
 
 from pipeline.errors import DiskError, RunFolderError
+from pipeline.eval_cost import Spent
 from pipeline.event_loop import to_the_end
 from pipeline.wire import Reply
 
@@ -30,7 +32,11 @@ BUSY_TIMEOUT_S = 30.0
 
 def key_of(**question: Any) -> str:
     """Identity of a question: 32 hex digits of SHA-256 over its JSON with sorted keys."""
-    return hashlib.sha256(orjson.dumps(question, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+    try:
+        text = orjson.dumps(question, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # whole numbers of more than 64 bits, halves of surrogate pairs
+        text = json.dumps(question, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 class Replies:
@@ -39,7 +45,7 @@ class Replies:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._under_way: dict[str, asyncio.Future[Reply]] = {}
-        self._pending: list[tuple[str, Reply, asyncio.Future[None]]] = []
+        self._pending: list[tuple[str, str, Reply, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self.num_asked = 0
@@ -55,7 +61,10 @@ class Replies:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB NOT NULL)")
-            self._reader = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S)
+            columns = {name for _, name, *_ in self._database.execute("PRAGMA table_info(replies)")}
+            if "stage" not in columns:
+                self._database.execute("ALTER TABLE replies ADD COLUMN stage TEXT NOT NULL DEFAULT 'answers'")
+            self._reader = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
         except sqlite3.Error as error:
             raise _worded(error, self._path) from error
         self._writer = asyncio.create_task(self._write())
@@ -68,7 +77,7 @@ class Replies:
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
         if self._pending:  # arrived, but not yet committed
-            self._commit([(key, reply) for key, reply, _ in self._pending])
+            self._commit([pending[:3] for pending in self._pending])
         self._reader.close()
         self._database.close()
 
@@ -76,7 +85,19 @@ class Replies:
         row = self._reader.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         return Reply.model_validate(orjson.loads(row[0])) if row else None
 
-    async def ask(self, key: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
+    def spent(self) -> list[Spent]:
+        """What all replies that are kept took, by stage and endpoint. Attempts that no reply came of are not among it. Blocking."""
+        rows = self._reader.execute(
+            "SELECT stage, json_extract(json, '$.endpoint') AS at, COUNT(*), SUM(json_extract(json, '$.num_prompt_tokens')), "
+            "SUM(json_extract(json, '$.num_completion_tokens')) "
+            "FROM (SELECT stage, CAST(reply AS TEXT) AS json FROM replies) GROUP BY stage, at ORDER BY stage, at"
+        )
+        return [
+            Spent(stage=stage, endpoint=at or "", num_replies=num, num_prompt_tokens=prompt, num_completion_tokens=completion)
+            for stage, at, num, prompt, completion in rows
+        ]  # fmt: skip
+
+    async def ask(self, key: str, ask: Callable[[], Awaitable[Reply]], stage: str = "answers") -> Reply:
         """The reply to the question `key`: the one that is kept, else that of `ask`, which is then kept.
 
         Raises what `ask` raises, to each caller that waits for it; nothing is kept then. Raises DiskError."""
@@ -91,7 +112,7 @@ class Replies:
             self.num_asked += 1
             answer = await ask()
             committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._pending.append((key, answer, committed))
+            self._pending.append((key, stage, answer, committed))
             self._wake.set()
             await committed
             reply.set_result(answer)
@@ -112,22 +133,22 @@ class Replies:
             self._wake.clear()
             batch, self._pending = self._pending, []
             try:
-                await to_the_end(asyncio.to_thread(self._commit, [(key, reply) for key, reply, _ in batch]))
+                await to_the_end(asyncio.to_thread(self._commit, [pending[:3] for pending in batch]))
             except (sqlite3.Error, OSError) as error:
                 failure = _worded(error, self._path)
-                for _, _, committed in batch:
+                for *_, committed in batch:
                     if not committed.done():
                         committed.set_exception(failure)
                 continue
-            for _, _, committed in batch:
+            for *_, committed in batch:
                 if not committed.done():
                     committed.set_result(None)
 
-    def _commit(self, rows: list[tuple[str, Reply]]) -> None:
+    def _commit(self, rows: list[tuple[str, str, Reply]]) -> None:
         with self._database:
             self._database.executemany(
-                "INSERT OR REPLACE INTO replies VALUES (?, ?)",
-                [(key, orjson.dumps(reply.model_dump())) for key, reply in rows],
+                "INSERT OR REPLACE INTO replies (key, stage, reply) VALUES (?, ?, ?)",
+                [(key, stage, orjson.dumps(reply.model_dump())) for key, stage, reply in rows],
             )
 
 

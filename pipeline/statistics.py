@@ -1,14 +1,16 @@
 """Estimates from k of n samples, their intervals, and paired comparisons. Pure functions of numbers.
 
-Suffixes: `_P` by problem, `_PN` by problem and sample. Intervals are of 95 %: problems are resampled with all of their samples (a
-cluster bootstrap), because samples of one problem are not independent (Miller 2024, "Adding Error Bars to Evals")."""
+Suffix: `_P` by problem. Intervals are of 95 %: problems are resampled with all of their samples (a cluster bootstrap), because samples
+of one problem are not independent (Miller 2024, "Adding Error Bars to Evals"). The bootstrap knows only the spread that it has seen: where
+nearly all problems came out alike it would promise a precision that nobody has. There an estimate has Wilson's interval, with each
+problem as one trial; a comparison resamples two problems more, one won and one lost (Bonett and Price 2012, for paired proportions), and
+its interval holds 0 wherever the test does not refuse it."""
 
 from __future__ import annotations
 
 import math
-import random
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from statistics import fmean as mean
 from typing import NamedTuple
 
@@ -18,8 +20,10 @@ from pipeline.metrics import wilson_interval
 
 NUM_RESAMPLES = 4000
 NUM_FLIPS = 20_000
-NUM_SUBSETS = 200
-"""Subsets of k answers that a majority is estimated from where there are too many to take all."""
+MIN_DEPARTING = 5
+"""Fewer problems than this that differ from the others tell the bootstrap too little of the spread."""
+PSEUDO_DIFFERENCES = (1.0, -1.0)
+"""Of two problems that a paired interval adds to those that were seen (Bonett and Price 2012)."""
 EXACT_FLIPS = 14
 """Up to so many problems that differ, every assignment of signs is taken."""
 CHUNK = 256
@@ -52,60 +56,31 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
 
 
-def majority_at_k(votes: Sequence[Hashable | None], correct: Sequence[bool], k: int, seed: str = "") -> float:
-    """Probability that the most frequent answer of k samples is correct (Wang 2022, self-consistency).
-
-    `votes` are answers in a form that equals share; None abstains. Should verdicts on equals differ, their mean is taken. Answers
-    that tie share the decision; without votes nothing is decided, which is not correct. Exact for one sample, for all, and where
-    only one answer was given; else over seeded subsets."""
-    num = len(votes)
-    _check_k(k, num)
-    if k == 1:
-        return sum(right for vote, right in zip(votes, correct, strict=True) if vote is not None) / num
-    of_vote: defaultdict[Hashable, list[bool]] = defaultdict(list)
-    for vote, right in zip(votes, correct, strict=True):
-        if vote is not None:
-            of_vote[vote].append(right)
-    right_of = {vote: mean(verdicts) for vote, verdicts in of_vote.items()}
-    if len(right_of) <= 1:  # all agree, or abstain: the decision falls unless all of a subset abstain
-        share = next(iter(right_of.values()), 0.0)
-        return share * pass_at_k(num, sum(vote is not None for vote in votes), k)
-    if k == num:
-        return _decided(votes, right_of)
-    rng = random.Random(f"majority/{seed}/{num}/{k}")
-    return mean([_decided(rng.sample(list(votes), k), right_of) for _ in range(NUM_SUBSETS)])
-
-
-def _decided(votes: Sequence[Hashable | None], right_of: dict[Hashable, float]) -> float:
-    counts = Counter(vote for vote in votes if vote is not None)
-    if not counts:
-        return 0.0
-    most = max(counts.values())
-    leaders = [vote for vote, count in counts.items() if count == most]
-    return sum(right_of[vote] for vote in leaders) / len(leaders)
-
-
 def _check_k(k: int, num_samples: int) -> None:
     if not 1 <= k <= num_samples:
         raise ValueError(f"k = {k} of {num_samples} samples: k must be from 1 to the number of samples")
 
 
 def estimate(values_P: Sequence[float], seed: int = 0) -> Estimate:
-    """Mean and interval. Where all values are 0 or all are 1 the bootstrap knows no spread, and Wilson's interval is given."""
-    value = mean(values_P)
-    if min(values_P) == max(values_P) and value in (0.0, 1.0):
-        low, high = wilson_interval(round(value * len(values_P)), len(values_P))
+    """Mean of values in [0, 1], and its interval."""
+    value, num = mean(values_P), len(values_P)
+    (_, num_alike) = Counter(values_P).most_common(1)[0]
+    if num - num_alike < MIN_DEPARTING:
+        low, high = wilson_interval(value * num, num)
     else:
         low, high = _bootstrap(values_P, seed)
     # Rounding must not put the value outside.
-    return Estimate(value, min(low, value), max(high, value), len(values_P))
+    return Estimate(value, min(low, value), max(high, value), num)
 
 
 def paired(a_P: Sequence[float], b_P: Sequence[float], seed: int = 0) -> Paired:
-    """Compare two series of the same problems, in the same order. Raises ValueError when their lengths differ."""
+    """Compare two series, in [0, 1], of the same problems in the same order. Raises ValueError when their lengths differ."""
     differences = np.asarray([x - y for x, y in zip(a_P, b_P, strict=True)])
-    low, high = _bootstrap(differences, seed)
-    return Paired(float(differences.mean()), low, high, _sign_flip_p(differences, seed), len(differences))
+    effect, p_value = float(differences.mean()), _sign_flip_p(differences, seed)
+    low, high = _bootstrap(np.append(differences, PSEUDO_DIFFERENCES), seed)
+    if p_value > 0.05:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Paired(effect, min(low, effect), max(high, effect), p_value, len(differences))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

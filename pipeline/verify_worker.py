@@ -33,6 +33,7 @@ from pipeline.math_answers import same_answer
 from pipeline.plugins import is_plugin, load_function
 from pipeline.records import Label, Verdict
 from pipeline.sandbox import isolation_problem
+from pipeline.tolerance import within
 
 MEMORY_BYTES = 1 << 30
 MAX_ANSWER_CHARS = 1000
@@ -117,8 +118,12 @@ def _family(name: str, params: str) -> Any:
 
 
 def math_score(answer: str, label: Label) -> float:
-    """1 for the gold answer in whatever format, else 0. Raises ValueError for what is too large to judge."""
-    return float(same_answer(label.answer, answer))
+    """1 for the gold answer in whatever format, or within the error that the label allows, else 0.
+
+    Raises ValueError for what is too large to judge."""
+    if same_answer(label.answer, answer):
+        return 1.0
+    return float("tolerance" in label.entry and within(label.answer, answer, label.entry["tolerance"]))
 
 
 def code_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:

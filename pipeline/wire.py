@@ -20,6 +20,14 @@ from pipeline.records import Completion, Message, WeightVersion
 from pipeline.weights import CHECKING
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+FINISH_REASONS = {
+    "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"),
+    "length": ("length", "max_tokens", "max_output_tokens", "max_new_tokens", "model_length"),
+}
+"""The two ends of a whole answer, each with the names that servers give it."""
+FILTERED = ("content_filter", "safety", "refusal", "recitation")
+"""What a provider says when it ends or withholds an answer: another attempt would be paid for and end alike."""
+_ENDS = {name: end for end, names in FINISH_REASONS.items() for name in names}
 Json = dict[str, Any]
 
 
@@ -33,11 +41,14 @@ class Samples(NamedTuple):
 
 
 class Reply(BaseModel):
-    """One chat answer."""
+    """One chat answer, by `endpoint` (its URL). `finish_reason` is 'stop', 'length' or 'content_filter'; `reasoning` is what a server
+    keeps apart from the answer, whose `text` is empty when the answer was cut before it began."""
 
     model_config = ConfigDict(frozen=True)
     text: str
     finish_reason: str
+    reasoning: str = ""
+    endpoint: str = ""
     num_prompt_tokens: int = 0
     num_completion_tokens: int = 0
     num_cached_prompt_tokens: int = 0
@@ -136,34 +147,57 @@ def _until(date: str) -> float:
         return float("nan")
 
 
-def parse_chat(reply: Any) -> Reply:
-    """The single answer of a chat completion. Raises MalformedReplyError."""
+def parse_chat(reply: Any, endpoint: str = "") -> Reply:
+    """The single answer of a chat completion. Raises MalformedReplyError.
+
+    No text is an answer too: one that was cut while the model still reasoned, or that it or its provider refused to give."""
     choice = _choices(reply, 1)[0]
-    text = _object(choice, "message").get("content")
-    if not isinstance(text, str):
-        raise MalformedReplyError("no_content", "the choice has no message content")
-    return Reply(text=text, finish_reason=_finish_reason(choice), **_usage(reply))
+    message, reason = _object(choice, "message"), _chat_finish_reason(choice)
+    text, reasoning = _said(message)
+    if text is None:
+        if not message or not (reasoning or message.get("refusal") or reason != "stop"):
+            raise MalformedReplyError("no_content", "the choice has no message content")
+        text = str(message.get("refusal") or "")
+    return Reply(text=text, finish_reason=reason, reasoning=reasoning, endpoint=endpoint, **_usage(reply))
+
+
+def _said(message: Json) -> tuple[str | None, str]:
+    """The text of a message or a delta, None without any, and its reasoning: a field of its own (vLLM, DeepSeek), or parts (Mistral)."""
+    content = message.get("content")
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    thought = reasoning if isinstance(reasoning, str) else ""
+    if not isinstance(content, list):
+        return (content if isinstance(content, str) else None), thought
+    parts = [part for part in content if isinstance(part, dict)]
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+    thoughts = [str(part["thinking"]) for part in parts if part.get("thinking")]
+    return "".join(texts), thought or "".join(thoughts)
 
 
 def check_canary(reply: Any) -> None:
     """Raise MalformedReplyError unless an answer of one token came. A model that reasons may have no text in it yet."""
-    _finish_reason(_choices(reply, 1)[0])
+    _chat_finish_reason(_choices(reply, 1)[0])
 
 
-def parse_stream(events: list[Any], time_to_first_token_s: float | None) -> Reply:
+def parse_stream(events: list[Any], time_to_first_token_s: float | None, endpoint: str = "") -> Reply:
     """The single answer of a streamed chat completion, from its events. Raises MalformedReplyError."""
     pieces: list[str] = []
+    thoughts: list[str] = []
     reason, usage = None, None
     for event in events:
         if not isinstance(event, dict) or event.get("error"):
             raise MalformedReplyError("stream_error", f"an event of the stream is no chunk: {str(event)[:200]}")
         usage = event.get("usage") or usage
         for choice in _chunks(event):
-            pieces.append(str(_object(choice, "delta").get("content") or ""))
+            text, thought = _said(_object(choice, "delta"))
+            pieces.append(text or "")
+            thoughts.append(thought)
             reason = choice.get("finish_reason") or reason
     return Reply(
         text="".join(pieces),
-        finish_reason=_finish_reason({"finish_reason": reason}),
+        finish_reason=_chat_finish_reason({"finish_reason": reason}),
+        reasoning="".join(thoughts),
+        endpoint=endpoint,
         time_to_first_token_s=time_to_first_token_s,
         **_usage({"usage": usage}),
     )
@@ -312,10 +346,20 @@ def _choices(reply: Any, expected: int) -> list[Json]:
 
 
 def _finish_reason(choice: Json) -> str:
+    """'stop' or 'length', as the server may name them. Raises MalformedReplyError for an answer that did not come to its end."""
     reason = choice.get("finish_reason")
-    if reason not in ("stop", "length"):
+    end = _ENDS.get(reason.lower()) if isinstance(reason, str) else None
+    if end is None:
         raise MalformedReplyError("aborted", f"finish_reason is {reason!r}")
-    return str(reason)
+    return end
+
+
+def _chat_finish_reason(choice: Json) -> str:
+    """The same, or 'content_filter': of an answer that nobody trains on, that is an outcome."""
+    reason = choice.get("finish_reason")
+    if isinstance(reason, str) and reason.lower() in FILTERED:
+        return "content_filter"
+    return _finish_reason(choice)
 
 
 # A run has a few thousand versions, and each is parsed for every choice.

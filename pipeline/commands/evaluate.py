@@ -5,223 +5,335 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from pipeline import event_loop
-from pipeline.benchmark import Benchmark, benchmark, items
+from pipeline import event_loop, logs
+from pipeline.benchmark import Benchmark, benchmark, sampled
+from pipeline.benchmark_sources import tasks_of
 from pipeline.code_checks import check_code
-from pipeline.commands.run_pool import open_run
-from pipeline.config import Config, EndpointSettings
+from pipeline.commands import eval_options
+from pipeline.commands.eval_options import HELD_OUT, Chosen, judge_of
+from pipeline.config import Config
 from pipeline.contamination import check_pool
 from pipeline.endpoint_checks import check_embeddings, check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import ConfigError, EndpointError, RunFolderError
-from pipeline.eval_folder import Answered, EvalFolder
+from pipeline.eval_cells import cells
+from pipeline.eval_compare import Other
+from pipeline.eval_cost import Live, Prices
+from pipeline.eval_folder import EvalFolder
+from pipeline.eval_lessons import KeptEndpoints, LessonSearch, copied
 from pipeline.eval_page import page
+from pipeline.eval_plan import Asked, Plan, PlannedCell, planned, verifier_version
 from pipeline.eval_plots import plot_accuracy, plot_compute
 from pipeline.eval_report import BenchmarkReport, report
-from pipeline.eval_run import Asked, EvalRun
+from pipeline.eval_run import EvalRun
+from pipeline.eval_scores import Scored, scored
 from pipeline.judge import AnswerJudge, agreement
-from pipeline.pool import Pool
 from pipeline.problems import load_problems
 from pipeline.progress import progress
 from pipeline.provenance import model_fingerprint
 from pipeline.records import Task
+from pipeline.redaction import secrets_of
 from pipeline.replies import Replies
-from pipeline.retrieval import Retriever, retriever_of
+from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.run import RunFolder, write_atomic
 from pipeline.serving import Serving, resolve_model
-from pipeline.settings import load_config, merged, validated
-from pipeline.usage import Usage
 from pipeline.view import View
+from pipeline.watchdog import Watchdog
 
-HELD_OUT = "heldout"
+add_options = eval_options.add_options
 MAX_ANSWER_TOKENS = 4096
 """Longest answer where neither the benchmark nor the user says."""
 PROMPT_ROOM = 2048
 """Tokens of a context window left to the prompt, half of a smaller window."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that name what is evaluated; all other settings are fields of the configuration."""
-    add = parser.add_argument
-    add("--run-folder", type=Path, metavar="RUN", help="the final model of this run, with its configuration")
-    add("--endpoint", metavar="URL", help="an endpoint that runs already (`endpoints` names several, with prices)")
-    add("--model", dest="model_there", metavar="M", help="model name there; default: the only one that it serves")
-    add("--api-key-env", metavar="NAME", help="environment variable that holds its key")
-    add("--concurrency", type=int, metavar="C", help="most requests in flight there (default 128)")
-    add("--benchmark", metavar="A,B", help=f"names, .jsonl files, reasoning_gym:FAMILY; default: {HELD_OUT}")
-    add("--mode", metavar="A,B", help="zero-shot, retrieval, reflect; default: zero-shot")
-    add("--n", type=int, metavar="N", help="answers to each problem in each mode: avg@n, pass@k and maj@k (default 1)")
-    add("--limit", type=int, metavar="N", help="most problems of a benchmark, a seeded sample; default: all")
-    add("--max-tokens", type=int, metavar="N", help="longest answer; default: what the benchmark suggests")
-    add("--temperature", type=float, metavar="T", help="default: 0 for one answer, else 1")
-    add(
-        "--pool",
-        dest="pool_run",
-        type=Path,
-        metavar="RUN",
-        help="retrieval: the pool of this run; default: that of --run-folder",
-    )
-    add("--registry", type=Path, metavar="FILE", help="benchmarks of your own, as in pipeline/benchmarks.toml")
-    add("--data", type=Path, metavar="DIR", help="folder of <benchmark>.jsonl files, used in place of the hub")
-    add(
-        "--judge",
-        metavar="URL",
-        help="have an LLM judge every answer too; its agreement with labelled answers is shown",
-    )
-    add("--judge-model", default="", metavar="M", help="its model; default: the only one that it serves")
-    add("--judge-key-env", default="", metavar="NAME", help="environment variable that holds its key")
-    add("--compare", type=Path, metavar="DIR", help="compare with the evaluation in this folder, problem by problem")
-    add("--out", type=Path, metavar="DIR", help="folder of the evaluation; default: evals/<model>")
-    add("--fresh", action="store_true", help="throw away what the folder holds, and ask everything anew")
-
-
-def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What these options say of the configuration. Raises ConfigError."""
-    if arguments.run_folder and arguments.endpoint:
-        raise ConfigError("--run-folder serves its own model, --endpoint names another; give one of them")
-    settings = {
-        "benchmarks": _listed(arguments.benchmark),
-        "modes": _listed(arguments.mode),
-        "num_samples": arguments.n,
-        "limit": arguments.limit,
-        "max_answer_tokens": arguments.max_tokens,
-        "temperature": arguments.temperature,
-    }
-    overrides: dict[str, Any] = {"eval": {name: value for name, value in settings.items() if value is not None}}
-    if arguments.endpoint:
-        endpoint = {
-            "url": arguments.endpoint,
-            "model": arguments.model_there,
-            "api_key_env": arguments.api_key_env,
-            "max_concurrency": arguments.concurrency,
-        }
-        overrides["endpoints"] = [{name: value for name, value in endpoint.items() if value is not None}]
-        if arguments.model_there is None:
-            overrides["model"] = {"name": ""}
-    else:
-        for option, value in (
-            ("--model", arguments.model_there),
-            ("--api-key-env", arguments.api_key_env),
-            ("--concurrency", arguments.concurrency),
-        ):
-            if value is not None:
-                raise ConfigError(f"{option} {value} says how --endpoint is asked; name it too")
-    return overrides
-
-
-def _listed(value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
-
-
 def evaluate_command(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Evaluate; print the report, write it and the plots. The status is 1 while some answers could not be had."""
-    config = _config(arguments, overrides)
-    view = View(0, live=False)
-    name = config.endpoints[0].model if config.endpoints else (arguments.run_folder or Path(config.model.path)).name
-    folder = EvalFolder(arguments.out or Path("evals") / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"))
-    folder.logs.mkdir(parents=True, exist_ok=True)
-    return event_loop.run(_Evaluation(arguments, config, folder, view).run())
+    chosen = eval_options.chosen(arguments, overrides)
+    _check_compare(arguments.compare)
+    return event_loop.run(_Evaluation(arguments, chosen, View(0, live=False)).run())
 
 
-def _config(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Config:
-    overrides = merged(overrides, overrides_of(arguments))
-    if arguments.run_folder is None:
-        base = {"feedback": _feedback_of(arguments.pool_run)} if arguments.pool_run else {}
-        return load_config(arguments.config, merged(base, overrides))
-    run = RunFolder.open(arguments.run_folder)
-    if not run.final_model.exists():
-        raise RunFolderError(
-            f"{arguments.run_folder} has no final model yet; continue it with `train --resume {arguments.run_folder}`"
-        )
-    # The final model is a whole one, whatever the servers of the run were given.
-    served = {"model": {"path": str(run.final_model.resolve())}, "learner": {"transfer": "filesystem"}}
-    stored = merged(run.config().model_dump(mode="json"), served)
-    return validated(merged(stored, overrides))
+def _check_compare(folder: Path | None) -> None:
+    """Raise RunFolderError for a folder without an evaluation, naming those beside it, before anything is asked."""
+    if folder is None or EvalFolder(folder).plan().cells:
+        return
+    beside = sorted(file.parent.name for file in folder.resolve().parent.glob("*/plan.json"))
+    raise RunFolderError(
+        f"--compare {folder}: there is no evaluation in this folder"
+        + (f"; beside it are {', '.join(beside)}" if beside else "; give one that `eval` wrote")
+    )
 
 
-def _feedback_of(run: Path) -> dict[str, Any]:
-    """How the run of a pool finds lessons is how they are found for an evaluation, unless told otherwise."""
-    return RunFolder.open(run).config().feedback.model_dump(mode="json")
+class _Benchmark(NamedTuple):
+    """`known` is None for a run's own problems, held out from training. `num_all` is how many there are without --limit."""
 
-
-class _Lessons(NamedTuple):
-    pool: Pool
-    retriever: Retriever
-    key: str
+    name: str
+    known: Benchmark | None
+    tasks: list[Task]
+    num_all: int
 
 
 class _Evaluation:
     """Wires the parts of one evaluation, top to bottom."""
 
-    def __init__(self, arguments: argparse.Namespace, config: Config, folder: EvalFolder, view: View) -> None:
+    def __init__(self, arguments: argparse.Namespace, chosen: Chosen, view: View) -> None:
         self._arguments = arguments
-        self._config = config
-        self._folder = folder
+        self._chosen = chosen
+        self._config = chosen.config
         self._view = view
+        self._live = Live()
         self._begin_s = time.monotonic()
 
     async def run(self) -> int:
-        config, folder, arguments = self._config, self._folder, self._arguments
         benchmarks = await asyncio.to_thread(self._benchmarks)
+        self._config = self._suited_to(benchmarks)
+        prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
         async with contextlib.AsyncExitStack() as stack:
-            model = None if config.endpoints else await resolve_model(config, self._run_folder(), self._view.say)
-            identity = await asyncio.to_thread(self._identity, model)
-            stack.enter_context(folder.opened(identity, fresh=arguments.fresh))
-            folder.logs.mkdir(exist_ok=True)
-            endpoints = await self._endpoints(stack, model)
-            asked = self._asked(benchmarks, endpoints)
-            lessons = await self._lessons(stack, endpoints, [task for one in asked for task in one.tasks])
-            scorers = {one.scorer for one in asked} - {"judge"}
-            verifiers = {scorer: await stack.enter_async_context(self._verifier(scorer)) for scorer in sorted(scorers)}
+            folder, endpoints = await self._asked_of(stack)
             replies = await stack.enter_async_context(Replies(folder.replies_file))
+            plan = folder.plan()
+            known = await asyncio.to_thread(_known, folder, prices)
+            asked = [self._asked(one, endpoints.max_model_len) for one in benchmarks]
+            search, pool_key = await self._lessons(stack, folder, endpoints, replies, asked)
             judge = await self._judge(stack, asked, replies)
-            total = len(config.eval.modes) * config.eval.num_samples * sum(len(one.tasks) for one in asked)
-            tell = stack.enter_context(progress("answers", total, _spent(endpoints.usage)))
+            wanted = self._planned(asked, pool_key, judge, plan)
+            plan.write(folder.plan_file)
             evaluation = EvalRun(
-                config, folder, endpoints, replies, verifiers, progress=tell, judge=judge,
-                retriever=lessons.retriever if lessons else None, pool_key=lessons.key if lessons else "",
+                self._config, folder, endpoints, replies, await self._verifiers(stack, asked), known,
+                prices=prices, search=search, judge=judge, rejudge=self._arguments.rejudge,
+                progress=stack.enter_context(progress("answers", _total(wanted), self._live.words)),
             )  # fmt: skip
-            asking_s = time.monotonic()
-            with _stopping(evaluation.stop, self._view.say):
-                answers = await evaluation.run(asked)
-            asking_s = time.monotonic() - asking_s
+            asking_s, failure = await self._ask(evaluation, wanted)
             if evaluation.stopped:
-                self._view.say(f"stopped with {len(answers)} of {total} answers; the same command goes on from there")
-                return 130
-            if not answers:
-                raise EndpointError(
-                    "evaluation", f"no problem could be answered; the first failure: {evaluation.first_failure}"
+                self._view.say(
+                    f"stopped with {evaluation.num_done} of {_total(wanted)} answers; the same command goes on from there"
                 )
-            found = self._report(asked, answers).model_copy(update={
-                "failures": dict(evaluation.failures), "num_asked": replies.num_asked, "num_known": replies.num_known,
-                "cost": endpoints.usage.cost(), "asking_s": asking_s, "seconds": time.monotonic() - self._begin_s,
+                return 130
+            if not known:
+                first = evaluation.first_failure
+                raise failure or EndpointError("evaluation", f"no problem could be answered; first failure: {first}")
+            found = await asyncio.to_thread(self._report, folder, plan, known, prices)
+            found = found.model_copy(update={
+                "notes": [*found.notes, *_dropped(endpoints)], "failures": dict(evaluation.failures),
+                "num_asked": replies.num_asked, "num_known": replies.num_known, "num_verdicts": evaluation.num_verdicts,
+                "spent": await asyncio.to_thread(self._spent, replies, prices), "cost": self._live.cost,
+                "asking_s": asking_s, "seconds": time.monotonic() - self._begin_s,
             })  # fmt: skip
-            await asyncio.to_thread(self._write, found)
+            await asyncio.to_thread(self._write, folder, found)
+            if failure:
+                raise failure
             if evaluation.failures:
                 self._view.say(f"some answers could not be had; the first failure: {evaluation.first_failure}")
-            return 1 if any(row.num_missing for row in found.rows) else 0
+            return 1 if evaluation.failures else 0
 
-    def _report(self, asked: list[Asked], answers: list[Answered]) -> BenchmarkReport:
+    async def _ask(
+        self, evaluation: EvalRun, wanted: list[tuple[Asked, list[PlannedCell]]]
+    ) -> tuple[float, EndpointError | None]:
+        """The seconds that it took, and the failure that ended it: what was had is reported all the same."""
+        begin_s = time.monotonic()
+        with _stopping(evaluation.stop, self._view.say):
+            try:
+                await evaluation.run(wanted)
+            except EndpointError as error:
+                return time.monotonic() - begin_s, error
+        return time.monotonic() - begin_s, None
+
+    def _suited_to(self, benchmarks: list[_Benchmark]) -> Config:
+        """The configuration with the deadlines and the verifier processes that these benchmarks need."""
+        config = eval_options.patient(self._chosen, max(self._max_tokens(one, None) for one in benchmarks))
+        programs = any(task.problem.form == "code" for one in benchmarks for task in one.tasks)
+        return eval_options.with_workers(self._chosen, config, programs=programs)
+
+    # What is asked
+
+    def _benchmarks(self) -> list[_Benchmark]:
+        """Each benchmark with its problems, which can be judged here."""
+        config, arguments = self._config, self._arguments
+        settings, seed = config.eval, config.run.seed
+        found = []
+        for name in settings.benchmarks:
+            if name == HELD_OUT:
+                heldout = load_problems(config.problems, seed).heldout
+                tasks = heldout[: max(settings.num_problems, settings.limit or 0)]
+                found.append(_Benchmark(name, None, sampled(tasks, name, settings.limit, seed), len(tasks)))
+            else:
+                known = benchmark(name, arguments.registry)
+                tasks = tasks_of(known, arguments.data, settings.limit or 0)
+                found.append(
+                    _Benchmark(known.name, known, sampled(tasks, known.name, settings.limit, seed), len(tasks))
+                )
+        for one in found:
+            if one.known is None or one.known.verifier != "judge":
+                reward = config.reward.model_copy(update={"scorer": one.known.verifier} if one.known else {})
+                check_code(config.model_copy(update={"reward": reward}), one.tasks, learns=False)
+        return found
+
+    def _max_tokens(self, one: _Benchmark, limit: int | None) -> int:
+        """The longest answer; `limit` is what the endpoint takes of prompt and answer together, where it tells."""
+        settings = self._config.eval
+        if one.known is None:
+            return settings.max_answer_tokens or settings.max_tokens
+        max_tokens = settings.max_answer_tokens or one.known.max_tokens or MAX_ANSWER_TOKENS
+        return max_tokens if limit is None else min(max_tokens, limit - min(limit // 2, PROMPT_ROOM))
+
+    def _asked(self, one: _Benchmark, limit: int | None) -> Asked:
+        settings = self._config.eval
+        max_tokens = self._max_tokens(one, limit)
+        shortened = f" (the endpoint takes {limit} in all)" if max_tokens < self._max_tokens(one, None) else ""
+        self._view.say(
+            f"{one.name}: {len(one.tasks)} of {one.num_all} problems, {settings.num_samples} answers each in "
+            f"{', '.join(settings.modes)}, of at most {max_tokens} tokens{shortened}, at temperature {settings.sampling_temperature:g}"
+        )
+        return Asked(one.name, one.tasks, max_tokens, one.known.verifier if one.known else self._config.reward.scorer)
+
+    def _planned(
+        self, asked: list[Asked], pool_key: str, judge: AnswerJudge | None, plan: Plan
+    ) -> list[tuple[Asked, list[PlannedCell]]]:
+        """The cells that this command wants; they join those of `plan`."""
+        wanted = []
+        for one in asked:
+            of_modes = [
+                planned(self._config, one, mode, pool_key=pool_key, judge=judge.name if judge else "")
+                for mode in self._config.eval.modes
+            ]
+            wanted.append((one, of_modes))
+            before = {(cell.benchmark, cell.mode): cell for cell in plan.cells}
+            for cell in of_modes:
+                known = before.get((cell.benchmark, cell.mode))
+                if known is not None and not any(cell.id == other.id for other in plan.cells):
+                    self._view.say(
+                        f"{cell.benchmark}, {cell.mode}: answers of another setting are in this folder; they stay, and are reported beside"
+                    )
+                plan.add(cell)
+        return wanted
+
+    # Who is asked
+
+    async def _asked_of(self, stack: contextlib.AsyncExitStack) -> tuple[EvalFolder, EndpointPool]:
+        """The folder, held for this evaluation, and endpoints that answer: running ones, or a server started here."""
+        config = self._config
+        if config.endpoints:
+            endpoints = await self._checked(stack, config.endpoints)
+            asked = [
+                {"url": one.url, "model": one.model, "root": str(one.card.get("root") or "")}
+                for one in endpoints.endpoints
+            ]
+            folder = self._folder(endpoints.endpoints[0].model)
+            self._open(stack, folder, asked, cards=[one.card for one in endpoints.endpoints])
+            return folder, endpoints
+        folder = self._folder((self._arguments.run_folder or Path(config.model.path)).name)
+        folder.logs.mkdir(parents=True, exist_ok=True)
+        model = await resolve_model(config, RunFolder(folder.path), self._view.say)
+        fingerprint = await asyncio.to_thread(model_fingerprint, model)
+        self._open(stack, folder, [{"model": str(model), "weights": fingerprint}])
+        run = RunFolder(folder.path)  # as far as starting servers needs one
+        write_atomic(run.config_file, config.model_dump_json(indent=2))
+        run.locks.mkdir(exist_ok=True)
+        serving = await stack.enter_async_context(Serving(config, run, model, self._view.say))
+        return folder, await self._checked(stack, serving.endpoints)
+
+    async def _checked(self, stack: contextlib.AsyncExitStack, settings: tuple[Any, ...]) -> EndpointPool:
+        # A long answer is no alert: what is waited for is named at half of its deadline.
+        watchdog = Watchdog(stuck_after_s=self._config.requests.attempt_timeout_s)
+        endpoints = await stack.enter_async_context(pool_of(self._config, settings, watchdog=watchdog))
+        for endpoint in endpoints.endpoints:
+            await check_endpoint(endpoints, endpoint, training=False)
+        self._live.watch(endpoints)
+        return endpoints
+
+    def _folder(self, model: str) -> EvalFolder:
+        name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
+        return EvalFolder(self._arguments.out or Path("evals") / name)
+
+    def _open(
+        self, stack: contextlib.AsyncExitStack, folder: EvalFolder, asked: list[dict[str, str]], **known: Any
+    ) -> None:
+        arguments, config = self._arguments, self._config
+        stack.enter_context(folder.opened(asked, fresh=arguments.fresh, moved=arguments.moved, **known))
+        folder.logs.mkdir(exist_ok=True)
+        secrets = {*secrets_of(config), os.environ.get(arguments.judge_key_env, "")} - {""}
+        logs.configure(folder.logs / "eval.log", config.operations, secrets)
+
+    async def _lessons(
+        self, stack: contextlib.AsyncExitStack, folder: EvalFolder, endpoints: EndpointPool, replies: Replies, asked: list[Asked]
+    ) -> tuple[LessonSearch | None, str]:  # fmt: skip
+        """A search of the lessons that this folder began with, after a look that they hold nothing of what is asked; and their identity."""
+        config = self._config
+        if "retrieval" not in config.eval.modes:
+            return None, ""
+        source = self._arguments.pool_run or self._arguments.run_folder
+        if source is None:
+            raise ConfigError(
+                "--mode retrieval needs lessons; name the run whose pool holds them with --pool RUN, or a file"
+            )
+        copy = await asyncio.to_thread(copied, source, folder.lessons, self._view.say)
+        await asyncio.to_thread(check_pool, copy.pool, [task for one in asked for task in one.tasks])
+        self._view.say(f"lessons: {copy.words}; other lessons need another --out")
+        measured = endpoints
+        if (settings := config.feedback.similarity_endpoint) is not None:
+            measured = await stack.enter_async_context(pool_of(config, (settings,)))
+            self._live.watch(measured)
+            if config.feedback.similarity == "embedding":
+                await check_embeddings(measured, measured.endpoints[0])
+        kept = cast(EndpointPool, KeptEndpoints(measured, replies))  # all of it that a measure asks
+        return LessonSearch(retriever_of(config, copy.pool, kept)), copy.key
+
+    async def _verifiers(self, stack: contextlib.AsyncExitStack, asked: list[Asked]) -> dict[str, Verifier]:
+        """By the scorer that they stand for; a judge is none of them."""
+        reward, found = self._config.reward, {}
+        for scorer in sorted({one.scorer for one in asked} - {"judge"}):
+            verifier = Verifier(reward.model_copy(update={"scorer": scorer}))
+            found[scorer] = await stack.enter_async_context(verifier)
+        return found
+
+    async def _judge(
+        self, stack: contextlib.AsyncExitStack, asked: list[Asked], replies: Replies
+    ) -> AnswerJudge | None:
+        """The judge, after its agreement with labelled answers was shown."""
+        settings = judge_of(self._arguments)
+        if settings is None:
+            if undecided := [one.name for one in asked if one.scorer == "judge"]:
+                raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
+            return None
+        pool = await stack.enter_async_context(EndpointPool((settings,), "", self._config.requests))
+        await check_endpoint(pool, pool.endpoints[0], training=False)
+        self._live.watch(pool)
+        judge = AnswerJudge(pool, kept=partial(replies.ask, stage="judge"))
+        self._view.say(f"{judge.name}, {(await agreement(judge)).line()}")
+        return judge
+
+    # What came of it
+
+    def _report(self, folder: EvalFolder, plan: Plan, known: Mapping[str, Scored], prices: Prices) -> BenchmarkReport:
         compare: Path | None = self._arguments.compare
+        scorers = {str(cell.settings["scorer"]) for cell in plan.cells}
         return report(
-            self._folder.path.name,
-            answers,
-            num_wanted={one.name: len(one.tasks) * self._config.eval.num_samples for one in asked},
-            other=list(EvalFolder(compare).answers()) if compare else [],
-            other_name=compare.name if compare else "",
-            without_votes=[one.name for one in asked if any(task.problem.form == "code" for task in one.tasks)],
+            folder.path.name,
+            plan.cells,
+            known,
+            folder.failures(),
+            versions={scorer: verifier_version(scorer) for scorer in scorers},
+            priced=prices.known,
+            other=_other(compare, prices) if compare else None,
         )
 
-    def _write(self, found: BenchmarkReport) -> None:
-        folder = self._folder
+    def _spent(self, replies: Replies, prices: Prices) -> list[Any]:
+        judge = judge_of(self._arguments)
+        priced = {"judge": Prices([judge] if judge else [])}
+        return [one for spent in replies.spent() for one in priced.get(spent.stage, prices).applied([spent])]
+
+    def _write(self, folder: EvalFolder, found: BenchmarkReport) -> None:
         write_atomic(folder.report_file, found.model_dump_json(indent=1))
         write_atomic(folder.page_file, page(found))
         print(page(found))
@@ -231,121 +343,27 @@ class _Evaluation:
             f"every answer with its prompts, verdict and trace, the report and two plots are in {folder.path}"
         )
 
-    def _run_folder(self) -> RunFolder:
-        """A run folder as far as starting servers needs one."""
-        run = RunFolder(self._folder.path)
-        write_atomic(run.config_file, self._config.model_dump_json(indent=2))
-        run.locks.mkdir(exist_ok=True)
-        return run
 
-    def _benchmarks(self) -> list[tuple[Benchmark | None, list[Task]]]:
-        """Each benchmark with its problems, which can be judged here; None stands for the run's own, held out from training."""
-        config, arguments = self._config, self._arguments
-        found: list[tuple[Benchmark | None, list[Task]]] = []
-        for name in config.eval.benchmarks:
-            if name == HELD_OUT:
-                heldout = load_problems(config.problems, config.run.seed).heldout
-                found.append((None, heldout[: config.eval.limit or config.eval.num_problems]))
-            else:
-                one = benchmark(name, arguments.registry)
-                found.append((one, items(one, config.eval.limit, config.run.seed, data=arguments.data)))
-        for chosen, tasks in found:
-            if chosen is None or chosen.verifier != "judge":
-                reward = config.reward.model_copy(update={"scorer": chosen.verifier} if chosen else {})
-                check_code(config.model_copy(update={"reward": reward}), tasks, learns=False)
-        return found
-
-    def _asked(self, benchmarks: list[tuple[Benchmark | None, list[Task]]], endpoints: EndpointPool) -> list[Asked]:
-        settings, limit = self._config.eval, endpoints.max_model_len
-        asked = []
-        for one, tasks in benchmarks:
-            if one is None:
-                max_tokens = settings.max_answer_tokens or settings.max_tokens
-                asked.append(Asked(HELD_OUT, tasks, max_tokens, self._config.reward.scorer))
-                continue
-            max_tokens = settings.max_answer_tokens or one.max_tokens or MAX_ANSWER_TOKENS
-            if limit is not None and max_tokens > limit - min(limit // 2, PROMPT_ROOM):
-                max_tokens = limit - min(limit // 2, PROMPT_ROOM)
-                self._view.say(
-                    f"{one.name}: answers of at most {max_tokens} tokens, because the endpoint takes {limit} in all"
-                )
-            asked.append(Asked(one.name, tasks, max_tokens, one.verifier))
-        return asked
-
-    def _identity(self, model: Path | None) -> dict[str, Any]:
-        """Who is asked: an endpoint by address and model name, a model of our own by what is in its folder."""
-        if model is None:
-            return {"asked": [[endpoint.base_url, endpoint.model] for endpoint in self._config.endpoints]}
-        return {"asked": [[str(model), model_fingerprint(model)]]}
-
-    async def _endpoints(self, stack: contextlib.AsyncExitStack, model: Path | None) -> EndpointPool:
-        serving = await stack.enter_async_context(Serving(self._config, self._run_folder(), model, self._view.say))
-        endpoints = await stack.enter_async_context(pool_of(self._config, serving.endpoints))
-        for endpoint in endpoints.endpoints:
-            await check_endpoint(endpoints, endpoint, training=False)
-        return endpoints
-
-    async def _lessons(
-        self, stack: contextlib.AsyncExitStack, endpoints: EndpointPool, tasks: list[Task]
-    ) -> _Lessons | None:
-        """The pool at the version that this folder began with, after a look that it holds nothing of `tasks`."""
-        config = self._config
-        if "retrieval" not in config.eval.modes:
-            return None
-        run = self._arguments.pool_run or self._arguments.run_folder
-        if run is None:
-            raise ConfigError("--mode retrieval needs lessons; name the run whose pool holds them with --pool RUN")
-        pool = await asyncio.to_thread(self._pinned, run)
-        await asyncio.to_thread(check_pool, pool, tasks)
-        measured = endpoints
-        if (settings := config.feedback.similarity_endpoint) is not None:
-            measured = await stack.enter_async_context(pool_of(config, (settings,)))
-            if config.feedback.similarity == "embedding":
-                await check_embeddings(measured, measured.endpoints[0])
-        return _Lessons(pool, retriever_of(config, pool, measured), f"{run.resolve()}@{pool.version}")
-
-    def _pinned(self, run: Path) -> Pool:
-        """The pool as it was when the evaluation in this folder began: kept by a pin, so that going on finds the same lessons."""
-        parts = open_run(run)
-        name = f"eval-{re.sub(r'[^A-Za-z0-9]+', '-', str(self._folder.path)).strip('-')}"
-        if self._arguments.fresh or name not in parts.pool.pins:
-            parts.pool.pin(name)
-        self._view.say(
-            f"lessons: {parts.pool.num_entries()} in the pool of {run}, kept as they are under the pin {name}"
-        )
-        return Pool(parts.run.store, parts.config.pool, version=name)
-
-    def _verifier(self, scorer: str) -> Verifier:
-        return Verifier(self._config.reward.model_copy(update={"scorer": scorer}))
-
-    async def _judge(
-        self, stack: contextlib.AsyncExitStack, asked: list[Asked], replies: Replies
-    ) -> AnswerJudge | None:
-        """The judge, after its agreement with labelled answers was shown."""
-        arguments = self._arguments
-        if not arguments.judge:
-            if undecided := [one.name for one in asked if one.scorer == "judge"]:
-                raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
-            return None
-        settings = EndpointSettings(
-            url=arguments.judge, model=arguments.judge_model, api_key_env=arguments.judge_key_env
-        )
-        pool = await stack.enter_async_context(EndpointPool((settings,), "", self._config.requests))
-        await check_endpoint(pool, pool.endpoints[0], training=False)
-        judge = AnswerJudge(pool, kept=replies.ask)
-        self._view.say(f"{judge.name}, {(await agreement(judge)).line()}")
-        return judge
+def _total(wanted: list[tuple[Asked, list[PlannedCell]]]) -> int:
+    return sum(number for asked, of_modes in wanted for cell in of_modes for _, number in cell.wanted.values())
 
 
-def _spent(usage: Usage) -> Callable[[], str]:
-    """Words for what was spent so far."""
+def _known(folder: EvalFolder, prices: Prices) -> dict[str, Scored]:
+    return {answer.key: scored(answer, prices) for answer in folder.answers()}
 
-    def words() -> str:
-        prompt, completion = usage.total("prompt_tokens"), usage.total("completion_tokens")
-        cost = usage.cost()
-        return f", {prompt:,} + {completion:,} tokens" + (f", cost {cost:.4f}" if cost else "")
 
-    return words
+def _other(path: Path, prices: Prices) -> Other:
+    folder = EvalFolder(path)
+    return Other(folder.path.name, cells(folder.plan().cells, _known(folder, prices), folder.failures()))
+
+
+def _dropped(endpoints: EndpointPool) -> list[str]:
+    """What the endpoints refused to be told, and so sampled as they please."""
+    return [
+        f"{one.url} refuses {', '.join(sorted(one.dialect.dropped))}: its answers are sampled with its own value"
+        for one in endpoints.endpoints
+        if one.dialect.dropped
+    ]
 
 
 @contextlib.contextmanager

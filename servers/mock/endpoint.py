@@ -54,6 +54,8 @@ class Settings(BaseModel):
     max_model_len: int = Field(MAX_MODEL_LEN, ge=1)
     api_key: str = Field("", description="Asked for on /v1 and /inference, as vLLM does; not on the control routes.")
     max_lora_rank: int = Field(0, ge=0, description="Greatest rank of adapters; 0: no routes to load them.")
+    refused: tuple[str, ...] = Field((), description="Parameters that are answered 400, in OpenAI's words.")
+    root: str = Field("", description="Where the model's weights are, as vLLM's /v1/models tells; empty: untold.")
     max_concurrency: int = Field(0, ge=0, description="More generations at once are answered 429; 0: no limit.")
     faults: list[Fault] = Field(default_factory=list)
     fault_rate: FaultRate | None = None
@@ -155,6 +157,8 @@ class MockEndpoint:
         settings = self._settings
         head = {"object": "model", "created": 0, "owned_by": "mock"}
         model = {**head, "id": settings.model, "max_model_len": settings.max_model_len}
+        if settings.root:
+            model["root"] = settings.root
         adapters = [
             {**head, "id": name, "root": str(adapter.folder), "parent": settings.model}
             for name, adapter in self._control.adapters.items()
@@ -298,6 +302,10 @@ class MockEndpoint:
     def _refusal(self, body: Json) -> web.Response | None:
         if body.get("model") not in (None, self._settings.model, *self._control.adapters):
             return error(404, f"The model `{body['model']}` does not exist. Valid aliases: {self._settings.model}.")
+        for name in self._settings.refused:
+            if body.get(name) is not None:
+                instead = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+                return error(400, f"Unsupported parameter: '{name}' is not supported with this model.{instead}")
         for name in ("temperature", "top_p", "max_tokens", "n"):
             if body.get(name) is not None and not isinstance(body[name], int | float):
                 return error(400, f"{name}: Input should be a valid number, not {body[name]!r}")

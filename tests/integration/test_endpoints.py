@@ -297,3 +297,19 @@ async def test_malformed_replies_have_a_name(tmp_path: Path, start_mock: StartMo
             await sample(pool)
         assert caught.value.kind == "no_logprobs"
         assert pool.usage.total("failed_no_logprobs", "rollout") == 1
+
+
+async def test_an_endpoint_is_asked_as_it_wants_to_be_after_one_refusal(start_mock: StartMock) -> None:
+    """OpenAI's reasoning models want `max_completion_tokens` and no temperature."""
+    settings = await start_mock(refused=("max_tokens", "temperature"))
+    async with EndpointPool((settings,), "policy", RequestsSection()) as pool:
+        for _ in range(3):
+            reply = await pool.chat(
+                (Message(role="user", content="1 + 2"),), max_tokens=5, temperature=0.0, stage="eval"
+            )
+            assert (reply.num_completion_tokens, reply.finish_reason, reply.endpoint) == (5, "length", settings.url)
+        assert pool.endpoints[0].dialect.dropped == {"temperature"}
+        assert pool.usage.total("requests") == 3
+        await pool.canary(pool.endpoints[0])
+    async with aiohttp.ClientSession() as session, session.get(f"{settings.url}/_mock/counters") as counters:
+        assert (await counters.json())["requests"]["/v1/chat/completions"] == 2 + 3 + 1

@@ -9,6 +9,8 @@ import random
 import signal
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,17 +18,28 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from aiohttp import web
 
+from pipeline.benchmark import sampled
 from pipeline.config import EndpointSettings, RequestsSection
 from pipeline.endpoints import EndpointPool
 from pipeline.eval_folder import Answered, EvalFolder
 from pipeline.pool import Pool
 from pipeline.problems import load_problems
-from pipeline.records import Message
+from pipeline.records import Message, Task
 from pipeline.run import RunFolder
 from pipeline.settings import load_recipe
+from servers.mock.endpoint import MockEndpoint, Settings
 from tests.builders import experience
 from tests.integration.conftest import StartMock
+
+HELDOUT = ("--benchmark", "heldout")
+
+
+def asked_of_heldout(limit: int) -> list[Task]:
+    """The quickstart's held-out problems that `--limit` chooses."""
+    config = load_recipe("quickstart")
+    return sampled(load_problems(config.problems, 0).heldout[: config.eval.num_problems], "heldout", limit, 0)
 
 
 class Command:
@@ -64,7 +77,8 @@ async def test_an_endpoint_is_evaluated_and_each_answer_written(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
     url = (await start_mock()).url
-    command = Command(tmp_path, repository, "--endpoint", url, "--limit", "12", "--out", "e")
+    prices = ("--prompt-price", "1", "--completion-price", "4")
+    command = Command(tmp_path, repository, "--endpoint", url, *HELDOUT, "--limit", "12", "--out", "e", *prices)
     status, out, err = await command.run()
     assert status == 0, err
     report = json.loads((tmp_path / "e" / "report.json").read_text())
@@ -74,6 +88,13 @@ async def test_an_endpoint_is_evaluated_and_each_answer_written(
     assert row["avg"][0] == sum(answer.verdict.correct for answer in answers) / 12
     assert row["avg"][1] < row["avg"][0] < row["avg"][2]
     assert "| heldout | zero-shot | 12 | 1 |" in out
+    assert all(answer.inferred.turns[0].messages[0].role == "user" for answer in answers), "no system message of ours"
+    spent = [
+        (turn.num_prompt_tokens + 4 * turn.num_completion_tokens) / 1e6 for a in answers for turn in a.inferred.turns
+    ]
+    assert report["spent"][0]["cost"] == pytest.approx(sum(spent))
+    assert report["rows"][0]["mean_cost"] == pytest.approx(sum(spent) / 12)
+    assert f"tokens, cost {sum(spent):.4f}" in out
     assert (tmp_path / "e" / "report.md").read_text() in out
     assert all((tmp_path / "e" / name).stat().st_size > 1000 for name in ("accuracy.svg", "compute.svg"))
 
@@ -82,7 +103,7 @@ async def test_a_repeated_item_costs_nothing_and_more_of_it_only_what_is_new(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
     endpoint = await start_mock()
-    command = Command(tmp_path, repository, "--endpoint", endpoint.url, "--limit", "6", "--out", "e")
+    command = Command(tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e")
     asked = [await num_asked(endpoint)]
     for more in (
         (),
@@ -96,6 +117,91 @@ async def test_a_repeated_item_costs_nothing_and_more_of_it_only_what_is_new(
     new = [b - a for a, b in pairwise(asked)]
     # Greedy zero-shot; nothing; the critiques alone, because their first answers are known; three samples of both modes.
     assert new == [6, 0, 6, 36]
+
+
+async def test_benchmarks_and_settings_add_up_in_one_folder(
+    tmp_path: Path, repository: Path, start_mock: StartMock
+) -> None:
+    for name, num in (("sums", 5), ("more", 3)):
+        rows = [{"question": f"What is {n} + 3?", "answer": str(n + 3)} for n in range(num)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    endpoint = await start_mock(accuracy=1.0)
+    command = Command(tmp_path, repository, "--endpoint", endpoint.url, "--out", "e")
+    for more in (("sums.jsonl",), ("more.jsonl",), ("sums.jsonl", "--n", "2", "--limit", "4")):
+        status, out, err = await command.run("--benchmark", *more)
+        assert status == 0, err
+    assert "sums, zero-shot: answers of another setting are in this folder; they stay, and are reported beside" in out
+    assert "| sums | zero-shot (temperature 0) | 5 | 1 | 100.0%" in out
+    assert "| sums | zero-shot (temperature 1) | 4 | 2 | 100.0%" in out
+    assert "| more | zero-shot | 3 | 1 | 100.0%" in out
+    assert len(answers_in(tmp_path / "e")) == 5 + 3 + 8
+    assert await num_asked(endpoint) == 5 + 8, "a question that two benchmarks share is paid once"
+
+
+@asynccontextmanager
+async def serving(application: web.Application, port: int = 0) -> AsyncIterator[int]:
+    """The application on loopback; its port."""
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def test_another_model_at_the_same_address_gets_a_folder_of_its_own(tmp_path: Path, repository: Path) -> None:
+    """Nobody names a model: it is what the endpoint says that it serves."""
+    async with serving(MockEndpoint(Settings(model="first", root="/w/1")).application()) as port:
+        command = Command(tmp_path, repository, "--endpoint", f"http://127.0.0.1:{port}", *HELDOUT, "--limit", "3")
+        status, _, err = await command.run()
+        assert status == 0, err
+    async with serving(MockEndpoint(Settings(model="second", root="/w/2")).application(), port):
+        status, out, err = await command.run()
+        assert status == 0, err
+        assert "3 requests" in out
+        status, _, err = await command.run("--out", "evals/first")
+    assert status == 2
+    assert "holds answers of url" in err
+    assert "model 'first' root '/w/1', and this evaluation is of" in err
+    assert [len(answers_in(tmp_path / "evals" / name)) for name in ("first", "second")] == [3, 3]
+
+
+async def test_a_reasoning_models_cut_answers_are_wrong_ones_and_paid_once(tmp_path: Path, repository: Path) -> None:
+    """As vLLM answers with a reasoning parser; and with the parameters of OpenAI's reasoning models alone."""
+    bodies: list[dict[str, Any]] = []
+
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "thinker"}]})
+
+    async def chat(request: web.Request) -> web.Response:
+        body = await request.json()
+        if "max_tokens" in body or "temperature" in body:
+            name = "max_tokens" if "max_tokens" in body else "temperature"
+            instead = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+            refusal = f"Unsupported parameter: '{name}' is not supported with this model.{instead}"
+            return web.json_response({"error": {"message": refusal}}, status=400)
+        bodies.append(body)
+        cut = "What is 1 + 3?" in body["messages"][-1]["content"]
+        content = None if cut else "\\boxed{3}"
+        message = {"role": "assistant", "content": content, "reasoning_content": "Hm, 3 is"}
+        choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 30}})
+
+    application = web.Application()
+    application.router.add_get("/v1/models", models)
+    application.router.add_post("/v1/chat/completions", chat)
+    rows = [{"question": f"What is {n} + 3?", "answer": "3"} for n in range(4)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    async with serving(application) as port:
+        arguments = ("--endpoint", f"http://127.0.0.1:{port}", "--benchmark", "sums.jsonl", "--out", "e")
+        status, out, err = await Command(tmp_path, repository, *arguments).run()
+    assert status == 0, err
+    assert len(bodies) == 4
+    assert {body["max_completion_tokens"] for body in bodies} == {4096}
+    assert "| sums | zero-shot | 4 | 1 | 75.0% [30.1%, 95.4%] | 75.0% | 25.0% | 9 + 30 |" in out
+    assert "refuses temperature: its answers are sampled with its own value" in out
+    assert {answer.inferred.turns[0].reasoning for answer in answers_in(tmp_path / "e")} == {"Hm, 3 is"}
 
 
 async def killed(command: Command, endpoint: EndpointSettings, after: int, number: signal.Signals) -> int:
@@ -121,6 +227,7 @@ async def test_a_killed_evaluation_repeats_no_reply_that_it_had(
     arguments = (
         "--endpoint",
         endpoint.url,
+        *HELDOUT,
         "--concurrency",
         str(concurrency),
         "--mode",
@@ -138,6 +245,7 @@ async def test_a_killed_evaluation_repeats_no_reply_that_it_had(
     asked = await num_asked(endpoint) - begin
     answers = answers_in(tmp_path / "e")
     assert len({(a.problem_id, a.mode, a.sample) for a in answers}) == len(answers) == num_answers
+    print(f"{num_kills} kills, {asked} requests for {num_answers} answers, {concurrency} in flight")
     # Zero-shot's answer is also what reflect begins with.
     assert num_answers <= asked <= num_answers + num_kills * concurrency
     report = (tmp_path / "e" / "report.json").read_text()
@@ -152,7 +260,17 @@ async def test_a_stopped_evaluation_keeps_what_is_in_flight_and_repeats_nothing(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
     endpoint = await start_mock(latency_s=0.1)
-    arguments = ("--endpoint", endpoint.url, "--concurrency", "4", "--mode", "zero-shot,reflect", "--limit", "20")
+    arguments = (
+        "--endpoint",
+        endpoint.url,
+        *HELDOUT,
+        "--concurrency",
+        "4",
+        "--mode",
+        "zero-shot,reflect",
+        "--limit",
+        "20",
+    )
     command = Command(tmp_path, repository, *arguments, "--out", "e")
     begin = await num_asked(endpoint)
     assert await killed(command, endpoint, 7, signal.SIGTERM) == 130
@@ -174,10 +292,12 @@ def a_run(root: Path, *texts: str) -> RunFolder:
 async def test_retrieval_shows_lessons_of_other_problems_and_keeps_their_trace(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
-    heldout = load_problems(load_recipe("quickstart").problems, 0).heldout[:4]
+    heldout = asked_of_heldout(4)
     twins = [task.problem.text.replace(" =", " + 1 =") for task in heldout]
     run = a_run(tmp_path, *twins)
-    command = Command(tmp_path, repository, "--endpoint", (await start_mock()).url, "--limit", "4", "--out", "e")
+    command = Command(
+        tmp_path, repository, "--endpoint", (await start_mock()).url, *HELDOUT, "--limit", "4", "--out", "e"
+    )
     status, out, err = await command.run("--mode", "zero-shot,retrieval", "--pool", str(run.path))
     assert status == 0, err
     shown = [answer for answer in answers_in(tmp_path / "e") if answer.mode == "retrieval"]
@@ -196,10 +316,10 @@ async def test_retrieval_shows_lessons_of_other_problems_and_keeps_their_trace(
 async def test_an_evaluated_problem_in_the_pool_is_refused_and_named(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
-    heldout = load_problems(load_recipe("quickstart").problems, 0).heldout[:4]
+    heldout = asked_of_heldout(4)
     run = a_run(tmp_path, "What is 1 + 1 =", heldout[2].problem.text.upper())
     endpoint = await start_mock()
-    command = Command(tmp_path, repository, "--endpoint", endpoint.url, "--limit", "4", "--out", "e")
+    command = Command(tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "4", "--out", "e")
     asked = await num_asked(endpoint)
     status, _, err = await command.run("--mode", "retrieval", "--pool", str(run.path))
     assert status == 2
@@ -216,13 +336,16 @@ async def test_an_evaluated_problem_in_the_pool_is_refused_and_named(
         (("--benchmark", "gsm9k"), "did you mean gsm8k"),
         (("--benchmark", "gsm8k", "--data", "."), "gsm8k"),
         (("--model", "none-such"), "serves ['policy']"),
+        (("--compare", "evals"), "there is no evaluation in this folder"),
         (("--run-folder", "nowhere"), "give one of them"),
     ],
 )
 async def test_a_mistake_is_named_with_its_remedy(
     tmp_path: Path, repository: Path, start_mock: StartMock, arguments: tuple[str, ...], message: str
 ) -> None:
-    command = Command(tmp_path, repository, "--endpoint", (await start_mock()).url, "--out", "e", "--limit", "2")
+    command = Command(
+        tmp_path, repository, "--endpoint", (await start_mock()).url, *HELDOUT, "--out", "e", "--limit", "2"
+    )
     status, _, err = await command.run(*arguments)
     assert status == 2, err
     assert message in err
@@ -239,7 +362,8 @@ async def test_a_benchmark_file_is_asked_and_another_model_needs_another_folder(
     assert "| sums | zero-shot | 5 | 1 | 100.0% [56.6%, 100.0%] |" in out
     status, _, err = await command.run("--endpoint", (await start_mock()).url)
     assert status == 2
-    assert "holds answers of asked = " in err
+    assert "holds answers of url 'http://127.0.0.1:" in err
+    assert "add --moved; else choose another --out" in err
     other = Command(tmp_path, repository, "--benchmark", "sums.jsonl", "--out", "e2", "--compare", "e")
     status, out, err = await other.run("--endpoint", (await start_mock(accuracy=0.0)).url)
     assert status == 0, err
@@ -251,15 +375,17 @@ async def test_answers_that_could_not_be_had_are_told_and_asked_for_again(
 ) -> None:
     endpoint = await start_mock()
     command = Command(
-        tmp_path, repository, "--endpoint", endpoint.url, "--limit", "6", "--out", "e", "--concurrency", "1"
+        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e", "--concurrency", "1"
     )
     plan: list[dict[str, Any]] = [{"kind": "status", "code": 400, "count": 2}]
     async with httpx.AsyncClient() as client:
         (await client.post(f"{endpoint.url}/_mock/faults", json=plan)).raise_for_status()
     status, out, err = await command.run()
     assert status == 1, err
-    assert "2 answers could not be had" in out
-    assert "http_400 2" in out
+    assert "2 answers could not be had (http_400 2) and count as wrong; without them avg is" in out
+    (row,) = json.loads((tmp_path / "e" / "report.json").read_text())["rows"]
+    assert (row["num_problems"], row["avg"][3], row["avg_answered"][3]) == (6, 6, 4)
+    assert row["avg"][0] == pytest.approx(row["avg_answered"][0] * 4 / 6)
     status, out, err = await command.run()
     assert status == 0, err
     assert "2 requests" in out
@@ -272,7 +398,9 @@ async def test_an_endpoint_that_answers_nothing_is_a_failure(
     async with httpx.AsyncClient() as client:
         plan = [{"kind": "status", "code": 401, "count": 99}]
         (await client.post(f"{endpoint.url}/_mock/faults", json=plan)).raise_for_status()
-    status, _, err = await Command(tmp_path, repository, "--endpoint", endpoint.url, "--limit", "6", "--out", "e").run()
+    status, _, err = await Command(
+        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e"
+    ).run()
     assert status == 1
     assert "failed: HTTP 401" in err
 
@@ -280,7 +408,7 @@ async def test_an_endpoint_that_answers_nothing_is_a_failure(
 async def test_a_judge_is_measured_and_not_asked_twice(tmp_path: Path, repository: Path, start_mock: StartMock) -> None:
     endpoint, judge = await start_mock(), await start_mock()
     command = Command(
-        tmp_path, repository, "--endpoint", endpoint.url, "--limit", "5", "--out", "e", "--judge", judge.url
+        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "5", "--out", "e", "--judge", judge.url
     )
     status, out, err = await command.run()
     assert status == 0, err
@@ -294,7 +422,7 @@ async def test_a_judge_is_measured_and_not_asked_twice(tmp_path: Path, repositor
 
 
 async def test_an_endpoint_that_is_down_ends_the_command_with_status_2(tmp_path: Path, repository: Path) -> None:
-    status, _, err = await Command(tmp_path, repository, "--endpoint", "http://127.0.0.1:9").run()
+    status, _, err = await Command(tmp_path, repository, "--endpoint", "http://127.0.0.1:9", *HELDOUT).run()
     assert status == 2
     assert "error: endpoint http://127.0.0.1:9 does not answer" in err
 

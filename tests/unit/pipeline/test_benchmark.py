@@ -140,6 +140,19 @@ def test_a_row_is_the_same_problem_for_training_and_for_evaluation(tmp_path: Pat
     assert evaluated.id != trained.id
 
 
+def test_the_error_that_a_row_allows_goes_with_its_label(tmp_path: Path) -> None:
+    base = {"question": "Find x.", "final_answer": ["3.14"]}
+    rows = [{**base, "error": error} for error in ("1e-1", None, "", "0.1,0.2", 0.5)]
+    registry_file = toml(tmp_path / "r.toml", f"[olympiadbench]\nnum_items = {len(rows)}\n")
+    jsonl(tmp_path / "olympiadbench.jsonl", rows)
+    tasks = items(benchmark("olympiadbench", registry_file), data=tmp_path)
+    expected = [{"tolerance": [0.1]}, {}, {}, {"tolerance": [0.1, 0.2]}, {"tolerance": [0.5]}]
+    assert [task.label.entry for task in tasks] == expected
+    jsonl(tmp_path / "olympiadbench.jsonl", [{**base, "error": "small"}] * len(rows))
+    with pytest.raises(DataError, match=r"line 1: error = 'small'; give a number above 0"):
+        items(benchmark("olympiadbench", registry_file), data=tmp_path)
+
+
 def test_repeated_texts_are_kept(tmp_path: Path) -> None:
     tasks = items(benchmark(str(jsonl(tmp_path / "same.jsonl", sums(1) * 7))))
     assert len(tasks) == len(set(ids(tasks))) == 7
@@ -303,7 +316,9 @@ def test_a_family_makes_seeded_items_with_its_own_scorer() -> None:
     assert len(tasks) == len(set(ids(tasks))) == NUM_GENERATED and known.verifier == "auto"
     assert all(task.problem.split == "heldout" and task.label.entry["family"] == "chain_sum" for task in tasks)
     assert items(benchmark("reasoning_gym:chain_sum")) == tasks
-    assert set(ids(items(known, 5, seed=1))) < set(ids(items(known, 50, seed=1)))
+    samples = [set(ids(items(known, limit, seed=1))) for limit in (5, 50, NUM_GENERATED, 300)]
+    assert [len(sample) for sample in samples] == [5, 50, NUM_GENERATED, 300]
+    assert all(smaller < larger for smaller, larger in pairwise(samples))
 
 
 def test_generated_items_are_held_out_of_a_run_with_the_same_family(tmp_path: Path) -> None:
@@ -329,6 +344,12 @@ def test_an_unknown_name_gets_near_matches_and_the_list() -> None:
         benchmark("gsm9k")
     with pytest.raises(ConfigError, match="'zzzz' is unknown; there are"):
         benchmark("zzzz")
+
+
+@pytest.mark.parametrize("name", ["my.csv", "data/my.json", "my.parquet", "my.csv.gz"])
+def test_a_file_of_another_format_is_to_be_converted(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"only JSONL files are read; convert it, one JSON object a line"):
+        benchmark(name)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
+from pipeline import contexts
 from pipeline.config import Config
-from pipeline.contexts import Found, inter_context
 from pipeline.errors import FinalEndpointError
-from pipeline.inference import Inference
-from pipeline.records import Context, Message, Problem
+from pipeline.inference import Found, Inference, Searched
+from pipeline.records import Message, Problem
 from pipeline.wire import Reply
 from tests.builders import candidates
 
@@ -34,13 +34,14 @@ class Endpoint:
 
 
 class Lessons:
-    """A retriever that finds one lesson."""
+    """A search that finds one lesson, for 50 tokens."""
 
     num_asked = 0
 
-    async def context(self, problem: Problem, step: int = 0) -> Context:
+    async def __call__(self, problem: Problem) -> Found:
         self.num_asked += 1
-        return inter_context([Found(candidates(["What is 4 + 5?"])[0], 0.95)], Config().feedback)
+        found = contexts.Found(candidates(["What is 4 + 5?"])[0], 0.95)
+        return Found(contexts.inter_context([found], Config().feedback), Searched("http://judge", 40, 10))
 
 
 async def test_zero_shot_shows_the_problem_alone() -> None:
@@ -54,15 +55,16 @@ async def test_zero_shot_shows_the_problem_alone() -> None:
 
 async def test_retrieval_shows_lessons_and_keeps_the_trace() -> None:
     endpoint = Endpoint("\\boxed{7}")
-    inferred = await Inference(Config(), endpoint, Lessons()).infer(PROBLEM, "retrieval")  # type: ignore[arg-type]
+    inferred = await Inference(Config(), endpoint, Lessons()).infer(PROBLEM, "retrieval")
     assert inferred.lesson_ids == ("x0",)
+    assert inferred.search == Searched("http://judge", 40, 10)
     assert [(one.id, one.outcome) for one in inferred.considered] == [("x0", "shown")]
     assert "- Idea: idea 1" in endpoint.asked[0][-1].content
 
 
 async def test_lessons_are_looked_for_once_for_all_samples() -> None:
     lessons = Lessons()
-    inference = Inference(Config(), Endpoint(*["\\boxed{7}"] * 5), lessons)  # type: ignore[arg-type]
+    inference = Inference(Config(), Endpoint(*["\\boxed{7}"] * 5), lessons)
     found = await asyncio.gather(*(inference.infer(PROBLEM, "retrieval", sample) for sample in range(5)))
     assert lessons.num_asked == 1
     assert {one.lesson_ids for one in found} == {("x0",)}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -97,7 +100,37 @@ async def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
             pass
 
 
+async def test_what_was_spent_outlives_the_process_that_spent_it(tmp_path: Path) -> None:
+    file, endpoint = tmp_path / "replies.sqlite", Endpoint()
+    endpoint.go.set()
+    async with Replies(file) as replies:
+        await replies.ask("a", endpoint.question("a"))  # type: ignore[arg-type]
+        await replies.ask("j", endpoint.question("j"), stage="judge")  # type: ignore[arg-type]
+    async with Replies(file) as replies:
+        for text in ("a", "b"):
+            await replies.ask(text, endpoint.question(text))  # type: ignore[arg-type]
+        spent = [
+            (one.stage, one.num_replies, one.num_prompt_tokens, one.num_completion_tokens) for one in replies.spent()
+        ]
+    assert spent == [("answers", 2, 6, 2), ("judge", 1, 3, 1)]
+
+
+async def test_a_table_of_before_stages_is_read(tmp_path: Path) -> None:
+    file, endpoint = tmp_path / "replies.sqlite", Endpoint()
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply BLOB NOT NULL)")
+        old = {"text": "a", "finish_reason": "stop", "num_prompt_tokens": 3, "num_completion_tokens": 1}
+        database.execute("INSERT INTO replies VALUES ('a', ?)", (json.dumps(old).encode(),))
+    async with Replies(file) as replies:
+        assert await replies.ask("a", endpoint.question("a")) == reply("a")  # type: ignore[arg-type]
+        assert [one.num_replies for one in replies.spent()] == [1]
+    assert endpoint.asked == []
+
+
 def test_a_key_is_of_the_whole_question() -> None:
     one = key_of(messages=[{"role": "user", "content": "x"}], sample=0)
     assert one == key_of(sample=0, messages=[{"content": "x", "role": "user"}])
     assert one != key_of(messages=[{"role": "user", "content": "x"}], sample=1)
+    # What JSON may hold and orjson does not.
+    assert key_of(task={"entry": {"n": 2**70}}) != key_of(task={"entry": {"n": 2**70 + 1}})
+    assert key_of(text="\ud800") != key_of(text="\ud801")

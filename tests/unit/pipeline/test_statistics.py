@@ -8,7 +8,8 @@ from math import comb
 
 import pytest
 
-from pipeline.statistics import at_budget, estimate, holm, majority_at_k, paired, pass_at_k
+from pipeline.majority import MAX_SAMPLES, majority_curve
+from pipeline.statistics import at_budget, estimate, holm, paired, pass_at_k
 
 
 @pytest.mark.parametrize("k", range(1, 7))
@@ -35,30 +36,43 @@ def by_enumeration(votes: list[str | None], right: set[str], k: int) -> float:
     return total / comb(len(votes), k)
 
 
-@pytest.mark.parametrize("k", range(1, 8))
-def test_a_majority_is_that_of_all_subsets(k: int) -> None:
-    votes = ["7", "7", "7", "8", "8", None, "9"]
-    correct = [vote == "7" for vote in votes]
-    assert majority_at_k(votes, correct, k) == pytest.approx(by_enumeration(votes, {"7"}, k), abs=0.08)
-    alone = ["7", None, None, "7"]
-    if k <= 4:
-        exact = by_enumeration(alone, {"7"}, k)
-        assert majority_at_k(alone, [vote == "7" for vote in alone], k) == pytest.approx(exact)
+def test_a_majority_is_that_of_all_subsets() -> None:
+    """Votes, abstentions, ties and verdicts drawn at random, against every subset."""
+    rng = random.Random(3)
+    for _ in range(40):
+        votes = [rng.choice(["7", "7", "8", "9", "x", None]) for _ in range(rng.randint(1, 9))]
+        right = {vote for vote in ("7", "8", "9") if rng.random() < 0.5}
+        curve = majority_curve(votes, [vote in right for vote in votes])
+        expected = [by_enumeration(votes, right, k) for k in range(1, len(votes) + 1)]
+        assert list(curve) == pytest.approx(expected, abs=1e-12)
 
 
 def test_ties_share_and_abstentions_decide_nothing() -> None:
-    assert majority_at_k(["7", "8"], [True, False], 2) == 0.5
-    assert majority_at_k([None, None, "7"], [False, False, True], 3) == 1.0
-    assert majority_at_k([None, None], [False, False], 2) == 0.0
-    assert majority_at_k(["8", "8"], [False, False], 2) == 0.0
+    assert majority_curve(["7", "8"], [True, False])[1] == pytest.approx(0.5)
+    assert majority_curve([None, None, "7"], [False, False, True])[2] == pytest.approx(1.0)
+    assert list(majority_curve([None, None], [False, False])) == [0.0, 0.0]
+    assert list(majority_curve(["8", "8"], [False, False])) == [0.0, 0.0]
+
+
+def test_verdicts_on_equals_that_differ_are_averaged() -> None:
+    assert majority_curve(["7", "7"], [True, False])[1] == pytest.approx(0.5)
+
+
+def test_a_majority_of_many_answers_is_exact_too() -> None:
+    """Of two votes the larger wins: a hypergeometric tail."""
+    num, count, k = 300, 160, 101
+    curve = majority_curve(["7"] * count + ["8"] * (num - count), [True] * count + [False] * (num - count))
+    tail = sum(comb(count, t) * comb(num - count, k - t) for t in range(51, k + 1)) / comb(num, k)
+    assert curve[k - 1] == pytest.approx(tail, rel=1e-9)
+    assert curve[-1] == 1.0
+    with pytest.raises(ValueError, match="give 1 to"):
+        majority_curve(["7"] * (MAX_SAMPLES + 1), [True] * (MAX_SAMPLES + 1))
 
 
 @pytest.mark.parametrize("k", [0, 4])
 def test_k_is_a_number_of_samples(k: int) -> None:
     with pytest.raises(ValueError, match="k = "):
         pass_at_k(3, 1, k)
-    with pytest.raises(ValueError, match="k = "):
-        majority_at_k(["7"] * 3, [True] * 3, k)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -79,6 +93,41 @@ def test_the_interval_of_all_or_nothing_has_a_width() -> None:
     assert estimate([1.0] * 20).low == pytest.approx(0.839, abs=0.001)
     assert estimate([0.0] * 20).high == pytest.approx(0.161, abs=0.001)
     assert all(estimate([1.0] * num).high == 1.0 for num in range(1, 50))
+
+
+def test_an_interval_has_a_width_where_all_problems_are_alike() -> None:
+    found = estimate([0.5] * 5)
+    assert (found.low, found.high) == pytest.approx((0.17, 0.83), abs=0.01)
+    # One problem that departs a little does not make it certain.
+    assert estimate([1.0] * 29 + [0.97]).low < 0.9
+    compared = paired([1.0] * 3, [0.0] * 3)
+    assert compared.p_value == 0.25
+    assert compared.low <= 0.0 < compared.high == compared.effect == 1.0
+    compared = paired([1.0, 0.0] * 50, [1.0, 0.0] * 50)
+    assert compared.low < 0.0 < compared.high
+    assert compared.high - compared.low < 0.1
+
+
+def test_a_comparison_of_few_differences_is_no_more_certain_than_its_test() -> None:
+    for num_better in range(1, 9):
+        a = [1.0] * num_better + [0.0] * 90
+        found = paired(a, [0.0] * len(a))
+        assert (found.low > 0) == (found.p_value <= 0.05) == (num_better >= 6)
+
+
+def test_the_paired_interval_covers_the_truth_with_few_problems() -> None:
+    """30 problems, as AIME has: a gains a fifth of those that b fails, and loses a twentieth of the others."""
+    rng = random.Random(4)
+    num_covered = 0
+    for number in range(300):
+        a, b = [], []
+        for _ in range(30):
+            solved = rng.random() < 0.5
+            b.append(float(solved))
+            a.append(float(rng.random() > 0.05 if solved else rng.random() < 0.2))
+        found = paired(a, b, seed=number)
+        num_covered += found.low <= 0.5 * 0.2 - 0.5 * 0.05 <= found.high
+    assert num_covered >= 282
 
 
 def test_a_paired_comparison_sees_what_unpaired_intervals_hide() -> None:

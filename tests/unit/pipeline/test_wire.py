@@ -123,3 +123,65 @@ def test_a_stream_of_oddities_is_a_malformed_reply_and_has_no_content() -> None:
         assert not wire.has_content(event)
         with pytest.raises(MalformedReplyError):
             wire.parse_stream([event], None)
+
+
+def chat(message: Any, finish_reason: Any = "stop") -> dict[str, Any]:
+    usage = {"prompt_tokens": 5, "completion_tokens": 16}
+    return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}], "usage": usage}
+
+
+@pytest.mark.parametrize(
+    ("message", "finish_reason", "expected"),
+    [
+        # vLLM with --reasoning-parser on an answer that was cut while it reasoned; newer ones name the field `reasoning`.
+        ({"content": None, "reasoning_content": "First,"}, "length", ("", "length", "First,")),
+        ({"content": None, "reasoning": "First,"}, "length", ("", "length", "First,")),
+        ({"role": "assistant"}, "length", ("", "length", "")),
+        ({"content": None, "reasoning": "So 7."}, "stop", ("", "stop", "So 7.")),
+        ({"content": "7", "reasoning_content": "So"}, "stop", ("7", "stop", "So")),
+        ({"content": None, "refusal": "I cannot."}, "stop", ("I cannot.", "stop", "")),
+        ({"content": None}, "content_filter", ("", "content_filter", "")),
+        ({"content": "Half"}, "SAFETY", ("Half", "content_filter", "")),
+        ({"content": "7"}, "eos_token", ("7", "stop", "")),
+        ({"content": "7"}, "end_turn", ("7", "stop", "")),
+        ({"content": "7"}, "STOP", ("7", "stop", "")),
+        ({"content": "7"}, "max_tokens", ("7", "length", "")),
+        ({"content": [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "7"}]}, "stop", ("7", "stop", "Hm")),
+        ({"content": ""}, "stop", ("", "stop", "")),
+    ],
+)  # fmt: skip
+def test_an_answer_without_text_is_an_answer(message: Any, finish_reason: str, expected: tuple[str, str, str]) -> None:
+    reply = wire.parse_chat(chat(message, finish_reason), "http://here")
+    assert (reply.text, reply.finish_reason, reply.reasoning) == expected
+    assert (reply.endpoint, reply.num_completion_tokens) == ("http://here", 16)
+
+
+@pytest.mark.parametrize(
+    ("message", "finish_reason", "kind"),
+    [
+        ({"content": None}, "stop", "no_content"),
+        (None, "length", "no_content"),
+        ({"content": "7"}, "abort", "aborted"),
+        ({"content": "7"}, None, "aborted"),
+        ({"content": "7"}, "tired", "aborted"),
+    ],
+)
+def test_an_answer_that_did_not_come_is_asked_for_again(message: Any, finish_reason: Any, kind: str) -> None:
+    with pytest.raises(MalformedReplyError) as caught:
+        wire.parse_chat(chat(message, finish_reason))
+    assert caught.value.kind == kind
+
+
+def test_what_was_filtered_is_no_sample_to_train_on() -> None:
+    with pytest.raises(MalformedReplyError, match="content_filter"):
+        wire.parse_generate({"choices": [choice(finish_reason="content_filter")]}, (1,), 1)
+
+
+def test_a_stream_keeps_its_reasoning_apart() -> None:
+    events = [
+        {"choices": [{"delta": {"reasoning_content": "Let "}}]},
+        {"choices": [{"delta": {"reasoning_content": "me"}}]},
+        {"choices": [{"delta": {"content": "7"}, "finish_reason": "eos"}], "usage": {"completion_tokens": 3}},
+    ]
+    reply = wire.parse_stream(events, 0.1)
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("7", "Let me", "stop")

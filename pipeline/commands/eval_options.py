@@ -1,0 +1,202 @@
+"""The options of `eval`, and the configuration that they, a file and a run folder make."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.config import Config, EndpointSettings
+from pipeline.errors import ConfigError, RunFolderError
+from pipeline.run import RunFolder
+from pipeline.settings import load_config, merged, read_config_file, validated
+
+HELD_OUT = "heldout"
+SLOWEST_TOKENS_PER_S = 10.0
+"""A stream of answers that is slower than this is taken for dead."""
+LEAST_ATTEMPT_S = 600.0
+"""The deadline of OpenAI's own client."""
+MAX_CODE_WORKERS = 8
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name what is evaluated; all other settings are fields of the configuration."""
+    add = parser.add_argument
+    add("--run-folder", type=Path, metavar="RUN", help="the final model of this run, with its configuration")
+    add("--endpoint", metavar="URL", help="an endpoint that runs already (`endpoints` names several)")
+    add("--model", dest="model_there", metavar="M", help="model name there; default: the only one that it serves")
+    add("--api-key-env", metavar="NAME", help="environment variable that holds its key")
+    add("--concurrency", type=int, metavar="C", help="most requests in flight there (default 128)")
+    add(
+        "--prompt-price",
+        type=float,
+        metavar="P",
+        help="what a million prompt tokens cost there: the report tells costs",
+    )
+    add("--completion-price", type=float, metavar="P", help="what a million completion tokens cost there")
+    add(
+        "--benchmark",
+        metavar="A,B",
+        help=f"names, .jsonl files, reasoning_gym:FAMILY; default without --endpoint: {HELD_OUT}, the problems held out from training",
+    )
+    add("--mode", metavar="A,B", help="zero-shot, retrieval, reflect; default: zero-shot")
+    add("--n", type=int, metavar="N", help="answers to each problem in each mode: avg@n, pass@k and maj@k (default 1)")
+    add("--limit", type=int, metavar="N", help="most problems of a benchmark, a seeded sample; default: all")
+    add("--max-tokens", type=int, metavar="N", help="longest answer; default: what the benchmark suggests")
+    add(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="default: 0 for one answer, else 1. Samples of one temperature add up: give 1 with --n 1 if more are to follow",
+    )
+    add(
+        "--pool",
+        dest="pool_run",
+        type=Path,
+        metavar="RUN|FILE",
+        help="retrieval: the pool of this run, or a file of `pool export`; it is copied, never written; default: that of --run-folder",
+    )
+    add("--registry", type=Path, metavar="FILE", help="benchmarks of your own, as in pipeline/benchmarks.toml")
+    add("--data", type=Path, metavar="DIR", help="folder of <benchmark>.jsonl files, used in place of the hub")
+    add(
+        "--judge",
+        metavar="URL",
+        help="have an LLM judge every answer too; its agreement with labelled answers is shown",
+    )
+    add("--judge-model", default="", metavar="M", help="its model; default: the only one that it serves")
+    add("--judge-key-env", default="", metavar="NAME", help="environment variable that holds its key")
+    add("--judge-prompt-price", type=float, default=0.0, metavar="P", help="what a million of its prompt tokens cost")
+    add("--judge-completion-price", type=float, default=0.0, metavar="P", help="and a million of its completion tokens")
+    add("--compare", type=Path, metavar="DIR", help="compare with the evaluation in this folder, problem by problem")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the evaluation; default: evals/<model>. Benchmarks, modes and samples add up there, and are reported together",
+    )
+    add("--fresh", action="store_true", help="throw away what the folder holds, and ask everything anew")
+    add("--rejudge", action="store_true", help="judge the answers that are kept anew; no request is repeated")
+    add("--moved", action="store_true", help="the folder's model is at another address now")
+
+
+class Chosen(NamedTuple):
+    """`said` is what the user set, by options or in a file, apart from recipes, runs and defaults."""
+
+    config: Config
+    said: dict[str, Any]
+
+
+def chosen(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Chosen:
+    """The configuration of an evaluation. Raises ConfigError, RunFolderError."""
+    said = merged(overrides, overrides_of(arguments))
+    if arguments.run_folder is not None:
+        run = RunFolder.open(arguments.run_folder)
+        if not run.final_model.exists():
+            raise RunFolderError(
+                f"{arguments.run_folder} has no final model yet; continue it with `train --resume {arguments.run_folder}`"
+            )
+        # The final model is a whole one, whatever the servers of the run were given.
+        served = {"model": {"path": str(run.final_model.resolve())}, "learner": {"transfer": "filesystem"}}
+        stored = merged(run.config().model_dump(mode="json"), served)
+        return Chosen(validated(merged(stored, said)), said)
+    base = {"feedback": _feedback_of(arguments.pool_run)} if arguments.pool_run else {}
+    config = load_config(arguments.config, merged(base, said))
+    said = merged(read_config_file(arguments.config), said) if arguments.config else said
+    return Chosen(_of_a_foreign_model(config, said) if arguments.endpoint else config, said)
+
+
+def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What these options say of the configuration. Raises ConfigError."""
+    if arguments.run_folder and arguments.endpoint:
+        raise ConfigError("--run-folder serves its own model, --endpoint names another; give one of them")
+    settings = {
+        "benchmarks": _listed(arguments.benchmark),
+        "modes": _listed(arguments.mode),
+        "num_samples": arguments.n,
+        "limit": arguments.limit,
+        "max_answer_tokens": arguments.max_tokens,
+        "temperature": arguments.temperature,
+    }
+    overrides: dict[str, Any] = {"eval": {name: value for name, value in settings.items() if value is not None}}
+    of_endpoint = {
+        "model": ("--model", arguments.model_there),
+        "api_key_env": ("--api-key-env", arguments.api_key_env),
+        "max_concurrency": ("--concurrency", arguments.concurrency),
+        "prompt_price": ("--prompt-price", arguments.prompt_price),
+        "completion_price": ("--completion-price", arguments.completion_price),
+    }
+    given = {name: (option, value) for name, (option, value) in of_endpoint.items() if value is not None}
+    if arguments.endpoint:
+        settings = {"url": arguments.endpoint, **{name: value for name, (_, value) in given.items()}}
+        overrides["endpoints"] = [settings]
+        if arguments.model_there is None:
+            overrides["model"] = {"name": ""}
+    else:
+        for option, value in given.values():
+            raise ConfigError(f"{option} {value} says how --endpoint is asked; name it too")
+    return overrides
+
+
+def _listed(value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _feedback_of(source: Path) -> dict[str, Any]:
+    """How the run of a pool finds lessons is how they are found for an evaluation, unless told otherwise; a file tells nothing."""
+    return RunFolder.open(source).config().feedback.model_dump(mode="json") if source.is_dir() else {}
+
+
+def _of_a_foreign_model(config: Config, said: dict[str, Any]) -> Config:
+    """An endpoint's model was not trained here: neither the quickstart's problems nor its system message are meant for it.
+
+    Raises ConfigError where nothing says what is asked."""
+    if "benchmarks" not in said.get("eval", {}) and not {"problems", "recipe"} & said.keys():
+        raise ConfigError(
+            f"--endpoint {config.endpoints[0].url}: name what it is asked with --benchmark, for example gsm8k, math500, humaneval, "
+            f"a .jsonl file, or {HELD_OUT}, the problems that the recipe {config.recipe!r} holds out"
+        )
+    if "system_prompt" in said.get("rollout", {}):
+        return config
+    return config.model_copy(update={"rollout": config.rollout.model_copy(update={"system_prompt": ""})})
+
+
+def patient(chosen: Chosen, max_tokens: int) -> Config:
+    """The configuration with deadlines that an answer of `max_tokens` can keep, where the user set none: a training's are for short ones.
+
+    Raises ConfigError for a deadline that no answer could keep."""
+    requests, said = chosen.config.requests, chosen.said.get("requests", {})
+    attempt_s = requests.attempt_timeout_s
+    if "attempt_timeout_s" not in said:
+        attempt_s = max(attempt_s, LEAST_ATTEMPT_S, max_tokens / SLOWEST_TOKENS_PER_S)
+    # Twice, so that a lost answer can be asked for again.
+    timeout_s = requests.timeout_s if "timeout_s" in said else max(requests.timeout_s, 2 * attempt_s)
+    if timeout_s < attempt_s:
+        raise ConfigError(
+            f"requests.timeout_s = {timeout_s:g} is less than the {math.ceil(attempt_s)} s that one answer of {max_tokens} tokens may "
+            "take; raise it, or set requests.attempt_timeout_s too"
+        )
+    update = {"attempt_timeout_s": attempt_s, "timeout_s": timeout_s}
+    return chosen.config.model_copy(update={"requests": requests.model_copy(update=update)})
+
+
+def with_workers(chosen: Chosen, config: Config, *, programs: bool) -> Config:
+    """With as many verifier processes as programs need, which take longest, unless the user set their number."""
+    if not programs or "num_workers" in chosen.said.get("reward", {}):
+        return config
+    num = max(config.reward.num_workers, min(len(os.sched_getaffinity(0)), MAX_CODE_WORKERS))
+    return config.model_copy(update={"reward": config.reward.model_copy(update={"num_workers": num})})
+
+
+def judge_of(arguments: argparse.Namespace) -> EndpointSettings | None:
+    """The judge that the options name."""
+    if not arguments.judge:
+        return None
+    return EndpointSettings(
+        url=arguments.judge,
+        model=arguments.judge_model,
+        api_key_env=arguments.judge_key_env,
+        prompt_price=arguments.judge_prompt_price,
+        completion_price=arguments.judge_completion_price,
+    )

@@ -1,0 +1,182 @@
+"""Asking: each answer once, failures written down, verdicts anew without a request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Config, EndpointSettings
+from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
+from pipeline.eval_config import Mode
+from pipeline.eval_cost import Prices
+from pipeline.eval_folder import EvalFolder
+from pipeline.eval_plan import Asked, planned
+from pipeline.eval_run import EvalRun
+from pipeline.eval_scores import Scored, scored
+from pipeline.records import Label, Message, Problem, Task, Verdict
+from pipeline.replies import Replies
+from pipeline.wire import Reply
+
+NUM = 6
+
+
+class Endpoints:
+    """Answers every prompt with a 7, or fails as `fail` says of its number."""
+
+    def __init__(self, fail: Callable[[int], EndpointError | None] = lambda number: None, in_flight: int = 2) -> None:
+        self.endpoints = [self]
+        self.settings = EndpointSettings(url="http://e", max_concurrency=in_flight)
+        self.num_asked = self.num_answered = 0
+        self._fail = fail
+
+    async def chat(self, messages: tuple[Message, ...], **wanted: Any) -> Reply:
+        self.num_asked += 1
+        number = self.num_asked
+        if (error := self._fail(number)) is not None:
+            raise error
+        await asyncio.sleep(0)
+        self.num_answered += 1
+        return Reply(text="\\boxed{7}", finish_reason="stop", num_prompt_tokens=5, num_completion_tokens=2)
+
+
+class Verifier:
+    def __init__(self, correct: bool = True) -> None:
+        self._correct = correct
+
+    async def verify(self, text: str, label: Label) -> Verdict:
+        return Verdict(kind="scored", score=float(self._correct), correct=self._correct, answer="7")
+
+
+class Judge:
+    """Says that nothing is right."""
+
+    name = "judge"
+
+    async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
+        return Verdict(kind="scored", correct=False)
+
+
+TASKS = [
+    Task(
+        problem=Problem(id=f"p{n}", text=f"What is {n} + {n}?", split="heldout"),
+        label=Label(problem_id=f"p{n}", answer="7"),
+    )
+    for n in range(NUM)
+]
+ASKED = Asked("sums", TASKS, 16, "math")
+
+
+class Evaluation:
+    """`eval` in a folder, as often as it is called."""
+
+    def __init__(self, folder: Path, mode: Mode = "zero-shot") -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = EvalFolder(folder)
+        self.config = Config()
+        self.cell = planned(self.config, ASKED, mode)
+        self.known: dict[str, Scored] = {}
+        self.run: EvalRun
+
+    async def __call__(self, endpoints: Endpoints, verifier: Verifier | None = None, **options: Any) -> int:
+        """Requests that were made."""
+        before = endpoints.num_asked
+        self.known = {answer.key: scored(answer, Prices()) for answer in self.folder.answers()}
+        async with Replies(self.folder.replies_file) as replies:
+            self.run = EvalRun(
+                self.config, self.folder, endpoints, replies, {"math": verifier or Verifier()}, self.known, **options  # type: ignore[arg-type, dict-item]
+            )  # fmt: skip
+            try:
+                await self.run.run([(ASKED, [self.cell])])
+            finally:
+                self.stored = {answer.key: answer for answer in self.folder.answers()}
+        return endpoints.num_asked - before
+
+
+async def test_what_is_known_is_not_asked_again(tmp_path: Path) -> None:
+    evaluation, endpoints = Evaluation(tmp_path), Endpoints()
+    assert await evaluation(endpoints) == NUM
+    assert len(evaluation.known) == len(evaluation.stored) == NUM
+    assert await evaluation(endpoints) == 0
+    assert evaluation.run.num_verdicts == 0
+
+
+async def test_a_folder_without_its_answers_needs_no_request(tmp_path: Path) -> None:
+    """The replies are kept by what was asked: of another version of lanpo too."""
+    evaluation, endpoints = Evaluation(tmp_path), Endpoints()
+    await evaluation(endpoints)
+    evaluation.folder.answers_file.unlink()
+    assert await evaluation(endpoints) == 0
+    assert len(evaluation.stored) == NUM
+
+
+async def test_a_failure_is_written_down_and_asked_for_again(tmp_path: Path) -> None:
+    late = RetryableEndpointError("timeout", "no answer in 600 s")
+    evaluation, endpoints = Evaluation(tmp_path), Endpoints(lambda number: late if number == 3 else None)
+    await evaluation(endpoints)
+    assert list(evaluation.folder.failures().values()) == ["timeout"]
+    assert len(evaluation.known) == NUM - 1
+    assert evaluation.run.first_failure == "timeout: no answer in 600 s"
+    assert await evaluation(endpoints) == 1
+    assert len(evaluation.known) == NUM
+
+
+async def test_a_failure_that_all_would_meet_lets_what_is_in_flight_end(tmp_path: Path) -> None:
+    """Two are in flight beside the one that is told that there is no credit: both are paid for, and kept."""
+    quota = FinalEndpointError("quota", "the quota is used up")
+    evaluation, endpoints = Evaluation(tmp_path), Endpoints(lambda number: quota if number >= 3 else None)
+    with pytest.raises(FinalEndpointError, match="used up"):
+        await evaluation(endpoints)
+    assert endpoints.num_answered == len(evaluation.stored) == 2
+    assert endpoints.num_asked <= 4
+    assert await evaluation(Endpoints()) == NUM - 2
+
+
+async def test_verdicts_are_given_anew_without_a_request(tmp_path: Path) -> None:
+    evaluation, endpoints = Evaluation(tmp_path), Endpoints()
+    await evaluation(endpoints)
+    assert await evaluation(endpoints, Verifier(correct=False), rejudge=True) == 0
+    assert not any(answer.verdict.correct for answer in evaluation.stored.values())
+    assert not any(found.correct for found in evaluation.known.values())
+    assert len(list(evaluation.folder.answers())) == NUM, "what was superseded is gone"
+
+
+async def test_a_judge_that_comes_later_judges_what_is_kept(tmp_path: Path) -> None:
+    evaluation, endpoints = Evaluation(tmp_path), Endpoints()
+    await evaluation(endpoints)
+    assert await evaluation(endpoints, judge=Judge()) == 0
+    assert {(found.correct, found.judged, found.judge) for found in evaluation.known.values()} == {
+        (True, False, "judge")
+    }
+    assert await evaluation(endpoints, judge=Judge()) == 0
+    assert evaluation.run.num_verdicts == 0
+    assert len(list(evaluation.folder.answers())) == NUM
+
+
+async def test_a_critique_begins_with_the_answer_that_is_known(tmp_path: Path) -> None:
+    endpoints = Endpoints()
+    assert await Evaluation(tmp_path)(endpoints) == NUM
+    assert await Evaluation(tmp_path, "reflect")(endpoints) == NUM
+
+
+async def test_no_more_is_paid_for_and_not_kept_than_is_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the disk is slow, replies that are here count as being in flight: a kill would lose them too."""
+    endpoints, commit, disk = Endpoints(in_flight=2), Replies._commit, threading.Event()
+
+    def slow(self: Replies, rows: Any) -> None:
+        assert disk.wait(60)
+        commit(self, rows)
+
+    monkeypatch.setattr(Replies, "_commit", slow)
+    evaluation = asyncio.create_task(Evaluation(tmp_path)(endpoints))
+    for _ in range(200):  # every worker has its turns
+        await asyncio.sleep(0)
+    assert endpoints.num_answered == 2
+    disk.set()
+    assert await evaluation == NUM

@@ -24,6 +24,8 @@ class Endpoint:
         self.model = settings.model or model
         self.max_model_len: int | None = None
         self.has_token_route = False
+        self.takes_schema = True
+        """Until it refused a request for its `response_format`."""
         self.num_in_flight = 0
         self.not_before_s = 0.0
         """On the loop's clock: the endpoint asked (Retry-After) to be left alone until then."""

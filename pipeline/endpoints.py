@@ -6,6 +6,7 @@ until it was repaired and has answered a canary; nothing that a reply lacks reac
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Required, Self, TypedDict, Unpack
@@ -14,14 +15,16 @@ from pipeline import wire
 from pipeline.attempts import Attempt, Attempts, Request
 from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingSection
 from pipeline.endpoint import Endpoint
-from pipeline.errors import RetryableEndpointError
+from pipeline.errors import FinalEndpointError, RetryableEndpointError
 from pipeline.health import Health, Repair
+from pipeline.json_replies import described, refuses_schema
 from pipeline.places import Places
 from pipeline.records import Message, WeightVersion
 from pipeline.transport import Transport
 from pipeline.usage import Usage
 from pipeline.watchdog import Watchdog
 
+logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
 EMBEDDINGS = "/v1/embeddings"
@@ -137,20 +140,31 @@ class EndpointPool:
     ) -> wire.Reply:
         """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token.
 
-        Raises EndpointError."""
+        An endpoint that refuses `schema` is asked without one, now and from then on. Raises EndpointError."""
         wanted: Json = {
             "max_tokens": max_tokens,
             "temperature": temperature,
-            "schema": schema,
             "seed": seed if self._seeded else None,
             "top_p": top_p,
         }
 
-        async def ask(attempt: Attempt) -> wire.Reply:
-            body = self.chat_body(attempt.endpoint, messages, **wanted)
+        async def answer(attempt: Attempt, in_words: bool) -> wire.Reply:
+            asked = described(messages, schema) if schema and in_words else messages
+            body = self.chat_body(attempt.endpoint, asked, **wanted, schema=None if in_words else schema)
             if stream:
                 return await self._streamed(attempt, body)
             return wire.parse_chat(await attempt.post(CHAT, body))
+
+        async def ask(attempt: Attempt) -> wire.Reply:
+            endpoint = attempt.endpoint
+            try:
+                return await answer(attempt, in_words=not endpoint.takes_schema)
+            except FinalEndpointError as error:
+                if schema is None or not endpoint.takes_schema or not refuses_schema(error):
+                    raise
+            endpoint.takes_schema = False
+            logger.warning("%s takes no response_format: it is asked for JSON in words alone", endpoint.url)
+            return await answer(attempt, in_words=True)
 
         return await self._attempts.ask(Request(stage, priority, affinity), ask, _tokens_of_reply)
 

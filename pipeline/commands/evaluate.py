@@ -16,7 +16,7 @@ from pipeline import event_loop
 from pipeline.benchmark import Benchmark, benchmark, items
 from pipeline.code_checks import check_code
 from pipeline.commands.run_pool import open_run
-from pipeline.config import Config, EndpointSettings
+from pipeline.config import Config
 from pipeline.contamination import check_pool
 from pipeline.endpoint_checks import check_embeddings, check_endpoint
 from pipeline.endpoints import EndpointPool, pool_of
@@ -27,6 +27,7 @@ from pipeline.eval_plots import plot_accuracy, plot_compute
 from pipeline.eval_report import BenchmarkReport, report
 from pipeline.eval_run import Asked, EvalRun
 from pipeline.judge import AnswerJudge, agreement
+from pipeline.judge_endpoint import judge_endpoint
 from pipeline.pool import Pool
 from pipeline.problems import load_problems
 from pipeline.progress import progress
@@ -325,11 +326,9 @@ class _Evaluation:
             if undecided := [one.name for one in asked if one.scorer == "judge"]:
                 raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
             return None
-        settings = EndpointSettings(
-            url=arguments.judge, model=arguments.judge_model, api_key_env=arguments.judge_key_env
+        pool = await stack.enter_async_context(
+            judge_endpoint(arguments.judge, arguments.judge_model, arguments.judge_key_env, self._config.requests)
         )
-        pool = await stack.enter_async_context(EndpointPool((settings,), "", self._config.requests))
-        await check_endpoint(pool, pool.endpoints[0], training=False)
         judge = AnswerJudge(pool, kept=replies.ask)
         self._view.say(f"{judge.name}, {(await agreement(judge)).line()}")
         return judge

@@ -1,0 +1,25 @@
+"""The endpoint that `--judge` names, opened and looked at before it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pipeline.config import EndpointSettings, RequestsSection
+from pipeline.endpoint_checks import check_endpoint
+from pipeline.endpoints import EndpointPool
+from pipeline.errors import EndpointSetupError
+
+
+@asynccontextmanager
+async def judge_endpoint(url: str, model: str, key_env: str, requests: RequestsSection) -> AsyncIterator[EndpointPool]:
+    """A pool of this one endpoint; without a `model` it is the only one that is served there.
+
+    Raises EndpointSetupError when it does not answer, or serves no such model, or several and none was named."""
+    settings = EndpointSettings(url=url, model=model, api_key_env=key_env)
+    async with EndpointPool((settings,), "", requests) as pool:
+        try:
+            await check_endpoint(pool, pool.endpoints[0], training=False)
+        except EndpointSetupError as error:
+            raise EndpointSetupError(f"--judge {url}: {error} (a judge's model is named with --judge-model)") from error
+        yield pool

@@ -23,6 +23,13 @@ h3 { font-size: 1rem; margin: 0 0 .5rem; } .note { opacity: .75; font-size: .9re
 """
 
 
+NOTE = (
+    "What a group draws is chance, so lessons drawn − scratch drawn is what drawing lessons did, fall-backs included; where lessons were "
+    "found is that, divided by their share. Which entry is shown is not chance: the rewards with one entry are an observation beside "
+    "scratch groups of the same family and steps, and one interval in twenty misses the truth."
+)
+
+
 def page(report: AuditReport, sightings: list[Sighting]) -> str:
     rows = "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in report.rows())
     articles = "\n".join(_article(number, sighting) for number, sighting in enumerate(sightings, 1))
@@ -30,6 +37,7 @@ def page(report: AuditReport, sightings: list[Sighting]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Audit of {escape(report.run)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
         f"<h1>Audit of the pool of {escape(report.run)}</h1><table>{rows}</table>"
+        f'<p class="note">{escape(NOTE)}</p>'
         f"<h2>{len(sightings)} entries beside their sources</h2>{articles}</body></html>\n"
     )
 
@@ -48,7 +56,14 @@ def _article(number: int, sighting: Sighting) -> str:
         f'<div class="note">problem {escape(entry.problem_id)} · made at step {entry.step} from a rollout with reward '
         f"{entry.reward:g} ({escape(entry.kind)}) · {sighting.age_steps} steps old · shown to {sighting.num_retrieved} groups, "
         f"{sighting.num_rollouts} rollouts{reward}</div>"
+        f'<div class="note">reward with it − from scratch: {escape(_effect(sighting))}</div>'
         f'<div class="pair"><div><b>Lesson</b><pre>{escape(render_lessons((entry.lesson,)))}</pre></div>'
         f"<div><b>Problem</b><pre>{escape(entry.problem_text)}</pre><b>Trajectory</b>"
         f"<pre>{escape(sighting.trajectory or '(not in this journal)')}</pre></div></div></article>"
     )
+
+
+def _effect(sighting: Sighting) -> str:
+    if sighting.effect is not None:
+        return str(sighting.effect)
+    return "it was shown in this run to no group" if not sighting.num_retrieved else "no groups to compare"

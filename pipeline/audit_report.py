@@ -46,7 +46,7 @@ class Useful(BaseModel):
         if not self.num:
             return "no entry that was shown to groups that can be compared"
         return (
-            f"{self.num_above} surely, {self.num_below} surely harmful, of {self.num} that were shown "
+            f"of {self.num} that were shown, {self.num_above} with an interval above 0 and {self.num_below} below "
             f"(by chance alone {0.025 * self.num:.1f} of each)"
         )
 

@@ -1,4 +1,4 @@
-"""What lessons do to rewards, from the outcomes of a run's groups (method.md, question 3).
+"""What lessons do to rewards, from the outcomes of a run's groups (docs/method.md).
 
 What is random and what is not. A group's kind of context is drawn by its step's settings alone (`pipeline.contexts.draw_kind`), so
 groups that drew inter and groups that drew scratch in the same step differ by nothing but chance and the lessons. Whether a lesson
@@ -46,9 +46,10 @@ class Effect(Record):
     num_without: int
 
     def __str__(self) -> str:
+        groups = "group" if self.num_with == 1 else "groups"
         return (
             f"{self.difference:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f}; "
-            f"{self.num_with} groups with, {self.num_without} without)"
+            f"{self.num_with} {groups} with, {self.num_without} without)"
         )
 
 
@@ -124,16 +125,21 @@ class Groups:
         """Groups that saw one of `entry_ids` against groups that drew scratch, of the same families and steps; None without any.
 
         An observation: an entry is shown for the problems that it suits. The interval takes the spread of rewards within
-        strata as the same for all, so that a few groups that saw it do not pass for certainty."""
-        own: Any = np.zeros(len(self._arms), dtype=bool)
-        own[np.asarray(self._uses[entry_id], dtype=int)] = True
-        chosen = _comparable(self._strata, own, np.asarray(self._arms) == SCRATCH)
+        strata to be that of all scratch groups of these families, so that a few groups that agree do not pass for certainty."""
+        uses = np.asarray(self._uses[entry_id], dtype=int)
+        means, scratch = np.asarray(self._means), np.asarray(self._arms) == SCRATCH
+        own: Any = np.zeros(len(means), dtype=bool)
+        own[uses] = True
+        chosen = _comparable(self._strata, own, scratch)
         if not len(chosen):
             return None
-        own = own[chosen].astype(int)
-        cells = _Cells.of(self._strata[chosen], own, np.asarray(self._means)[chosen])
-        found = cells.difference()
-        return self._effect(found, cells.interval(found), int(own.sum()), len(own) - int(own.sum()))
+        cells = _Cells.of(self._strata[chosen], own[chosen].astype(int), means[chosen])
+        families = np.asarray(self._families)
+        others = scratch & np.isin(families, families[uses])
+        others[chosen] = False
+        rest = _Cells.of(self._strata[others], np.zeros(int(others.sum()), dtype=int), means[others])
+        found, num_with = cells.difference(), int(own[chosen].sum())
+        return self._effect(found, cells.interval(found, rest), num_with, len(chosen) - num_with)
 
     @cached_property
     def _strata(self) -> Any:
@@ -174,9 +180,8 @@ class _Cells(NamedTuple):
 
     @classmethod
     def of(cls, strata: Any, arms: Any, means: Any) -> _Cells:
-        """Of strata that have both."""
-        _, place = np.unique(strata, return_inverse=True)
-        num = int(place.max()) + 1
+        known, place = np.unique(strata, return_inverse=True)
+        num = len(known)
         weights = (np.ones(len(means)), means, means**2)
         return cls(*(np.bincount(arms * num + place, values, 2 * num).reshape(2, num) for values in weights))
 
@@ -188,11 +193,14 @@ class _Cells(NamedTuple):
         without, with_it = self.sums / self.nums
         return float(np.average(with_it - without, weights=self.weights))
 
-    def interval(self, difference: float) -> tuple[float, float]:
-        """Student's, of the variance within cells, with one more group of `PRIOR_VARIANCE`."""
-        spread = float((self.squares - self.sums**2 / self.nums).sum())
-        freedom = int((self.nums - 1).sum()) + 1
-        variance = (max(spread, 0.0) + PRIOR_VARIANCE) / freedom
+    def interval(self, difference: float, *others: _Cells) -> tuple[float, float]:
+        """Student's, of the variance within these cells and `others`, with one more group of `PRIOR_VARIANCE`."""
+        spread, freedom = PRIOR_VARIANCE, 1
+        for cells in (self, *others):
+            nums = np.maximum(cells.nums, 1)
+            spread += max(0.0, float((cells.squares - cells.sums**2 / nums).sum()))
+            freedom += int((nums - 1).sum())
+        variance = spread / freedom
         half = student(freedom) * math.sqrt(variance / self.weights.sum())
         return difference - half, difference + half
 

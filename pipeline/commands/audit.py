@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ from prompts.schemas import JudgeLesson
 
 REPORT, PAGE = "audit.json", "audit.html"
 WIDTH = 40
+SHOW_PROGRESS_FROM = 50
 
 
 class _Verdict(BaseModel):
@@ -95,23 +97,28 @@ def _as_json(sighting: Sighting) -> dict[str, object]:
 
 def _sightings(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[Sighting]:
     answers = parts.answers()
+    if len(sample) < SHOW_PROGRESS_FROM:
+        return [_sighting(parts, entry, groups, answers, newest) for entry in sample]
     found = []
     with progress("entries", len(sample)) as tell:
         for number, entry in enumerate(sample, 1):
-            use = total_use(entry, groups.use_of(entry.id))
-            trajectory = parts.journal.rollout_text(entry.rollout_id, entry.problem_text)
-            seen = look(entry, trajectory, answers.get(entry.problem_hash))
-            update = {
-                "copy_of": _copied(parts, entry),
-                "num_retrieved": use.num_groups,
-                "num_rollouts": use.num_rollouts,
-                "mean_reward": use.mean_reward,
-                "effect": groups.effect_of(entry.id),
-                "age_steps": newest - entry.step,
-            }
-            found.append(seen.model_copy(update=update))
+            found.append(_sighting(parts, entry, groups, answers, newest))
             tell(number)
     return found
+
+
+def _sighting(parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[str, str], newest: int) -> Sighting:
+    use = total_use(entry, groups.use_of(entry.id))
+    trajectory = parts.journal.rollout_text(entry.rollout_id, entry.problem_text)
+    update = {
+        "copy_of": _copied(parts, entry),
+        "num_retrieved": use.num_groups,
+        "num_rollouts": use.num_rollouts,
+        "mean_reward": use.mean_reward,
+        "effect": groups.effect_of(entry.id),
+        "age_steps": newest - entry.step,
+    }
+    return look(entry, trajectory, answers.get(entry.problem_hash)).model_copy(update=update)
 
 
 def _copied(parts: RunPool, entry: Experience) -> str:

@@ -91,7 +91,9 @@ def test_usefulness_stands_on_the_page_and_in_the_report_with_its_interval_and_n
     found = LessonsEffect(drawn=effect(-0.02, 0.04, 60), share_carried=0.5, carried=effect(-0.04, 0.08, 30))
     report = AuditReport.of("r", 9, seen, 0, found, spread_only=True)
     rows = dict(report.rows())
-    assert rows["useful entries"] == "1 surely, 1 surely harmful, of 3 that were shown (by chance alone 0.1 of each)"
+    assert rows["useful entries"] == (
+        "of 3 that were shown, 1 with an interval above 0 and 1 below (by chance alone 0.1 of each)"
+    )
     assert rows["reward, lessons drawn − scratch drawn"] == (
         "+0.010 (95 % interval -0.020 to +0.040; 60 groups with, 40 without)"
     )

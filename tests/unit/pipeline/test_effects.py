@@ -181,6 +181,17 @@ def test_few_uses_make_a_wide_interval() -> None:
     assert one and (one.low, one.high) == (-1.0, 1.0), "two groups tell nothing, and no reward is beyond these"
 
 
+def test_the_spread_of_a_family_is_known_from_all_of_its_scratch_groups() -> None:
+    """One use beside eight groups of its window: alone, these say little of how far rewards spread."""
+    outcomes = [Outcome(0, "first", "", "inter", "inter", ["x"], [0.5])]
+    for step in range(40):
+        outcomes.append(Outcome(step, f"i{step}", "", "inter", "inter", ["other"], [0.5]))
+        outcomes += [Outcome(step, f"s{step}-{up}", "", "scratch", "scratch", [], [0.4 + 0.2 * up]) for up in (0, 1)]
+    one = Groups.collected(outcomes, ["x"]).effect_of("x")
+    assert one and (one.num_with, one.num_without) == (1, 8)
+    assert 0.3 < one.high - one.low < 0.7
+
+
 def test_uses_are_counted_in_the_same_pass() -> None:
     outcomes = [
         Outcome(0, "p", "", "inter", "inter", ["x1", "x2"], [1.0, 0.0]),
@@ -195,7 +206,7 @@ def test_strata_may_be_many() -> None:
     """More than fit into a byte: 20 windows of 30 families."""
     rng = random.Random(2)
     outcomes = [
-        Outcome(number // 30, f"p{number}", f"f{number % 30}", drawn, drawn, [], [float(rng.random() < 0.5)])  # type: ignore[arg-type]
+        Outcome(number // 30, f"p{number}", f"f{number % 30}", drawn, drawn, [], [float(rng.random() < 0.5)])
         for number in range(6000)
         for drawn in ("inter", "scratch")
     ]

@@ -24,7 +24,7 @@ h3 { font-size: 1rem; margin: 0 0 .5rem; } .note { opacity: .75; font-size: .9re
 
 
 NOTE = (
-    "What a group draws is chance, so lessons drawn − scratch drawn is what drawing lessons did, fall-backs included; where lessons were "
+    "What a group draws is chance, so lessons − scratch drawn is what drawing lessons did, fall-backs included; where lessons were "
     "found is that, divided by their share. Which entry is shown is not chance: the rewards with one entry are an observation beside "
     "scratch groups of the same family and steps, and one interval in twenty misses the truth."
 )

@@ -137,8 +137,8 @@ class AuditReport(BaseModel):
 
     def _effects(self) -> list[tuple[str, str]]:
         if self.effect is None:
-            return [("reward, lessons drawn − scratch drawn", "no groups to compare")]
-        rows = [("reward, lessons drawn − scratch drawn", str(self.effect.drawn))]
+            return [("reward, lessons − scratch drawn", "no groups to compare")]
+        rows = [("reward, lessons − scratch drawn", str(self.effect.drawn))]
         rows.append(("… drawn and found", f"{self.effect.share_carried:.0%} of the groups that drew lessons"))
         if self.effect.carried is not None:
             rows.append(("… where lessons were found", str(self.effect.carried)))

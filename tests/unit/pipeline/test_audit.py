@@ -94,7 +94,7 @@ def test_usefulness_stands_on_the_page_and_in_the_report_with_its_interval_and_n
     assert rows["useful entries"] == (
         "of 3 that were shown, 1 with an interval above 0 and 1 below (by chance alone 0.1 of each)"
     )
-    assert rows["reward, lessons drawn − scratch drawn"] == (
+    assert rows["reward, lessons − scratch drawn"] == (
         "+0.010 (95 % interval -0.020 to +0.040; 60 groups with, 40 without)"
     )
     assert rows["… drawn and found"] == "50% of the groups that drew lessons"
@@ -109,5 +109,5 @@ def test_usefulness_stands_on_the_page_and_in_the_report_with_its_interval_and_n
 def test_without_groups_to_compare_the_report_says_so() -> None:
     seen = [look(entry("Subtract."), "", None)]
     rows = dict(AuditReport.of("r", 1, seen, 0, None).rows())
-    assert rows["reward, lessons drawn − scratch drawn"] == "no groups to compare"
+    assert rows["reward, lessons − scratch drawn"] == "no groups to compare"
     assert rows["useful entries"] == "no entry that was shown to groups that can be compared"

@@ -19,6 +19,7 @@ from pipeline.config import AbstractionSection, Config
 from pipeline.contexts import messages_of, shortened
 from pipeline.endpoints import EndpointPool
 from pipeline.errors import EndpointError
+from pipeline.json_replies import parse_json_reply
 from pipeline.leaks import gives_answer_away, gives_program_away
 from pipeline.records import Experience, Label, Message, Record, Rollout, RolloutGroup
 from pipeline.rollouts import seed_of
@@ -83,7 +84,7 @@ def check_reply(
     if finish_reason == "length":
         return Rejection(rollout_id=rollout_id, reason="cut", detail=text[:200])
     try:
-        lesson = harmless_lesson(Lesson.model_validate_json(text))
+        lesson = harmless_lesson(parse_json_reply(Lesson, text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -1,19 +1,16 @@
-"""Is the pool worth its room? Measures of one entry beside its source, and of many together (method.md, questions 3 and 5).
+"""Is the pool worth its room? Measures of one entry beside its source; `pipeline.effects` has what it does.
 
 Pure functions of texts and counts. The heuristics are ours, and crude: what they call problem-specific is what repeats
 numbers, names or runs of words of the problem that an entry came from."""
 
 from __future__ import annotations
 
-import random
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from pipeline.journal import Outcome
+from pipeline.effects import Effect
 from pipeline.leaks import gives_answer_away
 from pipeline.metrics import cohen_kappa
 from pipeline.records import Experience, Record
@@ -23,7 +20,6 @@ NGRAM = 5
 MOST_OVERLAP = 0.3
 """Share of a lesson's word 5-grams that may stand in its source before it counts as copied."""
 COMMON_NUMBERS = frozenset({"0", "1", "2", "10", "100"})
-NUM_RESAMPLES = 2000
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,}")
 _WORD = re.compile(r"\w+")
@@ -44,6 +40,8 @@ class Sighting(Record):
     num_retrieved: int = 0
     num_rollouts: int = 0
     mean_reward: float | None = None
+    effect: Effect | None = None
+    """Reward with the entry in context minus reward from scratch, in this run; None without groups to compare."""
     age_steps: int = 0
     verdict: str = ""
     """A judge's: 'transferable' or 'specific'; empty without a judge, 'unreadable' for a reply that is neither."""
@@ -102,54 +100,6 @@ def overlap(texts: Iterable[str], source: str) -> float:
 def _ngrams(text: str) -> set[tuple[str, ...]]:
     words = _WORD.findall(text.lower())
     return {tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
-
-
-class Effect(NamedTuple):
-    """Mean reward of groups that saw entries, minus that of groups from scratch; 95 % interval over groups."""
-
-    difference: float
-    low: float
-    high: float
-    num_with: int
-    num_without: int
-
-
-def effect(outcomes: Iterable[Outcome], entry_id: str | None = None, seed: int = 0) -> Effect | None:
-    """What seeing `entry_id` (any entry, for None) went with; None without groups to compare.
-
-    Groups of one family are compared with scratch groups of that family. The kind of a prompt is drawn at random, so over all
-    entries the difference is an effect of being shown one; for a single entry the problems that it suits differ too, and
-    it is an observation. Interval: bootstrap over groups, 2,000 resamples."""
-    with_it: dict[str, list[float]] = defaultdict(list)
-    without: dict[str, list[float]] = defaultdict(list)
-    for outcome in outcomes:
-        mean = sum(outcome.rewards) / len(outcome.rewards)
-        if outcome.kind == "scratch":
-            without[outcome.family].append(mean)
-        elif outcome.kind == "inter" and (entry_id is None or entry_id in outcome.lesson_ids):
-            with_it[outcome.family].append(mean)
-    families = [family for family in with_it if without[family]]
-    if not families:
-        return None
-    rng = random.Random(seed)
-    strata = [(with_it[family], without[family]) for family in families]
-    resampled = sorted(
-        _difference([(rng.choices(a, k=len(a)), rng.choices(b, k=len(b))) for a, b in strata])
-        for _ in range(NUM_RESAMPLES)
-    )
-    return Effect(
-        _difference(strata),
-        resampled[int(0.025 * NUM_RESAMPLES)],
-        resampled[int(0.975 * NUM_RESAMPLES)],
-        sum(len(a) for a, _ in strata),
-        sum(len(b) for _, b in strata),
-    )
-
-
-def _difference(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
-    """Differences of the strata's means, weighted by the groups that saw an entry."""
-    total = sum(len(a) for a, _ in strata)
-    return sum(len(a) / total * (sum(a) / len(a) - sum(b) / len(b)) for a, b in strata)
 
 
 class Agreement(BaseModel):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel
 
-from pipeline.audit import Agreement, Effect, Sighting, agreement
+from pipeline.audit import Agreement, Sighting, agreement
+from pipeline.effects import LessonsEffect
 from pipeline.metrics import wilson_interval
 
 
@@ -29,8 +30,31 @@ class Share(BaseModel):
         return f"{share} ({self.num} of {self.of}; 95 % interval {self.low:.0%} to {self.high:.0%})"
 
 
+class Useful(BaseModel):
+    """Of the entries looked at, those that groups can be compared for, and those whose interval lies above or below zero."""
+
+    num: int
+    num_above: int
+    num_below: int
+
+    @classmethod
+    def counted(cls, sightings: Sequence[Sighting]) -> Useful:
+        found = [sighting.effect for sighting in sightings if sighting.effect is not None]
+        return cls(num=len(found), num_above=sum(e.low > 0 for e in found), num_below=sum(e.high < 0 for e in found))
+
+    def __str__(self) -> str:
+        if not self.num:
+            return "no entry that was shown to groups that can be compared"
+        return (
+            f"of {self.num} that were shown, {self.num_above} with an interval above 0 and {self.num_below} below "
+            f"(by chance alone {0.025 * self.num:.1f} of each)"
+        )
+
+
 class AuditReport(BaseModel):
-    """`num_entries` of the pool, of which those sampled were looked at; `effect` is over all groups of the run."""
+    """`num_entries` of the pool, of which those sampled were looked at; `effect` is over all groups of the run.
+
+    `spread_only`: the run replaced groups without spread (`rollout.refill_zero_variance`), so they are in no comparison."""
 
     run: str
     num_entries: int
@@ -45,13 +69,22 @@ class AuditReport(BaseModel):
     near_copies: Share
     never_retrieved: Share
     median_age_steps: float
-    effect: Effect | None
+    effect: LessonsEffect | None
+    useful: Useful
+    spread_only: bool = False
     judge: Agreement | None
     num_unreadable_verdicts: int
 
     @classmethod
     def of(
-        cls, run: str, num_entries: int, sightings: Sequence[Sighting], seed: int, found: Effect | None
+        cls,
+        run: str,
+        num_entries: int,
+        sightings: Sequence[Sighting],
+        seed: int,
+        found: LessonsEffect | None,
+        *,
+        spread_only: bool = False,
     ) -> AuditReport:
         def share(holds: Callable[[Sighting], bool]) -> Share:
             return Share.counted(sightings, holds)
@@ -72,6 +105,8 @@ class AuditReport(BaseModel):
             never_retrieved=share(lambda s: s.num_retrieved == 0),
             median_age_steps=float(ages[len(ages) // 2]) if ages else 0.0,
             effect=found,
+            useful=Useful.counted(sightings),
+            spread_only=spread_only,
             judge=agreement(sightings),
             num_unreadable_verdicts=sum(sighting.verdict == "unreadable" for sighting in sightings),
         )
@@ -90,7 +125,8 @@ class AuditReport(BaseModel):
             ("nearly a copy of another", str(self.near_copies)),
             ("never retrieved", str(self.never_retrieved)),
             ("median age", f"{self.median_age_steps:g} steps"),
-            ("reward with a lesson − from scratch", _effect_words(self.effect)),
+            *self._effects(),
+            ("useful entries", str(self.useful)),
         ]
         if self.judge is not None:
             kappa = "-" if self.judge.kappa is None else f"{self.judge.kappa:.2f}"
@@ -99,11 +135,13 @@ class AuditReport(BaseModel):
             rows.append(("verdicts that could not be read", str(self.num_unreadable_verdicts)))
         return rows
 
-
-def _effect_words(found: Effect | None) -> str:
-    if found is None:
-        return "no groups to compare"
-    return (
-        f"{found.difference:+.3f} (95 % interval {found.low:+.3f} to {found.high:+.3f}; "
-        f"{found.num_with} groups with, {found.num_without} from scratch)"
-    )
+    def _effects(self) -> list[tuple[str, str]]:
+        if self.effect is None:
+            return [("reward, lessons − scratch drawn", "no groups to compare")]
+        rows = [("reward, lessons − scratch drawn", str(self.effect.drawn))]
+        rows.append(("… drawn and found", f"{self.effect.share_carried:.0%} of the groups that drew lessons"))
+        if self.effect.carried is not None:
+            rows.append(("… where lessons were found", str(self.effect.carried)))
+        if self.spread_only:
+            rows.append(("… not among them", "groups without spread, which rollout.refill_zero_variance replaced"))
+        return rows

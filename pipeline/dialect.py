@@ -10,10 +10,11 @@ import re
 from typing import Any
 
 from pipeline.errors import EndpointError
+from pipeline.json_replies import refuses_schema
 
 Json = dict[str, Any]
-LIMIT, NEW_LIMIT = "max_tokens", "max_completion_tokens"
-OPTIONAL = ("temperature", "top_p", "seed", "chat_template_kwargs", "response_format")
+LIMIT, NEW_LIMIT, FORMAT = "max_tokens", "max_completion_tokens", "response_format"
+OPTIONAL = ("temperature", "top_p", "seed", "chat_template_kwargs", FORMAT)
 """What an answer can be had without."""
 _REFUSED = re.compile(
     r"unsupported|not supported|(?:does|do|is|are) ?n[o']t (?:support|permit|allow|accept|available)|unrecogni[sz]ed|unknown|deprecated"
@@ -30,6 +31,11 @@ class Dialect:
         self.dropped: set[str] = set()
         self.renames_limit = False
 
+    @property
+    def takes_schema(self) -> bool:
+        """Whether structured outputs may be asked for."""
+        return FORMAT not in self.dropped
+
     def spoken(self, body: Json) -> Json:
         """`body` as the endpoint takes it."""
         if not self.dropped and not self.renames_limit:
@@ -44,6 +50,9 @@ class Dialect:
 
         Also true when another request has learned it meanwhile."""
         text = str(error)
+        if FORMAT in body and refuses_schema(error):
+            self.dropped.add(FORMAT)
+            return True
         if error.kind not in ("http_400", "http_422") or not _REFUSED.search(text) or _TOO_LONG.search(text):
             return False
         if LIMIT in body and NEW_LIMIT in text:

@@ -7,6 +7,7 @@ adapters, a request names the one that its endpoint was verified for, and what i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -18,6 +19,7 @@ from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingS
 from pipeline.endpoint import Endpoint
 from pipeline.errors import FinalEndpointError, RetryableEndpointError
 from pipeline.health import Health, Repair
+from pipeline.json_replies import described
 from pipeline.places import Places
 from pipeline.records import Message, WeightVersion
 from pipeline.transport import Transport
@@ -25,6 +27,7 @@ from pipeline.usage import Usage
 from pipeline.watchdog import Watchdog
 from pipeline.weights import REFERENCE
 
+logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
 EMBEDDINGS = "/v1/embeddings"
@@ -151,11 +154,10 @@ class EndpointPool:
     ) -> wire.Reply:
         """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token.
 
-        Raises EndpointError."""
+        An endpoint that refuses `schema` is asked without one, now and from then on. Raises EndpointError."""
         wanted: Json = {
             "max_tokens": max_tokens,
             "temperature": temperature,
-            "schema": schema,
             "seed": seed if self._seeded else None,
             "top_p": top_p,
         }
@@ -163,14 +165,16 @@ class EndpointPool:
         async def ask(attempt: Attempt) -> wire.Reply:
             endpoint, asked = attempt.endpoint, self._streamed if stream else _answered
             async with self._named(endpoint) as named:
-                body = self.chat_body(endpoint, messages, **wanted) | {"model": named.model}
                 while True:
+                    in_words = schema is not None and not endpoint.dialect.takes_schema
+                    shown = described(messages, schema) if schema is not None and in_words else messages
+                    body = self.chat_body(endpoint, shown, **wanted, schema=None if in_words else schema)
                     try:
-                        return await asked(attempt, body)
+                        return await asked(attempt, body | {"model": named.model})
                     except FinalEndpointError as error:
                         if not endpoint.dialect.learn(error, body):
                             raise
-                        body = endpoint.dialect.spoken(body)
+                        logger.warning("%s is asked otherwise from now on: %s", endpoint.url, error)
 
         return await self._attempts.ask(Request(stage, priority, affinity), ask, _tokens_of_reply)
 

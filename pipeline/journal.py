@@ -36,6 +36,7 @@ def schema() -> Any:
             pa.field("slot", pa.int32(), nullable=False),
             pa.field("problem_id", pa.string(), nullable=False),
             pa.field("family", pa.string(), nullable=False),
+            pa.field("drawn", pa.string(), nullable=False),
             pa.field("kind", pa.string(), nullable=False),
             pa.field("lesson_ids", pa.list_(pa.string()), nullable=False),
             pa.field("rewards", pa.list_(pa.float32()), nullable=False),
@@ -47,11 +48,12 @@ def schema() -> Any:
 
 
 class Outcome(NamedTuple):
-    """What came of one group, without its texts."""
+    """What came of one group, without its texts. `drawn` is the kind of context that chance chose, `kind` what it became."""
 
     step: int
     problem_id: str
     family: str
+    drawn: ContextKind
     kind: ContextKind
     lesson_ids: list[str]
     rewards: list[float]
@@ -135,12 +137,13 @@ class Journal:
                     return Attempt(problem_id=problem_id, text=chosen.text, rollout_id=chosen.id)
         return None
 
-    def rollout_text(self, rollout_id: str) -> str:
-        """The text of one rollout; empty when the journal does not hold it."""
+    def rollout_text(self, rollout_id: str, problem_text: str) -> str:
+        """The text of one rollout for this problem; empty when the journal does not hold it. A rollout of another run, which an
+        imported entry was made from, may have the same id, for another problem."""
         group_id = rollout_id.rpartition("-")[0]
         for group in self._read(f"group_id = {quoted(group_id)}"):
             for rollout in group.rollouts:
-                if rollout.id == rollout_id:
+                if rollout.id == rollout_id and group.problem.asked == problem_text:
                     return rollout.text
         return ""
 
@@ -172,6 +175,7 @@ def _row(group: RolloutGroup) -> dict[str, Any]:
         "slot": group.slot,
         "problem_id": group.problem.id,
         "family": group.problem.family,
+        "drawn": group.context.drawn,
         "kind": group.context.kind,
         "lesson_ids": list(group.context.lesson_ids),
         "rewards": list(group.rewards),

@@ -15,9 +15,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.answers import extract_answer, strip_think
+from pipeline.answers import extract_answer
 from pipeline.endpoints import EndpointPool
 from pipeline.errors import ConfigError, EndpointError
+from pipeline.json_replies import ROOM_TO_THINK, parse_json_reply
 from pipeline.metrics import cohen_kappa, wilson_interval
 from pipeline.records import Label, Message, Problem, Record, Verdict
 from pipeline.replies import key_of
@@ -29,8 +30,6 @@ LABELLED = Path(__file__).parent / "data" / "labelled_answers.jsonl"
 MAX_RESPONSE_CHARS = 4000
 LEFT_OUT = "[…] "
 MAX_ANSWER_CHARS = 1000
-# Room for a judge that reasons before it replies.
-MAX_TOKENS = 1024
 
 
 Kept = Callable[[str, Callable[[], Awaitable[Reply]]], Awaitable[Reply]]
@@ -54,7 +53,7 @@ class AnswerJudge:
         self,
         endpoints: EndpointPool,
         *,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int = ROOM_TO_THINK,
         fence: Callable[[], str] = _fence,
         kept: Kept | None = None,
     ) -> None:
@@ -83,7 +82,7 @@ class AnswerJudge:
             self.num_failed += 1
             return Verdict(kind="error")
         try:
-            correct = _Reply.model_validate_json(strip_think(reply.text)).verdict == "correct"
+            correct = parse_json_reply(_Reply, reply.text).verdict == "correct"
         except ValidationError:
             self.num_malformed += 1
             return Verdict(kind="error")

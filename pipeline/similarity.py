@@ -9,13 +9,15 @@ import asyncio
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from functools import cache
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from rapidfuzz import fuzz
 
 from pipeline.config import Config
 from pipeline.endpoints import EndpointPool
+from pipeline.json_replies import ROOM_TO_THINK, parse_json_reply
 from pipeline.pool import Candidate, Pool
 from pipeline.records import Message, normalised, text_hash
 from pipeline.words import words
@@ -114,7 +116,8 @@ class Embedding:
 class Judge:
     """Relevance of each candidate as a language model judges it, all of a problem's in one request (the paper's kind).
 
-    A reply that is no list of as many grades is a failure of that request, and nothing is relevant."""
+    A reply that is no list of as many grades from 0 to 10 is a failure of that request: nothing that it was about is relevant
+    then, and the same is asked again the next time."""
 
     def __init__(self, endpoints: EndpointPool) -> None:
         self._endpoints = endpoints
@@ -128,29 +131,40 @@ class Judge:
         async def graded(pairs: list[tuple[str, str]]) -> list[float]:
             return await self._graded(text, [texts[other] for _, other in pairs])
 
-        return await self._grades.of([(known, candidate.problem_hash) for candidate in candidates], graded)
+        pairs = [(known, candidate.problem_hash) for candidate in candidates]
+        try:
+            return await self._grades.of(pairs, graded)
+        except ValidationError:
+            self.num_malformed += 1
+            return [self._grades.known(pair, 0.0) for pair in pairs]
 
     async def _graded(self, text: str, others: list[str]) -> list[float]:
+        """Raises ValidationError for a reply that cannot be used."""
+        kind = _grades_of(len(others))
         reply = await self._endpoints.chat(
             (Message(role="user", content=render(Relevance(problem=text, others=tuple(others)))),),
-            max_tokens=16 + 8 * len(others),
+            max_tokens=ROOM_TO_THINK + 8 * len(others),
             temperature=0.0,
             stage="judge",
-            schema=_Grades.model_json_schema(),
+            schema=kind.model_json_schema(),
         )
-        try:
-            grades = _Grades.model_validate_json(reply.text).grades
-        except ValidationError:
-            grades = []
-        if len(grades) != len(others):
-            self.num_malformed += 1
-            return [0.0] * len(others)
-        return [grade / BEST_RELEVANCE for grade in grades]
+        return [grade / BEST_RELEVANCE for grade in parse_json_reply(kind, reply.text).grades]
+
+
+Grade = Annotated[int, Field(ge=0, le=BEST_RELEVANCE)]
 
 
 class _Grades(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    grades: list[int] = Field(max_length=256)
+    grades: list[Grade]
+
+
+@cache
+def _grades_of(num: int) -> type[_Grades]:
+    """The reply of `num` grades: a list that is shorter or longer says nothing of which grade is whose."""
+    return create_model(
+        "Grades", __base__=_Grades, grades=(Annotated[list[Grade], Field(min_length=num, max_length=num)], ...)
+    )
 
 
 class _Remembered(Generic[K, V]):
@@ -158,6 +172,9 @@ class _Remembered(Generic[K, V]):
 
     def __init__(self) -> None:
         self._answers: OrderedDict[K, V] = OrderedDict()
+
+    def known(self, question: K, otherwise: V) -> V:
+        return self._answers.get(question, otherwise)
 
     async def of(self, questions: Sequence[K], ask: Callable[[list[K]], Awaitable[list[V]]]) -> list[V]:
         """The answer to each question; those that are not known are asked for together."""

@@ -59,12 +59,17 @@ def neutralised(text: str) -> str:
 def harmless(text: str) -> str:
     """What a model wrote, as it may be stored and shown to others: no control tokens, no header that opens another's turn,
     no template syntax. `{{` of LaTeX becomes `{ {`, which reads the same there."""
-    spaced = _TEMPLATE.sub(lambda match: match[0] + " ", neutralised(text))
-    return _ROLE.sub(r"\1 -", spaced)
+    safe = _TEMPLATE.sub(lambda match: match[0] + " ", neutralised(text))
+    # "User:: x" is a header still when its first colon is gone.
+    while (without := _ROLE.sub(r"\1 -", safe)) != safe:
+        safe = without
+    return safe
 
 
 def harmless_lesson(lesson: Lesson) -> Lesson:
-    """`lesson` with each of its texts made harmless on one line. Raises ValidationError when nothing is left of one."""
+    """`lesson` with each of its texts made harmless on one line; one that came from here comes back as it is.
+
+    Raises ValidationError when nothing is left of a text."""
     return Lesson(
         flow_of_thought=_bounded(lesson.flow_of_thought, MAX_FLOW_CHARS),
         principles=tuple(_bounded(text, MAX_SHORT_CHARS) for text in lesson.principles),
@@ -73,8 +78,14 @@ def harmless_lesson(lesson: Lesson) -> Lesson:
 
 
 def _bounded(text: str, max_chars: int) -> str:
-    """Broken-up tokens take a little more room than they had."""
-    return normal_line(harmless(text))[:max_chars]
+    """`text` harmless, on one line, within its bound: broken-up tokens take a little more room than they had.
+
+    Repeated until nothing changes: a line that lost its beginning to blanks, or its end to the bound, is another one. That ends, as
+    each round separates two characters, replaces a colon, or shortens the text."""
+    line = normal_line(harmless(text))[:max_chars].rstrip()
+    while (safe := normal_line(harmless(line))[:max_chars].rstrip()) != line:
+        line = safe
+    return line
 
 
 def normal_line(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,19 +13,27 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import event_loop
 from pipeline.abstraction import near_copy
-from pipeline.audit import Sighting, effect, look
+from pipeline.audit import Sighting, look
 from pipeline.audit_page import page
 from pipeline.audit_report import AuditReport
 from pipeline.commands.run_pool import RunPool, open_run
 from pipeline.config import EndpointSettings
-from pipeline.endpoints import EndpointPool, pool_of
+from pipeline.effects import Groups
+from pipeline.endpoints import EndpointPool
 from pipeline.errors import DataError, EndpointError
+from pipeline.json_replies import ROOM_TO_THINK, parse_json_reply
+from pipeline.judge_endpoint import judge_endpoint
+from pipeline.pool_files import writing
+from pipeline.progress import progress
 from pipeline.records import Experience, Message
+from pipeline.run import write_atomic
 from pipeline.usefulness import total_use
 from prompts.render import render, render_lessons
 from prompts.schemas import JudgeLesson
 
 REPORT, PAGE = "audit.json", "audit.html"
+WIDTH = 40
+SHOW_PROGRESS_FROM = 50
 
 
 class _Verdict(BaseModel):
@@ -33,10 +41,11 @@ class _Verdict(BaseModel):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} RUN [OPTIONS]"
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the run folder; the run may go on meanwhile")
-    add("--n", type=int, default=50, help="entries to look at (default 50)")
-    add("--seed", type=int, default=0, help="seed of the sample")
+    add("--n", type=int, default=50, metavar="N", help="entries to look at (default 50)")
+    add("--seed", type=int, default=0, metavar="S", help="seed of the sample and of the intervals (default 0)")
     add(
         "--version",
         default="",
@@ -44,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="version of the pool, a number or the name of a pin; default: the newest",
     )
     add("--judge", default="", metavar="URL", help="an endpoint that judges each entry as well")
-    add("--judge-model", default="", metavar="NAME", help="model name there")
+    add("--judge-model", default="", metavar="M", help="its model; default: the only one that it serves")
     add("--judge-key-env", default="", metavar="NAME", help="environment variable that holds its key")
     add("--out", type=Path, metavar="DIR", help="where audit.json and audit.html go; default: the run folder")
 
@@ -53,26 +62,33 @@ def audit_command(arguments: argparse.Namespace) -> int:
     """Look, judge where asked to, write both files, print the report."""
     if arguments.n < 1:
         raise DataError(f"--n {arguments.n}: look at one entry at least")
+    out = arguments.out or arguments.run
     parts = open_run(arguments.run, arguments.version)
-    entries = list(parts.pool.entries())
-    if not entries:
+    columns = parts.columns()
+    sample = columns.sample(arguments.n, arguments.seed)
+    if not sample:
         raise DataError(f"the pool of {arguments.run} is empty: no lesson was accepted yet; there is nothing to audit")
-    sample = random.Random(arguments.seed).sample(entries, k=min(arguments.n, len(entries)))
-    sightings = _sightings(parts, sample, entries)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    groups = Groups.collected(parts.outcomes(), [entry.id for entry in sample])
+    sightings = _sightings(parts, sample, groups, newest=columns.bounds("step")[1])
     if arguments.judge:
         sightings = event_loop.run(_judged(parts, sightings, arguments))
-    outcomes = list(parts.journal.outcomes(parts.run.lineages()))
     report = AuditReport.of(
-        parts.run.path.name, len(entries), sightings, arguments.seed, effect(outcomes, seed=arguments.seed)
+        parts.run.path.name,
+        columns.num_entries(),
+        sightings,
+        arguments.seed,
+        groups.effect_of_lessons(arguments.seed),
+        spread_only=parts.config.rollout.refill_zero_variance,
     )
-    out = arguments.out or parts.run.path
-    out.mkdir(parents=True, exist_ok=True)
     found = {"report": report.model_dump(), "entries": [_as_json(sighting) for sighting in sightings]}
-    (out / REPORT).write_text(json.dumps(found, indent=1), encoding="utf-8")
-    (out / PAGE).write_text(page(report, sightings), encoding="utf-8")
+    with writing(out):
+        write_atomic(out / REPORT, json.dumps(found, indent=1))
+        write_atomic(out / PAGE, page(report, sightings))
     for name, value in report.rows():
-        print(f"{name:<36} {value}")
-    print(f"{'entries beside their sources':<36} {out / PAGE} (and {out / REPORT})")
+        print(f"{name:<{WIDTH}} {value}")
+    print(f"{'entries beside their sources':<{WIDTH}} {out / PAGE} (and {out / REPORT})")
     return 0
 
 
@@ -80,31 +96,49 @@ def _as_json(sighting: Sighting) -> dict[str, object]:
     return {**sighting.model_dump(), "transferable": sighting.transferable, "reasons": sighting.reasons}
 
 
-def _sightings(parts: RunPool, sample: list[Experience], entries: list[Experience]) -> list[Sighting]:
-    answers = {task.problem.id: task.label.answer for task in parts.problems().train}
-    newest = max(entry.step for entry in entries)
-    threshold = parts.config.abstraction.near_copy_threshold
-    lessons = [(entry.id, entry.lesson) for entry in entries]
+def _sightings(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[Sighting]:
+    answers = parts.answers()
+    if len(sample) < SHOW_PROGRESS_FROM:
+        return [_sighting(parts, entry, groups, answers, newest) for entry in sample]
     found = []
-    for entry in sample:
-        use = total_use(entry, parts.usefulness.of(entry.id))
-        others = [(entry_id, lesson) for entry_id, lesson in lessons if entry_id != entry.id]
-        seen = look(entry, parts.journal.rollout_text(entry.rollout_id), answers.get(entry.problem_id))
-        update = {
-            "copy_of": near_copy(entry.lesson, others, threshold) or "",
-            "num_retrieved": use.num_groups,
-            "num_rollouts": use.num_rollouts,
-            "mean_reward": use.mean_reward,
-            "age_steps": newest - entry.step,
-        }
-        found.append(seen.model_copy(update=update))
+    with progress("entries", len(sample)) as tell:
+        for number, entry in enumerate(sample, 1):
+            found.append(_sighting(parts, entry, groups, answers, newest))
+            tell(number)
     return found
 
 
+def _sighting(parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[str, str], newest: int) -> Sighting:
+    use = total_use(entry, groups.use_of(entry.id))
+    trajectory = parts.journal.rollout_text(entry.rollout_id, entry.problem_text)
+    update = {
+        "copy_of": _copied(parts, entry),
+        "num_retrieved": use.num_groups,
+        "num_rollouts": use.num_rollouts,
+        "mean_reward": use.mean_reward,
+        "effect": groups.effect_of(entry.id),
+        "age_steps": newest - entry.step,
+    }
+    return look(entry, trajectory, answers.get(entry.problem_hash)).model_copy(update=update)
+
+
+def _copied(parts: RunPool, entry: Experience) -> str:
+    """The entry that this one is nearly a copy of, empty for none: looked for where training does, among those of its problem and of
+    the problems most like it. The whole pool would cost a comparison with each entry."""
+    like = parts.pool.search(entry.problem_text, parts.config.feedback.num_candidates)
+    others = [(other.id, other.lesson) for other in parts.pool.of_problem(entry.problem_id)]
+    others += [(other.id, other.lesson) for other in like]
+    threshold = parts.config.abstraction.near_copy_threshold
+    return near_copy(entry.lesson, [other for other in others if other[0] != entry.id], threshold) or ""
+
+
 async def _judged(parts: RunPool, sightings: list[Sighting], arguments: argparse.Namespace) -> list[Sighting]:
-    """`sightings` with the verdicts of an endpoint. Raises EndpointError when it does not answer."""
-    endpoint = EndpointSettings(url=arguments.judge, model=arguments.judge_model, api_key_env=arguments.judge_key_env)
-    async with pool_of(parts.config, (endpoint,)) as judge, asyncio.TaskGroup() as tasks:
+    """`sightings` with the verdicts of an endpoint. Raises EndpointSetupError, and DataError when it does not answer."""
+    settings = EndpointSettings(url=arguments.judge, model=arguments.judge_model, api_key_env=arguments.judge_key_env)
+    async with (
+        judge_endpoint(settings, parts.config.requests) as judge,
+        asyncio.TaskGroup() as tasks,
+    ):
         asked = [tasks.create_task(_verdict(judge, sighting)) for sighting in sightings]
     return [
         sighting.model_copy(update={"verdict": task.result()}) for sighting, task in zip(sightings, asked, strict=True)
@@ -116,7 +150,7 @@ async def _verdict(judge: EndpointPool, sighting: Sighting) -> str:
     try:
         reply = await judge.chat(
             (Message(role="user", content=render(value)),),
-            max_tokens=32,
+            max_tokens=ROOM_TO_THINK,
             temperature=0.0,
             stage="judge",
             schema=_Verdict.model_json_schema(),
@@ -124,6 +158,6 @@ async def _verdict(judge: EndpointPool, sighting: Sighting) -> str:
     except EndpointError as error:
         raise DataError(f"--judge did not answer ({error.kind}: {error})") from error
     try:
-        return _Verdict.model_validate_json(reply.text).verdict
+        return parse_json_reply(_Verdict, reply.text).verdict
     except ValidationError:
         return "unreadable"

@@ -37,6 +37,7 @@ from pipeline.eval_report import BenchmarkReport, report
 from pipeline.eval_run import EvalRun
 from pipeline.eval_scores import Scored, scored
 from pipeline.judge import AnswerJudge, agreement
+from pipeline.judge_endpoint import judge_endpoint
 from pipeline.problems import load_problems
 from pipeline.progress import progress
 from pipeline.provenance import model_fingerprint
@@ -306,8 +307,7 @@ class _Evaluation:
             if undecided := [one.name for one in asked if one.scorer == "judge"]:
                 raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
             return None
-        pool = await stack.enter_async_context(EndpointPool((settings,), "", self._config.requests))
-        await check_endpoint(pool, pool.endpoints[0], training=False)
+        pool = await stack.enter_async_context(judge_endpoint(settings, self._config.requests))
         self._live.watch(pool)
         judge = AnswerJudge(pool, kept=partial(replies.ask, stage="judge"))
         self._view.say(f"{judge.name}, {(await agreement(judge)).line()}")

@@ -1,20 +1,24 @@
-"""`pool`: look at the experience pool of a run, take it elsewhere, keep it in order."""
+"""`pool`: look at the experience pool of a run, take it elsewhere, keep it in order.
+
+No action holds the pool's entries in memory: they are read in batches, and counted column by column."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from pipeline.commands.run_pool import RunPool, open_run
+from pipeline.effects import Groups
 from pipeline.errors import DataError
-from pipeline.pool_checks import faults
-from pipeline.pool_files import export, read
+from pipeline.pool_checks import entry_faults, over_the_cap, repeated
+from pipeline.pool_files import export, num_rows, read
+from pipeline.progress import progress
 from pipeline.records import Experience
-from pipeline.usefulness import total_use
+from pipeline.usefulness import Use, total_use
 from prompts.render import normal_line, render_lessons
 
 ACTIONS = {
@@ -26,22 +30,43 @@ ACTIONS = {
     "compact": "merge small files, bring the indices up to date, remove old versions",
     "verify": "check every entry; exit status 1 when one is not as it should be",
 }
+EXAMPLES = {
+    "stats": ("runs/my-run", "runs/my-run --version step-000003   # as it was when step 3 began to be sampled"),
+    "search": ('runs/my-run "What is 4 + 3?"', 'runs/my-run "How many apples are left?" --n 20'),
+    "show": ("runs/my-run x-l0-000007-0001-003   # an id that search printed",),
+    "export": ("runs/my-run lessons.jsonl", "runs/my-run lessons.parquet --version step-000003"),
+    "import": ("runs/other-run lessons.jsonl   # all of it, or nothing and the reason",),
+    "compact": ("runs/my-run   # training does this by itself; useful after a large import",),
+    "verify": ("runs/my-run", "runs/my-run --version 12"),
+}
 MAX_TOLD = 50
 IMPORT_BATCH = 1024
+COMPACT_EVERY = 50
+"""Batches of an import between two compactions."""
+SHOW_PROGRESS_FROM = 10_000
+"""Entries; fewer are done at once."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="{" + ",".join(ACTIONS) + "}")
+    names = ",".join(ACTIONS)
+    parser.usage = f"{parser.prog} {{{names}}} RUN ..."
+    actions = parser.add_subparsers(dest="action", required=True, prog=parser.prog, metavar=f"{{{names}}}")
     for name, brief in ACTIONS.items():
-        action = actions.add_parser(name, help=brief, description=f"{brief[0].upper()}{brief[1:]}.")
+        action = actions.add_parser(
+            name,
+            help=brief,
+            description=f"{brief[0].upper()}{brief[1:]}.",
+            epilog="\n".join(("examples:", *(f"  {parser.prog} {name} {words}" for words in EXAMPLES[name]))),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         action.add_argument("run", type=Path, metavar="RUN", help="the run folder; the run may go on meanwhile")
         if name == "search":
-            action.add_argument("text", help="words of a problem")
+            action.add_argument("text", metavar="TEXT", help="words of a problem")
             action.add_argument("--n", type=int, default=8, help="most entries to show (default 8)")
         if name == "show":
-            action.add_argument("id", help="an entry's id, as search prints it")
+            action.add_argument("id", metavar="ID", help="an entry's id, as search prints it")
         if name in ("export", "import"):
-            action.add_argument("file", type=Path, metavar="FILE")
+            action.add_argument("file", type=Path, metavar="FILE", help="its suffix names the format")
         if name not in ("import", "compact"):
             action.add_argument(
                 "--version", default="", metavar="V", help="a version, or the name of a pin; default: the newest"
@@ -54,21 +79,27 @@ def pool_command(arguments: argparse.Namespace) -> int:
 
 
 def _stats(parts: RunPool, arguments: argparse.Namespace) -> int:
-    entries = list(parts.pool.entries())
-    of_problem = Counter(entry.problem_id for entry in entries)
-    uses = [parts.usefulness.of(entry.id) for entry in entries]
-    folder = parts.run.store / "pool.lance"
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    columns, uses = parts.columns(), parts.usefulness
+    num_problems, most = columns.num_and_most("problem_id")
+    first, last = columns.bounds("step")
+    num_shown = num_groups = num_right = 0
+    for entry_id, num_before, reward in columns.rows("id", "num_retrieved", "reward"):
+        shown = num_before + uses.of(entry_id).num_groups
+        num_shown += shown > 0
+        num_groups += shown
+        # A right answer earns 1, and `reward.format_weight` beside it; a wrong one that alone.
+        num_right += reward >= 1
+    files = [path for path in (parts.run.store / "pool.lance").rglob("*") if path.is_file()]
     rows = {
-        "entries": len(entries),
-        "problems": len(of_problem),
-        "most of one problem": max(of_problem.values(), default=0),
-        "families": ", ".join(f"{name or '-'} {n}" for name, n in Counter(e.family for e in entries).most_common(9)),
-        "made from": ", ".join(f"{name} {n}" for name, n in Counter(e.kind for e in entries).most_common()),
-        "from right answers": sum(entry.reward > 0 for entry in entries),
-        "steps": f"{min(e.step for e in entries)} to {max(e.step for e in entries)}" if entries else "-",
-        "shown at least once": sum(use.num_groups > 0 for use in uses),
-        "shown, groups": sum(use.num_groups for use in uses),
+        "entries": columns.num_entries(),
+        "problems": num_problems,
+        "most of one problem": most,
+        "families": _listed(columns.counts("family")),
+        "made from": _listed(columns.counts("kind")),
+        "from right answers": num_right,
+        "steps": "-" if first is None else f"{first} to {last}",
+        "shown at least once": num_shown,
+        "shown, groups": num_groups,
         "not in the index yet": parts.pool.num_unindexed(),
         "version": parts.pool.version,
         "pinned": ", ".join(sorted(parts.pool.pins)) or "-",
@@ -80,10 +111,19 @@ def _stats(parts: RunPool, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name or '-'} {num}" for name, num in islice(counts.items(), 9))
+
+
 def _search(parts: RunPool, arguments: argparse.Namespace) -> int:
-    for found in parts.pool.search(arguments.text, arguments.n):
-        print(f"{found.bm25:8.2f}  {found.id}  {normal_line(found.problem_text)[:90]}")
-        print(f"          {normal_line(render_lessons((found.lesson,)))[:160]}")
+    if arguments.n < 1:
+        raise DataError(f"--n {arguments.n}: show one entry at least")
+    found = parts.pool.search(arguments.text, arguments.n)
+    if not found:
+        print(f"no problem of the {parts.pool.num_entries()} entries has a word of {arguments.text!r}")
+    for one in found:
+        print(f"{one.bm25:8.2f}  {one.id}  {normal_line(one.problem_text)[:90]}")
+        print(f"          {normal_line(render_lessons((one.lesson,)))[:160]}")
     return 0
 
 
@@ -91,19 +131,26 @@ def _show(parts: RunPool, arguments: argparse.Namespace) -> int:
     entry = parts.pool.get(arguments.id)
     if entry is None:
         raise DataError(f"{arguments.run} has no entry {arguments.id!r}; `pool search` prints ids")
-    print(json.dumps(_counted(parts, entry).model_dump(), indent=1))
+    groups = Groups.collected(parts.outcomes(), [entry.id])
+    effect = groups.effect_of(entry.id)
+    shown = _counted(entry, groups.use_of(entry.id)).model_dump()
+    # Of the groups of this run: rewards with the entry in context minus rewards from scratch, families and steps alike.
+    shown["usefulness"] = effect.model_dump() if effect else None
+    print(json.dumps(shown, indent=1, ensure_ascii=False))
     return 0
 
 
 def _export(parts: RunPool, arguments: argparse.Namespace) -> int:
-    num = export((_counted(parts, entry) for entry in parts.pool.entries()), arguments.file)
+    entries = (_counted(entry, parts.usefulness.of(entry.id)) for entry in parts.pool.entries())
+    with _progress("entries written", parts.pool.num_entries()) as told:
+        num = export(told(entries), arguments.file)
     print(f"{num} entries of version {parts.pool.version} written to {arguments.file}")
     return 0
 
 
-def _counted(parts: RunPool, entry: Experience) -> Experience:
+def _counted(entry: Experience, here: Use) -> Experience:
     """`entry` with this run's uses added to those that it came with."""
-    use = total_use(entry, parts.usefulness.of(entry.id))
+    use = total_use(entry, here)
     update = {"num_retrieved": use.num_groups, "num_rollouts": use.num_rollouts, "reward_sum": use.reward_sum}
     return entry.model_copy(update=update)
 
@@ -112,29 +159,29 @@ def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
     """All of the file or nothing: it is read and checked before the first entry is added."""
     heldout = parts.problems().heldout_hashes
     parts.pool.hold_out(heldout)
-    num_read = 0
-    refused = []
-    for entry in read(arguments.file):
-        num_read += 1
-        refused += _import_faults(entry, parts, heldout)
+    total, num_read = num_rows(arguments.file), 0
+    refused: list[str] = []
+    num_refused = 0
+    with _progress("entries checked", total) as told:
+        for entry in told(read(arguments.file)):
+            num_read += 1
+            found = entry_faults(entry, heldout=heldout, answers={})
+            num_refused += len(found)
+            refused += found[: 3 - len(refused)]
     if refused:
-        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
-        raise DataError(
-            f"{arguments.file}: nothing was imported: {'; '.join(refused[:3])}{more}; leave these entries out"
-        )
-    before, entries = parts.pool.num_entries(), read(arguments.file)
-    while batch := list(islice(entries, IMPORT_BATCH)):
-        parts.pool.take_in(batch)
-        parts.pool.compact()
+        more = f" and {num_refused - len(refused)} more" if num_refused > len(refused) else ""
+        raise DataError(f"{arguments.file}: nothing was imported: {'; '.join(refused)}{more}; leave these entries out")
+    before = parts.pool.num_entries()
+    with _progress("entries imported", total) as told:
+        entries = told(read(arguments.file))
+        for number, batch in enumerate(iter(lambda: list(islice(entries, IMPORT_BATCH)), []), 1):
+            parts.pool.take_in(batch)
+            if number % COMPACT_EVERY == 0:
+                parts.pool.compact()
+    parts.pool.compact()
     added = parts.pool.num_entries() - before
     print(f"{num_read} entries read, {added} more in the pool; the others were there already or are over the cap")
     return 0
-
-
-def _import_faults(entry: Experience, parts: RunPool, heldout: frozenset[str]) -> list[str]:
-    return faults(
-        [entry], max_entries_per_problem=parts.config.pool.max_entries_per_problem, heldout=heldout, answers={}
-    )
 
 
 def _compact(parts: RunPool, arguments: argparse.Namespace) -> int:
@@ -144,19 +191,47 @@ def _compact(parts: RunPool, arguments: argparse.Namespace) -> int:
 
 
 def _verify(parts: RunPool, arguments: argparse.Namespace) -> int:
-    problems = parts.problems()
-    found = faults(
-        parts.pool.entries(),
-        max_entries_per_problem=parts.config.pool.max_entries_per_problem,
-        heldout=problems.heldout_hashes,
-        answers={task.problem.id: task.label.answer for task in problems.train},
-    )
-    for words in found[:MAX_TOLD]:
-        print(f"WRONG     {words}")
-    if len(found) > MAX_TOLD:
-        print(f"… and {len(found) - MAX_TOLD} more")
-    print(f"{parts.pool.num_entries()} entries, {len(found)} things wrong")
-    return 1 if found else 0
+    heldout, answers, columns = parts.problems().heldout_hashes, parts.answers(), parts.columns()
+    num_wrong = num_unknown = 0
+
+    def tell(found: Iterable[str]) -> None:
+        nonlocal num_wrong
+        for words in found:
+            num_wrong += 1
+            if num_wrong <= MAX_TOLD:
+                print(f"WRONG     {words}")
+
+    with _progress("entries checked", columns.num_entries()) as told:
+        for entry in told(parts.pool.entries()):
+            num_unknown += entry.problem_hash not in answers
+            tell(entry_faults(entry, heldout=heldout, answers=answers))
+    most = parts.config.pool.max_entries_per_problem
+    tell(repeated(*pair) for pair in columns.over("id", 1))
+    tell(over_the_cap(*pair, most) for pair in columns.over("problem_id", most))
+    if num_wrong > MAX_TOLD:
+        print(f"… and {num_wrong - MAX_TOLD} more")
+    if num_unknown:
+        print(f"unchecked {num_unknown} entries of problems whose answer this run does not know: they may give it away")
+    print(f"{columns.num_entries()} entries, {num_wrong} things wrong")
+    return 1 if num_wrong else 0
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Callable[[Iterable[Experience]], Iterator[Experience]]]:
+    """A function that passes entries on and tells how many of `total` went by, where they are many."""
+    if total < SHOW_PROGRESS_FROM:
+        yield iter
+        return
+    with progress(name, total) as tell:
+
+        def told(entries: Iterable[Experience]) -> Iterator[Experience]:
+            for number, entry in enumerate(entries):
+                if number % IMPORT_BATCH == 0:
+                    tell(number)
+                yield entry
+            tell(total)
+
+        yield told
 
 
 COMMANDS: dict[str, Callable[[RunPool, argparse.Namespace], int]] = {

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.config import Config
 from pipeline.errors import RunFolderError
-from pipeline.journal import Journal
+from pipeline.journal import Journal, Outcome
 from pipeline.pool import Pool
+from pipeline.pool_columns import PoolColumns
 from pipeline.problems import ProblemSet, load_problems
 from pipeline.run import RunFolder
 from pipeline.usefulness import Usefulness, usefulness_in
 
+MAX_DIGITS = 18
+"""Of a version: what is longer fits into no table, and is no pin either."""
 
-class RunPool(NamedTuple):
-    run: RunFolder
-    config: Config
-    journal: Journal
-    usefulness: Usefulness
-    pool: Pool
+
+class RunPool:
+    """The pool of a run and what belongs to it. The journal is read when it is asked for: it may hold a million groups."""
+
+    def __init__(self, run: RunFolder, config: Config, version: int | str | None = None) -> None:
+        self.run = run
+        self.config = config
+        self.pool = Pool(run.store, config.pool, version=version, uses=lambda entry_id: self.usefulness.of(entry_id))
+
+    @cached_property
+    def journal(self) -> Journal:
+        return Journal(self.run.store)
+
+    @cached_property
+    def usefulness(self) -> Usefulness:
+        """The uses of every entry that a group of this run saw."""
+        return usefulness_in(self.journal, self.run.lineages())
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What came of every group of the run."""
+        return self.journal.outcomes(self.run.lineages())
+
+    def columns(self) -> PoolColumns:
+        """The entries column by column, at the version of the pool."""
+        return PoolColumns(self.run.store, self.pool.version)
 
     def problems(self) -> ProblemSet:
         """The problems of the run, generated or loaded again."""
         return load_problems(self.config.problems, self.config.run.seed)
+
+    def answers(self) -> dict[str, str]:
+        """Gold answers of the training problems by the hash of their texts. An id may be another problem's in another run; a
+        problem whose answer is no text (a program) has none."""
+        return {task.problem.text_hash: task.label.answer for task in self.problems().train if task.label.answer}
 
 
 def open_run(folder: Path, version: str = "") -> RunPool:
@@ -32,15 +60,11 @@ def open_run(folder: Path, version: str = "") -> RunPool:
     Raises RunFolderError naming what is missing."""
     run = RunFolder.open(folder)
     config = run.config()
-    journal = Journal(run.store)
-    usefulness = usefulness_in(journal, run.lineages())
+    is_number = version.isdecimal() and len(version) <= MAX_DIGITS
     try:
-        pool = Pool(
-            run.store, config.pool, version=int(version) if version.isdecimal() else version or None, uses=usefulness.of
-        )
+        return RunPool(run, config, int(version) if is_number else version or None)
     except ValueError as error:
-        pins = ", ".join(sorted(Pool(run.store, config.pool).pins)) or "none"
+        pins = ", ".join(sorted(RunPool(run, config).pool.pins)) or "none"
         raise RunFolderError(
             f"--version {version}: {folder} has no such version of its pool ({error}); pinned are: {pins}"
         ) from error
-    return RunPool(run, config, journal, usefulness, pool)

@@ -42,6 +42,18 @@ async def test_what_fails_for_good_is_an_error_and_what_recovers_is_not(start_mo
         assert (judge.num_failed, judge.num_malformed) == (1, 0)
 
 
+async def test_an_endpoint_that_takes_no_response_format_is_asked_in_words(start_mock: StartMock) -> None:
+    """The mock answers by the schema that it is given, and without one with a sum that is no verdict."""
+    refused = Fault(route=CHAT, kind="status", code=400, body="response_format is not supported by this model")
+    async with pool_over(await start_mock(faults=[refused])) as pool:
+        judge = AnswerJudge(pool)
+        for num_asked in (1, 2):
+            assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "error"
+            assert (judge.num_failed, judge.num_malformed) == (0, num_asked), "answered, in words"
+        assert not pool.endpoints[0].dialect.takes_schema
+        assert pool.usage.total("requests", "judge") == 2
+
+
 async def test_a_reply_cut_at_its_limit_is_malformed(start_mock: StartMock) -> None:
     async with pool_over(await start_mock()) as pool:
         judge = AnswerJudge(pool, max_tokens=8)

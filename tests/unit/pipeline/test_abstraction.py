@@ -30,6 +30,18 @@ def test_a_lesson_is_accepted_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
+    "around",
+    [
+        "<think>A lesson is due.</think>\n{}",
+        "```json\n{}\n```",
+        "Here is the lesson:\n{}\nIt avoids the numbers {{3, 4}}.",
+    ],
+)
+def test_a_lesson_is_found_in_what_stands_around_it(around: str) -> None:
+    assert checked(around.format(json.dumps(GOOD))) == checked(GOOD)
+
+
+@pytest.mark.parametrize(
     ("reply", "answer", "finish_reason", "reason"),
     [
         ('{"flow_of_thought": "Go', "7", "length", "cut"),

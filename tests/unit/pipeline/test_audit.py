@@ -1,15 +1,13 @@
-"""The audit's heuristics, effects and page, without a run."""
+"""The audit's heuristics, report and page, without a run."""
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from pipeline.audit import Sighting, agreement, effect, look, overlap
+from pipeline.audit import Sighting, agreement, look, overlap
 from pipeline.audit_page import page
 from pipeline.audit_report import AuditReport
-from pipeline.journal import Outcome
+from pipeline.effects import Effect, LessonsEffect
 from pipeline.records import Experience
 from prompts.schemas import Lesson
 from tests.builders import experience
@@ -56,40 +54,6 @@ def test_overlap_is_the_share_of_word_runs_that_the_source_holds() -> None:
     assert overlap(["too short"], words) == 0.0
 
 
-def outcomes(num: int, lift: float, kind: str = "inter") -> list[Outcome]:
-    rng = random.Random(3)
-    found = []
-    for step in range(num):
-        family = "hard" if step % 3 else "easy"
-        base = 0.2 if family == "hard" else 0.7
-        for shown in (True, False):
-            rewards = [float(rng.random() < base + lift * shown) for _ in range(8)]
-            ids = [f"x{step % 4}"] if shown else []
-            found.append(Outcome(step, f"p{step}", family, "inter" if shown else "scratch", ids, rewards))
-    return found
-
-
-def test_an_effect_is_found_within_families_and_none_is_not() -> None:
-    helps, nothing = effect(outcomes(200, 0.2)), effect(outcomes(200, 0.0))
-    assert helps and nothing
-    assert helps.low < 0.2 < helps.high
-    assert helps.low > 0.1
-    assert nothing.low < 0 < nothing.high
-    assert (helps.num_with, helps.num_without) == (200, 200)
-    one = effect(outcomes(200, 0.2), "x1")
-    assert one and one.num_with == 50
-    assert effect([], None) is None
-    assert effect(outcomes(4, 0.0), "unknown") is None
-
-
-def test_families_do_not_mix() -> None:
-    mixed = [
-        Outcome(0, "p", "easy", "inter", ["x1"], [1.0, 1.0]),
-        Outcome(0, "q", "hard", "scratch", [], [0.0, 0.0]),
-    ]
-    assert effect(mixed) is None, "lessons for easy problems only are no better than scratch on hard ones"
-
-
 def sighting(*, good: bool, verdict: str) -> Sighting:
     return look(entry("Subtract."), "", None).model_copy(
         update={"numbers": () if good else ("37",), "verdict": verdict}
@@ -115,3 +79,35 @@ def test_the_page_escapes_what_others_wrote() -> None:
     for raw in ("<script", "<img", '<b>"', "<i>", "<run>"):
         assert raw not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+def effect(low: float, high: float, num_with: int = 3) -> Effect:
+    return Effect(difference=(low + high) / 2, low=low, high=high, num_with=num_with, num_without=40)
+
+
+def test_usefulness_stands_on_the_page_and_in_the_report_with_its_interval_and_number() -> None:
+    seen = [look(entry("Subtract."), "", None).model_copy(update={"effect": one, "num_retrieved": 3})
+            for one in (effect(0.1, 0.5), effect(-0.4, 0.2), effect(-0.9, -0.1), None)]  # fmt: skip
+    found = LessonsEffect(drawn=effect(-0.02, 0.04, 60), share_carried=0.5, carried=effect(-0.04, 0.08, 30))
+    report = AuditReport.of("r", 9, seen, 0, found, spread_only=True)
+    rows = dict(report.rows())
+    assert rows["useful entries"] == (
+        "of 3 that were shown, 1 with an interval above 0 and 1 below (by chance alone 0.1 of each)"
+    )
+    assert rows["reward, lessons − scratch drawn"] == (
+        "+0.010 (95 % interval -0.020 to +0.040; 60 groups with, 40 without)"
+    )
+    assert rows["… drawn and found"] == "50% of the groups that drew lessons"
+    assert rows["… where lessons were found"].startswith("+0.020 (95 % interval -0.040 to +0.080; 30 groups with")
+    assert "refill_zero_variance" in rows["… not among them"]
+    html = page(report, seen)
+    assert "reward with it − from scratch: +0.300 (95 % interval +0.100 to +0.500; 3 groups with, 40 without)" in html
+    assert html.count("no groups to compare") == 1
+    assert report.model_dump()["effect"]["drawn"]["num_with"] == 60
+
+
+def test_without_groups_to_compare_the_report_says_so() -> None:
+    seen = [look(entry("Subtract."), "", None)]
+    rows = dict(AuditReport.of("r", 1, seen, 0, None).rows())
+    assert rows["reward, lessons − scratch drawn"] == "no groups to compare"
+    assert rows["useful entries"] == "no entry that was shown to groups that can be compared"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from lance.optimize import Compaction
 
-from pipeline.errors import DiskError
-from pipeline.journal import Journal, Outcome
+from pipeline.errors import DataError, DiskError
+from pipeline.journal import TABLE, Journal, Outcome, schema
 from pipeline.records import Context
 from pipeline.run import Lineage
 from pipeline.store import MERGE
@@ -125,17 +125,41 @@ def test_an_attempt_holds_text_and_ids_only_and_is_any_of_the_surviving_ones(tmp
     assert journal.attempt("unknown", ONE, rng) is None
 
 
+def test_a_rollout_is_found_by_its_id_and_its_problem(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([group(problem_id="mine")])
+    assert journal.rollout_text("l0-000000-0000-001", "What is mine?") == "12"
+    assert journal.rollout_text("l0-000000-0000-001", "What is another run's?") == ""
+    assert journal.rollout_text("l0-000000-0000-009", "What is mine?") == ""
+
+
 def test_outcomes_are_those_of_the_surviving_groups(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     seen = Context(drawn="inter", kind="inter", lesson_ids=("x1", "x2"))
     journal.append([group(step=3, slot=0, oldest=3, rewards=(1.0, 0.0), context=seen), group(step=6, slot=1, oldest=6)])
     assert len(list(journal.outcomes(ONE))) == 2
     (outcome,) = journal.outcomes([*ONE, Lineage(number=1, start_step=5)])
-    assert outcome == Outcome(3, "p", "", "inter", ["x1", "x2"], [1.0, 0.0])
+    assert outcome == Outcome(3, "p", "", "inter", "inter", ["x1", "x2"], [1.0, 0.0])
     uses = usefulness_in(journal, ONE)
     assert uses.of("x1") == uses.of("x2") == (1, 2, 1.0)
     assert uses.of("x1").mean_reward == 0.5
     assert uses.of("x3").mean_reward is None
+
+
+def test_an_outcome_tells_what_was_drawn_beside_what_it_became(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([group(context=Context(drawn="inter"))])
+    (outcome,) = journal.outcomes(ONE)
+    assert (outcome.drawn, outcome.kind) == ("inter", "scratch")
+
+
+def test_a_journal_of_before_is_refused_by_the_column_that_it_lacks(tmp_path: Path) -> None:
+    import lancedb
+
+    earlier = schema().remove(schema().get_field_index("drawn"))
+    lancedb.connect(str(tmp_path)).create_table(TABLE, schema=earlier)
+    with pytest.raises(DataError, match="'journal' without drawn: another version of lanpo made it"):
+        Journal(tmp_path)
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

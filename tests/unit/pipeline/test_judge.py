@@ -107,8 +107,9 @@ async def test_a_bug_escapes() -> None:
 
 
 async def test_a_judge_that_thinks_first_is_understood() -> None:
-    judge, _ = judge_of(f"<think>{INCORRECT}? No.</think>\n{CORRECT}")
-    assert (await judge.verify(PROBLEM, "7", LABEL)).correct
+    for text in (f"<think>{INCORRECT}? No.</think>\n{CORRECT}", f"Both are seven:\n```json\n{CORRECT}\n```"):
+        judge, _ = judge_of(text)
+        assert (await judge.verify(PROBLEM, "7", LABEL)).correct
 
 
 def fence_of(prompt: str) -> str:

@@ -68,15 +68,46 @@ async def test_embeddings_are_asked_for_once_a_text() -> None:
 
 
 async def test_a_judge_grades_all_in_one_request_and_is_not_asked_twice() -> None:
-    canned = Canned(json.dumps({"grades": [10, 0, 3, 7]}), "no grades")
+    canned = Canned(json.dumps({"grades": [10, 0, 3, 7]}))
     measure = Judge(cast("EndpointPool", canned))
     problem = Problem(id="q", text="What is 9 + 1?")
     assert await measure(problem.text, candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
     assert await measure(problem.text, candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
     assert len(canned.asked) == 1
     assert "2. How many legs have three spiders?" in canned.asked[0]
-    assert await measure("Another?", candidates(TEXTS)) == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "no grades",
+        '{"grades": [10, 0, 3]}',
+        '{"grades": [85, 0, 3, 7]}',
+        '{"grades": [-1, 0, 3, 7]}',
+        '{"grades": [1, 2, 3, 4, 5]}',
+    ],
+)
+async def test_grades_that_cannot_be_make_nothing_relevant_and_are_asked_for_again(reply: str) -> None:
+    canned = Canned(reply, json.dumps({"grades": [10, 0, 3, 7]}))
+    measure = Judge(cast("EndpointPool", canned))
+    assert await measure(TEXTS[0], candidates(TEXTS)) == [0.0] * 4
     assert measure.num_malformed == 1
+    assert await measure(TEXTS[0], candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
+    assert await measure(TEXTS[0], candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
+    assert (len(canned.asked), measure.num_malformed) == (2, 1)
+
+
+async def test_what_was_graded_before_is_not_lost_by_a_reply_that_cannot_be_read() -> None:
+    canned = Canned(json.dumps({"grades": [10, 2]}), "no grades")
+    measure = Judge(cast("EndpointPool", canned))
+    assert await measure(TEXTS[0], candidates(TEXTS[:2])) == [1.0, 0.2]
+    assert await measure(TEXTS[0], candidates(TEXTS)) == [1.0, 0.2, 0.0, 0.0]
+
+
+async def test_a_judge_that_thinks_aloud_and_fences_its_grades_is_understood() -> None:
+    canned = Canned('<think>Both sums: {"grades": [9]}</think>Here:\n```json\n{"grades": [10, 2]}\n```')
+    measure = Judge(cast("EndpointPool", canned))
+    assert await measure("Another?", candidates(TEXTS[:2])) == [1.0, 0.2]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,57 @@ def test_200_hostile_lessons_add_no_special_token_and_no_turn() -> None:
     assert raw > 150, "unrendered, most of them hold special tokens"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "System:: do x",
+        "System - : note",
+        "User::: a",
+        ":: x",
+        "x" * 158 + "{{",
+        "x" * 155 + " {{}}",
+        "y" * 155 + " {{ z",
+        "< < |a|",
+    ],
+)
+def test_what_is_harmless_once_is_harmless_for_good(text: str) -> None:
+    once = harmless_lesson(Lesson(flow_of_thought=text, principles=(text,), pitfalls=(text,)))
+    assert harmless_lesson(once) == once
+    assert once.principles[0].strip() == once.principles[0]
+
+
+def test_hostile_lessons_are_harmless_after_one_pass() -> None:
+    pieces = (
+        "system",
+        "User",
+        "tool",
+        ":",
+        "\uff1a",
+        "-",
+        " ",
+        "{",
+        "{{",
+        "}",
+        "%}",
+        "#",
+        "<",
+        "|",
+        ">",
+        "</s>",
+        "[INST]",
+        "x" * 37,
+        "\n",
+    )
+    rng = random.Random(14)
+    for lesson in hostile_lessons(500):
+        once = harmless_lesson(lesson)
+        assert harmless_lesson(once) == once
+    for _ in range(3000):
+        text = "".join(rng.choice(pieces) for _ in range(rng.randrange(1, 24)))[:160].strip() or "x"
+        once = harmless_lesson(Lesson(flow_of_thought=text, principles=(text,)))
+        assert harmless_lesson(once) == once, text
+
+
 @pytest.mark.parametrize("text", ["2 < 3 and 5 > 4", "Use the user's units: metres.", "f(x) = {x}", "a % b", "Rule: x"])
 def test_what_is_harmless_stays_as_it_was(text: str) -> None:
     assert harmless(text) == text

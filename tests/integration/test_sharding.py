@@ -32,7 +32,7 @@ from trainer.stop import StopSignal
 LEARNER: dict[str, Any] = {"num_steps": 4, "kl_coef": 0.04, "checkpoint_every": 10}
 DIVIDED: dict[str, Any] = {"num_processes": 2, "sharding": "fsdp2"}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "lora": {"lora": {"rank": 4, "target_modules": ["q_proj", "down_proj"]}, "learning_rate": 0.05},
+    "lora": {"lora": {"rank": 4, "target_modules": ["q_proj", "down_proj"]}},
     "unshared": {"share_prefix": False},
     "recomputed": {"gradient_checkpointing": True},
 }
@@ -67,9 +67,11 @@ def assert_same_training(run: RunFolder, lineage: int, step: int, alone: RunFold
     canary, wanted = (Canary.model_validate_json((folder / FILE).read_text()) for folder in (ours, theirs))
     for sequence, other in zip(canary.sequences, wanted.sequences, strict=True):
         assert sequence.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-    for theirs_, ours_ in zip(steps_of(alone)[:step], steps_of(run), strict=True):
-        for name in COMPARED:
-            assert ours_[name] == pytest.approx(theirs_[name], rel=1e-4), name
+    # Without shared prefixes padding is computed as well, and it depends on who computes what.
+    names = [name for name in COMPARED if run.config().learner.share_prefix or name != "num_computed_tokens"]
+    for logged, other_logged in zip(steps_of(run), steps_of(alone)[:step], strict=True):
+        for name in names:
+            assert logged[name] == pytest.approx(other_logged[name], rel=1e-4), name
 
 
 def go_on(run: RunFolder, step: int, num_written: int) -> None:
@@ -111,7 +113,7 @@ def launched(run: RunFolder, num_processes: int) -> subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
@@ -168,8 +170,8 @@ def test_other_ways_to_compute_learn_the_same(tmp_path: Path, variant: str) -> N
     go_on(run, 2, num_written=2)
     with learner(run) as process:
         read_until(process, "done after step 4")
-    assert_same_training(run, 1, 4, alone, tolerance=5e-5)
+    assert_same_training(run, 1, 4, alone, tolerance=2e-5)
     run.begin_lineage(4)
     with learner(run) as process:
         read_until(process, "done after step 4")
-    assert_same_training(run, 2, 4, alone, tolerance=5e-5)
+    assert_same_training(run, 2, 4, alone, tolerance=2e-5)

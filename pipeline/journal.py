@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.records import Attempt, ContextKind, RolloutGroup, WeightVersion
-from pipeline.run import Lineage, counts, disk_full, survives
-from pipeline.store import WRITTEN, compact, open_table, quoted
+from pipeline.run import Lineage, counts, survives
+from pipeline.store import WRITTEN, clone, compact, failures_named, open_table, quoted
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
@@ -72,27 +72,22 @@ class Journal:
     def compact(self) -> None:
         """Merge the files of many commits, index what is searched by, remove old versions. The writer's: one at a time.
 
-        Raises DiskFullError; the table is then as it was."""
+        Raises DiskFullError, StoreError; the table is then as it was."""
         from lancedb.index import BTree
 
-        try:
+        with failures_named(self._path):
             indexed = {column for index in self._table.list_indices() for column in index.columns}
             for column in INDEXED:
                 if column not in indexed:
                     with self._commits:
                         self._table.create_index(column, config=BTree())
             compact(self._table, KEEP_VERSIONS, self._commits)
-        except (OSError, RuntimeError) as error:
-            raise disk_full(error, self._path) from error
 
     def append(self, groups: list[RolloutGroup]) -> None:
-        """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskFullError."""
-        try:
-            rows = [_row(group) for group in groups]
-            with self._commits:
-                self._table.add(rows)
-        except (OSError, RuntimeError) as error:
-            raise disk_full(error, self._path) from error
+        """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskFullError, StoreError."""
+        rows = [_row(group) for group in groups]
+        with failures_named(self._path), self._commits:
+            self._table.add(rows)
 
     def read_step(self, step: int, lineages: list[Lineage]) -> list[RolloutGroup]:
         """The surviving groups of one step, at most one per slot, by slot.
@@ -112,12 +107,14 @@ class Journal:
 
         With `failed_only` (the ablation of method.md) the choice depends on the reward; the Attempt itself never holds
         it. One group is read, however many there are."""
-        self._table.checkout_latest()
         condition = f"problem_id = {quoted(problem_id)}"
-        rows = self._table.search().where(condition).select(["group_id", "step", "slot", "lineage", "newest_step"])
+        with failures_named(self._path):
+            self._table.checkout_latest()
+            rows = self._table.search().where(condition).select(["group_id", "step", "slot", "lineage", "newest_step"])
+            found = rows.limit(None).to_arrow().to_pylist()
         left = sorted(
             (row["step"], row["slot"], row["group_id"])
-            for row in rows.limit(None).to_arrow().to_pylist()
+            for row in found
             if counts(WeightVersion(lineage=row["lineage"], step=row["newest_step"]), lineages)
         )
         while left:
@@ -153,13 +150,19 @@ class Journal:
                 if counts(newest, lineages):
                     yield Outcome(*(row[name] for name in Outcome._fields))
 
+    def copy_to(self, path: Path | str) -> None:
+        """Make the journal of an empty store at `path` a copy of this one. Raises DiskFullError, StoreError."""
+        self._table.checkout_latest()
+        clone(self._table, self._table.version, path)
+
     def num_groups(self) -> int:
         self._table.checkout_latest()
         return self._table.count_rows()
 
     def _read(self, condition: str) -> list[RolloutGroup]:
-        self._table.checkout_latest()
-        rows = self._table.search().where(condition).select(["lineage", "step", "slot", "record"]).to_arrow()
+        with failures_named(self._path):
+            self._table.checkout_latest()
+            rows = self._table.search().where(condition).select(["lineage", "step", "slot", "record"]).to_arrow()
         records = [RolloutGroup.model_validate_json(record) for record in rows["record"].to_pylist()]
         return sorted(records, key=lambda group: (group.lineage, group.created_s))
 

@@ -25,8 +25,19 @@ from pipeline.errors import DataError
 from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import Experience, Split
-from pipeline.run import disk_full
-from pipeline.store import SEARCHED, compact, index, open_table, pin, pinned_versions, quoted, unpin
+from pipeline.run import is_uri
+from pipeline.store import (
+    SEARCHED,
+    clone,
+    compact,
+    failures_named,
+    index,
+    open_table,
+    pin,
+    pinned_versions,
+    quoted,
+    unpin,
+)
 from pipeline.usefulness import NEVER, Use, total_use
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
@@ -151,8 +162,9 @@ class Pool:
     def _matching(self, text: str, most: int) -> list[Candidate]:
         from lancedb.query import MatchQuery
 
-        query = self._table.search(MatchQuery(text, "problem_text"), query_type="fts")
-        rows = query.select(list(COLUMNS)).limit(most).to_arrow()
+        with failures_named(self._path):
+            query = self._table.search(MatchQuery(text, "problem_text"), query_type="fts")
+            rows = query.select(list(COLUMNS)).limit(most).to_arrow()
         return list(map(Candidate, *(rows[column].to_pylist() for column in COLUMNS)))
 
     def get(self, entry_id: str) -> Experience | None:
@@ -189,6 +201,18 @@ class Pool:
 
     def num_entries(self) -> int:
         return int(self._table.count_rows())
+
+    def copy_to(self, path: Path | str) -> None:
+        """Make the pool of an empty store at `path` a copy of this one at the version that was opened, without its pins.
+
+        Raises DiskFullError, StoreError."""
+        clone(self._table, self.version, path)
+
+    def size(self) -> tuple[int, int]:
+        """Data files, and their bytes."""
+        with failures_named(self._path):
+            stats = self._table.stats()
+        return int(stats["fragment_stats"]["num_fragments"]), int(stats["total_bytes"])
 
     def num_unindexed(self) -> int:
         """Rows that a search looks through one by one."""
@@ -234,38 +258,37 @@ class Pool:
         it is done. Raises DiskFullError; the table is then as it was."""
         self._check_writable()
         try:
-            with self._maintenance:
+            with self._maintenance, failures_named(self._path):
                 compact(self._table, KEEP_VERSIONS, self._writing())
         except (OSError, RuntimeError) as error:
             # Another process deleted what was being merged: there is a next time.
             if "conflict" not in str(error).lower():
-                raise disk_full(error, self._path) from error
+                raise
         with self._writing():
             self._evict()
 
     @contextmanager
     def _writing(self) -> Iterator[bool]:
-        """Hold the table for a change; yields whether no other process can write meanwhile. Raises DataError, DiskFullError."""
+        """Hold the table for a change; yields whether no other process can write meanwhile.
+
+        Raises DataError, DiskFullError, StoreError."""
         self._check_writable()
-        with self._lock, _machine_lock(self._path) as turns:
-            try:
-                self._table.checkout_latest()
-                last = turns.read() if turns else str(self.version)
-                if last != self._last_turn:
-                    self._look()
-                # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
-                self._last_turn = None
-                turn = secrets.token_hex(8)
-                if turns:
-                    # Written first: should this process die now, the next one looks anew.
-                    turns.seek(0)
-                    turns.truncate()
-                    turns.write(turn)
-                    turns.flush()
-                yield turns is not None
-                self._last_turn = turn if turns else str(self.version)
-            except (OSError, RuntimeError) as error:
-                raise disk_full(error, self._path) from error
+        with self._lock, failures_named(self._path), _machine_lock(self._path) as turns:
+            self._table.checkout_latest()
+            last = turns.read() if turns else str(self.version)
+            if last != self._last_turn:
+                self._look()
+            # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
+            self._last_turn = None
+            turn = secrets.token_hex(8)
+            if turns:
+                # Written first: should this process die now, the next one looks anew.
+                turns.seek(0)
+                turns.truncate()
+                turns.write(turn)
+                turns.flush()
+            yield turns is not None
+            self._last_turn = turn if turns else str(self.version)
 
     def _check_writable(self) -> None:
         if self._read_only:
@@ -280,7 +303,8 @@ class Pool:
         self._over = {problem_id for problem_id, num in self._counts.items() if num > limit}
 
     def _where(self, condition: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._table.search().where(condition).limit(None).to_arrow().to_pylist()
+        with failures_named(self._path):
+            rows: list[dict[str, Any]] = self._table.search().where(condition).limit(None).to_arrow().to_pylist()
         return rows
 
     def _evict(self) -> None:
@@ -310,7 +334,7 @@ class Pool:
 @contextmanager
 def _machine_lock(path: Path | str) -> Iterator[TextIO | None]:
     """One writer at a time on this machine; yields the file that names the last turn, None on an object store: no lock there."""
-    if "://" in str(path):
+    if is_uri(path):
         yield None
         return
     with (Path(path) / LOCK_FILE).open("a+") as file:

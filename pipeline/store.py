@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.errors import DataError
+from pipeline.object_store import WORKING, failure, storage_options
 
 
 class Caches(NamedTuple):
@@ -35,23 +37,50 @@ def _session(caches: Caches) -> Any:
     return lancedb.Session(index_cache_size_bytes=caches.index_bytes, metadata_cache_size_bytes=caches.metadata_bytes)
 
 
+def connect(path: Path | str, caches: Caches = WRITTEN, patience: Mapping[str, str] = WORKING) -> Any:
+    """The LanceDB in the folder or object store at `path`. Raises StoreError when it cannot be had, DiskFullError."""
+    import lancedb
+
+    with failures_named(path):
+        return lancedb.connect(str(path), session=_session(caches), storage_options=storage_options(path, patience))
+
+
 def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
     """The table `name` in the folder or object store at `path`; made with `schema` if it is not there.
 
-    Raises DataError for one that another version of lanpo made with other columns."""
-    import lancedb
-
-    store = lancedb.connect(str(path), session=_session(caches))
-    try:
-        table = store.open_table(name)
-    except (FileNotFoundError, ValueError):  # what LanceDB says of a table that is not there
-        return store.create_table(name, schema=schema, exist_ok=True)
+    Two that make it at once may undo what the first one wrote into it meanwhile: who makes a run makes its tables. Raises DataError
+    for one that another version of lanpo made with other columns, StoreError, DiskFullError."""
+    store = connect(path, caches)
+    with failures_named(path):
+        try:
+            table = store.open_table(name)
+        except (FileNotFoundError, ValueError):  # what LanceDB says of a table that is not there
+            return store.create_table(name, schema=schema, exist_ok=True)
     if missing := set(schema.names) - set(table.schema.names):
         raise DataError(
             f"{path} holds a table {name!r} without {', '.join(sorted(missing))}: another version of lanpo made it. "
             "Continue that run with the version that began it, or start a new one"
         )
     return table
+
+
+@contextmanager
+def failures_named(path: Path | str) -> Iterator[None]:
+    """Raise what goes wrong with the store at `path` in the user's words: DiskFullError, StoreError; a bug unchanged."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if (named := failure(error, path)) is error:
+            raise
+        raise named from error
+
+
+def clone(table: Any, version: int, path: Path | str) -> None:
+    """Copy `table` as it was at `version`, with its indices and under the same version, into the empty store at `path`.
+
+    The copy needs nothing of the original. Pins are not copied. Raises StoreError, DiskFullError."""
+    with failures_named(path):
+        table.to_lance().deep_clone(f"{path}/{table.name}.lance", version, storage_options(path, WORKING))
 
 
 def quoted(value: str) -> str:

@@ -57,8 +57,7 @@ def _stats(parts: RunPool, arguments: argparse.Namespace) -> int:
     entries = list(parts.pool.entries())
     of_problem = Counter(entry.problem_id for entry in entries)
     uses = [parts.usefulness.of(entry.id) for entry in entries]
-    folder = parts.run.store / "pool.lance"
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    num_files, num_bytes = parts.pool.size()
     rows = {
         "entries": len(entries),
         "problems": len(of_problem),
@@ -72,8 +71,8 @@ def _stats(parts: RunPool, arguments: argparse.Namespace) -> int:
         "not in the index yet": parts.pool.num_unindexed(),
         "version": parts.pool.version,
         "pinned": ", ".join(sorted(parts.pool.pins)) or "-",
-        "files": len(files),
-        "bytes": sum(path.stat().st_size for path in files),
+        "data files": num_files,
+        "bytes": num_bytes,
     }
     for name, value in rows.items():
         print(f"{name:<22} {value}")

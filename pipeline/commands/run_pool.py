@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.claim import check_claim
 from pipeline.config import Config
 from pipeline.errors import RunFolderError
 from pipeline.journal import Journal
@@ -26,12 +27,20 @@ class RunPool(NamedTuple):
         return load_problems(self.config.problems, self.config.run.seed)
 
 
+def make_tables(run: RunFolder, config: Config) -> None:
+    """Make journal and pool of a new run, if its store is elsewhere: there, nobody else may have to. Raises StoreError."""
+    if run.elsewhere is not None:
+        Journal(run.store)
+        Pool(run.store, config.pool)
+
+
 def open_run(folder: Path, version: str = "") -> RunPool:
     """The pool of a run, as it is now or at a `version` (a number or a pin), read-only then.
 
     Raises RunFolderError naming what is missing."""
     run = RunFolder.open(folder)
     config = run.config()
+    check_claim(run)
     journal = Journal(run.store)
     usefulness = usefulness_in(journal, run.lineages())
     try:

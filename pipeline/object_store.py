@@ -60,6 +60,10 @@ _CAUSES: tuple[tuple[str, str], ...] = (
 )
 
 
+# EPERM, ENOSYS, EOPNOTSUPP and EMLINK of link(2), as Lance tells them.
+_NO_HARD_LINKS = r"Unable to rename file: .*\(os error (1|31|38|95)\)"
+
+
 def storage_options(location: Path | str, patience: Mapping[str, str]) -> dict[str, str] | None:
     """How Lance is to wait for an object store; None for a folder."""
     return dict(patience) if is_uri(location) else None
@@ -69,9 +73,14 @@ def failure(error: Exception, location: Path | str) -> Exception:
     """`error` as the user should see it: a full disk, or what is wrong with the object store, by name; anything else unchanged.
 
     Lance tells them apart by their texts only. These may name the key that was used, so none is repeated."""
-    if not is_uri(location) or isinstance(error, StoreError):
-        return disk_full(error, location)
     text = str(error)
+    if not is_uri(location):
+        if re.search(_NO_HARD_LINKS, text):
+            return StoreError(
+                f"{location} is on a file system without hard links, and LanceDB commits by one; put the store elsewhere with run.store "
+                "(a folder on another file system, or s3://bucket/prefix)"
+            )
+        return disk_full(error, location)
     for pattern, cause in _CAUSES:
         if re.search(pattern, text):
             at = urlsplit(_endpoint())

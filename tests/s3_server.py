@@ -5,6 +5,7 @@ two are told that they made it. S3 lets one of them, and Lance's commits rest on
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -91,3 +92,16 @@ def _error(start_response: Any, status: str, code: str) -> list[bytes]:
     body = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code></Error>".encode()
     start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def main() -> None:
+    """Say where a new bucket is and which environment reaches it, and serve until stdin is closed."""
+    server = S3Server()
+    server.client().create_bucket(Bucket="bucket")
+    print("s3://bucket", *(f"{name}={value}" for name, value in server.environment.items()), flush=True)
+    sys.stdin.read()
+    server.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ from pipeline.run import disk_full, is_uri
 
 # While a run is under way: an outage of a minute is sat out, where Lance's three retries are over within a second. The backoff between
 # retries grows to 15 s.
-WORKING: Mapping[str, str] = {
+WORKING: dict[str, str] = {
     "client_max_retries": "10",
     "client_retry_timeout": "60",
     "connect_timeout": "5s",
@@ -29,6 +29,7 @@ LOOKING: Mapping[str, str] = {
     "connect_timeout": "3s",
     "timeout": "8s",
 }
+ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -55,11 +56,9 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ("(?i)PermanentRedirect|redirect without LOCATION", "the bucket is in another region; set AWS_REGION"),
     (
         r"kind: (Connect|Timeout|Request|Decode)\b|HTTP error|status: (5\d\d|429)\b|status code: (5\d\d|429)\b|SlowDown|timed out",
-        "it does not answer; check AWS_ENDPOINT and the network",
+        "it does not answer; check AWS_ENDPOINT and the network (what a run acknowledged is safe, and `train --resume` goes on)",
     ),
 )
-
-
 # EPERM, ENOSYS, EOPNOTSUPP and EMLINK of link(2), as Lance tells them.
 _NO_HARD_LINKS = r"Unable to rename file: .*\(os error (1|31|38|95)\)"
 
@@ -85,11 +84,9 @@ def failure(error: Exception, location: Path | str) -> Exception:
         if re.search(pattern, text):
             at = urlsplit(_endpoint())
             where = f" at {at.hostname}{f':{at.port}' if at.port else ''}" if at.hostname else ""
-            return StoreError(
-                f"run.store: {location}{where}: {cause}. What was acknowledged is safe; `train --resume` goes on"
-            )
+            return StoreError(f"run.store: {location}{where}: {cause}")
     return error
 
 
 def _endpoint() -> str:
-    return os.environ.get("AWS_ENDPOINT") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return next(filter(None, map(os.environ.get, ENDPOINTS)), "")

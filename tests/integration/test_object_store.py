@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.config import PoolSection
-from pipeline.errors import DataError
+from pipeline.errors import DataError, StoreError
 from pipeline.journal import Journal
+from pipeline.object_store import WORKING
 from pipeline.pool import Pool
 from pipeline.run import Lineage
 from tests.builders import experience, group
@@ -137,6 +139,28 @@ def test_a_store_that_is_busy_for_a_while_is_waited_for(s3: str, s3_server: S3Se
         journal.append([group(step=1)])
     assert num_refused == 5
     assert journal.num_groups() == 1
+
+
+def test_a_store_that_is_gone_ends_a_run_by_name(s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WORKING, "client_max_retries", "1")
+    journal, pool = Journal(f"{s3}/run"), Pool(f"{s3}/run")
+    pool.add([experience(1)])
+    calls: list[Callable[[], object]] = [
+        lambda: journal.append([group()]),
+        lambda: journal.read_step(0, ONE),
+        journal.compact,
+        lambda: pool.add([experience(2)]),
+        lambda: pool.pin("x"),
+        pool.compact,
+        lambda: Journal(f"{s3}/run"),
+    ]
+    with s3_server.failing(lambda method, path: "busy"):
+        for call in calls:
+            with pytest.raises(StoreError, match=rf"run.store: {s3}/run at .*: it does not answer; .*train --resume"):
+                call()
+    journal.append([group()])
+    pool.add([experience(2)])
+    assert (journal.num_groups(), pool.num_entries()) == (1, 2)
 
 
 def test_the_pool_finds_pins_returns_and_keeps_its_cap(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:

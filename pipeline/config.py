@@ -5,24 +5,16 @@ run folder, and the learner and the servers read it from there. This module impo
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.eval_config import EvalSection
 from pipeline.learner_config import LearnerSection
+from pipeline.run_config import RunSection
 from pipeline.section import Positive, Probability, Schedule, Section
 
 EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
-
-
-class RunSection(Section):
-    root: Path = Field(Path("runs"), description="Folder that holds the run folders.")
-    name: str = Field(
-        "", description="Name of the run folder; empty: recipe name, date and time.", pattern=r"^[\w.-]*$"
-    )
-    seed: int = Field(0, ge=0, description="Seed of everything drawn: problems, contexts, sampling, training order.")
 
 
 class ModelSection(Section):

@@ -31,6 +31,10 @@ class RunFolderError(UserError):
     """A run folder exists already, is in use, is missing, or belongs to another configuration."""
 
 
+class StoreError(UserError):
+    """The store of a run cannot be reached or used, or it is another run's."""
+
+
 class EndpointSetupError(UserError):
     """An endpoint is down, lacks the model, or lacks what training needs; found before anything is trained."""
 

@@ -27,6 +27,7 @@ from pipeline.records import Experience, Message, Problem
 from pipeline.replies import Replies, key_of
 from pipeline.retrieval import Retriever
 from pipeline.run import RunFolder, write_atomic
+from pipeline.store import has_table
 from pipeline.wire import Reply
 
 ENTRIES_PER_COMMIT = 4096
@@ -79,8 +80,7 @@ def _opened(source: Path) -> tuple[str, Iterator[Experience]]:
     """The version and the entries of a run's pool, or of a file."""
     if source.is_dir():
         run = RunFolder.open(source)
-        # LanceDB would make the table that is not there.
-        if not (run.store / f"{TABLE}.lance").is_dir():
+        if not has_table(run.store, TABLE):
             raise RunFolderError(
                 f"--pool {source}: this run has no pool; name one that has learned, or a file of lessons"
             )

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoints import checkpoint_path, is_whole, newest_whole, steps
+from pipeline.claim import TABLE as CLAIM
+from pipeline.claim import check_claim, new_run, release
 from pipeline.config import Config
 from pipeline.errors import ConfigError, RunFolderError
-from pipeline.pool import LOCK_FILE
-from pipeline.run import Lineage, RunFolder, disk_error, write_atomic
+from pipeline.journal import Journal
+from pipeline.pool import LOCK_FILE, Pool
+from pipeline.pool_steps import version_at
+from pipeline.run import Lineage, RunFolder, disk_error, is_uri, write_atomic
 from pipeline.weights import REFERENCE, name_latest, path_of
 
 # What a held-out evaluation depends on, beside the weights.
@@ -39,9 +43,11 @@ def fork_run(source: RunFolder, config: Config, step: int | None = None) -> RunF
             f"model.path = {config.model.path!r}: the forked run began with {before!r}, and a fork keeps its model; start a "
             "new run for another one"
         )
-    run = RunFolder.create(config)
+    check_claim(source)
+    run = new_run(config)
     with ExitStack() as on_failure:
         on_failure.callback(shutil.rmtree, run.path, ignore_errors=True)
+        on_failure.callback(release, run)
         try:
             with source.locked():
                 _take_over(source, run, step)
@@ -67,7 +73,7 @@ def _chosen_step(source: RunFolder, step: int | None) -> int:
 def _take_over(source: RunFolder, run: RunFolder, step: int) -> None:
     _link(path_of(source, REFERENCE), path_of(run, REFERENCE))
     if step:
-        _link(source.store, run.store)
+        _take_over_store(source, run, step)
         _link(checkpoint_path(source, step), checkpoint_path(run, step))
     name_latest(run, REFERENCE)
     lineages = source.lineages()
@@ -75,9 +81,20 @@ def _take_over(source: RunFolder, run: RunFolder, step: int) -> None:
     write_atomic(run.state_file, json.dumps(_state(source, run, step), indent=1))
 
 
+def _take_over_store(source: RunFolder, run: RunFolder, step: int) -> None:
+    """Journal and pool. What is in an object store is copied, so that neither run needs anything of the other's: the journal whole, the
+    pool as it was at `step`."""
+    old, new = source.store, run.store
+    if not is_uri(old) and not is_uri(new):
+        _link(Path(old), Path(new))
+        return
+    Journal(old).copy_to(new)
+    Pool(old, version=version_at(Pool(old), step)).copy_to(new)
+
+
 def _link(source: Path, target: Path) -> None:
-    """`source` under another name; the lock, which is written in place, is not shared."""
-    skipped = shutil.ignore_patterns(LOCK_FILE)
+    """`source` under another name; the lock, which is written in place, and the claim to the store are not shared."""
+    skipped = shutil.ignore_patterns(LOCK_FILE, f"{CLAIM}.lance")
     shutil.copytree(source, target, copy_function=_link_file, ignore=skipped, dirs_exist_ok=True)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.records import Attempt, ContextKind, RolloutGroup, WeightVersion
-from pipeline.run import Lineage, counts, disk_error, survives
-from pipeline.store import WRITTEN, Reader, append, compact, open_table, quoted
+from pipeline.run import Lineage, counts, survives
+from pipeline.store import WRITTEN, Reader, append, clone, compact, failures_named, open_table, quoted
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id")
@@ -68,7 +68,7 @@ class Journal:
     def __init__(self, path: Path | str) -> None:
         self._path = path
         self._table = open_table(path, TABLE, schema(), WRITTEN)
-        self._reader = Reader(self._table, WRITTEN)
+        self._reader = Reader(self._table, WRITTEN, self._path)
         self._commits = threading.Lock()
         """Held for a commit: appends and compactions come from two threads."""
 
@@ -80,27 +80,22 @@ class Journal:
     def compact(self) -> None:
         """Merge the files of many commits, index what is searched by, remove old versions. The writer's: one at a time.
 
-        Raises DiskError; the table is then as it was."""
+        Raises DiskError, StoreError; the table is then as it was."""
         from lancedb.index import BTree
 
-        try:
+        with failures_named(self._path):
             indexed = {column for index in self._table.list_indices() for column in index.columns}
             for column in INDEXED:
                 if column not in indexed:
                     with self._commits:
                         self._table.create_index(column, config=BTree())
             compact(self._table, KEEP_VERSIONS, self._commits)
-        except (OSError, RuntimeError) as error:
-            raise disk_error(error, self._path) from error
 
     def append(self, groups: list[RolloutGroup]) -> None:
-        """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskError."""
-        try:
-            rows = [_row(group) for group in groups]
-            with self._commits:
-                append(self._table, rows, self._reader)
-        except (OSError, RuntimeError) as error:
-            raise disk_error(error, self._path) from error
+        """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskError, StoreError."""
+        rows = [_row(group) for group in groups]
+        with failures_named(self._path), self._commits:
+            append(self._table, rows, self._reader)
 
     def read_step(self, step: int, lineages: list[Lineage]) -> list[RolloutGroup]:
         """The surviving groups of one step, at most one per slot, by slot.
@@ -155,6 +150,11 @@ class Journal:
                 newest = WeightVersion(lineage=row["lineage"], step=row["newest_step"])
                 if counts(newest, lineages):
                     yield Outcome(*(row[name] for name in Outcome._fields))
+
+    def copy_to(self, path: Path | str) -> None:
+        """Make the journal of an empty store at `path` a copy of this one. Raises DiskError, StoreError."""
+        self._table.checkout_latest()
+        clone(self._table, self._table.version, path)
 
     def num_groups(self) -> int:
         self._reader.refresh()

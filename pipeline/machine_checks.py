@@ -12,11 +12,21 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.claim import check_reachable
 from pipeline.code_checks import check_code
 from pipeline.config import Config
-from pipeline.errors import ConfigError, DiskError, EndpointSetupError, LanpoError, ServerStartError, UserError
+from pipeline.errors import (
+    ConfigError,
+    DiskError,
+    EndpointSetupError,
+    LanpoError,
+    ServerStartError,
+    StoreError,
+    UserError,
+)
 from pipeline.plugins import is_plugin, load_function
 from pipeline.provenance import gpus
+from pipeline.run import is_uri
 from pipeline.serving import check_port
 
 # Two float32 weight sets of the embedded model and its optimizer state fit several times; less fails within minutes.
@@ -74,6 +84,26 @@ def _writable(config: Config) -> str | None:
             f"run.root = {str(folder)!r}: cannot write there ({error.strerror}); choose another folder"
         ) from error
     return None
+
+
+def _store(config: Config) -> str | None:
+    store = config.run.store
+    if not store:
+        return None
+    if is_uri(store):
+        check_reachable(store)
+        return store
+    folder = Path(store).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise StoreError(
+            f"run.store = {store!r}: cannot write there; choose another folder, or a URI as s3://bucket/prefix"
+        )
+    return str(folder)
 
 
 def _ports(config: Config) -> str | None:
@@ -290,6 +320,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("no mismatched torchvision", _mismatched_vision),
     ("run folder writable", _writable),
     ("disk space", _disk),
+    ("store", _store),
     ("memory", _memory),
     ("open files", _open_files),
     ("ports", _ports),

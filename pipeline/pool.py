@@ -25,8 +25,21 @@ from pipeline.errors import DataError
 from pipeline.eviction import Holding, evicted
 from pipeline.pool_rows import TABLE, entry_of, schema, table_of
 from pipeline.records import FOREIGN, Experience, Split
-from pipeline.run import disk_error
-from pipeline.store import SEARCHED, Reader, append, compact, index, open_table, pin, pinned_versions, quoted, unpin
+from pipeline.run import is_uri
+from pipeline.store import (
+    SEARCHED,
+    Reader,
+    append,
+    clone,
+    compact,
+    failures_named,
+    index,
+    open_table,
+    pin,
+    pinned_versions,
+    quoted,
+    unpin,
+)
 from pipeline.usefulness import NEVER, Use, total_use
 from pipeline.words import STOP_WORDS
 from prompts.render import render_lessons
@@ -99,7 +112,7 @@ class Pool:
             self._table.checkout(version)
         elif not self._table.list_indices():
             self._make_indices()
-        self._reader = Reader(self._table, SEARCHED)
+        self._reader = Reader(self._table, SEARCHED, self._path)
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, BTree
@@ -205,6 +218,18 @@ class Pool:
     def num_entries(self) -> int:
         return self._reader.count()
 
+    def copy_to(self, path: Path | str) -> None:
+        """Make the pool of an empty store at `path` a copy of this one at the version that was opened, without its pins.
+
+        Raises DiskError, StoreError."""
+        clone(self._table, self.version, path)
+
+    def size(self) -> tuple[int, int]:
+        """Data files, and their bytes."""
+        with failures_named(self._path):
+            stats = self._table.stats()
+        return int(stats["fragment_stats"]["num_fragments"]), int(stats["total_bytes"])
+
     def num_unindexed(self) -> int:
         """Rows that a search looks through one by one."""
         return max((index.num_unindexed_rows for index in self._table.list_indices()), default=0)
@@ -251,39 +276,38 @@ class Pool:
         it is done. Raises DiskError; the table is then as it was."""
         self._check_writable()
         try:
-            with self._maintenance:
+            with self._maintenance, failures_named(self._path):
                 compact(self._table, KEEP_VERSIONS, self._writing())
         except (OSError, RuntimeError) as error:
             # Another process deleted what was being merged: there is a next time.
             if "conflict" not in str(error).lower():
-                raise disk_error(error, self._path) from error
+                raise
         with self._writing():
             self._evict()
 
     @contextmanager
     def _writing(self) -> Iterator[bool]:
-        """Hold the table for a change; yields whether no other process can write meanwhile. Raises DataError, DiskError."""
+        """Hold the table for a change; yields whether no other process can write meanwhile.
+
+        Raises DataError, DiskError, StoreError."""
         self._check_writable()
-        try:
-            with self._lock, _machine_lock(self._path) as turns:
-                self._table.checkout_latest()
-                last = turns.read() if turns else str(self.version)
-                if last != self._last_turn:
-                    self._look()
-                # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
-                self._last_turn = None
-                turn = secrets.token_hex(8)
-                if turns:
-                    # Written first: should this process die now, the next one looks anew.
-                    turns.seek(0)
-                    turns.truncate()
-                    turns.write(turn)
-                    turns.flush()
-                yield turns is not None
-                self._last_turn = turn if turns else str(self.version)
-                self._reader.refresh()
-        except (OSError, RuntimeError) as error:
-            raise disk_error(error, self._path) from error
+        with self._lock, failures_named(self._path), _machine_lock(self._path) as turns:
+            self._table.checkout_latest()
+            last = turns.read() if turns else str(self.version)
+            if last != self._last_turn:
+                self._look()
+            # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
+            self._last_turn = None
+            turn = secrets.token_hex(8)
+            if turns:
+                # Written first: should this process die now, the next one looks anew.
+                turns.seek(0)
+                turns.truncate()
+                turns.write(turn)
+                turns.flush()
+            yield turns is not None
+            self._last_turn = turn if turns else str(self.version)
+            self._reader.refresh()
 
     def _check_writable(self) -> None:
         if self._read_only:
@@ -330,7 +354,7 @@ class Pool:
 @contextmanager
 def _machine_lock(path: Path | str) -> Iterator[TextIO | None]:
     """One writer at a time on this machine; yields the file that names the last turn, None on an object store: no lock there."""
-    if "://" in str(path):
+    if is_uri(path):
         yield None
         return
     with (Path(path) / LOCK_FILE).open("a+") as file:

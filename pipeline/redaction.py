@@ -13,6 +13,8 @@ from functools import lru_cache
 from urllib.parse import quote, unquote, urlsplit
 
 from pipeline.config import Config
+from pipeline.object_store import CREDENTIALS
+from pipeline.run import is_uri
 
 MASK = "***"
 # Shorter ones would blank out what is no key; those below WHOLE_WORD are found as whole words only.
@@ -25,11 +27,13 @@ SHAPES = re.compile(
 
 
 def secrets_of(config: Config) -> tuple[str, ...]:
-    """The keys that the endpoints of `config` name by environment variable, and passwords within their URLs."""
+    """The keys that the endpoints of `config` name by environment variable, passwords within their URLs, and the credentials of an
+    object store."""
     endpoints = config.named_endpoints
     keys = {os.environ.get(endpoint.api_key_env, "") for endpoint in endpoints if endpoint.api_key_env}
     passwords = {unquote(urlsplit(endpoint.url).password or "") for endpoint in endpoints}
-    return tuple(sorted((keys | passwords) - {""}))
+    of_store = {os.environ.get(name, "") for name in CREDENTIALS if is_uri(config.run.store)}
+    return tuple(sorted((keys | passwords | of_store) - {""}))
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

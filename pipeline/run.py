@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -54,6 +55,7 @@ HARMLESS = (
 )
 
 
+STORE = "store"
 LEARNER_LOCK = "learner"
 """Held by a learner for its life: one that outlives its orchestrator still writes a checkpoint."""
 LOCK_POLL_S = 0.1
@@ -102,6 +104,24 @@ def disk_error(error: Exception, path: Path | str) -> Exception:
     return error
 
 
+def is_uri(location: Path | str) -> bool:
+    """Whether `location` is in an object store, not a folder."""
+    return "://" in str(location)
+
+
+def below(store: str, name: str) -> str:
+    """Where the run `name` has its tables within `store`, a folder or a URI."""
+    return f"{store.rstrip('/')}/{name}" if is_uri(store) else str(Path(store).expanduser().resolve() / name)
+
+
+class Elsewhere(BaseModel):
+    """A store outside of the run folder. `run_id` is in its claim as well (`pipeline.claim`), and tells this run from others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    location: str
+    run_id: str
+
+
 class Lineage(BaseModel):
     """One uninterrupted stretch of learning. It began at `start_step`, the step of the checkpoint that it continues."""
 
@@ -131,8 +151,8 @@ class RunFolder:
         self.learner_file = self.path / "learner.json"
         self.servers_file = self.path / "servers.json"
         self.state_file = self.path / "state.json"
+        self.store_file = self.path / "store.json"
         self.logs = self.path / "logs"
-        self.store = self.path / "store"
         self.weights = self.path / "weights"
         self.checkpoints = self.path / "checkpoints"
         self.trackers = self.path / "trackers"
@@ -156,16 +176,13 @@ class RunFolder:
         try:
             # Another process had this id, and died.
             shutil.rmtree(made.path, ignore_errors=True)
-            for folder in (
-                made.logs,
-                made.store,
-                made.weights,
-                made.checkpoints,
-                made.trackers,
-                made.evals,
-                made.locks,
-            ):
+            for folder in (made.logs, made.weights, made.checkpoints, made.trackers, made.evals, made.locks):
                 folder.mkdir(parents=True)
+            if config.run.store:
+                elsewhere = Elsewhere(location=below(config.run.store, name), run_id=uuid.uuid4().hex)
+                write_atomic(made.store_file, elsewhere.model_dump_json())
+            else:
+                made.path.joinpath(STORE).mkdir()
             write_atomic(made.config_file, config.model_dump_json(indent=2))
             made.write_lineages([Lineage(number=0, start_step=0)])
             made.path.rename(run.path)
@@ -185,6 +202,18 @@ class RunFolder:
                 f"{path} is no run folder (it has no config.json); give the folder that `train` printed"
             )
         return run
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """Where journal and pool are; None: in the folder `store` of this one."""
+        if not self.store_file.is_file():
+            return None
+        return Elsewhere.model_validate_json(self.store_file.read_text(encoding="utf-8"))
+
+    @property
+    def store(self) -> Path | str:
+        """Folder or URI of journal and pool."""
+        return elsewhere.location if (elsewhere := self.elsewhere) else self.path / STORE
 
     def config(self) -> Config:
         return Config.model_validate_json(self.config_file.read_text(encoding="utf-8"))

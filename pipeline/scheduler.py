@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from pipeline import pool_steps
 from pipeline.abstraction import Abstractor, Rejection, choose_rollouts, entry_id, without_copies
 from pipeline.batch_writer import COMMIT_DEADLINE_S, journal_writer, pool_writer
 from pipeline.config import Config
@@ -47,8 +48,6 @@ REPLACEMENT_STRIDE = 1_000_000_007
 OUTAGE = frozenset(
     {"refused", "connection", "timeout", "deadline", "group_deadline", "http_502", "http_503", "http_504"}
 )
-STEP_PIN = "step-"
-"""Names of versions of the pool begin so: each is what the pool was when a step began last."""
 # The learner may train for long; only a wait of this many seconds is worth a word.
 LEARNER_IS_SLOW_S = 1800.0
 
@@ -195,11 +194,7 @@ class Scheduler:
         find depends on its entries alone, and a resumed run equals an unbroken one."""
         if self._config.rollout.max_staleness == 0:
             self._pool.index()
-        oldest = self._oldest_checkpoint()
-        for name in self._pool.pins:
-            if name.startswith(STEP_PIN) and _step_of(name) < oldest:
-                self._pool.unpin(name)
-        return self._pool.pin(_pin_of(step))
+        return pool_steps.keep(self._pool, step, self._oldest_checkpoint())
 
     async def _slot(self, step: _Step, slot: int, oldest_step: int) -> None:
         """Fill one slot: sample until there is a group to train, and journal it."""
@@ -336,28 +331,6 @@ class Scheduler:
             "attempts_sampled_total": self._clock.counts["attempts_sampled"],
         }
         self._metrics.write("step", step, **numbers)
-
-
-def set_back(pool: Pool, step: int) -> None:
-    """Return the pool to what it was when `step` began last, for a resume from there. Blocks.
-
-    A step that has not begun adds no lessons, so there is nothing to undo. Later steps are forgotten: should this one end before
-    they begin again, the pool that another lineage had then is not what to return to."""
-    pins = pool.pins
-    version = pins.get(_pin_of(step))
-    if version is not None and version != pool.version:
-        pool.restore(version)
-    for name in pins:
-        if name.startswith(STEP_PIN) and _step_of(name) > step:
-            pool.unpin(name)
-
-
-def _pin_of(step: int) -> str:
-    return f"{STEP_PIN}{step:06d}"
-
-
-def _step_of(name: str) -> int:
-    return int(name.removeprefix(STEP_PIN))
 
 
 def _outcome(task: Task, place: Place, kind: Any, error: EndpointError | None = None) -> GroupOutcome:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.run import flat
+from pipeline.run_config import SECRET_IN_VALUE
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "quickstart"
@@ -98,6 +99,8 @@ def _worded(error: Any) -> str:
         return message
     if error["type"] == "missing":
         return f"{field}: {message}; it has no default"
+    if error["type"] == SECRET_IN_VALUE:
+        return f"{field}: {message}"
     return f"{field} = {error['input']!r}: {message[0].lower() + message[1:]}"
 
 

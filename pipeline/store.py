@@ -7,14 +7,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.errors import DataError
+from pipeline.object_store import WORKING, failure, storage_options
+from pipeline.run import is_uri
 
 
 class Caches(NamedTuple):
@@ -40,23 +42,58 @@ def _session(caches: Caches) -> Any:
     return lancedb.Session(index_cache_size_bytes=caches.index_bytes, metadata_cache_size_bytes=caches.metadata_bytes)
 
 
+def connect(path: Path | str, caches: Caches = WRITTEN, patience: Mapping[str, str] = WORKING) -> Any:
+    """The LanceDB in the folder or object store at `path`. Raises StoreError when it cannot be had, DiskError."""
+    import lancedb
+
+    with failures_named(path):
+        return lancedb.connect(str(path), session=_session(caches), storage_options=storage_options(path, patience))
+
+
+def has_table(path: Path | str, name: str) -> bool:
+    """Whether the table is there, which is not made. Raises StoreError, DiskError."""
+    if not is_uri(path):
+        return (Path(path) / f"{name}.lance").is_dir()
+    with failures_named(path):
+        return name in connect(path).list_tables().tables
+
+
 def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
     """The table `name` in the folder or object store at `path`; made with `schema` if it is not there.
 
-    Raises DataError for one that another version of lanpo made with other columns."""
-    import lancedb
-
-    store = lancedb.connect(str(path), session=_session(caches))
-    try:
-        table = store.open_table(name)
-    except (FileNotFoundError, ValueError):  # what LanceDB says of a table that is not there
-        return store.create_table(name, schema=schema, exist_ok=True)
+    Two that make it at once may undo what the first one wrote into it meanwhile: who makes a run makes its tables. Raises DataError
+    for one that another version of lanpo made with other columns, StoreError, DiskError."""
+    store = connect(path, caches)
+    with failures_named(path):
+        try:
+            table = store.open_table(name)
+        except (FileNotFoundError, ValueError):  # what LanceDB says of a table that is not there
+            return store.create_table(name, schema=schema, exist_ok=True)
     if missing := set(schema.names) - set(table.schema.names):
         raise DataError(
             f"{path} holds a table {name!r} without {', '.join(sorted(missing))}: another version of lanpo made it. "
             "Continue that run with the version that began it, or start a new one"
         )
     return table
+
+
+@contextmanager
+def failures_named(path: Path | str) -> Iterator[None]:
+    """Raise what goes wrong with the store at `path` in the user's words: DiskError, StoreError; a bug unchanged."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if (named := failure(error, path)) is error:
+            raise
+        raise named from error
+
+
+def clone(table: Any, version: int, path: Path | str) -> None:
+    """Copy `table` as it was at `version`, with its indices and under the same version, into the empty store at `path`.
+
+    The copy needs nothing of the original. Pins are not copied. Raises StoreError, DiskError."""
+    with failures_named(path):
+        table.to_lance().deep_clone(f"{path}/{table.name}.lance", version, storage_options(path, WORKING))
 
 
 @cache
@@ -67,11 +104,12 @@ def _reading_session(caches: Caches) -> Any:
 
 
 class Reader:
-    """The reading side of a table, at the version that the handle had or that `refresh` found. Thread-safe.
+    """The reading side of a table of the store at `path`, at the version that the handle had or that `refresh` found. Thread-safe.
 
-    `query` is what Lance's `scanner` takes: columns, filter, full_text_query, limit …"""
+    Raises DiskError, StoreError. `query` is what Lance's `scanner` takes: columns, filter, full_text_query, limit …"""
 
-    def __init__(self, table: Any, caches: Caches) -> None:
+    def __init__(self, table: Any, caches: Caches, path: Path | str) -> None:
+        self._path = path
         # Moving to another version borrows the dataset exclusively; a scanner that was made goes on with its own.
         self._moving = threading.Lock()
         self._dataset = table.to_lance(session=_reading_session(caches))
@@ -79,7 +117,7 @@ class Reader:
 
     def refresh(self) -> None:
         """See what was committed since, by whomever. Costs 10 µs where nothing was."""
-        with self._moving:
+        with failures_named(self._path), self._moving:
             self._dataset.checkout_latest()
 
     def check_new_files(self) -> None:
@@ -98,14 +136,16 @@ class Reader:
 
     def rows(self, **query: Any) -> Any:
         """The rows as an Arrow table."""
-        return self._scanner(query).to_table()
+        with failures_named(self._path):
+            return self._scanner(query).to_table()
 
     def batches(self, **query: Any) -> Iterator[Any]:
         """The same in pieces."""
-        yield from self._scanner(query).to_batches()
+        with failures_named(self._path):
+            yield from self._scanner(query).to_batches()
 
     def count(self, condition: str | None = None) -> int:
-        with self._moving:
+        with failures_named(self._path), self._moving:
             return int(self._dataset.count_rows(condition))
 
     def matching(self, text: str, column: str, columns: list[str], most: int) -> Any:
@@ -143,7 +183,7 @@ def append(table: Any, rows: Any, reader: Reader) -> None:
 def _check_whole(dataset: Any, fragments: list[Any]) -> None:
     """Raise OSError for a file that is not as long as Lance believes. Where a write fails in the middle of a file, Lance goes on, and
     commits a table that cannot be read (seen with Lance 13 and write() answering EIO once)."""
-    if "://" in dataset.uri:
+    if is_uri(dataset.uri):
         return
     for fragment in fragments:
         for file in fragment.files:

@@ -33,6 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from pipeline.checkpoints import checkpoint_path
+from pipeline.claim import check_claim
 from pipeline.errors import ConfigError, DiskError, RunFolderError
 from pipeline.journal import Journal
 from pipeline.metrics import MetricsWriter
@@ -147,6 +148,7 @@ class Learner:
         from trainer.lora import lora_config
 
         if leads():
+            check_claim(self.run)
             self.reader = JournalReader(Journal(self.run.store), self.lineages, self.config, self.stop)
         trainer = JournalGRPOTrainer(
             self.model,

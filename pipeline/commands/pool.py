@@ -89,7 +89,7 @@ def _stats(parts: RunPool, arguments: argparse.Namespace) -> int:
         num_groups += shown
         # A right answer earns 1, and `reward.format_weight` beside it; a wrong one that alone.
         num_right += reward >= 1
-    files = [path for path in (parts.run.store / "pool.lance").rglob("*") if path.is_file()]
+    num_files, num_bytes = parts.pool.size()
     rows = {
         "entries": columns.num_entries(),
         "problems": num_problems,
@@ -103,8 +103,8 @@ def _stats(parts: RunPool, arguments: argparse.Namespace) -> int:
         "not in the index yet": parts.pool.num_unindexed(),
         "version": parts.pool.version,
         "pinned": ", ".join(sorted(parts.pool.pins)) or "-",
-        "files": len(files),
-        "bytes": sum(path.stat().st_size for path in files),
+        "data files": num_files,
+        "bytes": num_bytes,
     }
     for name, value in rows.items():
         print(f"{name:<22} {value}")

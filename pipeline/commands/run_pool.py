@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.claim import check_claim
 from pipeline.config import Config
 from pipeline.errors import RunFolderError
 from pipeline.journal import Journal, Outcome
@@ -54,6 +55,13 @@ class RunPool:
         return {task.problem.text_hash: task.label.answer for task in self.problems().train if task.label.answer}
 
 
+def make_tables(run: RunFolder, config: Config) -> None:
+    """Make journal and pool of a new run, if its store is elsewhere: there, nobody else may have to. Raises StoreError."""
+    if run.elsewhere is not None:
+        Journal(run.store)
+        Pool(run.store, config.pool)
+
+
 def open_run(folder: Path, version: str = "") -> RunPool:
     """The pool of a run, as it is now or at a `version` (a number or a pin), read-only then.
 
@@ -61,6 +69,7 @@ def open_run(folder: Path, version: str = "") -> RunPool:
     run = RunFolder.open(folder)
     config = run.config()
     is_number = version.isdecimal() and len(version) <= MAX_DIGITS
+    check_claim(run)
     try:
         return RunPool(run, config, int(version) if is_number else version or None)
     except ValueError as error:

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from pipeline import checkpoints, event_loop, logs, provenance
 from pipeline.abstraction import Abstractor
 from pipeline.alerts import StuckAlerts
+from pipeline.claim import check_claim, new_run
 from pipeline.commands.doctor import check_machine
+from pipeline.commands.run_pool import make_tables
 from pipeline.commands.sft import DONE as SFT_REPORT
 from pipeline.commands.sft import seeded_model
 from pipeline.config import Config, EndpointSettings
@@ -34,6 +36,7 @@ from pipeline.lora import adapted_layers
 from pipeline.metrics import MetricsWriter, StageClock
 from pipeline.operations import OperationsServer
 from pipeline.pool import Pool
+from pipeline.pool_steps import set_back
 from pipeline.problems import ProblemSet, ProblemStream, load_problems
 from pipeline.process import PASSIVE_WAITING, Child
 from pipeline.records import WeightVersion
@@ -42,7 +45,7 @@ from pipeline.retrieval import retriever_of
 from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
 from pipeline.run import LEARNER_LOCK, RunFolder, check_resume_config, write_atomic
-from pipeline.scheduler import Scheduler, set_back
+from pipeline.scheduler import Scheduler
 from pipeline.serving import Serving, resolve_model
 from pipeline.settings import merged, read_config_file, validated
 from pipeline.sources import Sources
@@ -62,7 +65,8 @@ def train(config: Config, *, dry_run: bool = False) -> int:
         print(config.model_dump_json(indent=2))
         return 0
     check_machine(config)
-    run = RunFolder.create(config)
+    run = new_run(config)
+    make_tables(run, config)
     return run_session(run, config, resumed=False)
 
 
@@ -78,6 +82,7 @@ def resume(folder: Path, config_file: Path | None, overrides: dict[str, Any], *,
         print(wanted.model_dump_json(indent=2))
         return 0
     check_machine(wanted)
+    check_claim(run)
     with run.locked():
         write_atomic(run.config_file, wanted.model_dump_json(indent=2))
     return run_session(run, wanted, resumed=True)
@@ -95,7 +100,9 @@ def fork(
         print(config.model_dump_json(indent=2))
         return 0
     check_machine(config)
-    return run_session(fork_run(source, config, step), config, resumed=True)
+    run = fork_run(source, config, step)
+    make_tables(run, config)
+    return run_session(run, config, resumed=True)
 
 
 def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
@@ -298,6 +305,7 @@ class Session:
         """Start the learner, run the loop beside it, evaluate the end, close the learner."""
         first_step = await self._begin_lineage() if resumed else 0
         lineages = self.run.lineages()
+        await asyncio.to_thread(check_claim, self.run)
         journal = await asyncio.to_thread(Journal, self.run.store)
         usefulness = await asyncio.to_thread(usefulness_in, journal, lineages)
         # With S = 0 a resumed run equals an unbroken one.

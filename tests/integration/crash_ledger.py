@@ -48,7 +48,7 @@ def stored_groups(run: RunFolder) -> Counter[str]:
     """How often the journal's table holds each group, read as any other program would read it."""
     import lance
 
-    return Counter(lance.dataset(str(run.store / "journal.lance")).to_table(["group_id"])["group_id"].to_pylist())
+    return Counter(lance.dataset(f"{run.store}/journal.lance").to_table(["group_id"])["group_id"].to_pylist())
 
 
 def assert_nothing_lost_nothing_twice(file: Path, run: RunFolder) -> str:

@@ -16,10 +16,10 @@ import pytest
 
 from pipeline.config import Config, EndpointSettings
 from pipeline.endpoint import Endpoint
+from pipeline.pool_steps import set_back
 from pipeline.rollouts import seed_of
 from pipeline.run import RunFolder
 from pipeline.run import counts as still_counts
-from pipeline.scheduler import set_back
 from pipeline.weights import bring_to, latest, publish
 from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version

@@ -29,6 +29,7 @@ CONTRACT = frozenset(
         "errors",
         "run",
         "store",
+        "claim",
         "journal",
         "weights",
         "canary",

@@ -91,7 +91,7 @@ def test_what_holds_no_lessons_is_named(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     with pytest.raises(RunFolderError, match="this run has no pool"):
         copied(run.path, tmp_path / "lessons")
-    assert not list(run.store.iterdir()), "nothing is made there"
+    assert not list(Path(run.store).iterdir()), "nothing is made there"
     with pytest.raises(RunFolderError, match="is no run folder"):
         copied(tmp_path, tmp_path / "lessons")
     with pytest.raises(ConfigError, match=r"neither a run folder nor a file of lessons"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,8 @@ from pipeline.errors import ConfigError, DiskError, RunFolderError
 from pipeline.fork import fork_run
 from pipeline.journal import Journal
 from pipeline.pool import Pool
+from pipeline.pool_steps import set_back
 from pipeline.run import RunFolder
-from pipeline.scheduler import set_back
 from pipeline.weights import latest, publish, verify
 from tests.builders import experience, group, saving, version
 
@@ -97,6 +100,25 @@ def test_nothing_of_the_other_run_changes_when_the_fork_goes_on(tmp_path: Path) 
     assert contents(source) == before
     assert Pool(source.store).num_entries() == 4
     assert (source.weights / "l0-s000000" / "model.safetensors").stat().st_nlink == 2, "linked, not copied"
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_where_files_cannot_be_linked_they_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    source = make_source(tmp_path)
+
+    def no_link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("pipeline.fork.os.link", no_link)
+    run = fork_run(source, config(tmp_path, "fork"))
+    shutil.rmtree(source.path)
+    verify(run.weights / "l0-s000000")
+    assert newest_whole(run) == 4
+    assert [len(Journal(run.store).read_step(step, run.lineages())) for step in range(4)] == [1] * 4
+    assert Pool(run.store).num_entries() == 4
+    assert "step-000001" in Pool(run.store).pins
 
 
 def test_evaluations_of_other_problems_are_left_behind(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.pool import Pool
-from pipeline.scheduler import set_back
+from pipeline.pool_steps import set_back
 from tests.builders import experience
 
 

@@ -19,6 +19,7 @@ from pipeline.errors import DiskFullError
 from pipeline.journal import Journal
 from pipeline.pool import Pool
 from pipeline.pool_checks import faults
+from pipeline.pool_columns import PoolColumns
 from pipeline.run import RunFolder, write_atomic
 from pipeline.weights import latest, path_of, prune, publish, verify
 from tests.builders import experience, group, saving, version
@@ -79,7 +80,8 @@ class Writer:
         entries = list(pool.entries())
         ids = Counter(entry.id for entry in entries)
         found += [f"entry {name} is there {ids[name]} times" for name in self.entries if ids[name] != 1]
-        found += faults(entries, max_entries_per_problem=32, heldout=(), answers={})
+        over = PoolColumns(self.run.store, pool.version).over
+        found += faults(entries, over, max_entries_per_problem=32, heldout=(), answers={})
         newest = latest(self.run)
         if newest is not None:
             verify(path_of(self.run, newest))

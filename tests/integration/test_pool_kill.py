@@ -15,6 +15,7 @@ import pytest
 from pipeline.config import PoolSection
 from pipeline.pool import Pool
 from pipeline.pool_checks import faults
+from pipeline.pool_columns import PoolColumns
 from tests.integration.pool_child import MAX_ENTRIES
 
 
@@ -50,8 +51,9 @@ def test_what_the_pool_acknowledged_survives_a_kill_of_its_writer(
         num_lost += len(expected & set(acknowledged) - kept)
         pool.compact()
         assert pool.num_unindexed() == 0
-        wrong = faults(pool.entries(), max_entries_per_problem=MAX_ENTRIES, heldout=(), answers={})
-        assert wrong == [], "what was over the cap when it was killed goes at the next change"
+        over = PoolColumns(tmp_path / "store", pool.version).over
+        wrong = faults(pool.entries(), over, max_entries_per_problem=MAX_ENTRIES, heldout=(), answers={})
+        assert list(wrong) == [], "what was over the cap when it was killed goes at the next change"
         if told and told[0] == 0:
             assert "here" in pool.pins
     assert num_lost == 0

@@ -176,4 +176,10 @@ def trimmed(context: Context) -> Context | None:
         update["attempt"] = context.attempt.model_copy(update={"text": half})
     else:
         update |= {"kind": "scratch", "lessons": (), "lesson_ids": (), "attempt": None}
+    shown = update.get("lesson_ids", context.lesson_ids)
+    assert isinstance(shown, tuple)
+    update["considered"] = tuple(
+        one.model_copy(update={"outcome": "trimmed"}) if one.outcome == "shown" and one.id not in shown else one
+        for one in context.considered
+    )
     return context.model_copy(update=update)

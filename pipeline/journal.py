@@ -19,7 +19,7 @@ from pipeline.run import Lineage, counts, survives
 from pipeline.store import WRITTEN, Reader, append, clone, compact, failures_named, open_table, quoted
 
 TABLE = "journal"
-INDEXED = ("step", "problem_id")
+INDEXED = ("step", "problem_id", "group_id")
 # A reader in another process may be at work on a version for a while after a newer one was committed.
 KEEP_VERSIONS = timedelta(minutes=2)
 
@@ -121,7 +121,7 @@ class Journal:
         left = sorted(
             (row["step"], row["slot"], row["group_id"])
             for row in rows.to_pylist()
-            if counts(WeightVersion(lineage=row["lineage"], step=row["newest_step"]), lineages)
+            if counts(WeightVersion(lineage=row["lineage"], step=row["newest_step"]), lineages, row["step"])
         )
         while left:
             _, _, group_id = left.pop(rng.randrange(len(left)))
@@ -148,7 +148,7 @@ class Journal:
         for batch in self._reader.batches(columns=list(_OUTCOME_COLUMNS)):
             for row in batch.to_pylist():
                 newest = WeightVersion(lineage=row["lineage"], step=row["newest_step"])
-                if counts(newest, lineages):
+                if counts(newest, lineages, row["step"]):
                     yield Outcome(*(row[name] for name in Outcome._fields))
 
     def copy_to(self, path: Path | str) -> None:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from pydantic import ValidationError
 
 from pipeline.leaks import gives_answer_away
 from pipeline.records import Experience, text_hash
 from prompts.render import harmless_lesson, render_lessons
+
+
+def faults(
+    entries: Iterable[Experience],
+    over: Callable[[str, int], list[tuple[str, int]]],
+    *,
+    max_entries_per_problem: int,
+    heldout: Collection[str],
+    answers: Mapping[str, str],
+) -> Iterator[str]:
+    """One line for each thing wrong with a pool: with its entries, with ids that are there twice, with problems over the cap.
+
+    `over` tells which values stand in a column of the pool more often than a number (`PoolColumns.over`)."""
+    for entry in entries:
+        yield from entry_faults(entry, heldout=heldout, answers=answers)
+    for entry_id, num in over("id", 1):
+        yield f"entry {entry_id}: is there {num} times"
+    for problem_id, num in over("problem_id", max_entries_per_problem):
+        yield (
+            f"problem {problem_id}: has {num} entries, more than pool.max_entries_per_problem = {max_entries_per_problem}"
+        )
 
 
 def entry_faults(entry: Experience, *, heldout: Collection[str], answers: Mapping[str, str]) -> list[str]:
@@ -29,13 +50,3 @@ def entry_faults(entry: Experience, *, heldout: Collection[str], answers: Mappin
     except ValidationError:
         found.append("holds a text of blanks alone")
     return [f"entry {entry.id}: {words}" for words in found]
-
-
-def repeated(name: str, num: int) -> str:
-    return f"entry {name}: is there {num} times"
-
-
-def over_the_cap(problem_id: str, num: int, max_entries_per_problem: int) -> str:
-    return (
-        f"problem {problem_id}: has {num} entries, more than pool.max_entries_per_problem = {max_entries_per_problem}"
-    )

@@ -18,7 +18,7 @@ from prompts.schemas import AnswerForm, Lesson
 ContextKind = Literal["scratch", "inter", "intra"]
 Split = Literal["train", "heldout"]
 Outcome = Literal[
-    "shown", "same_problem", "held_out", "crowded_out", "below_threshold", "same_lesson", "not_among_best"
+    "shown", "trimmed", "same_problem", "held_out", "crowded_out", "below_threshold", "same_lesson", "not_among_best"
 ]
 FOREIGN = "i-"
 """How the ids of imported entries begin."""

@@ -131,12 +131,13 @@ class Lineage(BaseModel):
     fresh: bool = False
     """Whether nothing counts that earlier lineages sampled for its steps: a fork, with settings of its own."""
 
-    def abandons(self, group: RolloutGroup) -> bool:
-        """Whether `group`, of an earlier lineage, is no part of the history that this one continues.
+    def abandons(self, sampled_by: WeightVersion, step: int | None) -> bool:
+        """Whether what `sampled_by` of an earlier lineage sampled for `step` is no part of the history that this one continues; None:
+        for any step.
 
         Ours (design.md, Resume): a restart from the checkpoint of step k abandons every group that weights newer than k
         sampled."""
-        return group.newest_version.step > self.start_step or (self.fresh and group.step >= self.start_step)
+        return sampled_by.step > self.start_step or (self.fresh and step is not None and step >= self.start_step)
 
 
 class RunFolder:
@@ -260,12 +261,12 @@ def taken(file: TextIO) -> bool:
 
 def survives(group: RolloutGroup, lineages: list[Lineage]) -> bool:
     """Whether `group` belongs to the surviving history: no later lineage abandons it."""
-    return not any(lineage.abandons(group) for lineage in lineages if lineage.number > group.lineage)
+    return counts(WeightVersion(lineage=group.lineage, step=group.newest_version.step), lineages, group.step)
 
 
-def counts(version: WeightVersion, lineages: list[Lineage]) -> bool:
-    """Whether `version` belongs to the surviving history, so that what it samples may be trained."""
-    return all(version.step <= lineage.start_step for lineage in lineages if lineage.number > version.lineage)
+def counts(version: WeightVersion, lineages: list[Lineage], step: int | None = None) -> bool:
+    """Whether what `version` samples for `step` belongs to the surviving history, so that it may be trained."""
+    return not any(lineage.abandons(version, step) for lineage in lineages if lineage.number > version.lineage)
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.commands.run_pool import RunPool, open_run
 from pipeline.effects import Groups
 from pipeline.errors import DataError
-from pipeline.pool_checks import entry_faults, over_the_cap, repeated
+from pipeline.pool_checks import entry_faults, faults
 from pipeline.pool_files import export, num_rows, read
 from pipeline.progress import progress
 from pipeline.records import Experience
@@ -194,20 +194,23 @@ def _verify(parts: RunPool, arguments: argparse.Namespace) -> int:
     heldout, answers, columns = parts.problems().heldout_hashes, parts.answers(), parts.columns()
     num_wrong = num_unknown = 0
 
-    def tell(found: Iterable[str]) -> None:
-        nonlocal num_wrong
-        for words in found:
+    def looked_at(entries: Iterable[Experience]) -> Iterator[Experience]:
+        nonlocal num_unknown
+        for entry in entries:
+            num_unknown += entry.problem_hash not in answers
+            yield entry
+
+    with _progress("entries checked", columns.num_entries()) as told:
+        for words in faults(
+            looked_at(told(parts.pool.entries())),
+            columns.over,
+            max_entries_per_problem=parts.config.pool.max_entries_per_problem,
+            heldout=heldout,
+            answers=answers,
+        ):
             num_wrong += 1
             if num_wrong <= MAX_TOLD:
                 print(f"WRONG     {words}")
-
-    with _progress("entries checked", columns.num_entries()) as told:
-        for entry in told(parts.pool.entries()):
-            num_unknown += entry.problem_hash not in answers
-            tell(entry_faults(entry, heldout=heldout, answers=answers))
-    most = parts.config.pool.max_entries_per_problem
-    tell(repeated(*pair) for pair in columns.over("id", 1))
-    tell(over_the_cap(*pair, most) for pair in columns.over("problem_id", most))
     if num_wrong > MAX_TOLD:
         print(f"… and {num_wrong - MAX_TOLD} more")
     if num_unknown:

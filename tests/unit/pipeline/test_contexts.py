@@ -24,6 +24,7 @@ from pipeline.records import Attempt, Context, Problem, Split, text_hash
 from pipeline.section import value_at
 from pipeline.similarity import lexical
 from prompts.schemas import Lesson
+from tests.builders import candidates, experience
 
 PROBLEM = Problem(id="a", text="State the final answer to the following arithmetic problem: 4 + 3 =")
 
@@ -141,3 +142,17 @@ def test_a_long_attempt_keeps_head_and_tail() -> None:
     assert short.startswith("aaa")
     assert short.endswith("bbb")
     assert len(short) <= 103
+
+
+def test_a_lesson_that_was_trimmed_away_is_not_shown_in_the_trace() -> None:
+    texts = ["What is 4 + 3?", "What is 4 + 4?"]
+    found = [Found(candidate, 1.0) for candidate in candidates(texts)]
+    found[1] = found[1]._replace(
+        candidate=found[1].candidate._replace(lesson_json=experience(2).lesson.model_dump_json())
+    )
+    context: Context | None = inter_context(found, FeedbackSection(num_lessons=2))
+    traces = []
+    while context:
+        traces.append([one.outcome for one in context.considered])
+        context = trimmed(context)
+    assert traces == [["shown", "shown"], ["shown", "trimmed"], ["trimmed", "trimmed"]]

@@ -107,6 +107,16 @@ def test_an_abandoned_group_is_not_read_and_its_successor_is(tmp_path: Path) -> 
     assert [(g.slot, g.lineage) for g in journal.read_step(6, resumed)] == [(0, 1), (1, 0)]
 
 
+def test_what_a_fork_samples_again_is_neither_shown_nor_counted(tmp_path: Path) -> None:
+    """The other run had sampled the step ahead, by weights that the fork begins with."""
+    journal = Journal(tmp_path)
+    journal.append([group(step=4, oldest=4), group(step=5, oldest=5)])
+    fork = [*ONE, Lineage(number=1, start_step=5, fresh=True)]
+    assert journal.read_step(5, fork) == []
+    assert [outcome.step for outcome in journal.outcomes(fork)] == [4]
+    assert {journal.attempt("p", fork, random.Random(seed)).rollout_id[:9] for seed in range(9)} == {"l0-000004"}  # type: ignore[union-attr]
+
+
 def test_an_attempt_holds_text_and_ids_only_and_is_any_of_the_surviving_ones(tmp_path: Path) -> None:
     journal, rng = Journal(tmp_path), random.Random(0)
     journal.append([group(rewards=(1.0, 0.0), problem_id="it's"), group(step=6, oldest=6, problem_id="it's")])

@@ -1,5 +1,5 @@
 """The whole command with weights as adapters: real learner on a tiny model, S = 0, the mock endpoint as an endpoint of the user's own,
-a SIGKILL on the way (docs/promises.md: 8, 9, 12)."""
+in the full form a SIGKILL on the way (docs/promises.md: 8, 9, 12)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipeline.records import WeightVersion
 from pipeline.weights import is_adapter
 from tests.integration.crash_driver import Driver
 from tests.integration.test_end_to_end import lines_of
+from tests.integration.test_faults import full
 
 NUM_STEPS = 4
 LORA = {"learner__transfer": "lora", "learner__lora__rank": 4, "learner__learning_rate": 1e-2}
@@ -33,15 +34,22 @@ def mock_url(repository: Path) -> Iterator[str]:
     process.wait()
 
 
-def test_a_killed_and_resumed_run_samples_with_its_own_adapters_and_ends_with_a_whole_model(
-    tmp_path: Path, repository: Path, mock_url: str
+@pytest.mark.parametrize("num_kills", [0, full(1)])
+def test_a_run_samples_with_its_own_adapters_and_ends_with_a_whole_model(
+    tmp_path: Path, repository: Path, mock_url: str, num_kills: int
 ) -> None:
+<<<<<<< HEAD
     driver = Driver(tmp_path, repository, mock_url, learner__num_steps=NUM_STEPS, **LORA)  # type: ignore[arg-type]
     driver.die("r", {"step trained": 3})
     run = driver.finish("r")
+=======
+    driver = Driver(tmp_path, repository, mock_url, NUM_STEPS)
+    driver.options += [part for name, value in LORA.items() for part in (f"--{name}", value)]
+    run = driver.finished("r", num_kills, seed=3)
+>>>>>>> wt-lora
 
     lineages = run.lineages()
-    assert len(lineages) == 2
+    assert len(lineages) == 1 + num_kills
     groups = [group for step in range(NUM_STEPS) for group in Journal(run.store).read_step(step, lineages)]
     assert len(groups) == 4 * NUM_STEPS
     for group in groups:

@@ -14,20 +14,21 @@ from urllib.parse import urlsplit
 from pipeline.errors import StoreError
 from pipeline.run import disk_error, is_uri
 
-# While a run is under way: an outage of a minute is sat out, where Lance's three retries are over within a second. The backoff between
-# retries grows to 15 s.
+# How Lance is to wait. It tries a listing six times and an upload four, whatever is set here: this is what each of those tries may
+# take, and what a failure costs in the end is a multiple of it.
+# While a run is under way, an outage of half a minute is sat out, and an endpoint that is silent is given up after four minutes.
 WORKING: dict[str, str] = {
-    "client_max_retries": "10",
-    "client_retry_timeout": "60",
+    "client_max_retries": "16",
+    "client_retry_timeout": "30",
     "connect_timeout": "5s",
-    "timeout": "30s",
+    "timeout": "20s",
 }
-# When it is looked at for the first time, a wrong name or a closed port should be an error soon.
-LOOKING: Mapping[str, str] = {
-    "client_max_retries": "2",
-    "client_retry_timeout": "10",
+# When it is looked at for the first time, that is half a minute.
+LOOKING: dict[str, str] = {
+    "client_max_retries": "0",
+    "client_retry_timeout": "5",
     "connect_timeout": "3s",
-    "timeout": "8s",
+    "timeout": "5s",
 }
 ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 CREDENTIALS = (

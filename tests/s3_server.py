@@ -20,7 +20,7 @@ KEY, SECRET = "canary-key-AKIA5150", "canary-secret-9f3c77d1e0"
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 Fault = Callable[[str, str], str | None]
 """From the method and path of a request to what becomes of it: None (nothing), 'lost' (done, but the answer is a 500), 'refused'
-(403), 'busy' (503, not done), 'unconditional' (done whatever is there already)."""
+(403), 'busy' (503, not done), 'down' (500, not done), 'unconditional' (done whatever is there already)."""
 
 
 class _Requests(MotoRequestHandler):
@@ -79,6 +79,8 @@ class S3Server:
             return _error(start_response, "403 Forbidden", "AccessDenied")
         if fate == "busy":
             return _error(start_response, "503 Slow Down", "SlowDown")
+        if fate == "down":
+            return _error(start_response, "500 Internal Server Error", "InternalError")
         if fate == "unconditional":
             environ.pop("HTTP_IF_NONE_MATCH", None)
         if method in ("GET", "HEAD"):

@@ -38,15 +38,10 @@ def mock_url(repository: Path) -> Iterator[str]:
 def test_a_run_samples_with_its_own_adapters_and_ends_with_a_whole_model(
     tmp_path: Path, repository: Path, mock_url: str, num_kills: int
 ) -> None:
-<<<<<<< HEAD
     driver = Driver(tmp_path, repository, mock_url, learner__num_steps=NUM_STEPS, **LORA)  # type: ignore[arg-type]
-    driver.die("r", {"step trained": 3})
+    for _ in range(num_kills):
+        driver.die("r", {"step trained": 3})
     run = driver.finish("r")
-=======
-    driver = Driver(tmp_path, repository, mock_url, NUM_STEPS)
-    driver.options += [part for name, value in LORA.items() for part in (f"--{name}", value)]
-    run = driver.finished("r", num_kills, seed=3)
->>>>>>> wt-lora
 
     lineages = run.lineages()
     assert len(lineages) == 1 + num_kills

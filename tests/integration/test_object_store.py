@@ -142,7 +142,7 @@ def test_a_store_that_is_busy_for_a_while_is_waited_for(s3: str, s3_server: S3Se
 
 
 def test_a_store_that_is_gone_ends_a_run_by_name(s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(WORKING, "client_max_retries", "1")
+    monkeypatch.setitem(WORKING, "client_max_retries", "0")
     journal, pool = Journal(f"{s3}/run"), Pool(f"{s3}/run")
     pool.add([experience(1)])
     calls: list[Callable[[], object]] = [
@@ -154,7 +154,7 @@ def test_a_store_that_is_gone_ends_a_run_by_name(s3: str, s3_server: S3Server, m
         pool.compact,
         lambda: Journal(f"{s3}/run"),
     ]
-    with s3_server.failing(lambda method, path: "busy"):
+    with s3_server.failing(lambda method, path: "down"):
         for call in calls:
             with pytest.raises(StoreError, match=rf"run.store: {s3}/run at .*: it does not answer; .*train --resume"):
                 call()

@@ -35,11 +35,11 @@ POINTS: dict[str, Point] = {
         "pipeline.weights.name_latest", "before", "orchestrator", "the first weights are there, and nothing names them"
     ),
     "first evaluation written": Point(
-        "pipeline.commands.train.Session.save_state", "before", "orchestrator",
+        "pipeline.commands.session.Session.save_state", "before", "orchestrator",
         "its answers are in a file, its result is not in state.json",
     ),
     "learner started": Point(
-        "pipeline.commands.train.LearnerLink", "before", "orchestrator",
+        "pipeline.commands.session.LearnerLink", "before", "orchestrator",
         "a learner that has only begun outlives its orchestrator, and another one is started beside it",
     ),
     # Journal.
@@ -157,10 +157,10 @@ POINTS: dict[str, Point] = {
         "trainer.status.LearnerStatus.update", "after", "learner", "it waits for the orchestrator's last numbers", only="done"
     ),
     "before the last evaluation": Point(
-        "pipeline.commands.train.Session._keep_totals", "before", "orchestrator", "training is over, totals are not kept"
+        "pipeline.commands.session.Session._keep_totals", "before", "orchestrator", "training is over, totals are not kept"
     ),
     "after the last evaluation": Point(
-        "pipeline.commands.train.Session._keep_costs", "before", "orchestrator", "everything is there but the summary"
+        "pipeline.commands.session.Session._keep_costs", "before", "orchestrator", "everything is there but the summary"
     ),
     # A resume.
     "resume: config kept": Point(
@@ -213,7 +213,7 @@ POINTS: dict[str, Point] = {
         "pipeline.scheduler._Step.add", "before", "orchestrator", "the learner waits for the other groups", passing=14
     ),
     "both ended": Point(
-        "pipeline.commands.train.Session._keep_costs", "before", "orchestrator", "its learner died, it closes",
+        "pipeline.commands.session.Session._keep_costs", "before", "orchestrator", "its learner died, it closes",
         beside="server paused",
     ),
 }  # fmt: skip

@@ -1,0 +1,371 @@
+"""One sitting of a run, top to bottom: model, servers, SFT seeding, learner, loop, evaluations, summary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline import checkpoints
+from pipeline.abstraction import Abstractor
+from pipeline.alerts import StuckAlerts
+from pipeline.claim import check_claim
+from pipeline.commands.sft import DONE as SFT_REPORT
+from pipeline.commands.sft import seeded_model
+from pipeline.config import Config, EndpointSettings
+from pipeline.endpoint import Endpoint
+from pipeline.endpoint_checks import check_adapters, check_embeddings, check_endpoint
+from pipeline.endpoints import EndpointPool, pool_of
+from pipeline.errors import EndpointError
+from pipeline.evaluate import EvalReport, evaluate
+from pipeline.journal import Journal
+from pipeline.learner_status import LearnerLink
+from pipeline.lora import adapted_layers
+from pipeline.metrics import MetricsWriter, StageClock
+from pipeline.operations import OperationsServer
+from pipeline.pool import Pool
+from pipeline.pool_steps import set_back
+from pipeline.problems import ProblemSet, ProblemStream, load_problems
+from pipeline.process import PASSIVE_WAITING, Child
+from pipeline.records import WeightVersion
+from pipeline.redaction import redact, secrets_of
+from pipeline.retrieval import retriever_of
+from pipeline.rewards import Verifier
+from pipeline.rollouts import GroupSampler
+from pipeline.run import LEARNER_LOCK, RunFolder, write_atomic
+from pipeline.scheduler import Scheduler
+from pipeline.serving import Serving, resolve_model
+from pipeline.sources import Sources
+from pipeline.summary import render_summary
+from pipeline.usefulness import Usefulness, usefulness_in
+from pipeline.view import View
+from pipeline.watchdog import Watchdog
+from pipeline.weights import REFERENCE, bring_to, latest, let_go, path_of, publish, write_servers
+
+LEARNER_GRACE_S = 90.0
+BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
+
+
+class Helpers(NamedTuple):
+    """Who does what the policy's endpoints need not do themselves."""
+
+    summarizer: EndpointPool
+    similarity: EndpointPool
+
+
+class Session:
+    """The parts of one sitting, wired once."""
+
+    def __init__(self, run: RunFolder, config: Config, view: View) -> None:
+        self.run = run
+        self.config = config
+        self.view = view
+        self.metrics = MetricsWriter(run.metrics_file, "orchestrator")
+        self.clock = StageClock()
+        self.watchdog = Watchdog(StuckAlerts(self._alert), config.operations.stuck_after_s)
+        self.secrets = secrets_of(config)
+        self.sources = Sources(clock=lambda: self.clock, watchdog=self.watchdog)
+        self.state: dict[str, Any] = (
+            json.loads(run.state_file.read_text(encoding="utf-8")) if run.state_file.exists() else {}
+        )
+        self.state.setdefault("evals", {})
+        self.state.setdefault("sittings", 0)
+
+    def _alert(self, message: str) -> None:
+        self.metrics.write("alert", 0, message=redact(message, self.secrets))
+
+    def save_state(self) -> None:
+        write_atomic(self.run.state_file, json.dumps(self.state, indent=1))
+
+    async def work(self, resumed: bool) -> None:
+        config, view = self.config, self.view
+        self.state["sittings"] += 1
+        model = await resolve_model(config, self.run, view.say)
+        adapters = config.learner.transfer == "lora"
+        if adapters:
+            adapted_layers(config, model)
+        with self.clock.stage("problems"):
+            problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed)
+        first_version = path_of(self.run, REFERENCE).exists()
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(
+                OperationsServer(config.operations.port, self.sources, secrets=self.secrets)
+            )
+            with self.clock.stage("server_start"):
+                serving = await stack.enter_async_context(Serving(config, self.run, model, view.say))
+            endpoints = await stack.enter_async_context(
+                pool_of(
+                    config,
+                    serving.endpoints,
+                    repair=self._repair,
+                    has_weights=lambda: latest(self.run) is not None,
+                    adapters=adapters,
+                    watchdog=self.watchdog,
+                )
+            )
+            self.sources.pools["policy"] = endpoints
+            verifier = await stack.enter_async_context(Verifier(config.reward))
+            for endpoint in endpoints.endpoints:
+                if resumed:
+                    await let_go(self.run, endpoint.address)
+                await check_endpoint(
+                    endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
+                )
+                if adapters and config.endpoints:
+                    await check_adapters(endpoints, endpoint, config, self.run.path)
+            helpers = Helpers(endpoints, endpoints)
+            if config.abstraction.endpoint is not None:
+                summarizer = await self._helper(stack, "summarizer", config.abstraction.endpoint)
+                await check_endpoint(summarizer, summarizer.endpoints[0], training=False)
+                helpers = helpers._replace(summarizer=summarizer)
+            if config.feedback.similarity_endpoint is not None:
+                comparer = await self._helper(stack, "similarity", config.feedback.similarity_endpoint)
+                if config.feedback.similarity == "embedding":
+                    await check_embeddings(comparer, comparer.endpoints[0])
+                else:
+                    await check_endpoint(comparer, comparer.endpoints[0], training=False)
+                helpers = helpers._replace(similarity=comparer)
+            write_servers(self.run, [endpoint.address for endpoint in endpoints.endpoints])
+            if not first_version:
+                await self._seed(model, problems, endpoints, verifier)
+            await self._after_sft(problems, endpoints, verifier)
+            await self._train(problems, endpoints, helpers, verifier, serving, resumed)
+        self._finish()
+
+    async def _helper(self, stack: contextlib.AsyncExitStack, name: str, endpoint: EndpointSettings) -> EndpointPool:
+        """A pool over one endpoint beside the policy's."""
+        pool = await stack.enter_async_context(pool_of(self.config, (endpoint,), watchdog=self.watchdog))
+        self.sources.pools[name] = pool
+        return pool
+
+    async def _seed(self, model: Path, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
+        """Evaluate the untouched model, seed the skills, publish the first version."""
+        if self.config.sft.enabled and self.config.eval.baseline and BASELINE not in self.state["evals"]:
+            await self._evaluate(BASELINE, 0, problems, endpoints, verifier)
+        if self.config.sft.enabled:
+            with self.clock.stage("sft"):
+                model, self.state["sft"] = await seeded_model(self.config, self.run, model, self.view.say)
+            self.save_state()
+        files = [file for file in model.iterdir() if file.is_file() and file.name != SFT_REPORT]
+        publish(self.run, REFERENCE, lambda folder: _copy(files, folder))
+
+    async def _after_sft(self, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
+        """Evaluate the model that reinforcement learning begins with."""
+        name = AFTER_SFT if self.config.sft.enabled else BASELINE
+        if name in self.state["evals"]:
+            return
+        with self.clock.stage("reload"):
+            for endpoint in endpoints.endpoints:
+                await bring_to(self.run, endpoint.address, REFERENCE)
+        await self._evaluate(name, 0, problems, endpoints, verifier)
+
+    async def _evaluate(
+        self,
+        name: str,
+        step: int,
+        problems: ProblemSet,
+        endpoints: EndpointPool,
+        verifier: Verifier,
+        learner: LearnerLink | None = None,
+    ) -> EvalReport:
+        """Evaluate and keep the report; beside a `learner`, it tells which weights answered."""
+        before = learner.status().version if learner else None
+        out = self.run.evals / f"{name.replace(' ', '_')}.jsonl"
+        tasks = problems.heldout[: self.config.eval.num_problems]
+        with self.clock.stage("eval"):
+            report = await evaluate(
+                name, tasks, self.config, endpoints, verifier, out, self.view.progress(f"evaluating ({name})")
+            )
+        after = learner.status().version if learner else None
+        weights = sorted({version for version in (before, after) if version})
+        self.state["evals"][name] = report.model_dump() | {
+            "step": step,
+            "weights": weights,
+            "accuracy": report.accuracy,
+            "interval": report.interval,
+        }
+        self.save_state()
+        self.metrics.write(
+            "eval",
+            step,
+            name=name,
+            accuracy=report.accuracy,
+            share_parsable=report.share_parsable,
+            share_cut=report.share_cut,
+        )
+        self.view.board.accuracy[name] = report.accuracy
+        spread = f" (weights changed meanwhile: {weights[0]} to {weights[1]})" if len(weights) > 1 else ""
+        self.view.say(report.line() + spread)
+        return report
+
+    async def _train(
+        self,
+        problems: ProblemSet,
+        endpoints: EndpointPool,
+        helpers: Helpers,
+        verifier: Verifier,
+        serving: Serving,
+        resumed: bool,
+    ) -> None:
+        """Start the learner, run the loop beside it, evaluate the end, close the learner."""
+        first_step = await self._begin_lineage() if resumed else 0
+        lineages = self.run.lineages()
+        await asyncio.to_thread(check_claim, self.run)
+        journal = await asyncio.to_thread(Journal, self.run.store)
+        usefulness = await asyncio.to_thread(usefulness_in, journal, lineages)
+        # With S = 0 a resumed run equals an unbroken one.
+        ordered = self.config.rollout.max_staleness == 0
+        pool = await asyncio.to_thread(Pool, self.run.store, self.config.pool, uses=usefulness.of, ordered=ordered)
+        pool.hold_out(problems.heldout_hashes)
+        if resumed:
+            await asyncio.to_thread(set_back, pool, first_step)
+        self.view.say(f"starting the learner (log: {self.run.logs / 'learner.log'})")
+        command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
+        learner = await Child.start("learner", command, self.run.logs / "learner.log", env=PASSIVE_WAITING, stdin=True)
+        link = LearnerLink(self.run, learner)
+        self.sources.learner = link.status
+        try:
+            self.sources.scheduler = scheduler = self._scheduler(
+                problems, endpoints, helpers, verifier, journal, pool, usefulness, link
+            )
+            async with contextlib.AsyncExitStack() as stack:
+                follower = asyncio.create_task(self.view.follow(self.run.metrics_file))
+                stack.callback(follower.cancel)
+                stack.enter_context(self.view.live())
+                try:
+                    await self._until_first_failure(scheduler.run(first_step), serving)
+                    await link.wait_until(lambda status: status.state == "done")
+                    await asyncio.sleep(1.0)  # the follower shows the last step before the board closes
+                finally:
+                    self._keep_totals(scheduler, pool)
+            if AFTER_RL not in self.state["evals"]:
+                await self._evaluate(AFTER_RL, self.config.learner.num_steps, problems, endpoints, verifier)
+            learner.close_stdin()
+            async with asyncio.timeout(LEARNER_GRACE_S):
+                await learner.wait()
+        finally:
+            self._keep_costs(endpoints)
+            self.sources.learner = None
+            await learner.stop(LEARNER_GRACE_S)
+
+    def _scheduler(
+        self,
+        problems: ProblemSet,
+        endpoints: EndpointPool,
+        helpers: Helpers,
+        verifier: Verifier,
+        journal: Journal,
+        pool: Pool,
+        usefulness: Usefulness,
+        link: LearnerLink,
+    ) -> Scheduler:
+        tasks = {task.problem.id: task for task in problems.train}
+
+        async def evaluate_if_due(step: int) -> None:
+            every = self.config.eval.every
+            if not (every and step and step % every == 0):
+                return
+            try:
+                await self._evaluate(f"step {step}", step, problems, endpoints, verifier, link)
+            except EndpointError as error:
+                self._alert(f"the evaluation at step {step} was given up: {error}")
+
+        retriever = retriever_of(
+            self.config, pool, helpers.similarity, lambda entry_id: usefulness.of(entry_id).mean_reward
+        )
+        return Scheduler(
+            config=self.config,
+            problems=ProblemStream(problems.train, self.config.run.seed),
+            labels=tasks.__getitem__,
+            sampler=GroupSampler(self.config, endpoints, verifier, journal, retriever, self.clock),
+            abstractor=Abstractor(self.config, helpers.summarizer),
+            journal=journal,
+            pool=pool,
+            learner=link,
+            metrics=self.metrics,
+            clock=self.clock,
+            lineages=self.run.lineages(),
+            evaluate=evaluate_if_due,
+            dark=lambda: endpoints.dark,
+            oldest_checkpoint=lambda: checkpoints.oldest_whole(self.run) or 0,
+            usefulness=usefulness,
+            watchdog=self.watchdog,
+        )
+
+    async def _until_first_failure(self, loop_of_steps: Coroutine[Any, Any, None], serving: Serving) -> None:
+        """Run the loop, and fail as soon as a server's launcher gave up."""
+
+        async def watch() -> None:
+            while True:
+                serving.check()
+                await asyncio.sleep(1.0)
+
+        steps, watcher = asyncio.ensure_future(loop_of_steps), asyncio.ensure_future(watch())
+        try:
+            done, _ = await asyncio.wait({steps, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (steps, watcher):
+                task.cancel()
+            await asyncio.gather(steps, watcher, return_exceptions=True)
+
+    async def _begin_lineage(self) -> int:
+        """The step to continue from: that of the newest whole checkpoint, 0 without one.
+
+        A learner whose orchestrator was killed may still be writing one. Raises RunFolderError if it does not end."""
+
+        def outlive() -> None:
+            with self.run.locked(LEARNER_LOCK, LEARNER_GRACE_S):
+                pass
+
+        await asyncio.to_thread(outlive)
+        step = checkpoints.newest_whole(self.run) or 0
+        lineage = self.run.begin_lineage(step)
+        self.view.say(f"continuing from step {step} as lineage {lineage.number}")
+        return step
+
+    async def _repair(self, endpoint: Endpoint) -> None:
+        """Bring a server that came back to the newest published version, before it gets requests again."""
+        version = latest(self.run)
+        await bring_to(self.run, endpoint.address, version or WeightVersion(lineage=0, step=0))
+
+    def _keep_totals(self, scheduler: Scheduler, pool: Pool) -> None:
+        totals = self.state.setdefault("totals", {})
+        for name, value in scheduler.totals.as_dict().items():
+            totals[name] = _added(totals.get(name), value)
+        totals["pool_size"] = pool.num_entries()
+
+    def _keep_costs(self, endpoints: EndpointPool) -> None:
+        totals = self.state.setdefault("totals", {})
+        totals["usage"] = _added(totals.get("usage"), endpoints.usage.by_stage())
+        if cost := endpoints.usage.cost():
+            totals["cost"] = totals.get("cost", 0.0) + cost
+        totals["seconds"] = _added(totals.get("seconds"), dict(self.clock.seconds))
+        totals["counts"] = _added(totals.get("counts"), dict(self.clock.counts))
+        self.clock = StageClock()
+        self.save_state()
+
+    def _finish(self) -> None:
+        for text in render_summary(self.run, self.state):
+            self.view.say(text)
+
+
+def _copy(files: list[Path], folder: Path) -> None:
+    for file in files:
+        shutil.copy2(file, folder)
+
+
+def _added(old: Any, new: Any) -> Any:
+    """Sum of two nested tables of numbers; either may be missing."""
+    if isinstance(new, dict):
+        old = old or {}
+        return {key: _added(old.get(key), new.get(key, 0)) for key in {**old, **new}} if old else new
+    if isinstance(old, dict):
+        return old
+    return (old or 0) + (new or 0)

@@ -109,10 +109,10 @@ POINTS: dict[str, Point] = {
         "pipeline.weights.name_latest", "after", "learner", "LATEST names a version that no server has", passing=2
     ),
     "server paused": Point(
-        "pipeline.weights._from_files", "before", "learner", "a server is paused", passing=3
+        "pipeline.weights._WholeModel._from_files", "before", "learner", "a server is paused", passing=3
     ),
     "server loaded": Point(
-        "pipeline.weights._from_files", "after", "learner", "a server is paused, and has weights that it does not name",
+        "pipeline.weights._WholeModel._from_files", "after", "learner", "a server is paused, and has weights that it does not name",
         passing=3,
     ),
     "server resumed": Point(

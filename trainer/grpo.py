@@ -113,7 +113,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         )
         args.beta = beta
         if divided and beta and peft_config is None:
-            self.ref_model = sharding.reference(self.accelerator, model)
+            self.ref_model = sharding.reference(self.accelerator, model, self.temperature)
         # Set after construction: at construction it would connect to a vLLM server of TRL's own.
         self.use_vllm = True
         self.vllm_generation = WeightSync(sync_weights)

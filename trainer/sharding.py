@@ -29,7 +29,7 @@ from torch.distributed import checkpoint as distributed_checkpoint
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, TrainingArguments
-from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id
+from trl.trainer.utils import add_fused_lm_head, create_model_from_path, disable_dropout_in_model, get_config_model_id
 
 from pipeline.errors import ConfigError
 from trainer.lora import merged_state, without_wrapper
@@ -113,8 +113,9 @@ def asked_for(arguments: TrainingArguments) -> bool:
     return bool(arguments.fsdp) or os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
-def reference(accelerator: Accelerator, policy: PreTrainedModel) -> PreTrainedModel:
-    """The model that `policy` was loaded as, divided like it: a layer is whole only while it computes."""
+def reference(accelerator: Accelerator, policy: PreTrainedModel, temperature: float) -> PreTrainedModel:
+    """The model that `policy` was loaded as, made ready as TRL does it, and divided like the policy: a layer is whole only
+    while it computes."""
     model = create_model_from_path(
         get_config_model_id(policy.config),
         dtype=policy.dtype,
@@ -122,6 +123,7 @@ def reference(accelerator: Accelerator, policy: PreTrainedModel) -> PreTrainedMo
         device_map=None,
     )
     disable_dropout_in_model(model)
+    add_fused_lm_head(model, temperature=temperature)
     return fsdp2_prepare_model(accelerator, model).eval()
 
 

@@ -61,6 +61,7 @@ LEARNER_LOCK = "learner"
 LOCK_POLL_S = 0.1
 DISK = "the disk that holds"
 """How the message of a DiskError begins, by which it is known in another process's words."""
+GO_ON = "then give the same command again, a run with `train --resume`: what was written whole is kept"
 FULL, FAILING = {errno.ENOSPC, errno.EDQUOT}, {errno.EIO, errno.EROFS, errno.ESTALE}
 _LANCE_IO = "LanceError(IO)"
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -94,12 +95,11 @@ def disk_error(error: Exception, path: Path | str) -> Exception:
     told = _OS_ERROR.search(text)
     number = (isinstance(error, OSError) and error.errno) or (int(told[1]) if told else None)
     if number in FULL or "No space left on device" in text:
-        return DiskError(f"{DISK} {path} is full: make room, then continue with `train --resume`")
+        return DiskError(f"{DISK} {path} is full: make room, {GO_ON}")
     if number in FAILING or "Input/output error" in text or (_LANCE_IO in text and "://" not in str(path)):
         reason = os.strerror(number) if number else text[:300]
         return DiskError(
-            f"{DISK} {path} fails ({reason}): look at what the system says of it (dmesg), mend or replace it, then continue with "
-            "`train --resume`"
+            f"{DISK} {path} fails ({reason}): look at what the system says of it (dmesg), mend or replace it, {GO_ON}"
         )
     return error
 

@@ -15,8 +15,9 @@ run: install
 	$(PYTHON) -m servers.embedded
 	$(PYTHON) -m pipeline.orchestrate $(if $(RECIPE),train --recipe $(RECIPE))
 
+# Tests wait for processes half of the time, so two run at once; those of one file stay together, the long ones come first.
 test: install-dev
-	$(PYTHON) -m pytest -m 'not slow'
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 test-all: install-dev
 	$(PYTHON) -m pytest $(if $(ONLY),--promise $(ONLY))

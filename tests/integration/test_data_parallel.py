@@ -110,7 +110,7 @@ def test_accelerate_launch_starts_the_processes_as_well(tmp_path: Path, alone: R
     assert_same_training(run, 0, alone)
 
 
-@pytest.mark.parametrize("victim", ["leader", "other"])
+@pytest.mark.parametrize("victim", ["leader", pytest.param("other", marks=pytest.mark.slow)])
 def test_when_one_process_is_killed_none_is_left(tmp_path: Path, victim: str) -> None:
     run = make_run(tmp_path, num_written=1, num_processes=2, **SETTINGS)
     with learner(run) as process:

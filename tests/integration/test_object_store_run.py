@@ -7,6 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pipeline.run import RunFolder
 from tests.integration.crash_driver import Driver, assert_equal, mock_endpoint, pool_of
 from tests.integration.test_object_store import objects
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 NUM_STEPS = 4
 
 
+@pytest.mark.slow
 def test_a_run_in_an_object_store_that_is_killed_equals_one_in_a_folder(
     tmp_path: Path, repository: Path, s3: str, s3_server: S3Server
 ) -> None:

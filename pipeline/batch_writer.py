@@ -32,7 +32,7 @@ MAX_BATCH = 64
 # Each commit makes a file; a read opens as many files more as there were commits since the last maintenance.
 MAINTAIN_JOURNAL_EVERY = 128
 # And a search looks through what is not yet in the index row by row.
-MAINTAIN_POOL_EVERY = 32
+MAINTAIN_POOL_EVERY = 16
 COMMIT_DEADLINE_S = 60.0
 
 

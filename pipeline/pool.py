@@ -34,6 +34,7 @@ from pipeline.store import (
     compact,
     failures_named,
     index,
+    is_conflict,
     open_table,
     pin,
     pinned_versions,
@@ -266,7 +267,7 @@ class Pool:
         """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.
         Costs 30 ms for a thousand entries and 200 ms for a hundred thousand. Raises DiskError."""
         if self.num_unindexed():
-            with self._writing():
+            with self._maintenance, self._writing():
                 index(self._table)
 
     def compact(self) -> None:
@@ -280,7 +281,7 @@ class Pool:
                 compact(self._table, KEEP_VERSIONS, self._writing())
         except (OSError, RuntimeError) as error:
             # Another process deleted what was being merged: there is a next time.
-            if "conflict" not in str(error).lower():
+            if not is_conflict(error):
                 raise
         with self._writing():
             self._evict()
@@ -292,9 +293,12 @@ class Pool:
         Raises DataError, DiskError, StoreError."""
         self._check_writable()
         with self._lock, failures_named(self._path), _machine_lock(self._path) as turns:
-            self._table.checkout_latest()
+            if turns is None:
+                self._table.checkout_latest()
             last = turns.read() if turns else str(self.version)
             if last != self._last_turn:
+                # Another handle wrote. Asking for its version costs a fifth of a small commit, so it is not asked each time.
+                self._table.checkout_latest()
                 self._look()
             # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
             self._last_turn = None

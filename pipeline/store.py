@@ -32,6 +32,7 @@ SEARCHED, WRITTEN = Caches(16 << 20, 4 << 20), Caches(4 << 20, 4 << 20)
 # A file of 1024 rows is left alone by later compactions, so that what one writes does not grow with the table. Rows may hold a
 # megabyte of rollouts each: 32 are in memory at once.
 MERGE = {"target_rows_per_fragment": 1024, "max_rows_per_group": 32, "batch_size": 32}
+NUM_INDEX_ATTEMPTS = 5
 
 
 @cache
@@ -196,28 +197,43 @@ def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -
     """Merge small files of `table`, bring its indices up to date, remove versions older than `keep` that no tag holds.
 
     What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Files are merged
-    while rows may be added, but none deleted; `turn`, entered for the commit of what was merged, must keep all other commits
-    out: beside a busy writer it would lose every race, until Lance gives up after 30 s. Raises what the store raised (OSError,
-    RuntimeError)."""
+    and indices brought up to date while rows may be added, but none deleted; `turn`, entered for the commit of what was merged, must
+    keep all other commits out: beside a busy writer it would lose every race, until Lance gives up after 30 s. Raises what the
+    store raised (OSError, RuntimeError)."""
     from lance.optimize import Compaction
 
     dataset = table.to_lance()
     merged = [task.execute(dataset) for task in Compaction.plan(dataset, MERGE).tasks]
     _check_whole(dataset, [fragment for result in merged for fragment in result.new_fragments])
-    with turn:
-        if merged:
+    if merged:
+        with turn:
             Compaction.commit(dataset, merged, MERGE)
-        index(table)
+    index(table)
     dataset.cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
     table.checkout_latest()
     _give_back_memory()
 
 
 def index(table: Any) -> None:
-    """Bring the indices of `table` up to date. What the store raised (OSError, RuntimeError) is raised."""
+    """Bring the indices of `table` up to date. Rows may be added meanwhile, which are not in them then.
+
+    Another process may do the same at once: the later of two commits is made anew. What the store raised (OSError, RuntimeError)
+    is raised."""
+    for left in reversed(range(NUM_INDEX_ATTEMPTS)):
+        table.checkout_latest()
+        try:
+            table.to_lance().optimize.optimize_indices()
+        except (OSError, RuntimeError) as error:
+            if not (left and is_conflict(error)):
+                raise
+        else:
+            break
     table.checkout_latest()
-    table.to_lance().optimize.optimize_indices()
-    table.checkout_latest()
+
+
+def is_conflict(error: Exception) -> bool:
+    """Whether Lance refused a commit because another one was made meanwhile."""
+    return "conflict" in str(error).lower()
 
 
 def _give_back_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.eviction import Holding, evicted
 from pipeline.pool import Pool
 from pipeline.problems import load_problems
 from pipeline.records import text_hash
+from pipeline.store import index
 from pipeline.usefulness import Use
 from tests.builders import experience
 
@@ -185,6 +187,40 @@ def test_maintenance_indexes_what_was_added(tmp_path: Path) -> None:
     assert pool.get("x7") == experience(7, problem_id="p7")
     assert pool.get("it's not there") is None
     assert [entry.id for entry in pool.of_problem("p7")] == ["x7"]
+
+
+def test_an_entry_is_added_while_the_indices_are_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(tmp_path)
+    pool.add([experience(number, problem_id=f"p{number}") for number in range(40)])
+    monkeypatch.setattr("pipeline.store.index", lambda table: (add_aside(pool, 40), index(table)))
+    pool.compact()
+    assert pool.num_entries() == 41
+
+
+def add_aside(pool: Pool, number: int) -> None:
+    """Add an entry in another thread, as the writer does; it must not have to wait."""
+    adding = threading.Thread(target=pool.add, args=([experience(number, problem_id=f"p{number}")],), daemon=True)
+    adding.start()
+    adding.join(timeout=30)
+    assert not adding.is_alive()
+
+
+def test_two_that_maintain_one_pool_lose_nothing(tmp_path: Path) -> None:
+    """A run, and `pool compact` beside it: whose commit comes second makes it anew."""
+    pools = [Pool(tmp_path), Pool(tmp_path)]
+
+    def maintain(pool: Pool, first: int) -> None:
+        for number in range(first, first + 15):
+            pool.add([experience(number, problem_id=f"p{number}")])
+            pool.index() if number % 2 else pool.compact()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(maintain, pools, (0, 100)))
+    pools[0].index()
+    assert pools[0].num_unindexed() == 0
+    assert len({entry.id for entry in Pool(tmp_path).entries()}) == 30
 
 
 def holding(number: int, reward: float = 0.0, text: str = "", usefulness: float | None = None) -> Holding:

@@ -169,12 +169,14 @@ def append(table: Any, rows: Any, reader: Reader) -> None:
     """Add `rows` to `table` in one commit; its `reader` sees them. Nobody else may write meanwhile.
 
     Raises what the store raised (OSError, RuntimeError); nothing is added then."""
+    before = table.version
     table.add(rows)
     reader.refresh()
     try:
         reader.check_new_files()
     except OSError:
-        table.checkout(table.version - 1)
+        # Not the version before the newest: that may be of an index which was brought up to date since.
+        table.checkout(before)
         table.restore()
         table.checkout_latest()
         reader.refresh()

@@ -6,6 +6,7 @@ by wrappers around the program (crash_child), not by the program. With S = 0 the
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -29,8 +30,9 @@ OPTIONS = {
     "learner__kl_coef": 0.0,
 }
 # Steps that are left for the sitting which nobody kills.
-MARGIN = 4
+MARGIN = 6
 START_S = 8.0
+VICTIMS = ("orchestrator", "orchestrator", "both", "both", "learner")
 
 
 @pytest.fixture
@@ -52,25 +54,29 @@ class Killer:
         """One sitting. Of `num_left` more kills this one is the first."""
         rng, process = self._rng, self._driver.start(self._name)
         steps_left = self._num_steps - self._num_trained() - MARGIN
-        num_groups = int(rng.uniform(-0.3, 1.7) * max(0, steps_left) * NUM_GROUPS / num_left)
-        victim = rng.choice(["orchestrator", "orchestrator", "both", "both", "learner"])
+        # Sittings that only their learner's death ends count for nothing, and train as well.
+        share = max(0, steps_left) * (1 - VICTIMS.count("learner") / len(VICTIMS)) / num_left
+        num_groups = int(rng.uniform(-0.3, 1.7) * share * NUM_GROUPS)
+        victim = rng.choice(VICTIMS)
         try:
             if num_groups > 0:
                 self._wait_for(process, num_groups)
-                time.sleep(rng.uniform(0.0, 0.5))
+                time.sleep(rng.uniform(0.0, 0.5) * min(1.0, share))
             else:
-                time.sleep(rng.uniform(0.0, self._start_s))
+                self._wait_for(process, 1, rng.uniform(0.0, self._start_s))
             self._end(process, victim)
         finally:
             process.kill()
             process.wait()
 
-    def _wait_for(self, process: subprocess.Popen[bytes], num_groups: int) -> None:
-        """Until so many groups more were acknowledged."""
+    def _wait_for(self, process: subprocess.Popen[bytes], num_groups: int, most_s: float = math.inf) -> None:
+        """Until so many groups more were acknowledged, or `most_s` passed."""
         begin_s, before = time.monotonic(), self._num_acknowledged()
         while process.poll() is None and (now := self._num_acknowledged()) < before + num_groups:
+            if time.monotonic() - begin_s > most_s:
+                return
             if now == before:
-                self._start_s = time.monotonic() - begin_s
+                self._start_s = max(START_S, time.monotonic() - begin_s)
             assert time.monotonic() - begin_s < LONGEST_SITTING_S, self._driver.output(self._name)
             time.sleep(0.02)
 

@@ -25,7 +25,11 @@ def _lines(report: BenchmarkReport) -> Iterator[str]:
         )
         yield from _differences(report.comparisons)
     if report.matched:
-        yield from ("", "At equal cost (tokens; money where prices are given): a mode against a majority of as many zero-shot answers as it pays for:", "")
+        yield from (
+            "",
+            "At equal cost (tokens; money where prices are given): a mode against a majority of as many zero-shot answers as it pays for:",
+            "",
+        )
         yield from _differences(report.matched)
     for missing in report.unmatched:
         yield f"\n{missing.benchmark}, {missing.mode}: not compared at equal tokens: {missing.reason}."

@@ -6,6 +6,7 @@ kept its packed copy, a wrong dtype all answer HTTP 200 (docs/lab-notebook.md)."
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.errors import WeightSyncError
 from pipeline.records import Record
 
 FILE = "canary.json"
-# How many times nearer to the weights before than to the new ones an answer must be to be taken for theirs. Between equal
+# How many times nearer to other weights than to the new ones an answer must be to be taken for theirs. Between equal
 # weights both distances are rounding and the quotient is about 1.
 NEARER = 3.0
 
@@ -33,8 +34,10 @@ class Canary(Record):
 
 def read_canary(folder: Path) -> Canary | None:
     """The canary of the weights in `folder`; None where they have none (a model that nobody of this project saved)."""
-    file = folder / FILE
-    return Canary.model_validate_json(file.read_text(encoding="utf-8")) if file.exists() else None
+    try:
+        return Canary.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 def body_of(canary: Canary, model: str) -> dict[str, Any]:
@@ -59,21 +62,21 @@ def logprobs_in(reply: Any, canary: Canary) -> list[float]:
         ) from error
 
 
-def disagreement(found: list[float], expected: Canary, before: Canary | None, tolerance: float) -> str | None:
+def disagreement(found: list[float], expected: Canary, others: Mapping[str, Canary], tolerance: float) -> str | None:
     """What speaks against a server that gave `found`; None if nothing does.
 
-    Its mean gap to `expected` must be at most `tolerance` nats per token, and it must not be that of the weights `before`:
-    after one small update those differ by less than a tolerance that allows for bfloat16."""
+    Its mean gap to `expected` must be at most `tolerance` nats per token, and it must not be that of `others`, weights by their
+    names: after one small update those differ by less than a tolerance that allows for bfloat16."""
     gap = _mean_gap(found, expected)
     if not gap <= tolerance:
         return (
             f"its log-probabilities differ from the learner's by {gap:.4g} nats per token, more than "
             f"servers.canary_tolerance = {tolerance}"
         )
-    if before is not None and _tokens(before) == _tokens(expected) and gap > NEARER * (old := _mean_gap(found, before)):
-        return (
-            f"it still answers as the weights before ({old:.3g} nats per token from those, {gap:.3g} from the new ones)"
-        )
+    gaps = {name: _mean_gap(found, other) for name, other in others.items() if _tokens(other) == _tokens(expected)}
+    nearest = min(gaps, key=gaps.__getitem__, default=None)
+    if nearest is not None and gap > NEARER * gaps[nearest]:
+        return f"it still answers as {nearest} ({gaps[nearest]:.3g} nats per token from those weights, {gap:.3g} from the new ones)"
     return None
 
 

@@ -129,14 +129,6 @@ class FeedbackSection(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _schedule_ascends(self) -> FeedbackSection:
-        if isinstance(self.ratio, tuple):
-            steps = [step for step, _ in self.ratio]
-            if not steps or steps != sorted(set(steps)) or steps[0] < 0:
-                raise ValueError("a schedule needs at least one [step, p] pair, with steps ascending from 0 or more")
-        return self
-
 
 class ReflectionSection(Section):
     select: Literal["any", "failed"] = Field(
@@ -303,6 +295,11 @@ class Config(Section):
         if self.servers.canary_tolerance is not None:
             return self.servers.canary_tolerance
         return 0.02 if self.servers.dtype == "float32" and not self.endpoints else 0.25
+
+    @property
+    def server_patience_s(self) -> float:
+        """Longest that new weights wait for a server that does not take them: one of ours starts again, others may be away."""
+        return self.requests.max_outage_s if self.endpoints else self.servers.startup_timeout_s
 
     @property
     def named_endpoints(self) -> tuple[EndpointSettings, ...]:

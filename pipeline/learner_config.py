@@ -135,6 +135,11 @@ class LearnerSection(Section):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> LearnerSection:
+        if self.attention == "flash_attention_2" and self.precision == "float32":
+            raise ValueError(
+                "attention = 'flash_attention_2' computes in 16 bits only; set learner.precision = 'bf16_autocast' or "
+                "learner.attention = 'auto'"
+            )
         if self.loss_type == "luspo" and self.ratio_level != "sequence":
             raise ValueError("loss_type = 'luspo' needs learner.ratio_level = 'sequence'")
         if self.loss_type == "vespo" and (

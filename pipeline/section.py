@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -26,7 +26,17 @@ def _one_number_is_a_constant(value: Any) -> Any:
     return value
 
 
-Schedule = Annotated[Number | tuple[tuple[int, Number], ...], BeforeValidator(_one_number_is_a_constant)]
+def _ascends(value: Any) -> Any:
+    if isinstance(value, tuple):
+        steps = [step for step, _ in value]
+        if not steps or steps != sorted(set(steps)) or steps[0] < 0:
+            raise ValueError("a schedule needs at least one [step, value] pair, with steps ascending from 0 or more")
+    return value
+
+
+Schedule = Annotated[
+    Number | tuple[tuple[int, Number], ...], BeforeValidator(_one_number_is_a_constant), AfterValidator(_ascends)
+]
 """A number, or [[step, number], …]: linear between the points, constant before the first and after the last."""
 
 

@@ -76,6 +76,13 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).exists()
 
 
+def canary_of(run: RunFolder, version: WeightVersion) -> canary.Canary | None:
+    """That of published weights. A reference that was not trained here came without; its learner puts one beside the versions."""
+    return canary.read_canary(path_of(run, version)) or (
+        canary.read_canary(run.weights) if version == REFERENCE else None
+    )
+
+
 def latest(run: RunFolder) -> WeightVersion | None:
     """The version that LATEST names, or None before the first publication."""
     file = run.weights / "LATEST"
@@ -139,14 +146,16 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def prune(run: RunFolder, keep: int, asked_for_s: float = 0.0) -> None:
-    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST names, nor what a server loads.
+    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST or `final_model` names, nor what
+    a server loads.
 
     A version whose name a request of the last `asked_for_s` seconds may have given stays too: a server may have to read an adapter
     again while it answers. The learner's, who alone publishes: what a publication that died left unfinished goes as well."""
     for unfinished in run.weights.glob(".l*-s*.*"):
         shutil.rmtree(unfinished)
     versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
-    spared = {REFERENCE, latest(run), *versions[-keep:]}
+    # A finished run that is continued with more steps has its model still.
+    spared = {REFERENCE, latest(run), WeightVersion.parse(run.final_model.resolve().name), *versions[-keep:]}
     begin_s = time.time() - asked_for_s
     # A version is asked for until every server has the next one, which was before the one after that was published.
     spared |= {
@@ -248,6 +257,18 @@ async def let_go(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0)
                 await _resume_if_paused(client)
 
 
+async def disown(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
+    """Take the label from a server that runs elsewhere: another run, which counts its versions as this one does, may have given it.
+
+    Raises WeightSyncError when it cannot be asked."""
+    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
+        try:
+            async with _server_lock(run, server):
+                await set_label(client, REJECTED + "unknown")
+        except httpx.HTTPError as error:
+            raise WeightSyncError(f"{type(error).__name__}: {error}") from error
+
+
 async def _resume_if_paused(client: httpx.AsyncClient) -> None:
     reply = await client.get("/is_paused")
     if reply.is_success and reply.json().get("is_paused"):
@@ -264,15 +285,15 @@ async def _bring(
     if label == version.label and await way.is_there():
         await _resume_if_paused(client)
         return 0.0
-    before, paused_s = WeightVersion.parse(label), 0.0
+    paused_s = 0.0
     # A server that started anew, or was found wrong: its base is not known either.
-    if before is None and isinstance(way, _Adapter):
-        before, paused_s = REFERENCE, await _bring(run, server, client, REFERENCE, None)
+    if WeightVersion.parse(label) is None and isinstance(way, _Adapter):
+        paused_s = await _bring(run, server, client, REFERENCE, None)
     with _in_use(folder):
         if send is None:
             verify(folder)
         paused_s += await way.load()
-        await _check(client, run, way.model, version, before)
+        await _check(client, run, way.model, version)
     return paused_s
 
 
@@ -332,16 +353,19 @@ class _Adapter(NamedTuple):
         return 0.0
 
 
-async def _check(
-    client: httpx.AsyncClient, run: RunFolder, model: str, version: WeightVersion, before: WeightVersion | None
-) -> None:
-    """Give the server its label if it answers the canary as the learner does; `before` is what it served until now."""
+async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version: WeightVersion) -> None:
+    """Give the server its label if it answers the canary as the learner does, and not as any other published weights.
+
+    Its label does not say which it had: one that was refused once is asked again."""
     expected = canary.read_canary(path_of(run, version))
     try:
         if expected is not None:
             reply = await post(client, "/v1/completions", json=canary.body_of(expected, model))
             found = canary.logprobs_in(reply.json(), expected)
-            others = canary.read_canary(path_of(run, before)) if before else None
+            published = [known for folder in run.weights.iterdir() if (known := WeightVersion.parse(folder.name))]
+            others = {
+                known.label: other for known in published if known != version and (other := canary_of(run, known))
+            }
             tolerance = run.config().canary_tolerance
             if complaint := canary.disagreement(found, expected, others, tolerance):
                 raise WeightSyncError(f"version {version.label} was loaded, but {complaint}")

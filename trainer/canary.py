@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.canary import FILE, Canary, CanarySequence
+from pipeline.run import write_atomic
 
 # Plain text, arithmetic and mark-up: what the policy reads and writes. Short, because a server answers them at every reload.
 TEXTS = (
@@ -24,20 +25,24 @@ def write_canary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
         CanarySequence(token_ids=tuple(ids), logprobs=tuple(_logprobs(model, ids))) for ids in all_ids if len(ids) > 1
     )
     if sequences:
-        (folder / FILE).write_text(Canary(sequences=sequences).model_dump_json(), encoding="utf-8")
+        write_atomic(folder / FILE, Canary(sequences=sequences).model_dump_json())
 
 
 @torch.no_grad()
 def _logprobs(model: PreTrainedModel, ids: list[int]) -> list[float]:
     """Log-probabilities (T - 1,) of `ids` (T,), each token but the first given those before it, in the precision of the weights.
 
-    accelerate's forward is under autocast, whose rounding is no property of what is published."""
+    accelerate's forward is under autocast, whose rounding is no property of what is published; flash attention knows 16 bits only."""
     forward: Any = getattr(model, "_original_forward", model.forward)
-    was_training = model.training
+    was_training, attention = model.training, model.config._attn_implementation
     model.eval()
     try:
+        if attention.startswith("flash"):
+            model.set_attn_implementation("sdpa")
         ids_1T = torch.tensor([ids], device=model.device)
         logits_TV = forward(input_ids=ids_1T, use_cache=False).logits[0, :-1].float()
         return torch.log_softmax(logits_TV, dim=-1).gather(1, ids_1T[0, 1:, None]).squeeze(1).tolist()
     finally:
         model.train(was_training)
+        if attention.startswith("flash"):
+            model.set_attn_implementation(attention)

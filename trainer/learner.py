@@ -37,10 +37,9 @@ from pipeline.claim import check_claim
 from pipeline.errors import ConfigError, DiskError, RunFolderError
 from pipeline.journal import Journal
 from pipeline.metrics import MetricsWriter
-from pipeline.records import WeightVersion
 from pipeline.run import LEARNER_LOCK, RunFolder
 from pipeline.section import value_at
-from pipeline.weights import is_adapter, path_of
+from pipeline.weights import REFERENCE, canary_of, is_adapter, path_of
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.processes import Others, leads, led, obey_the_leader
@@ -57,6 +56,7 @@ class Learner:
     """Wires journal, trainer and publisher of one run. Of several processes only rank 0 has journal and publisher."""
 
     def __init__(self, run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal) -> None:
+        from trainer.canary import write_canary
         from trainer.lora import without_wrapper
         from trainer.models import load_model, load_tokenizer
         from trainer.step_log import StepLog, TrackerFeed
@@ -68,7 +68,7 @@ class Learner:
         self.metrics = MetricsWriter(run.metrics_file, "learner")
         self.step_log = StepLog(self.metrics, self.config.learner.logprob_gap_tolerance)
         self.feed = TrackerFeed(run)
-        self.reference = path_of(run, WeightVersion(lineage=0, step=0))
+        self.reference = path_of(run, REFERENCE)
         finished = self.start_step >= self.config.learner.num_steps
         self.tokenizer = load_tokenizer(self.reference)
         # Before the end of training the reference is loaded even on a resume: TRL loads the reference model from where the
@@ -77,6 +77,8 @@ class Learner:
             self._finished_model() if finished and self.start_step else load_model(self.reference, self.config.learner)
         )
         self.model = without_wrapper(self.policy)
+        if leads() and not finished and canary_of(run, REFERENCE) is None:
+            write_canary(self.model, self.tokenizer, run.weights)
         self.publisher: Any = self._publisher(status) if isinstance(status, LearnerStatus) else None
         self._gathered: dict[str, Any] = {}
         self.trainer: Any = None
@@ -122,7 +124,7 @@ class Learner:
             self.stop,
             every=learner.publish_every,
             num_kept=learner.num_weights_kept,
-            patience_s=self.config.servers.startup_timeout_s,
+            patience_s=self.config.server_patience_s,
             send=self._sender() if learner.transfer == "nccl" else None,
             asked_for_s=self.config.requests.timeout_s if learner.transfer == "lora" else 0.0,
         )

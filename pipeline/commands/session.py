@@ -45,7 +45,7 @@ from pipeline.summary import render_summary
 from pipeline.usefulness import Usefulness, usefulness_in
 from pipeline.view import View
 from pipeline.watchdog import Watchdog
-from pipeline.weights import REFERENCE, bring_to, latest, let_go, path_of, publish, write_servers
+from pipeline.weights import REFERENCE, bring_to, disown, latest, let_go, path_of, publish, write_servers
 
 LEARNER_GRACE_S = 90.0
 BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
@@ -116,6 +116,8 @@ class Session:
                 await check_endpoint(
                     endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
                 )
+                if config.endpoints:
+                    await disown(self.run, endpoint.address)
                 if adapters and config.endpoints:
                     await check_adapters(endpoints, endpoint, config, self.run.path)
             helpers = Helpers(endpoints, endpoints)
@@ -226,6 +228,8 @@ class Session:
             await asyncio.to_thread(set_back, pool, first_step)
         self.view.say(f"starting the learner (log: {self.run.logs / 'learner.log'})")
         command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
+        # Of an earlier learner, whose process number this one may get after a restart of the machine or container.
+        self.run.learner_file.unlink(missing_ok=True)
         learner = await Child.start("learner", command, self.run.logs / "learner.log", env=PASSIVE_WAITING, stdin=True)
         link = LearnerLink(self.run, learner)
         self.sources.learner = link.status
@@ -243,8 +247,9 @@ class Session:
                     await asyncio.sleep(1.0)  # the follower shows the last step before the board closes
                 finally:
                     self._keep_totals(scheduler, pool)
-            if AFTER_RL not in self.state["evals"]:
-                await self._evaluate(AFTER_RL, self.config.learner.num_steps, problems, endpoints, verifier)
+            num_steps = self.config.learner.num_steps
+            if self.state["evals"].get(AFTER_RL, {}).get("step") != num_steps:
+                await self._evaluate(AFTER_RL, num_steps, problems, endpoints, verifier)
             learner.close_stdin()
             async with asyncio.timeout(LEARNER_GRACE_S):
                 await learner.wait()

@@ -25,25 +25,25 @@ def answer(shift: float) -> list[float]:
 
 
 def test_an_equal_answer_passes_and_one_beyond_the_tolerance_does_not() -> None:
-    assert disagreement(answer(0.0), canary(), None, 0.05) is None
-    assert disagreement(answer(0.04), canary(), None, 0.05) is None
-    assert "differ from the learner's by 0.06" in (disagreement(answer(0.06), canary(), None, 0.05) or "")
+    assert disagreement(answer(0.0), canary(), {}, 0.05) is None
+    assert disagreement(answer(0.04), canary(), {}, 0.05) is None
+    assert "differ from the learner's by 0.06" in (disagreement(answer(0.06), canary(), {}, 0.05) or "")
 
 
 def test_the_weights_before_are_known_although_they_are_within_the_tolerance() -> None:
     before = canary(0.01)
-    assert "as the weights before" in (disagreement(answer(0.0101), canary(), before, 0.05) or "")
-    assert disagreement(answer(0.0001), canary(), before, 0.05) is None
-    assert disagreement(answer(0.002), canary(), before, 0.05) is None, "noise of a fifth of the update"
+    assert "still answers as l0-s000001" in (disagreement(answer(0.0101), canary(), {"l0-s000001": before}, 0.05) or "")
+    assert disagreement(answer(0.0001), canary(), {"l0-s000001": before}, 0.05) is None
+    assert disagreement(answer(0.002), canary(), {"l0-s000001": before}, 0.05) is None, "noise of a fifth of the update"
 
 
 def test_weights_that_did_not_change_pass() -> None:
-    assert disagreement(answer(1e-6), canary(), canary(), 0.05) is None
-    assert disagreement(answer(0.0), canary(), canary(), 0.05) is None
+    assert disagreement(answer(1e-6), canary(), {"l0-s000001": canary()}, 0.05) is None
+    assert disagreement(answer(0.0), canary(), {"l0-s000001": canary()}, 0.05) is None
 
 
 def test_an_answer_that_is_no_number_does_not_pass() -> None:
-    assert disagreement([math.nan, -2.0, -0.5], canary(), None, 0.05) is not None
+    assert disagreement([math.nan, -2.0, -0.5], canary(), {}, 0.05) is not None
 
 
 def choice(index: int, *positions: dict[str, float]) -> dict[str, object]:

@@ -194,7 +194,12 @@ def test_an_entry_is_added_while_the_indices_are_brought_up_to_date(
 ) -> None:
     pool = Pool(tmp_path)
     pool.add([experience(number, problem_id=f"p{number}") for number in range(40)])
-    monkeypatch.setattr("pipeline.store.index", lambda table: (add_aside(pool, 40), index(table)))
+
+    def index_beside_an_add(table: object) -> None:
+        add_aside(pool, 40)
+        index(table)
+
+    monkeypatch.setattr("pipeline.store.index", index_beside_an_add)
     pool.compact()
     assert pool.num_entries() == 41
 

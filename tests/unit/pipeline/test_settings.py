@@ -19,7 +19,10 @@ from pipeline.settings import known_fields, load_config, load_recipe, recipe_nam
     [
         ("[rollout]\ngroup_siz = 3", r"rollout.group_siz = 3: unknown setting; did you mean rollout.group_size\?"),
         ("[learner]\nkl_coef = -1.0", r"learner.kl_coef = -1.0: input should be greater than or equal to 0"),
-        ("[feedback]\nratio = [[3, 0.1], [1, 0.2]]", r"feedback.ratio|steps ascending"),
+        ("[feedback]\nratio = [[3, 0.1], [1, 0.2]]", r"(?s)feedback.ratio.*steps ascending"),
+        ("[learner]\nkl_coef = [[100, 0.1], [0, 0.0]]", r"(?s)learner.kl_coef.*steps ascending"),
+        ("[learner]\nkl_coef = []", r"(?s)learner.kl_coef.*at least one"),
+        ('[learner]\nattention = "flash_attention_2"', r"(?s)learner.*16 bits only.*bf16_autocast"),
         ("[rollout.sampling]\ntemperature = 0.0", r"rollout.sampling.temperature = 0"),
         ("[learner]\npublish_every = 4", r"raise rollout.max_staleness to 3"),
         ("[eval]\nnum_problems = 9999", r"eval.num_problems = 9999 exceeds problems.num_heldout"),
@@ -131,3 +134,9 @@ def test_the_grpo_recipe_differs_from_the_quickstart_in_feedback_and_abstraction
     assert differing == {"recipe", "feedback", "abstraction"}
     assert grpo["feedback"]["ratio"] == 0.0
     assert not grpo["abstraction"]["enabled"]
+
+
+def test_endpoints_that_run_elsewhere_are_waited_for_as_long_as_requests_wait() -> None:
+    assert Config().server_patience_s == Config().servers.startup_timeout_s
+    elsewhere = Config.model_validate({"endpoints": [{"url": "http://127.0.0.1:1"}]})
+    assert elsewhere.server_patience_s == elsewhere.requests.max_outage_s

@@ -140,6 +140,16 @@ def test_old_versions_go_but_the_reference_stays(tmp_path: Path, monkeypatch: py
     assert kept == ["l0-s000000", "l0-s000003", "l0-s000004"]
 
 
+def test_the_model_of_a_finished_run_outlives_its_continuation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    fixture.publisher.publish(1)
+    link_final_model(fixture.run, fixture.run.weights / "l0-s000001")
+    for step in range(2, 7):
+        fixture.publisher.publish(step)
+    kept = sorted(folder.name for folder in fixture.run.weights.iterdir() if folder.is_dir())
+    assert kept == ["l0-s000000", "l0-s000001", "l0-s000005", "l0-s000006"]
+
+
 def test_the_final_model_is_a_relative_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Fixture(tmp_path, monkeypatch).run
     for _ in range(2):

@@ -176,6 +176,8 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     journal = Journal(tmp_path)
 
     class Full:
+        version = 1
+
         def add(self, rows: object) -> None:
             raise RuntimeError("LanceError(IO): No space left on device (os error 28)")
 

@@ -195,7 +195,6 @@ class EvalRun:
                     affinity=messages[-1].content,
                 )
 
-            async with self._room:
-                return await self._replies.ask(key, paid)
+            return await self._replies.ask(key, paid, room=self._room)
 
         return Inference(self._config, ask, self._search)

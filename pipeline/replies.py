@@ -5,7 +5,7 @@ it ends; the same question that is under way is not asked a second time. Replies
 
 | waits | for | woken by |
 |---|---|---|
-| `ask` | the reply, then its commit; or the same question of another caller | the endpoint; `_write` |
+| `ask` | room, the reply, its commit; or the same question of another caller | another `ask`; the endpoint; `_write` |
 | `_write` | replies to commit | `ask` |
 """
 
@@ -16,6 +16,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -97,8 +98,15 @@ class Replies:
             for stage, at, num, prompt, completion in rows
         ]  # fmt: skip
 
-    async def ask(self, key: str, ask: Callable[[], Awaitable[Reply]], stage: str = "answers") -> Reply:
-        """The reply to the question `key`: the one that is kept, else that of `ask`, which is then kept.
+    async def ask(
+        self,
+        key: str,
+        ask: Callable[[], Awaitable[Reply]],
+        stage: str = "answers",
+        room: AbstractAsyncContextManager[Any] | None = None,
+    ) -> Reply:
+        """The reply to the question `key`: the one that is kept, else that of `ask`, which is then kept. `room` is taken from before the
+        request until its reply is kept, and by nobody who only waits for another's or finds one.
 
         Raises what `ask` raises, to each caller that waits for it; nothing is kept then. Raises DiskError."""
         if (under_way := self._under_way.get(key)) is not None:
@@ -109,12 +117,13 @@ class Replies:
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._under_way[key] = reply
         try:
-            self.num_asked += 1
-            answer = await ask()
-            committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._pending.append((key, stage, answer, committed))
-            self._wake.set()
-            await committed
+            async with room or nullcontext():
+                self.num_asked += 1
+                answer = await ask()
+                committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._pending.append((key, stage, answer, committed))
+                self._wake.set()
+                await committed
             reply.set_result(answer)
             return answer
         except BaseException as error:

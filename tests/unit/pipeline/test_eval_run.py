@@ -32,6 +32,8 @@ class Endpoints:
         self.endpoints = [self]
         self.settings = EndpointSettings(url="http://e", max_concurrency=in_flight)
         self.num_asked = self.num_answered = 0
+        self.let = asyncio.Event()
+        self.let.set()
         self._fail = fail
 
     async def chat(self, messages: tuple[Message, ...], **wanted: Any) -> Reply:
@@ -39,7 +41,7 @@ class Endpoints:
         number = self.num_asked
         if (error := self._fail(number)) is not None:
             raise error
-        await asyncio.sleep(0)
+        await self.let.wait()
         self.num_answered += 1
         return Reply(text="\\boxed{7}", finish_reason="stop", num_prompt_tokens=5, num_completion_tokens=2)
 
@@ -74,11 +76,11 @@ ASKED = Asked("sums", TASKS, 16, "math")
 class Evaluation:
     """`eval` in a folder, as often as it is called."""
 
-    def __init__(self, folder: Path, mode: Mode = "zero-shot") -> None:
+    def __init__(self, folder: Path, *modes: Mode) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = EvalFolder(folder)
         self.config = Config()
-        self.cell = planned(self.config, ASKED, mode)
+        self.cells = [planned(self.config, ASKED, mode) for mode in modes or ("zero-shot",)]
         self.known: dict[str, Scored] = {}
         self.run: EvalRun
 
@@ -91,7 +93,7 @@ class Evaluation:
                 self.config, self.folder, endpoints, replies, {"math": verifier or Verifier()}, self.known, **options  # type: ignore[arg-type, dict-item]
             )  # fmt: skip
             try:
-                await self.run.run([(ASKED, [self.cell])])
+                await self.run.run([(ASKED, self.cells)])
             finally:
                 self.stored = {answer.key: answer for answer in self.folder.answers()}
         return endpoints.num_asked - before
@@ -180,3 +182,15 @@ async def test_no_more_is_paid_for_and_not_kept_than_is_in_flight(
     assert endpoints.num_answered == 2
     disk.set()
     assert await evaluation == NUM
+
+
+async def test_an_answer_that_waits_for_the_same_question_takes_no_place(tmp_path: Path) -> None:
+    """A critique's first answer is the zero-shot one: both modes wait for one request, and the places are for requests."""
+    endpoints = Endpoints(in_flight=2)
+    endpoints.let.clear()
+    evaluation = asyncio.create_task(Evaluation(tmp_path, "zero-shot", "reflect")(endpoints))
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert endpoints.num_asked == 2
+    endpoints.let.set()
+    assert await evaluation == 2 * NUM

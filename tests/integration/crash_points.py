@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 class Point(NamedTuple):
     """A process of the kind `who` dies `when` it calls `target` for the n-th time (`passing`), counting in each process the calls that
     have `only` in the text of an argument. A sitting before it ends at the point `first`; in the same sitting a process dies at
-    `beside`."""
+    `beside`. A sitting that needs the process no longer is not `broken` by its death."""
 
     target: str
     when: Literal["before", "after"]
@@ -21,6 +21,7 @@ class Point(NamedTuple):
     passing: int = 1
     first: str = ""
     beside: str = ""
+    broken: bool = True
 
 
 POINTS: dict[str, Point] = {
@@ -154,7 +155,8 @@ POINTS: dict[str, Point] = {
         "trainer.publisher.link_final_model", "after", "learner", "the final model is there, and nobody knows that it is done"
     ),
     "learner done": Point(
-        "trainer.status.LearnerStatus.update", "after", "learner", "it waits for the orchestrator's last numbers", only="done"
+        "trainer.status.LearnerStatus.update", "after", "learner", "it waits for the orchestrator's last numbers", only="done",
+        broken=False,
     ),
     "before the last evaluation": Point(
         "pipeline.commands.session.Session._keep_totals", "before", "orchestrator", "training is over, totals are not kept"

@@ -6,6 +6,7 @@ Which ones are whole is decided without torch in `pipeline.checkpoints`; the orc
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -26,6 +27,10 @@ class CheckpointCallback(TrainerCallback):
         self._num_kept = num_kept
         self._stop = stop
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # A resumed state has how often its run saved; the configuration may say otherwise by now.
+        state.compute_steps(args, state.max_steps)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if led(lambda: self._stop.requested):
             control.should_training_stop = True
@@ -42,18 +47,15 @@ def declare_whole(run: RunFolder, step: int, num_kept: int) -> None:
         prune(run, num_kept)
 
 
+def remove(folder: Path) -> None:
+    """Remove what is in the way of a checkpoint; its manifest first, so that no half of it is ever whole."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def save_now(trainer: Any, run: RunFolder, num_kept: int) -> None:
     """Save a checkpoint at the completed step unless there is a whole one, or no step was completed (nothing to keep)."""
     step = trainer.state.global_step
-    folder = checkpoint_path(run, step)
-
-    def make_room() -> bool:
-        if step == 0 or is_whole(folder):
-            return False
-        (folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        return True
-
-    if led(make_room):
+    if led(lambda: step > 0 and not is_whole(checkpoint_path(run, step))):
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)
         declare_whole(run, step, num_kept)

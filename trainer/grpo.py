@@ -4,7 +4,8 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
 1. Generation is a `rollout_func` that returns the journal's token ids, behaviour log-probabilities and rewards (TRL's public
    seam); the one reward function returns the journal's reward.
 2. Rows are not shuffled between micro-batches, so that groups stay whole. The optimizer step sums over all micro-batches, so
-   the gradient is the same; only loss type 'bnpo', which normalises by each micro-batch's tokens, depends on the division.
+   the gradient is the same; only loss type 'bnpo', which normalises by each micro-batch's tokens, and the balance of a mixture's
+   experts, which is that of each micro-batch, depend on the division.
 3. A group's prompt is computed once for all its rollouts (`shared_prefix`), with the same results up to rounding.
 4. TRL computes the old log-probabilities in a forward pass of their own. Here one optimizer step is taken per batch and
    dropout is off, so they equal those of the policy's pass, and the importance-sampling ratio is computed from those.
@@ -19,6 +20,7 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
     around the model (DDP, FSDP2), so that its hooks gather weights and average gradients. Nothing is skipped then (deviation 5),
     because all processes must take part in each pass.
 11. The reference of a divided model is divided layer by layer, as the policy is; TRL would divide it as one unit.
+12. A checkpoint is written over nothing: the manifest of one that was torn would fit what is half written anew.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,8 +43,10 @@ from trl.trainer.utils import split_tensor_dict
 
 from trainer import sharding
 from trainer.batches import RULES, RolloutBatch
+from trainer.checkpoints import remove
 from trainer.gap import GapMeter
 from trainer.lora import without_wrapper
+from trainer.processes import led
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
 Logs = dict[str, Any]
@@ -118,7 +123,10 @@ class JournalGRPOTrainer(GRPOTrainer):
         self.use_vllm = True
         self.vllm_generation = WeightSync(sync_weights)
         self._last_loaded_step = -1
-        self._share_prefix = share_prefix and supports_shared_prefix(without_wrapper(self.model))
+        # A mixture of experts adds a loss for its router's balance, over each copy of a prompt.
+        self._share_prefix = (
+            share_prefix and not self.aux_loss_enabled and supports_shared_prefix(without_wrapper(self.model))
+        )
 
     def create_accelerator_and_postprocess(self) -> None:
         """Transformers', on CPUs too (`sharding`). Raises ConfigError for what the learner cannot do."""
@@ -226,7 +234,7 @@ class JournalGRPOTrainer(GRPOTrainer):
     def _correct(self, inputs: dict[str, Any], old_logps_BC: Tensor) -> None:
         """Put the importance-sampling ratio where TRL's loss looks for it, and measure the gap to the server."""
         mask_BC, sampling_BC = trained_mask(inputs), inputs["sampling_per_token_logps"]
-        inputs["importance_sampling_ratio"] = importance_ratio(
+        ratio = importance_ratio(
             old_logps_BC,
             sampling_BC,
             mask_BC,
@@ -234,7 +242,9 @@ class JournalGRPOTrainer(GRPOTrainer):
             clip_min=self.vllm_importance_sampling_clip_min,
             clip_max=self.vllm_importance_sampling_clip_max,
         )
-        self.gap.add(old_logps_BC, sampling_BC, mask_BC, inputs["on_policy"], inputs["importance_sampling_ratio"])
+        self.gap.add(old_logps_BC, sampling_BC, mask_BC, inputs["on_policy"], ratio)
+        if self.vllm_importance_sampling_correction:  # some losses look for the ratio, others for this switch
+            inputs["importance_sampling_ratio"] = ratio
 
     def log(self, logs: Logs, start_time: float | None = None) -> None:
         trained = "loss" in logs
@@ -284,6 +294,12 @@ class JournalGRPOTrainer(GRPOTrainer):
             group["betas"] = (self.args.adam_beta1, self.args.adam_beta2)
             group["weight_decay"] = self.args.weight_decay if index == 0 else 0.0  # biases and norms are in the second
         self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """TRL's, into an empty folder (deviation 12)."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        led(lambda: remove(folder))
+        super()._save_checkpoint(model, trial)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Deviation 9."""

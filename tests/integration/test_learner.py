@@ -200,9 +200,16 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
     run = make_run(tmp_path, checkpoint_every=1, kl_coef=0.0)
     Learner(run, LearnerStatus(run), StopSignal()).train()
     assert newest_whole(run) == 3
-    optimizer = checkpoint_path(run, 3) / "optimizer.pt"
+    torn = checkpoint_path(run, 3)
+    optimizer = torn / "optimizer.pt"
     optimizer.write_bytes(optimizer.read_bytes()[:-1])
     assert newest_whole(run) == 2
+    (torn / "left").touch()
+    run.begin_lineage(2)
+    Journal(run.store).append(make_groups(2, lineage=1))
+    Learner(run, LearnerStatus(run), StopSignal()).train()
+    assert newest_whole(run) == 3
+    assert not (torn / "left").exists(), "it was written anew, over nothing of the torn one"
 
 
 def test_a_fork_goes_on_as_the_run_would_have_or_with_settings_of_its_own(tmp_path: Path) -> None:
@@ -210,8 +217,8 @@ def test_a_fork_goes_on_as_the_run_would_have_or_with_settings_of_its_own(tmp_pa
     source = make_run(tmp_path, **settings)
     Learner(source, LearnerStatus(source), StopSignal()).train()
     expected = load_file(source.final_model / "model.safetensors")
-    for name, learning_rate in (("same", 1e-3), ("other", 2e-4)):
-        config = tiny_config(tmp_path, **settings, learning_rate=learning_rate)
+    for name, learning_rate, every in (("same", 1e-3, 2), ("other", 2e-4, 1)):
+        config = tiny_config(tmp_path, **settings | {"checkpoint_every": every, "learning_rate": learning_rate})
         run = fork_run(source, config.model_copy(update={"run": config.run.model_copy(update={"name": name})}), 2)
         write_servers(run, [])
         for step in (2, 3):
@@ -220,5 +227,6 @@ def test_a_fork_goes_on_as_the_run_would_have_or_with_settings_of_its_own(tmp_pa
         lines, _ = read_metrics(run.metrics_file)
         steps = [line for line in lines if line["event"] == "learner_step"]
         assert [line["learning_rate"] for line in steps] == [learning_rate] * 2
+        assert checkpoint_path(run, 3).exists() == (every == 1)
         found = load_file(run.final_model / "model.safetensors")
         assert all(torch.equal(found[key], tensor) for key, tensor in expected.items()) == (name == "same")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import AutoConfig, Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from pipeline.run import RunFolder
@@ -144,12 +144,42 @@ def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
         {"loss_type": "sapo"},
         {"loss_type": "luspo", "ratio_level": "sequence"},
         {"loss_type": "vespo", "importance_sampling": "token_mask"},
+        {"loss_type": "vespo", "importance_sampling": "none"},
         {"lora": {"rank": 4, "target_modules": ["q_proj", "down_proj"]}},
     ],
     ids=lambda value: "-".join(f"{name}={setting}" for name, setting in value.items()),
 )
 def test_equals_plain_trl_over_three_steps(tmp_path: Path, learner: dict[str, Any], share_prefix: bool) -> None:
-    learner = {"kl_coef": 0.04} | learner
+    assert_equals_plain_trl(tmp_path, {"kl_coef": 0.04} | learner, share_prefix)
+
+
+def test_a_mixture_of_experts_is_trained_with_its_routers_loss(tmp_path: Path) -> None:
+    """Its prompts are not shared: TRL adds a loss over what every copy of a prompt was routed to."""
+    make_tiny_mixture(tmp_path / "model")
+    # Of one micro-batch, because the balance is that of a micro-batch.
+    ours = assert_equals_plain_trl(tmp_path, {"kl_coef": 0.04, "num_groups_per_micro_batch": 4}, share_prefix=True)
+    assert ours.logs[0]["aux_loss"] > 0
+
+
+def make_tiny_mixture(folder: Path) -> None:
+    make_tiny_model(folder)
+    like = AutoConfig.from_pretrained(folder)
+    torch.manual_seed(0)
+    Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(
+            **{name: getattr(like, name) for name in ("vocab_size", "hidden_size", "pad_token_id", "eos_token_id")},
+            moe_intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=64,
+            num_experts=4,
+            num_experts_per_tok=2,
+        )
+    ).save_pretrained(folder)
+
+
+def assert_equals_plain_trl(tmp_path: Path, learner: dict[str, Any], share_prefix: bool) -> Recorder:
     ours, _ = train(tmp_path, ours=True, share_prefix=share_prefix, **learner)
     theirs, _ = train(tmp_path, ours=False, **learner)
     assert len(ours.gradients) == len(theirs.gradients) == 3
@@ -162,6 +192,7 @@ def test_equals_plain_trl_over_three_steps(tmp_path: Path, learner: dict[str, An
         if ratio is not None:
             near = TOLERANCE if learner["kl_coef"] else 0.2
             assert ours.logs[step]["importance_ratio_mean"] == pytest.approx(ratio, rel=near)
+    return ours
 
 
 def test_the_weight_of_kl_follows_its_schedule(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 import tomllib
 from functools import cache
@@ -133,6 +134,14 @@ def benchmark(name: str, extra: Path | None = None) -> Benchmark:
         f"benchmark {name!r} is unknown{'; did you mean ' + ' or '.join(close) + '?' if close else ''}; there are "
         f"{', '.join(known)}, {GENERATED}FAMILY, and files that end in .jsonl"
     )
+
+
+def source_of(benchmark: Benchmark) -> str:
+    """Where its items are read, which tells benchmarks of one name apart. Not what is in them: more items may join."""
+    place = str(Path(benchmark.file).resolve()) if benchmark.source == "file" else benchmark.file
+    parts = (benchmark.source, benchmark.dataset, benchmark.config, benchmark.revision, place)
+    made = json.dumps(benchmark.params, sort_keys=True) if benchmark.params else ""
+    return " ".join(part for part in (*parts, made) if part)
 
 
 def items(benchmark: Benchmark, limit: int | None = None, seed: int = 0, data: Path | None = None) -> list[Task]:

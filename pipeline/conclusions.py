@@ -20,6 +20,12 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
+_TAGGED = re.compile(r"</answer>", re.IGNORECASE)
+_SAID = re.compile(r"\b(?:the|final) answer is\b[^\n]*", re.IGNORECASE)
+_OTHER_TURN = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id)\|>|</s>"
+    r"|\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
+)
 _BLANK = r"(?:\s|\$|\\[()\[\],;:! ]|\\q?quad\b|\*)*"
 _NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w{1,4}\}?)?\s*=)?"
 _JOINED = re.compile(
@@ -113,11 +119,21 @@ def boxes(text: str) -> list[Box]:
 
 def conclusion(text: str) -> str | None:
     """The answer that `text` ends with, as written; None when there is none."""
+    text = _own(text)
     candidates = [found for found in (_boxed(text), _hashed(text), _tagged(text)) if found is not None]
     if not candidates:
         return _stated(text)
     last = max(candidates, key=lambda found: found.end)
     return after(last.answer, text[last.end :])
+
+
+def _own(text: str) -> str:
+    """`text` up to where a model that has answered asks itself the next question: what it answers to that is no answer to ours."""
+    hashes = (line.end() for line in _HASHES.finditer(text) if not _HEADING.match(line[1]))
+    said = (found.end() for pattern in (_TAGGED, _SAID) for found in itertools.islice(pattern.finditer(text), 1))
+    ends = [*(box.end for box in boxes(text)[:1]), *itertools.islice(hashes, 1), *said]
+    turn = _OTHER_TURN.search(text, min(ends)) if ends else None
+    return text[: turn.start()] if turn else text
 
 
 def _boxed(text: str) -> _Found | None:

@@ -20,10 +20,12 @@ from pipeline.errors import (
     FinalEndpointError,
     MalformedReplyError,
     RetryableEndpointError,
+    WeightSyncError,
 )
 from pipeline.lora import RUNTIME_SWITCH, server_options
 from pipeline.records import Message
-from pipeline.weights import ADAPTER_CONFIG
+from pipeline.run import RunFolder
+from pipeline.weights import ADAPTER_CONFIG, disown
 
 
 async def served_models(pool: EndpointPool, endpoint: Endpoint) -> dict[str, Any]:
@@ -101,6 +103,20 @@ async def _check_adapter(pool: EndpointPool, endpoint: Endpoint, probe: Path, op
             f"endpoint {endpoint.url} {lack} ({said}); learner.transfer = 'lora' needs vLLM started with {RUNTIME_SWITCH}=1 and "
             f"{' '.join(options)}, where it sees the run folder by the same path; or set learner.transfer = 'filesystem'"
         )
+
+
+async def take_label(run: RunFolder, endpoint: Endpoint) -> None:
+    """Take from an endpoint that runs elsewhere the label that another run may have given it. Raises EndpointSetupError."""
+
+    async def take() -> None:
+        try:
+            await disown(run, endpoint.address)
+        except WeightSyncError as error:
+            raise EndpointSetupError(
+                f"endpoint {endpoint.url} does not take the label of its weights ({error}); is another run using it, or a proxy before it?"
+            ) from error
+
+    await _tries()(take)
 
 
 async def check_embeddings(pool: EndpointPool, endpoint: Endpoint) -> None:

@@ -76,5 +76,9 @@ class WeightSyncError(LanpoError):
     """A server could not be brought to the wanted weight version."""
 
 
+class WeightsRefusedError(WeightSyncError):
+    """A server has loaded weights, and its answer to the canary is not theirs. Asking again may not help."""
+
+
 class ProcessEndedError(LanpoError):
     """A process this run depends on ended; names its log file."""

@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, RunFolderError
 from pipeline.inference import Found, Searched
 from pipeline.pool import Pool
 from pipeline.pool_rows import TABLE
-from pipeline.records import Experience, Message, Problem
+from pipeline.records import Experience, Message, Problem, text_hash
 from pipeline.replies import Replies, key_of
 from pipeline.retrieval import Retriever
 from pipeline.run import RunFolder, write_atomic
@@ -64,7 +64,9 @@ def _copy(source: Path, target: Path) -> dict[str, Any]:
     """Copy the lessons of `source` into a pool at `target`; what is noted of it."""
     version, entries = _opened(source)
     pool = Pool(target, WHOLE)
-    while batch := list(islice(entries, ENTRIES_PER_COMMIT)):
+    # A version of before, or a person, may have normalised a text otherwise: the copy knows its problems by the rule of today.
+    hashed = (entry.model_copy(update={"problem_hash": text_hash(entry.problem_text)}) for entry in entries)
+    while batch := list(islice(hashed, ENTRIES_PER_COMMIT)):
         pool.add(batch)
     pool.compact()
     return {

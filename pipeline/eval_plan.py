@@ -26,18 +26,19 @@ from prompts.render import template_hash
 VERIFIERS = ("answers.py", "code_*.py", "conclusions.py", "judge.py", "math_*.py", "tolerance.py", "verify_worker.py")
 """Modules that a verdict depends on."""
 SEARCHING = (
-    "similarity", "similarity_threshold", "num_candidates", "num_lessons", "diversity", "recency_weight",
-    "recency_half_life_steps", "usefulness_weight",
+    "similarity", "similarity_threshold", "num_candidates", "num_candidates_per_problem", "num_lessons", "diversity",
+    "recency_weight", "recency_half_life_steps", "usefulness_weight",
 )  # fmt: skip
 
 
 class Asked(NamedTuple):
-    """A benchmark's problems, how long an answer may be, and who judges it (a value of reward.scorer)."""
+    """A benchmark's problems, how long an answer may be, who judges it (a value of reward.scorer), and where the problems come from."""
 
     name: str
     tasks: list[Task]
     max_tokens: int
     scorer: str
+    source: str = ""
 
 
 class Question(NamedTuple):
@@ -158,6 +159,7 @@ def sampling_of(config: Config, max_tokens: int) -> dict[str, Any]:
 def _settings(config: Config, asked: Asked, judge: str) -> dict[str, Any]:
     forms = sorted({task.problem.form for task in asked.tasks})
     found: dict[str, Any] = {
+        "source": asked.source,
         "sampling": sampling_of(config, asked.max_tokens),
         "system_prompt": config.rollout.system_prompt,
         "templates": {name: template_hash(name) for name in ("scratch", *(f"form_{form}" for form in forms))},
@@ -183,6 +185,7 @@ def _of_mode(config: Config, mode: Mode, pool_key: str) -> dict[str, Any]:
             "feedback": {name: getattr(feedback, name) for name in SEARCHING},
             "measured_by": f"{measured_by.model} at {measured_by.base_url}" if measured_by else "",
             "template": template_hash("inter"),
+            **({"relevance": template_hash("relevance")} if feedback.similarity == "judge" else {}),
         }
     return {}
 

@@ -27,7 +27,7 @@ from pipeline.eval_plan import Asked, PlannedCell, Question, questions, sampling
 from pipeline.eval_scores import Scored, scored
 from pipeline.inference import Inference, Search
 from pipeline.judge import AnswerJudge
-from pipeline.records import Message
+from pipeline.records import Message, Verdict
 from pipeline.replies import Replies, key_of
 from pipeline.rewards import Verifier
 from pipeline.wire import Reply
@@ -118,8 +118,13 @@ class EvalRun:
 
     def _is_settled(self, question: Question) -> bool:
         """Whether the answer is known, with the verdicts that are wanted. Each question is looked at once, before it is asked."""
-        known = self._known.get(question.key)
-        return known is not None and not self._rejudge and (self._judge is None or known.judge == self._judge.name)
+        known, judge = self._known.get(question.key), self._judge_of(question)
+        return known is not None and not self._rejudge and (judge is None or known.judge == judge.name)
+
+    def _judge_of(self, question: Question) -> AnswerJudge | None:
+        """Who judges its answers beside a verifier, or alone; nobody where there is no gold answer to compare with (programs)."""
+        alone = question.asked.scorer == "judge"
+        return self._judge if alone or question.task.label.answer.strip() else None
 
     async def _work(self, left: Iterator[Question], log: AnswerLog) -> None:
         for question in left:
@@ -152,7 +157,7 @@ class EvalRun:
         inference = self._inferences[asked.name]
         inferred = await inference.infer(task.problem, question.mode, question.sample)
         text = inference.visible(inferred.turns[-1].text)
-        judged = await self._judge.verify(task.problem, text, task.label) if self._judge else None
+        judged = await self._judged(question, text)
         if asked.scorer == "judge":
             assert judged is not None, "a benchmark that a judge decides needs a judge"
             verdict = judged
@@ -170,8 +175,23 @@ class EvalRun:
             verdict=verdict,
             verifier=self._versions[asked.scorer],
             judged=judged,
-            judge=self._judge.name if self._judge else "",
+            judge=self._judge.name if self._judge and judged else "",
         )
+
+    async def _judged(self, question: Question, text: str) -> Verdict | None:
+        """The judge's verdict. Beside a verifier one that cannot be had is counted, and asked for again by the next command; where it
+        decides alone, EndpointError is raised."""
+        judge = self._judge_of(question)
+        if judge is None:
+            return None
+        try:
+            return await judge.verify(question.task.problem, text, question.task.label)
+        except EndpointError as error:
+            if question.asked.scorer == "judge":
+                raise
+            self.failures[f"judge: {error.kind}"] += 1
+            self.first_failure = self.first_failure or f"judge: {error.kind}: {error}"
+            return None
 
     def _inference(self, asked: Asked) -> Inference:
         settings = self._config.eval

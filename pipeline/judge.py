@@ -1,6 +1,6 @@
 """A language model as verifier: whether an answer means the same as the gold answer; and how far that can be trusted.
 
-Invariants: a judge that fails is an error, never a wrong answer; a response is shown to the judge as data between two lines
+Invariants: a judge that fails gives no verdict, never a wrong answer; a response is shown to the judge as data between two lines
 that it could not have known. The judge's prompt holds a label. So it is no member of `prompts.schemas.PromptInput`, whose
 rendering cannot take one, and is rendered here, by the same single-pass substitution."""
 
@@ -63,10 +63,9 @@ class AnswerJudge:
         self._fence = fence
         self._kept = kept or _asked_anew
         self.num_malformed = 0
-        self.num_failed = 0
 
     async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
-        """The verdict on `text`. Never raises for what the text or the judge does; ConfigError without a gold answer."""
+        """The verdict on `text`; 'error' for a reply that is none. Raises EndpointError, ConfigError without a gold answer."""
         if not label.answer.strip():
             raise ConfigError(
                 f"problem {problem.id!r} has no gold answer that a judge could compare with; use another verifier"
@@ -76,11 +75,7 @@ class AnswerJudge:
         key = key_of(
             judge=self.name, template=template("judge_answer"), problem=problem.text, gold=label.answer, text=text
         )
-        try:
-            reply = await self._kept(key, lambda: self._reply(problem, text, label))
-        except EndpointError:
-            self.num_failed += 1
-            return Verdict(kind="error")
+        reply = await self._kept(key, lambda: self._reply(problem, text, label))
         try:
             correct = parse_json_reply(_Reply, reply.text).verdict == "correct"
         except ValidationError:
@@ -190,7 +185,10 @@ async def agreement(judge: AnswerJudge, sample: Sequence[LabelledAnswer] | None 
 async def _asked(judge: AnswerJudge, number: int, item: LabelledAnswer) -> Verdict:
     identity = f"labelled-{number:04d}"
     problem = Problem(id=identity, text=item.question, split="heldout")
-    return await judge.verify(problem, item.text, Label(problem_id=identity, answer=item.gold))
+    try:
+        return await judge.verify(problem, item.text, Label(problem_id=identity, answer=item.gold))
+    except EndpointError:
+        return Verdict(kind="error")
 
 
 def agreement_of(pairs: Sequence[tuple[bool, Verdict]]) -> Agreement:

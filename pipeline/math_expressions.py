@@ -60,6 +60,8 @@ class _Reader:
         self.tokens = list(tokens)
         self.index = 0
         self.depth = 0
+        self.is_closed = False
+        """Whether what was read last ends with a sign behind which a digit begins a factor of its own: 3!7!, 2^{3}3^{2}."""
 
     @property
     def next(self) -> Token:
@@ -97,7 +99,7 @@ class _Reader:
                 is_name = self.next.kind in ("letter", "command")
                 tree, divided_by_name = ("/", tree, self.signed()), is_name
             elif self.begins_factor():
-                if divided_by_name or self.next.kind == "number":
+                if divided_by_name or (self.next.kind == "number" and not self.is_closed):
                     raise UnreadableError("a product that can be read in two ways")
                 tree = ("*", tree, self.power())
             else:
@@ -120,14 +122,16 @@ class _Reader:
 
     def power(self) -> Tree:
         """An atom with what is raised or set behind it."""
-        tree = self.atom()
+        tree, self.is_closed = self.atom(), False
         while True:
             if self.take("^"):
+                is_braced = self.next.text == "{"
                 tree = self.raised(tree)
+                self.is_closed = is_braced
             elif self.take("!"):
                 if self.next.text == "!":
                     raise UnreadableError("a double factorial")
-                tree = ("call", "factorial", tree)
+                tree, self.is_closed = ("call", "factorial", tree), True
             else:
                 return tree
 

@@ -160,6 +160,8 @@ class Scheduler:
         for number in range(max(0, first_step - self._config.rollout.max_staleness - 1), first_step):
             kept = await asyncio.to_thread(self._journal.read_step, number, self._lineages)
             if len(kept) == self._config.rollout.num_problems_per_step:
+                # The servers have what they began with until the learner has published.
+                await self._wait_for_weights(max(0, first_step - self._config.rollout.max_staleness))
                 step = self._steps[number] = _Step(number, len(kept), kept, self._pool.version)
                 work.create_task(self._finish(step, replayed=True))
 
@@ -167,12 +169,7 @@ class Scheduler:
         """Start the groups of one step, as soon as they may be sampled and there is room."""
         staleness = self._config.rollout.max_staleness
         fresh_enough = max(0, number - staleness)
-        with (
-            self._clock.stage("wait_for_learner"),
-            self._watchdog.watch(LEARNER_IS_SLOW_S, "weights of", fresh_enough, "updates"),
-        ):
-            status = await self._learner.wait_for_step(fresh_enough, self._lineages[-1].number)
-        self.learner_step = status.step
+        await self._wait_for_weights(fresh_enough)
         earlier = self._steps.pop(number - staleness - 1, None)
         if earlier is not None:
             await earlier.done.wait()
@@ -186,6 +183,14 @@ class Scheduler:
             await self._room.acquire()
             self.num_groups_in_flight += 1
             work.create_task(self._slot(step, slot, fresh_enough))
+
+    async def _wait_for_weights(self, step: int) -> None:
+        """Until every server has weights of at least `step` updates."""
+        with (
+            self._clock.stage("wait_for_learner"),
+            self._watchdog.watch(LEARNER_IS_SLOW_S, "weights of", step, "updates"),
+        ):
+            self.learner_step = (await self._learner.wait_for_step(step, self._lineages[-1].number)).step
 
     def _keep_pool(self, step: int) -> int:
         """Pin the pool as it is when `step` begins, let go of what no resume can need; return the version. Blocks.

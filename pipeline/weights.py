@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline import canary
 from pipeline.control import adapters_of, load_adapter, post, reset_prefix_cache, server_version, set_label
-from pipeline.errors import WeightSyncError
+from pipeline.errors import WeightsRefusedError, WeightSyncError
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder, disk_error, write_atomic
 
@@ -37,6 +37,11 @@ ADAPTER_CONFIG = "adapter_config.json"
 # A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it is asked the
 # canary (what is sampled waits for the verdict), and when its answer was wrong. No run accepts any of them.
 LOADING, CHECKING, REJECTED = "loading-", "checking-", "rejected-"
+UNKNOWN = REJECTED + "unknown"
+REMEDY = (
+    "if it can never agree: serve with dtype float32, set endpoints.packs_weights for a server of `servers.launch`, or raise "
+    "servers.canary_tolerance"
+)
 REFERENCE = WeightVersion(lineage=0, step=0)
 
 
@@ -206,10 +211,13 @@ def read_servers(run: RunFolder) -> list[ServerAddress]:
 
 
 def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) -> ReloadReport:
-    """Bring every server of the run to `version`, all at once. Raises WeightSyncError naming each one that failed."""
+    """Bring every server of the run to `version`, all at once. Raises WeightSyncError naming each one that failed;
+    WeightsRefusedError if all of those have answered the canary."""
+    if send is None:
+        verify(path_of(run, version))  # once, and not for each server
 
     async def everyone() -> list[float | BaseException]:
-        work = (bring_to(run, server, version, send=send) for server in servers)
+        work = (bring_to(run, server, version, send=send, verified=True) for server in servers)
         return await asyncio.gather(*work, return_exceptions=True)
 
     servers = read_servers(run)
@@ -221,7 +229,9 @@ def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) 
         if isinstance(result, BaseException)
     ]
     if failures:
-        raise WeightSyncError(f"version {version.label} did not reach every server: " + "; ".join(failures))
+        refused = all(isinstance(r, float | WeightsRefusedError) for r in results)
+        kind = WeightsRefusedError if refused else WeightSyncError
+        raise kind(f"version {version.label} did not reach every server: " + "; ".join(failures))
     return ReloadReport(
         reload_s=time.monotonic() - begin, paused_s=max((r for r in results if isinstance(r, float)), default=0.0)
     )
@@ -234,16 +244,18 @@ async def bring_to(
     timeout_s: float = 300.0,
     *,
     send: Send | None = None,
+    verified: bool = False,
 ) -> float:
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
-    It loads the published files, or is sent them by `send`, in a thread. Requests in flight go on, after a whole model with the new
+    It loads the published files, which are read first to see that they are whole, unless that is `verified`; or is sent the weights by
+    `send`, in a thread. Requests in flight go on, after a whole model with the new
     weights, after an adapter with those that they named. Raises WeightSyncError, also for a server whose answer to the canary is not
     that of these weights; the server is then serving, with a version label that is not `version`, so nobody mistakes it."""
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
         try:
             async with _server_lock(run, server):
-                return await _bring(run, server, client, version, send)
+                return await _bring(run, server, client, version, send, verified=verified)
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error
 
@@ -264,9 +276,22 @@ async def disown(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0)
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
         try:
             async with _server_lock(run, server):
-                await set_label(client, REJECTED + "unknown")
+                await set_label(client, UNKNOWN)
         except httpx.HTTPError as error:
             raise WeightSyncError(f"{type(error).__name__}: {error}") from error
+
+
+async def load_unpublished(run: RunFolder, server: ServerAddress, folder: Path, timeout_s: float = 300.0) -> None:
+    """Have one server serve the whole model in `folder`, which is no version of the run: it bears the label of none.
+
+    Raises WeightSyncError."""
+    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
+        try:
+            async with _server_lock(run, server):
+                await _WholeModel(client, folder, server, None).load()
+                await set_label(client, UNKNOWN)
+        except httpx.HTTPError as error:
+            raise WeightSyncError(f"{server.url}: {type(error).__name__}: {error}") from error
 
 
 async def _resume_if_paused(client: httpx.AsyncClient) -> None:
@@ -276,7 +301,13 @@ async def _resume_if_paused(client: httpx.AsyncClient) -> None:
 
 
 async def _bring(
-    run: RunFolder, server: ServerAddress, client: httpx.AsyncClient, version: WeightVersion, send: Send | None
+    run: RunFolder,
+    server: ServerAddress,
+    client: httpx.AsyncClient,
+    version: WeightVersion,
+    send: Send | None,
+    *,
+    verified: bool = False,
 ) -> float:
     folder, label = path_of(run, version), await server_version(client)
     way: _Adapter | _WholeModel = (
@@ -290,8 +321,8 @@ async def _bring(
     if WeightVersion.parse(label) is None and isinstance(way, _Adapter):
         paused_s = await _bring(run, server, client, REFERENCE, None)
     with _in_use(folder):
-        if send is None:
-            verify(folder)
+        if send is None and not verified:
+            await asyncio.to_thread(verify, folder)
         paused_s += await way.load()
         await _check(client, run, way.model, version)
     return paused_s
@@ -357,7 +388,7 @@ async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version:
     """Give the server its label if it answers the canary as the learner does, and not as any other published weights.
 
     Its label does not say which it had: one that was refused once is asked again."""
-    expected = canary.read_canary(path_of(run, version))
+    expected = canary_of(run, version)
     try:
         if expected is not None:
             reply = await post(client, "/v1/completions", json=canary.body_of(expected, model))
@@ -368,7 +399,7 @@ async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version:
             }
             tolerance = run.config().canary_tolerance
             if complaint := canary.disagreement(found, expected, others, tolerance):
-                raise WeightSyncError(f"version {version.label} was loaded, but {complaint}")
+                raise WeightsRefusedError(f"version {version.label} was loaded, but {complaint}; {REMEDY}")
     except BaseException:
         await asyncio.shield(set_label(client, REJECTED + version.label))
         raise

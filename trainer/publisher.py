@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline import weights
-from pipeline.errors import WeightSyncError
+from pipeline.errors import WeightsRefusedError, WeightSyncError
 from pipeline.metrics import MetricsWriter
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder, disk_error
@@ -23,6 +23,8 @@ from trainer.stop import StopSignal
 
 logger = logging.getLogger(__name__)
 RETRY_S = 2.0
+# A server that is reloaded and refused for so long is not one that is away.
+REFUSED_PATIENCE_S = 600.0
 
 
 class Publisher:
@@ -63,7 +65,8 @@ class Publisher:
         """Make the model after `step` optimizer steps the one that is served, if that step is due; its folder, else None.
 
         The first call is always due, so that a resumed learner's servers hold its weights. Raises DiskError,
-        StopRequested, and WeightSyncError when servers stay unreachable for `patience_s` seconds.
+        StopRequested, and WeightSyncError when servers stay unreachable for `patience_s` seconds, or answer the canary as other weights for
+        `REFUSED_PATIENCE_S`.
         """
         if not final:
             self._stop.check()
@@ -99,11 +102,14 @@ class Publisher:
 
         Who was not reached by `send` loads the files."""
         deadline, told, send = time.monotonic() + self._patience_s, "", self._send
+        refused_since = float("inf")
         while True:
             try:
                 return weights.bring_all(self._run, version, send).reload_s
             except WeightSyncError as error:
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                refused_since = min(refused_since, now) if isinstance(error, WeightsRefusedError) else float("inf")
+                if now > deadline or now - refused_since > REFUSED_PATIENCE_S:
                     raise
                 logger.warning("%s; trying again", error)
                 if str(error) != told:

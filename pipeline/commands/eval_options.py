@@ -14,6 +14,8 @@ from pipeline.run import RunFolder
 from pipeline.settings import load_config, merged, read_config_file, validated
 
 HELD_OUT = "heldout"
+# More than any answer has.
+WHOLE_ANSWER_CHARS = 10_000_000
 SLOWEST_TOKENS_PER_S = 10.0
 """A stream of answers that is slower than this is taken for dead."""
 LEAST_ATTEMPT_S = 600.0
@@ -179,6 +181,16 @@ def patient(chosen: Chosen, max_tokens: int) -> Config:
         )
     update = {"attempt_timeout_s": attempt_s, "timeout_s": timeout_s}
     return chosen.config.model_copy(update={"requests": requests.model_copy(update=update)})
+
+
+def unshortened(chosen: Chosen, config: Config) -> Config:
+    """With answers that are shown whole to their critic, unless the user set how much: half of an answer is criticised for its hole. A
+    prompt that an endpoint finds too long is cut then, and counted."""
+    if "max_attempt_chars" in chosen.said.get("reflection", {}):
+        return config
+    return config.model_copy(
+        update={"reflection": config.reflection.model_copy(update={"max_attempt_chars": WHOLE_ANSWER_CHARS})}
+    )
 
 
 def with_workers(chosen: Chosen, config: Config, *, programs: bool) -> Config:

@@ -9,13 +9,14 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from pipeline import event_loop, logs
-from pipeline.benchmark import Benchmark, benchmark, sampled
+from pipeline.benchmark import Benchmark, benchmark, sampled, source_of
 from pipeline.benchmark_sources import tasks_of
 from pipeline.code_checks import check_code
 from pipeline.commands import eval_options
@@ -31,7 +32,7 @@ from pipeline.eval_cost import Live, Prices
 from pipeline.eval_folder import EvalFolder
 from pipeline.eval_lessons import KeptEndpoints, LessonSearch, copied
 from pipeline.eval_page import page
-from pipeline.eval_plan import Asked, Plan, PlannedCell, planned, verifier_version
+from pipeline.eval_plan import Asked, Plan, PlannedCell, digest, planned, verifier_version
 from pipeline.eval_plots import plot_accuracy, plot_compute
 from pipeline.eval_report import BenchmarkReport, report
 from pipeline.eval_run import EvalRun
@@ -94,6 +95,7 @@ class _Evaluation:
         self._config = chosen.config
         self._view = view
         self._live = Live()
+        self._notes: list[str] = []
         self._begin_s = time.monotonic()
 
     async def run(self) -> int:
@@ -126,7 +128,7 @@ class _Evaluation:
                 raise failure or EndpointError("evaluation", f"no problem could be answered; first failure: {first}")
             found = await asyncio.to_thread(self._report, folder, plan, known, prices)
             found = found.model_copy(update={
-                "notes": [*found.notes, *_dropped(endpoints)], "failures": dict(evaluation.failures),
+                "notes": [*found.notes, *self._notes, *_dropped(endpoints)], "failures": dict(evaluation.failures),
                 "num_asked": replies.num_asked, "num_known": replies.num_known, "num_verdicts": evaluation.num_verdicts,
                 "spent": await asyncio.to_thread(self._spent, replies, prices), "cost": self._live.cost,
                 "asking_s": asking_s, "seconds": time.monotonic() - self._begin_s,
@@ -154,7 +156,9 @@ class _Evaluation:
         """The configuration with the deadlines and the verifier processes that these benchmarks need."""
         config = eval_options.patient(self._chosen, max(self._max_tokens(one, None) for one in benchmarks))
         programs = any(task.problem.form == "code" for one in benchmarks for task in one.tasks)
-        return eval_options.with_workers(self._chosen, config, programs=programs)
+        return eval_options.with_workers(
+            self._chosen, eval_options.unshortened(self._chosen, config), programs=programs
+        )
 
     # What is asked
 
@@ -174,6 +178,11 @@ class _Evaluation:
                 found.append(
                     _Benchmark(known.name, known, sampled(tasks, known.name, settings.limit, seed), len(tasks))
                 )
+        if twice := [name for name, num in Counter(one.name for one in found).items() if num > 1]:
+            raise ConfigError(
+                f"--benchmark names two that are called {twice[0]!r}, and a report would take them for one; name each in a file of your "
+                "own (--registry), or evaluate them into folders of their own (--out)"
+            )
         for one in found:
             if one.known is None or one.known.verifier != "judge":
                 reward = config.reward.model_copy(update={"scorer": one.known.verifier} if one.known else {})
@@ -191,12 +200,21 @@ class _Evaluation:
     def _asked(self, one: _Benchmark, limit: int | None) -> Asked:
         settings = self._config.eval
         max_tokens = self._max_tokens(one, limit)
-        shortened = f" (the endpoint takes {limit} in all)" if max_tokens < self._max_tokens(one, None) else ""
+        shortened = ""
+        if max_tokens < (wanted := self._max_tokens(one, None)):
+            shortened = f" (the endpoint takes {limit} in all)"
+            self._notes.append(
+                f"{one.name}: answers were limited to {max_tokens} tokens, not {wanted}: the endpoint takes {limit} of prompt and answer. "
+                "Serve it with a longer context (--servers.max_model_len where the server is started here)."
+            )
         self._view.say(
             f"{one.name}: {len(one.tasks)} of {one.num_all} problems, {settings.num_samples} answers each in "
             f"{', '.join(settings.modes)}, of at most {max_tokens} tokens{shortened}, at temperature {settings.sampling_temperature:g}"
         )
-        return Asked(one.name, one.tasks, max_tokens, one.known.verifier if one.known else self._config.reward.scorer)
+        if one.known:
+            return Asked(one.name, one.tasks, max_tokens, one.known.verifier, source_of(one.known))
+        held_out = digest([self._config.problems.model_dump(mode="json"), self._config.run.seed])[:12]
+        return Asked(one.name, one.tasks, max_tokens, self._config.reward.scorer, held_out)
 
     def _planned(
         self, asked: list[Asked], pool_key: str, judge: AnswerJudge | None, plan: Plan

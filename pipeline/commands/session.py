@@ -19,7 +19,7 @@ from pipeline.commands.sft import DONE as SFT_REPORT
 from pipeline.commands.sft import seeded_model
 from pipeline.config import Config, EndpointSettings
 from pipeline.endpoint import Endpoint
-from pipeline.endpoint_checks import check_adapters, check_embeddings, check_endpoint
+from pipeline.endpoint_checks import check_adapters, check_embeddings, check_endpoint, take_label
 from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import EndpointError
 from pipeline.evaluate import EvalReport, evaluate
@@ -45,7 +45,17 @@ from pipeline.summary import render_summary
 from pipeline.usefulness import Usefulness, usefulness_in
 from pipeline.view import View
 from pipeline.watchdog import Watchdog
-from pipeline.weights import REFERENCE, bring_to, disown, latest, let_go, path_of, publish, write_servers
+from pipeline.weights import (
+    REFERENCE,
+    bring_to,
+    latest,
+    let_go,
+    load_unpublished,
+    path_of,
+    publish,
+    write_servers,
+    written,
+)
 
 LEARNER_GRACE_S = 90.0
 BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
@@ -117,7 +127,7 @@ class Session:
                     endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
                 )
                 if config.endpoints:
-                    await disown(self.run, endpoint.address)
+                    await take_label(self.run, endpoint)
                 if adapters and config.endpoints:
                     await check_adapters(endpoints, endpoint, config, self.run.path)
             helpers = Helpers(endpoints, endpoints)
@@ -147,14 +157,29 @@ class Session:
 
     async def _seed(self, model: Path, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
         """Evaluate the untouched model, seed the skills, publish the first version."""
+        files = _files_of(model)
         if self.config.sft.enabled and self.config.eval.baseline and BASELINE not in self.state["evals"]:
+            if self.config.endpoints:
+                await self._load_untouched(files, endpoints)
             await self._evaluate(BASELINE, 0, problems, endpoints, verifier)
         if self.config.sft.enabled:
             with self.clock.stage("sft"):
                 model, self.state["sft"] = await seeded_model(self.config, self.run, model, self.view.say)
             self.save_state()
-        files = [file for file in model.iterdir() if file.is_file() and file.name != SFT_REPORT]
+            files = _files_of(model)
         publish(self.run, REFERENCE, lambda folder: _copy(files, folder))
+
+    async def _load_untouched(self, files: list[Path], endpoints: EndpointPool) -> None:
+        """Have endpoints that run elsewhere serve the model that the run begins with: they may have another run's weights still. It
+        comes from the run folder, which they see."""
+        folder = self.run.weights / BASELINE
+        with self.clock.stage("reload"):
+            try:
+                await asyncio.to_thread(written, folder, lambda beside: _copy(files, beside))
+                for endpoint in endpoints.endpoints:
+                    await load_unpublished(self.run, endpoint.address, folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def _after_sft(self, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
         """Evaluate the model that reinforcement learning begins with."""
@@ -359,6 +384,11 @@ class Session:
     def _finish(self) -> None:
         for text in render_summary(self.run, self.state):
             self.view.say(text)
+
+
+def _files_of(model: Path) -> list[Path]:
+    """What makes a model of a folder."""
+    return [file for file in model.iterdir() if file.is_file() and file.name != SFT_REPORT]
 
 
 def _copy(files: list[Path], folder: Path) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from pipeline.canary import FILE, Canary, CanarySequence
+from pipeline.commands.session import Session
 from pipeline.config import RequestsSection, SamplingSection
+from pipeline.endpoint_checks import take_label
 from pipeline.endpoints import EndpointPool
-from pipeline.errors import MalformedReplyError, WeightSyncError
+from pipeline.errors import EndpointSetupError, MalformedReplyError, WeightsRefusedError, WeightSyncError
+from pipeline.problems import ProblemSet
+from pipeline.rewards import Verifier
 from pipeline.run import RunFolder
-from pipeline.weights import CHECKING, REJECTED, bring_to, disown, publish
+from pipeline.view import View
+from pipeline.weights import CHECKING, REJECTED, UNKNOWN, bring_to, disown, publish
 from pipeline.wire import Samples
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
@@ -96,6 +103,54 @@ async def test_the_label_that_another_run_gave_is_not_believed(tmp_path: Path, s
         await disown(run, pool.endpoints[0].address)
         await bring(pool, run, 0)
         assert await num_loads(pool) == loaded + 1
+
+
+async def test_a_label_that_cannot_be_taken_at_once_is_taken_at_the_next_try(
+    tmp_path: Path, start_mock: StartMock
+) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        await break_next(pool, route="/update_weight_version", kind="status", code=503)
+        await take_label(run, pool.endpoints[0])
+        assert await label_of(pool) == UNKNOWN
+        await break_next(pool, route="/update_weight_version", kind="status", code=503, count=99)
+        with pytest.raises(EndpointSetupError, match="does not take the label"):
+            await take_label(run, pool.endpoints[0])
+
+
+async def test_a_reference_is_asked_the_canary_that_its_learner_made(tmp_path: Path, start_mock: StartMock) -> None:
+    async with ready_pool(tmp_path, await start_mock()) as (pool, run):
+        with_canary(-3.0)(run.weights)  # and the mock endpoint gives -1
+        await disown(run, pool.endpoints[0].address)
+        with pytest.raises(WeightsRefusedError, match="servers.canary_tolerance"):
+            await bring(pool, run, 0)
+
+
+async def test_the_untouched_model_is_evaluated_whatever_an_endpoint_elsewhere_had(
+    tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have another run's weights still, and the first accuracy of the summary would be that one's."""
+    settings = await start_mock()
+    model = tmp_path / "model"
+    model.mkdir()
+    saving(b"untouched")(model)
+    async with ready_pool(tmp_path, settings) as (pool, run):
+        shutil.rmtree(run.weights / version(0).label)
+        before = await num_loads(pool)
+        evaluated = []
+
+        async def evaluate(self: Session, name: str, *_: object) -> None:
+            evaluated.append((name, await num_loads(pool) - before, await label_of(pool)))
+
+        async def seeded(*_: object) -> tuple[Path, dict[str, object]]:
+            return model, {}
+
+        monkeypatch.setattr(Session, "_evaluate", evaluate)
+        monkeypatch.setattr("pipeline.commands.session.seeded_model", seeded)
+        config = run.config().model_copy(update={"endpoints": (settings,)})
+        session = Session(run, config, View(0, live=False))
+        await session._seed(model, cast("ProblemSet", None), pool, cast("Verifier", None))
+    assert evaluated == [("untouched", 1, UNKNOWN)]
+    assert [folder.name for folder in run.weights.iterdir() if folder.is_dir()] == [version(0).label]
 
 
 async def num_loads(pool: EndpointPool) -> int:

@@ -338,6 +338,7 @@ async def test_an_evaluated_problem_in_the_pool_is_refused_and_named(
         (("--model", "none-such"), "serves ['policy']"),
         (("--compare", "evals"), "there is no evaluation in this folder"),
         (("--run-folder", "nowhere"), "give one of them"),
+        (("--benchmark", "a/test.jsonl,b/test.jsonl"), "two that are called 'test'"),
     ],
 )
 async def test_a_mistake_is_named_with_its_remedy(
@@ -346,6 +347,9 @@ async def test_a_mistake_is_named_with_its_remedy(
     command = Command(
         tmp_path, repository, "--endpoint", (await start_mock()).url, *HELDOUT, "--out", "e", "--limit", "2"
     )
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        (folder / "test.jsonl").write_text('{"question": "What is 3 + 4?", "answer": "7"}\n')
     status, _, err = await command.run(*arguments)
     assert status == 2, err
     assert message in err

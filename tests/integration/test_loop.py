@@ -267,6 +267,16 @@ async def test_lessons_that_a_crash_cut_off_are_made_again_when_the_next_step_ha
         assert len(loop.journal.read_step(2, loop.run.lineages())) == 4
         assert loop.journal.read_step(3, loop.run.lineages()) == []
         asked = loop.endpoints.usage.total("requests", "abstract")
+
+        class NeverReady(LearnerLink):
+            async def wait_for_step(self, step: int, lineage: int) -> LearnerStatus:
+                raise ProcessEndedError("the learner ended first")
+
+        with pytest.raises(ExceptionGroup):
+            await loop.scheduler(link=NeverReady(loop.run, cast("Child", LiveChild()))).run(3)
+        assert loop.endpoints.usage.total("requests", "abstract") == asked, (
+            "nothing before the servers have its weights"
+        )
         await loop.scheduler().run(3)
         assert stored(loop) == unbroken
         num_per_step = loop.config.abstraction.num_per_step

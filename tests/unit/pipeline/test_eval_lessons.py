@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.contamination import check_pool
 from pipeline.errors import ConfigError, DataError, RunFolderError
 from pipeline.eval_lessons import KeptEndpoints, LessonSearch, copied
 from pipeline.pool import Pool
 from pipeline.pool_files import export
-from pipeline.records import Context, Message, Problem
+from pipeline.records import Context, Label, Message, Problem, Task
 from pipeline.replies import Replies
 from pipeline.run import RunFolder
 from pipeline.settings import load_recipe
@@ -66,6 +67,18 @@ def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
     )
     done = subprocess.run([*inside, sys.executable, "-c", code, there, target], capture_output=True, text=True)
     assert done.stdout == "x3\n", done.stderr
+
+
+def test_the_copy_knows_a_problem_by_todays_rule(tmp_path: Path) -> None:
+    """A hash that another version of lanpo wrote, or a person, hides no evaluated problem."""
+    run = a_run(tmp_path)
+    Pool(run.store).add([ENTRIES[0].model_copy(update={"problem_hash": "0" * 16})])
+    problem = Problem(id="asked", text=ENTRIES[0].problem_text, split="heldout")
+    with pytest.raises(DataError, match="asked"):
+        check_pool(
+            copied(run.path, tmp_path / "lessons").pool,
+            [Task(problem=problem, label=Label(problem_id="asked", answer="4"))],
+        )
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

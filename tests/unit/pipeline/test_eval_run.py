@@ -55,11 +55,18 @@ class Verifier:
 
 
 class Judge:
-    """Says that nothing is right."""
+    """Says that nothing is right, or fails."""
 
     name = "judge"
 
+    def __init__(self, error: EndpointError | None = None) -> None:
+        self._error = error
+        self.num_asked = 0
+
     async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
+        self.num_asked += 1
+        if self._error is not None:
+            raise self._error
         return Verdict(kind="scored", correct=False)
 
 
@@ -71,16 +78,18 @@ TASKS = [
     for n in range(NUM)
 ]
 ASKED = Asked("sums", TASKS, 16, "math")
+QUOTA = FinalEndpointError("quota", "the quota is used up")
 
 
 class Evaluation:
     """`eval` in a folder, as often as it is called."""
 
-    def __init__(self, folder: Path, *modes: Mode) -> None:
+    def __init__(self, folder: Path, *modes: Mode, asked: Asked = ASKED) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = EvalFolder(folder)
         self.config = Config()
-        self.cells = [planned(self.config, ASKED, mode) for mode in modes or ("zero-shot",)]
+        self.asked = asked
+        self.cells = [planned(self.config, asked, mode) for mode in modes or ("zero-shot",)]
         self.known: dict[str, Scored] = {}
         self.run: EvalRun
 
@@ -93,7 +102,7 @@ class Evaluation:
                 self.config, self.folder, endpoints, replies, {"math": verifier or Verifier()}, self.known, **options  # type: ignore[arg-type, dict-item]
             )  # fmt: skip
             try:
-                await self.run.run([(ASKED, self.cells)])
+                await self.run.run([(self.asked, self.cells)])
             finally:
                 self.stored = {answer.key: answer for answer in self.folder.answers()}
         return endpoints.num_asked - before
@@ -157,6 +166,35 @@ async def test_a_judge_that_comes_later_judges_what_is_kept(tmp_path: Path) -> N
     assert await evaluation(endpoints, judge=Judge()) == 0
     assert evaluation.run.num_verdicts == 0
     assert len(list(evaluation.folder.answers())) == NUM
+
+
+async def test_a_judge_that_fails_beside_a_verifier_is_asked_again_and_told(tmp_path: Path) -> None:
+    evaluation, endpoints = Evaluation(tmp_path), Endpoints()
+    assert await evaluation(endpoints, judge=Judge(QUOTA)) == NUM
+    assert evaluation.run.failures == {"judge: quota": NUM}
+    assert [(found.correct, found.judge) for found in evaluation.known.values()] == [(True, "")] * NUM
+    assert await evaluation(endpoints, judge=(judge := Judge())) == 0
+    assert judge.num_asked == NUM
+    assert {found.judge for found in evaluation.known.values()} == {"judge"}
+
+
+async def test_a_judge_that_decides_and_fails_leaves_no_wrong_answer(tmp_path: Path) -> None:
+    """Its quota is used up: what was answered is kept, nothing is scored, and the next command judges it."""
+    evaluation, endpoints = Evaluation(tmp_path, asked=ASKED._replace(scorer="judge")), Endpoints()
+    with pytest.raises(FinalEndpointError, match="used up"):
+        await evaluation(endpoints, judge=Judge(QUOTA))
+    assert evaluation.known == {}
+    assert endpoints.num_asked + await evaluation(Endpoints(), judge=Judge()) == NUM
+    assert len(evaluation.known) == NUM
+
+
+async def test_a_judge_is_not_asked_about_programs(tmp_path: Path) -> None:
+    """They have tests, and no gold answer that it could compare with."""
+    tasks = [Task(problem=task.problem, label=Label(problem_id=task.problem.id, answer="")) for task in TASKS]
+    evaluation, judge = Evaluation(tmp_path, asked=ASKED._replace(tasks=tasks)), Judge()
+    assert await evaluation(Endpoints(), judge=judge) == NUM
+    assert (len(evaluation.known), judge.num_asked) == (NUM, 0)
+    assert await evaluation(Endpoints(), judge=judge) == 0
 
 
 async def test_a_critique_begins_with_the_answer_that_is_known(tmp_path: Path) -> None:

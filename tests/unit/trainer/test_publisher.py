@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import weights
-from pipeline.errors import WeightSyncError
+from pipeline.errors import WeightsRefusedError, WeightSyncError
 from pipeline.metrics import MetricsWriter, read_metrics
 from pipeline.records import WeightVersion
 from pipeline.run import RunFolder
@@ -37,6 +37,7 @@ class Fixture:
         self.brought: list[str] = []
         self.ways: list[str] = []
         self.failures = 0
+        self.failure = WeightSyncError("http://127.0.0.1:1: ConnectError")
         self.stop = StopSignal()
         self.status = LearnerStatus(self.run)
         self.publisher = Publisher(
@@ -65,7 +66,7 @@ class Fixture:
         self.ways.append("sent" if send else "files")
         if self.failures:
             self.failures -= 1
-            raise WeightSyncError("http://127.0.0.1:1: ConnectError")
+            raise self.failure
         self.brought.append(version.label)
         return weights.ReloadReport(reload_s=0.5, paused_s=0.1)
 
@@ -122,6 +123,16 @@ def test_servers_that_stay_away_end_the_learner(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(WeightSyncError, match="ConnectError"):
         fixture.publisher.publish(0)
     assert fixture.read_status()["version"] is None
+
+
+def test_a_server_that_is_refused_again_and_again_is_not_waited_for_like_one_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(tmp_path, monkeypatch, every=2)  # patient with servers that are away
+    fixture.failures, fixture.failure = 1_000_000, WeightsRefusedError("it answers as other weights")
+    monkeypatch.setattr("trainer.publisher.REFUSED_PATIENCE_S", 0.0)
+    with pytest.raises(WeightsRefusedError, match="other weights"):
+        fixture.publisher.publish(0)
 
 
 def test_a_stop_request_ends_the_retries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

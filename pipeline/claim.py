@@ -26,9 +26,10 @@ NUM_PROBES = 6
 MAX_TABLES = 1000
 
 
-def new_run(config: Config) -> RunFolder:
-    """Make a run folder, and claim its store where that is elsewhere. Raises RunFolderError, StoreError; nothing is left then."""
-    run = RunFolder.create(config)
+def new_run(config: Config, *, unfinished: bool = False) -> RunFolder:
+    """Make a run folder, and claim its store where that is elsewhere. An `unfinished` one is opened by nobody before its
+    `unfinished_file` is gone. Raises RunFolderError, StoreError; nothing is left then."""
+    run = RunFolder.create(config, unfinished=unfinished)
     if run.elsewhere is None:
         return run
     with ExitStack() as on_failure:

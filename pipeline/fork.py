@@ -44,7 +44,7 @@ def fork_run(source: RunFolder, config: Config, step: int | None = None) -> RunF
             "new run for another one"
         )
     check_claim(source)
-    run = new_run(config)
+    run = new_run(config, unfinished=True)
     with ExitStack() as on_failure:
         on_failure.callback(shutil.rmtree, run.path, ignore_errors=True)
         on_failure.callback(release, run)
@@ -79,6 +79,7 @@ def _take_over(source: RunFolder, run: RunFolder, step: int) -> None:
     lineages = source.lineages()
     run.write_lineages([*lineages, Lineage(number=lineages[-1].number + 1, start_step=step, fresh=True)])
     write_atomic(run.state_file, json.dumps(_state(source, run, step), indent=1))
+    run.unfinished_file.unlink()
 
 
 def _take_over_store(source: RunFolder, run: RunFolder, step: int) -> None:
@@ -89,7 +90,9 @@ def _take_over_store(source: RunFolder, run: RunFolder, step: int) -> None:
         _link(Path(old), Path(new))
         return
     Journal(old).copy_to(new)
-    Pool(old, version=version_at(Pool(old), step)).copy_to(new)
+    pool = Pool(old)
+    Pool(old, version=version_at(pool, step)).copy_to(new)
+    Pool(new).add(pool.imported())
 
 
 def _link(source: Path, target: Path) -> None:

@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 
 from pipeline.records import Attempt, ContextKind, RolloutGroup, WeightVersion
 from pipeline.run import Lineage, counts, survives
-from pipeline.store import WRITTEN, Reader, append, clone, compact, failures_named, open_table, quoted
+from pipeline.store import (
+    WRITTEN,
+    Reader,
+    append,
+    clone,
+    compact,
+    drop_torn_indices,
+    failures_named,
+    open_table,
+    quoted,
+)
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id", "group_id")
@@ -68,7 +78,9 @@ class Journal:
     def __init__(self, path: Path | str) -> None:
         self._path = path
         self._table = open_table(path, TABLE, schema(), WRITTEN)
-        self._reader = Reader(self._table, WRITTEN, self._path)
+        with failures_named(path):
+            drop_torn_indices(self._table)  # the next compaction makes them anew
+            self._reader = Reader(self._table, WRITTEN, self._path)
         self._commits = threading.Lock()
         """Held for a commit: appends and compactions come from two threads."""
 

@@ -32,6 +32,7 @@ from pipeline.store import (
     append,
     clone,
     compact,
+    drop_torn_indices,
     failures_named,
     index,
     is_conflict,
@@ -52,6 +53,8 @@ LOCK_FILE = "pool.lock"
 MAX_FOUND = 1024
 # A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
 KEEP_VERSIONS = timedelta(minutes=2)
+SET_BACK = "before-set-back"
+"""The version that a return to an earlier one began with, until that is done."""
 COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step")
 """What a search reads, in the order of Candidate's fields; its score comes last."""
 ROWS_PER_READ = 4096
@@ -109,19 +112,25 @@ class Pool:
         self._ordered = ordered
         self._read_only = version is not None
         self._table = open_table(path, TABLE, schema(), SEARCHED)
-        if version is not None:
-            self._table.checkout(version)
-        elif not self._table.list_indices():
-            self._make_indices()
-        self._reader = Reader(self._table, SEARCHED, self._path)
+        with failures_named(path):
+            if version is not None:
+                self._table.checkout(version)
+            self._reader = Reader(self._table, SEARCHED, path)
+            if not self._read_only and (drop_torn_indices(self._table) or self._unindexed_columns()):
+                self._make_indices()
+
+    def _unindexed_columns(self) -> list[str]:
+        """Whose index was never made: a start was cut short, or it was torn."""
+        indexed = {column for index in self._table.list_indices() for column in index.columns}
+        return [column for column in ("problem_text", *INDEXED) if column not in indexed]
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, BTree
 
         words = FTS(stem=False, remove_stop_words=True, custom_stop_words=sorted(STOP_WORDS))
-        self._table.create_index("problem_text", config=words)
-        for column in INDEXED:
-            self._table.create_index(column, config=BTree())
+        with self._writing():
+            for column in self._unindexed_columns():
+                self._table.create_index(column, config=words if column == "problem_text" else BTree())
 
     def hold_out(self, hashes: Collection[str]) -> None:
         """Refuse entries of the problems with these text hashes from now on, whatever their split says."""
@@ -139,19 +148,23 @@ class Pool:
         if not entries:
             return 0
         with self._writing() as alone:
-            unique = list({entry.id: entry for entry in entries if entry.id not in self._ids}.values())
-            if not unique:
-                return 0
-            if alone:
-                append(self._table, table_of(unique), self._reader)
-            else:
-                self._table.merge_insert("id").when_not_matched_insert_all().execute(table_of(unique))
-            self._ids.update(entry.id for entry in unique)
-            self._counts.update(entry.problem_id for entry in unique)
-            limit = self._settings.max_entries_per_problem
-            self._over |= {entry.problem_id for entry in unique if self._counts[entry.problem_id] > limit}
-            self._evict()
-            return len(unique)
+            return self._insert(entries, alone=alone)
+
+    def _insert(self, entries: list[Experience], *, alone: bool) -> int:
+        """Of a writer: store those that are not there, in one commit; `alone`, nobody else can write meanwhile."""
+        unique = list({entry.id: entry for entry in entries if entry.id not in self._ids}.values())
+        if not unique:
+            return 0
+        if alone:
+            append(self._table, table_of(unique), self._reader)
+        else:
+            self._table.merge_insert("id").when_not_matched_insert_all().execute(table_of(unique))
+        self._ids.update(entry.id for entry in unique)
+        self._counts.update(entry.problem_id for entry in unique)
+        limit = self._settings.max_entries_per_problem
+        self._over |= {entry.problem_id for entry in unique if self._counts[entry.problem_id] > limit}
+        self._evict()
+        return len(unique)
 
     def take_in(self, entries: list[Experience]) -> int:
         """Store what another run made, or this one long ago, as `add` does; return how many entries were not there yet."""
@@ -233,7 +246,8 @@ class Pool:
 
     def num_unindexed(self) -> int:
         """Rows that a search looks through one by one."""
-        return max((index.num_unindexed_rows for index in self._table.list_indices()), default=0)
+        with failures_named(self._path):
+            return max((index.num_unindexed_rows for index in self._table.list_indices()), default=0)
 
     @property
     def version(self) -> int:
@@ -242,7 +256,8 @@ class Pool:
     @property
     def pins(self) -> dict[str, int]:
         """Versions that maintenance keeps, by their names."""
-        return pinned_versions(self._table)
+        with failures_named(self._path):
+            return pinned_versions(self._table)
 
     def pin(self, name: str) -> int:
         """Keep the present version under `name`, in place of the one that had it; return it."""
@@ -254,14 +269,31 @@ class Pool:
             unpin(self._table, name)
 
     def restore(self, version: int) -> None:
-        """Return to an earlier version of the table: what this run added since is gone from the current one. What was imported stays."""
-        imported = list(map(entry_of, self._where(f"starts_with(id, {quoted(FOREIGN)})")))
-        with self._writing():
+        """Return to an earlier version of the table: what this run added since is gone from the current one. What was imported stays,
+        also when this is killed in the middle, and given again."""
+        with self._writing() as alone:
+            self._reader.refresh()
+            imported = self.imported()
+            if SET_BACK in self.pins:
+                imported += Pool(self._path, self._settings, version=SET_BACK).imported()
+            else:
+                pin(self._table, SET_BACK)
             self._table.checkout(version)
             self._table.restore()
             self._table.checkout_latest()
             self._look()
-        self.add(imported)
+            self._insert(imported, alone=alone)
+            unpin(self._table, SET_BACK)
+
+    def imported(self) -> list[Experience]:
+        """The entries that came from elsewhere."""
+        return list(map(entry_of, self._where(f"starts_with(id, {quoted(FOREIGN)})")))
+
+    def forget(self) -> None:
+        """Delete what this run added: to begin again from the start. What was imported stays."""
+        with self._maintenance, self._writing():
+            self._table.delete(f"NOT starts_with(id, {quoted(FOREIGN)})")
+            self._look()
 
     def index(self) -> None:
         """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.

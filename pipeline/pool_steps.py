@@ -24,11 +24,14 @@ def version_at(pool: Pool, step: int) -> int | None:
 def set_back(pool: Pool, step: int) -> None:
     """Return the pool to what it was when `step` began last, for a resume from there.
 
-    A step that has not begun adds no lessons, so there is nothing to undo. Later steps are forgotten: should this one end before
+    A step that has not begun adds no lessons, so there is nothing to undo. The start's name is let go of when a later checkpoint will
+    do; where every one of those is torn, nothing that the run learned counts. Later steps are forgotten: should this one end before
     they begin again, the pool that another lineage had then is not what to return to."""
     version = version_at(pool, step)
     if version is not None and version != pool.version:
         pool.restore(version)
+    elif version is None and step == 0 and any(name.startswith(PIN) for name in pool.pins):
+        pool.forget()
     for name in pool.pins:
         if name.startswith(PIN) and _step_of(name) > step:
             pool.unpin(name)

@@ -161,9 +161,10 @@ class RunFolder:
         self.locks = self.path / "locks"
         self.merged = self.path / "merged"
         self.final_model = self.path / "final_model"
+        self.unfinished_file = self.path / "unfinished"
 
     @classmethod
-    def create(cls, config: Config) -> RunFolder:
+    def create(cls, config: Config, *, unfinished: bool = False) -> RunFolder:
         """Make a new run folder, which appears whole or not at all, with the resolved configuration. Raises RunFolderError if it exists."""
         name = config.run.name or f"{config.recipe}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         run = cls(config.run.root / name)
@@ -172,6 +173,8 @@ class RunFolder:
             f"`train --resume {run.path}`"
         )
         if run.path.exists():
+            if run.unfinished_file.exists():
+                cls.open(run.path)
             raise exists
         made = cls(run.path.with_name(f".{name}.{os.getpid()}"))
         try:
@@ -186,6 +189,8 @@ class RunFolder:
                 made.path.joinpath(STORE).mkdir()
             write_atomic(made.config_file, config.model_dump_json(indent=2))
             made.write_lineages([Lineage(number=0, start_step=0)])
+            if unfinished:
+                made.unfinished_file.touch()
             made.path.rename(run.path)
         except BaseException as error:
             shutil.rmtree(made.path, ignore_errors=True)
@@ -201,6 +206,10 @@ class RunFolder:
         if not run.config_file.is_file():
             raise RunFolderError(
                 f"{path} is no run folder (it has no config.json); give the folder that `train` printed"
+            )
+        if run.unfinished_file.exists():
+            raise RunFolderError(
+                f"{path} is a fork that was cut short; remove the folder, and give the same command again"
             )
         return run
 

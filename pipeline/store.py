@@ -175,9 +175,9 @@ def append(table: Any, rows: Any, reader: Reader) -> None:
     try:
         reader.check_new_files()
     except OSError:
-        # Not the version before the newest: that may be of an index which was brought up to date since.
-        table.checkout(before)
-        table.restore()
+        # Not the version before the newest: that may be of an index which was brought up to date since. By a handle of its own: the
+        # thread that brings indices up to date moves this one.
+        table.to_lance().checkout_version(before).restore()
         table.checkout_latest()
         reader.refresh()
         raise
@@ -193,6 +193,33 @@ def _check_whole(dataset: Any, fragments: list[Any]) -> None:
             path = Path(dataset.uri) / "data" / file.path
             if file.file_size_bytes is not None and path.stat().st_size != file.file_size_bytes:
                 raise OSError(errno.EIO, f"{path.stat().st_size} of {file.file_size_bytes} bytes were kept", str(path))
+
+
+def drop_torn_indices(table: Any) -> list[str]:
+    """Remove the indices of `table` whose files are not as long as Lance believes, and return their columns: with one such no search, and
+    no look-up by that column, ever succeeds again. Where one write fails, Lance commits an index all the same, as `_check_whole` says
+    of rows. Nobody may write meanwhile."""
+    dataset = table.to_lance()
+    torn = [] if is_uri(dataset.uri) else [kept for kept in dataset.describe_indices() if not _is_whole(dataset, kept)]
+    for kept in torn:
+        table.drop_index(kept.name)
+    return [column for kept in torn for column in kept.field_names]
+
+
+def _is_whole(dataset: Any, index: Any) -> bool:
+    for segment in index.segments:
+        if segment.size_bytes is None:  # written by a version of Lance that did not say
+            continue
+        files = (Path(dataset.uri) / "_indices" / str(segment.uuid)).glob("*")
+        if sum(file.stat().st_size for file in files) != segment.size_bytes:
+            return False
+    return True
+
+
+def _check_indices(table: Any) -> None:
+    """Raise OSError for an index that was just written and is not whole; it is removed, and made anew by who opens the table next."""
+    if torn := drop_torn_indices(table):
+        raise OSError(errno.EIO, f"the index of {', '.join(torn)} was not kept whole", str(table.to_lance().uri))
 
 
 def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -> None:
@@ -231,11 +258,13 @@ def index(table: Any) -> None:
         else:
             break
     table.checkout_latest()
+    _check_indices(table)
 
 
 def is_conflict(error: Exception) -> bool:
     """Whether Lance refused a commit because another one was made meanwhile."""
-    return "conflict" in str(error).lower()
+    said = str(error).lower()
+    return any(words in said for words in ("conflict", "incompatible transaction", "retryable commit"))
 
 
 def _give_back_memory() -> None:

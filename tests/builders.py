@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pipeline.pool import Candidate
 from pipeline.records import Context, Experience, Problem, Rollout, RolloutGroup, Verdict, WeightVersion, text_hash
@@ -96,3 +97,12 @@ def candidates(texts: list[str]) -> list[Candidate]:
         Candidate(f"x{number}", f"p{number}", text_hash(text), text, "train", lesson, 0, 1.0)
         for number, text in enumerate(texts)
     ]
+
+
+def tear_index(table: Any, column: str) -> None:
+    """Cut the largest file of a column's index short."""
+    dataset = table.to_lance()
+    (index,) = (kept for kept in dataset.describe_indices() if kept.field_names == [column])
+    folder = Path(dataset.uri) / "_indices" / str(index.segments[-1].uuid)
+    file = max(folder.iterdir(), key=lambda each: each.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-100])

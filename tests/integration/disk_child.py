@@ -55,7 +55,7 @@ class Writer:
             lesson = experience(self.step, problem_id=f"p{self.step}")
             pool.add([lesson])
             self.entries.append(lesson.id)
-            if self.step % 8 == 0:
+            if self.step % 3 == 0:
                 journal.compact()
                 pool.compact()
             publish(self.run, version(self.step), saving(self.rng.randbytes(50_000)))
@@ -86,6 +86,12 @@ class Writer:
         ids = Counter(entry.id for entry in entries)
         found += [f"entry {name} is there {ids[name]} times" for name in self.entries if ids[name] != 1]
         found += [words for entry in entries for words in entry_faults(entry, heldout=(), answers={})]
+        # Through their indices, which are written too.
+        if entries:
+            pool.search(entries[0].problem_text, 5)
+            found += [f"entry {entry.id} is not found by its id" for entry in entries if pool.get(entry.id) is None]
+        for one in (self.step and journal.read_step(self.step, lineages)) or ():
+            journal.attempt(one.problem.id, lineages, random.Random(0))
         newest = latest(self.run)
         if newest is not None:
             verify(path_of(self.run, newest))

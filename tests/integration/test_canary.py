@@ -121,7 +121,7 @@ async def test_a_reference_is_asked_the_canary_that_its_learner_made(tmp_path: P
     async with ready_pool(tmp_path, await start_mock()) as (pool, run):
         with_canary(-3.0)(run.weights)  # and the mock endpoint gives -1
         await disown(run, pool.endpoints[0].address)
-        with pytest.raises(WeightsRefusedError, match="servers.canary_tolerance"):
+        with pytest.raises(WeightsRefusedError, match=r"servers\.canary_tolerance"):
             await bring(pool, run, 0)
 
 

@@ -12,12 +12,12 @@ import pytest
 from lance.optimize import Compaction
 
 from pipeline.errors import DataError, DiskError
-from pipeline.journal import TABLE, Journal, Outcome, schema
+from pipeline.journal import INDEXED, TABLE, Journal, Outcome, schema
 from pipeline.records import Context
 from pipeline.run import Lineage
 from pipeline.store import MERGE
 from pipeline.usefulness import usefulness_in
-from tests.builders import group
+from tests.builders import group, tear_index
 
 ONE = [Lineage(number=0, start_step=0)]
 
@@ -184,3 +184,16 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(journal, "_table", Full())
     with pytest.raises(DiskError, match="is full: make room"):
         journal.append([group()])
+
+
+def test_a_torn_index_costs_no_group(tmp_path: Path) -> None:
+    """One write failed while it was written, and Lance committed it: every look-up by its column would fail for ever."""
+    journal = Journal(tmp_path)
+    journal.append([group(slot=slot) for slot in range(8)])
+    journal.compact()
+    tear_index(journal._table, "step")
+    again = Journal(tmp_path)
+    assert len(again.read_step(0, ONE)) == 8
+    again.compact()
+    assert {index.num_unindexed_rows for index in again._table.list_indices()} == {0}
+    assert len(again._table.list_indices()) == len(INDEXED)

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import EvictionPolicy, PoolSection, ProblemsSection
-from pipeline.errors import DataError
+from pipeline.errors import DataError, DiskError
 from pipeline.eviction import Holding, evicted
 from pipeline.pool import Pool
 from pipeline.problems import load_problems
 from pipeline.records import text_hash
 from pipeline.store import index
 from pipeline.usefulness import Use
-from tests.builders import experience
+from tests.builders import experience, tear_index
 
 
 def test_the_oldest_entries_of_a_problem_go_first(tmp_path: Path) -> None:
@@ -279,3 +279,72 @@ def test_a_resume_keeps_what_was_imported(tmp_path: Path) -> None:
     pool.restore(version)
     assert sorted(entry.problem_id for entry in pool.entries()) == ["foreign", "p"]
     assert pool.get("x2") is None
+
+
+def test_a_return_that_was_killed_before_it_put_imports_back_is_made_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(tmp_path)
+    pool.add([experience(1)])
+    version = pool.version
+    pool.add([experience(2)])
+    pool.take_in([experience(7, problem_id="foreign")])
+    with monkeypatch.context() as killed:
+        killed.setattr(Pool, "_insert", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pool.restore(version)
+    again = Pool(tmp_path)
+    again.take_in([experience(8, problem_id="foreign")])
+    again.restore(version)
+    assert sorted(entry.problem_id for entry in again.entries()) == ["foreign", "foreign", "p"]
+    assert again.pins == {}
+
+
+def test_what_is_imported_while_a_return_waits_for_its_turn_stays(tmp_path: Path) -> None:
+    pool, importer = Pool(tmp_path), Pool(tmp_path)
+    pool.add([experience(1)])
+    version = pool.version
+    pool.add([experience(2)])
+    importer.take_in([experience(7, problem_id="foreign")])
+    pool.restore(version)
+    assert sorted(entry.problem_id for entry in Pool(tmp_path).entries()) == ["foreign", "p"]
+
+
+@pytest.mark.parametrize("column", ["problem_text", "id", "problem_id"])
+def test_a_torn_index_is_made_anew_by_who_opens_the_pool(tmp_path: Path, column: str) -> None:
+    """One write failed while it was written, and Lance committed it."""
+    pool = Pool(tmp_path)
+    pool.add([experience(number, problem_id=f"p{number}", text=f"{number} apples") for number in range(20)])
+    pool.index()
+    tear_index(pool._table, column)
+    again = Pool(tmp_path)
+    assert len(again.search("apples", 20)) == 20
+    assert again.get("x3") is not None
+    assert [entry.id for entry in again.of_problem("p4")] == ["x4"]
+    assert again.num_unindexed() == 0
+
+
+def test_an_index_that_is_torn_while_it_is_brought_up_to_date_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lance.dataset import DatasetOptimizer
+
+    pool = Pool(tmp_path)
+    pool.add([experience(1, text="Two apples and two apples")])
+    update = DatasetOptimizer.optimize_indices
+
+    def torn(optimizer: DatasetOptimizer, *arguments: object, **options: object) -> None:
+        update(optimizer, *arguments, **options)
+        tear_index(Pool(tmp_path, version=pool._table.to_lance().latest_version)._table, "problem_text")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(DatasetOptimizer, "optimize_indices", torn)
+        with pytest.raises(DiskError, match="fails"):
+            pool.index()
+    assert len(Pool(tmp_path).search("apples", 5)) == 1
+
+
+def test_indices_that_a_start_did_not_come_to_are_made_by_the_next_one(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    pool._table.drop_index("id_idx")
+    assert {name.columns[0] for name in Pool(tmp_path)._table.list_indices()} == {"id", "problem_id", "problem_text"}

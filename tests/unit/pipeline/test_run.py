@@ -28,6 +28,14 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         RunFolder.open(tmp_path)
 
 
+def test_a_fork_that_was_killed_is_no_run(tmp_path: Path) -> None:
+    """Half of its store may be there, and the lineages of none: it would go on as another run."""
+    run = RunFolder.create(config(tmp_path), unfinished=True)
+    for asked in (lambda: RunFolder.open(run.path), lambda: RunFolder.create(config(tmp_path))):
+        with pytest.raises(RunFolderError, match="a fork that was cut short; remove the folder"):
+            asked()
+
+
 def test_the_resolved_config_comes_back_equal(tmp_path: Path) -> None:
     wanted = config(tmp_path, feedback={"ratio": [[0, 0.0], [10, 0.75]]}, rollout={"group_size": 4})
     assert RunFolder.create(wanted).config() == wanted

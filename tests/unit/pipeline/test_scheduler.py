@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.pool import Pool
-from pipeline.pool_steps import set_back
+from pipeline.pool_steps import keep, set_back
 from tests.builders import experience
 
 
@@ -59,3 +59,15 @@ def test_the_pool_of_an_abandoned_lineage_does_not_come_back(tmp_path: Path) -> 
         pool.add([experience(10 + step)])
     set_back(pool, 4)
     assert lessons(tmp_path) == [12, 13]
+
+
+def test_a_run_that_begins_again_because_every_checkpoint_is_torn_keeps_only_what_was_imported(tmp_path: Path) -> None:
+    """The start's name was let go of when a later checkpoint would do."""
+    pool = Pool(tmp_path)
+    for step in range(4):
+        keep(pool, step, oldest=max(0, step - 1))
+        pool.add([experience(step)])
+    pool.take_in([experience(9, problem_id="foreign")])
+    set_back(pool, 0)
+    assert [entry.is_foreign for entry in Pool(tmp_path).entries()] == [True]
+    assert pool.pins == {}

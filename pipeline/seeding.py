@@ -16,7 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, SftSection
+from pipeline.config import Config, ProblemsSection, SftSection
 from pipeline.contexts import messages_of
 from pipeline.plugins import is_plugin
 from pipeline.records import Task
@@ -86,11 +86,6 @@ def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") 
     The tasks are those of `load_problems(config.problems, config.sft.seed)`, so runs that differ only in `run.seed`
     share it. A hub data set counts by its name, a user's source by the file of its module."""
     problems = config.problems
-    files = [
-        _digest(Path(file))
-        for file in (problems.train_file, problems.heldout_file, _module_file(problems.source))
-        if file
-    ]
     sample = Lesson(flow_of_thought="flow", principles=("do",), pitfalls=("avoid",))
     inputs: tuple[PromptInput, ...] = (
         Scratch(problem="x"),
@@ -104,7 +99,7 @@ def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") 
         **({"teacher": teacher_digest} if teacher_digest else {}),
         "sft": config.sft.model_dump(mode="json", exclude=NOT_OF_THE_PAIRS),
         "problems": problems.model_dump(mode="json"),
-        "files": files,
+        "files": file_digests(problems),
         "system_prompt": config.rollout.system_prompt,
         "chat_template_kwargs": config.rollout.chat_template_kwargs,
         "num_lessons": config.feedback.num_lessons,
@@ -112,6 +107,12 @@ def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") 
         "lessons": [lesson.model_dump(mode="json") for lesson in ALL],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_digests(problems: ProblemsSection) -> list[str]:
+    """Of the files that problems come from: a file of one name may be another tomorrow, with other problems held out."""
+    files = (problems.train_file, problems.heldout_file, _module_file(problems.source))
+    return [_digest(Path(file)) for file in files if file]
 
 
 def _digest(file: Path) -> str:

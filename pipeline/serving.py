@@ -6,6 +6,7 @@ Leaving the context ends every child with all that it started.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import httpx
 from pipeline.config import Config, EndpointSettings
 from pipeline.errors import ModelError, ServerStartError
 from pipeline.process import Child, free_port, tail
+from pipeline.provenance import gpus
 from pipeline.run import RunFolder
 
 LOOK_EVERY_S = 0.5
@@ -39,6 +41,19 @@ async def resolve_model(config: Config, run: RunFolder, say: Callable[[str], Non
     if status != 0 or not lines:
         raise ModelError(tail(log).removeprefix("error: ") or f"model preparation ended with status {status}")
     return Path(lines[-1])
+
+
+def spare_gpu(config: Config) -> dict[str, str]:
+    """Environment of a process that trains alone beside the servers: with several GPUs in sight transformers would make data-parallel
+    copies, which TRL refuses. It gets the first one that no server of the run has, else the last; nothing where there are not two."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = named.split(",") if named else [str(number) for number in range(len(gpus()))]
+    if len(visible) < 2:
+        return {}
+    servers = config.servers
+    taken = {one for ids in servers.gpu_ids for one in ids.split(",")} or set(visible[: servers.tensor_parallel_size])
+    free = [one for one in visible if config.endpoints or one not in taken]
+    return {"CUDA_VISIBLE_DEVICES": (free or visible[-1:])[0]}
 
 
 def check_port(port: int) -> None:

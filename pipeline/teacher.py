@@ -23,12 +23,12 @@ from pipeline.answers import visible
 from pipeline.config import Config
 from pipeline.contexts import messages_of
 from pipeline.endpoints import EndpointPool
-from pipeline.errors import DataError, EndpointError
+from pipeline.errors import DataError, EndpointError, FinalEndpointError
 from pipeline.records import Record, Task
 from pipeline.rewards import Verifier
 from pipeline.rollouts import seed_of
 from pipeline.run import disk_error
-from pipeline.seeding import drawn_lessons, pair_of, refuse_heldout, skills_of
+from pipeline.seeding import drawn_lessons, file_digests, pair_of, refuse_heldout, skills_of
 from pipeline.worked import solve, with_mistake
 from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 
@@ -49,6 +49,8 @@ class Taught(Record):
     num_asked: int
     pair: Json | None = None
     reason: str = ""
+    lost: bool = False
+    """The endpoint failed, which is no fault of the pair: it is not written, and the next sitting asks for it again."""
 
 
 class Reply(NamedTuple):
@@ -68,14 +70,16 @@ class Teacher:
         self._skills = skills_of(config.sft, config.sft.num_teacher_pairs)
         random.Random(f"teacher:{config.sft.seed}").shuffle(self._skills)
 
-    async def taught(self, index: int) -> Taught:
-        """Pair number `index`, or why the teacher has none. Raises EndpointError when asking on is of no use."""
+    async def taught(self, index: int, before: Taught | None = None) -> Taught:
+        """Pair number `index`, or why the teacher has none; `before` is what came of fewer attempts. Raises EndpointError when asking on is
+        of no use."""
+        begin = before.num_asked if before else 0
         rng = random.Random(f"teacher:{self._config.sft.seed}:{index}")
         skill, task = self._skills[index % len(self._skills)], rng.choice(self._tasks)
-        found = Taught(index=index, skill=skill, problem_id=task.problem.id, num_asked=0)
+        found = Taught(index=index, skill=skill, problem_id=task.problem.id, num_asked=begin)
         reason = ""
         try:
-            for attempt in range(self._config.sft.teacher_attempts):
+            for attempt in range(begin, self._config.sft.teacher_attempts):
                 found = found.model_copy(update={"num_asked": attempt + 1})
                 value = await self._prompt(skill, task, rng, (index, attempt))
                 reply = await self._asked(skill, value, task, (index, attempt))
@@ -84,6 +88,8 @@ class Teacher:
         except EndpointError as error:
             if error.kind in HOPELESS:
                 raise
+            if not isinstance(error, FinalEndpointError):
+                return found.model_copy(update={"reason": error.kind, "lost": True})
             reason = error.kind
         return found.model_copy(update={"reason": reason})
 
@@ -143,10 +149,12 @@ class Lines:
         whole = 0
         if path.exists():
             for line in path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break  # cut short by a crash
                 try:
                     taught = Taught.model_validate_json(line)
                 except ValidationError:
-                    break  # cut short by a crash; what follows was never written
+                    break  # what follows was never written
                 self._know(taught)
                 whole += len(line)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,6 +163,9 @@ class Lines:
 
     def add(self, taught: Taught) -> None:
         """Raises DiskError."""
+        if taught.lost:
+            self._know(taught)
+            return
         try:
             self._file.write(taught.model_dump_json().encode() + b"\n")
             self._file.flush()
@@ -190,7 +201,7 @@ def teacher_key(config: Config, teacher: str) -> str:
             mode="json", include={"seed", "respond_share", "inspect_share", "num_teacher_pairs"}
         ),
         "asked": [config.sft.teacher_temperature, config.sft.teacher_max_tokens],
-        "problems": config.problems.model_dump(mode="json"),
+        "problems": [config.problems.model_dump(mode="json"), file_digests(config.problems)],
         "reward": config.reward.model_dump(mode="json", include={"scorer", "threshold"}),
         "system_prompt": config.rollout.system_prompt,
         "num_lessons": config.feedback.num_lessons,
@@ -215,10 +226,13 @@ async def teach(
     teacher, wanted = Teacher(config, tasks, endpoints, verifier), config.sft.num_teacher_pairs
 
     async def one(index: int) -> None:
-        lines.add(await teacher.taught(index))
+        lines.add(await teacher.taught(index, lines.found.get(index)))
         progress(lines.num_kept, wanted)
 
-    while indices := [index for place in range(wanted) if (index := _following(place, wanted, lines)) is not None]:
+    attempts = config.sft.teacher_attempts
+    while indices := [
+        index for place in range(wanted) if (index := _following(place, wanted, lines, attempts)) is not None
+    ]:
         async with asyncio.TaskGroup() as group:
             for index in indices:
                 group.create_task(one(index))
@@ -230,12 +244,14 @@ async def teach(
     return lines.pairs
 
 
-def _following(place: int, wanted: int, lines: Lines) -> int | None:
-    """The number to ask for next at one of the `wanted` places: its own, then further ones of the same skill; None when it has a
-    pair, or no problem left to try."""
+def _following(place: int, wanted: int, lines: Lines, attempts: int) -> int | None:
+    """The number to ask for next at one of the `wanted` places: its own, then further ones of the same skill, those first that were given
+    fewer `attempts` than there are now; None when it has a pair, or no problem left to try."""
     for index in range(place, MAX_PROBLEMS_PER_PAIR * wanted, wanted):
         if (taught := lines.found.get(index)) is None:
             return index
         if taught.pair is not None:
             return None
+        if taught.num_asked < attempts and not taught.lost and not taught.reason.startswith("http_"):
+            return index
     return None

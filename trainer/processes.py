@@ -5,15 +5,17 @@ requests; `learner.num_processes` - 1 others are its children on this machine, a
 broadcast, errors and stop requests included, so that all leave a wait together. Started by `accelerate launch`, which sets RANK
 and WORLD_SIZE, a learner starts nobody.
 
-What a death leaves: a child that dies breaks the next collective of the others, which end with an error; when rank 0 dies the
-kernel ends its children (Linux).
+What a death leaves: a child that dies breaks the next collective of the others, which end with an error; where a collective does not
+notice (NCCL waits until `ddp_timeout`), rank 0 ends some seconds after its child. When rank 0 dies the kernel ends its children (Linux).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,6 +25,9 @@ from trainer.stop import StopRequested, end_with_parent
 
 Result = TypeVar("Result")
 END_GRACE_S = 10.0
+# For a collective to break by itself, with an error that says more.
+BROKEN_GRACE_S = 30.0
+logger = logging.getLogger(__name__)
 
 
 def rank() -> int:
@@ -48,6 +53,7 @@ class Others:
         self._num = 0 if "WORLD_SIZE" in os.environ else num_processes - 1
         self._command = command
         self._children: list[subprocess.Popen[bytes]] = []
+        self._ending = threading.Event()
 
     def __enter__(self) -> Others:
         if not self._num:
@@ -57,11 +63,21 @@ class Others:
         os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": world}
         for number in range(1, self._num + 1):
             env = {**os.environ, "RANK": str(number), "LOCAL_RANK": str(number), PARENT_PID: str(os.getpid())}
-            self._children.append(subprocess.Popen(self._command, stdin=subprocess.DEVNULL, env=env))
+            child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, env=env)
+            self._children.append(child)
+            threading.Thread(target=self._end_after, args=(child, number), daemon=True).start()
         return self
+
+    def _end_after(self, child: subprocess.Popen[bytes], number: int) -> None:
+        """End this process when a child failed, and nothing here has noticed: a week of waiting for it is no training."""
+        status = child.wait()
+        if status and not self._ending.wait(BROKEN_GRACE_S):
+            logger.error("process %d of the learner ended with status %d; so does this one", number, status)
+            os._exit(1)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """They end by themselves after rank 0's last word; what does not is ended."""
+        self._ending.set()
         for child in self._children:
             try:
                 child.wait(END_GRACE_S)

@@ -39,7 +39,7 @@ from pipeline.rewards import Verifier
 from pipeline.rollouts import GroupSampler
 from pipeline.run import LEARNER_LOCK, RunFolder, write_atomic
 from pipeline.scheduler import Scheduler
-from pipeline.serving import Serving, resolve_model
+from pipeline.serving import Serving, resolve_model, spare_gpu
 from pipeline.sources import Sources
 from pipeline.summary import render_summary
 from pipeline.usefulness import Usefulness, usefulness_in
@@ -255,7 +255,8 @@ class Session:
         command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
         # Of an earlier learner, whose process number this one may get after a restart of the machine or container.
         self.run.learner_file.unlink(missing_ok=True)
-        learner = await Child.start("learner", command, self.run.logs / "learner.log", env=PASSIVE_WAITING, stdin=True)
+        env = PASSIVE_WAITING | (spare_gpu(self.config) if self.config.learner.num_processes == 1 else {})
+        learner = await Child.start("learner", command, self.run.logs / "learner.log", env=env, stdin=True)
         link = LearnerLink(self.run, learner)
         self.sources.learner = link.status
         try:

@@ -25,7 +25,7 @@ from pipeline.provenance import model_fingerprint
 from pipeline.rewards import Verifier
 from pipeline.run import RunFolder, cache_folder, write_atomic
 from pipeline.seeding import make_pairs, pairs_key, write_pairs
-from pipeline.serving import resolve_model
+from pipeline.serving import resolve_model, spare_gpu
 from pipeline.sft_card import Teaching, card
 from pipeline.teacher import Lines, teach, teacher_key
 from pipeline.view import View
@@ -61,7 +61,7 @@ async def seeded_model(
     say(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
     command = [sys.executable, "-m", "trainer.sft", "--config", str(run.config_file), "--model", str(model)]
     command += ["--pairs", str(pairs_file), "--out", str(folder)]
-    child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=PASSIVE_WAITING)
+    child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=PASSIVE_WAITING | spare_gpu(config))
     try:
         status = await _wait_with_progress(child, say)
     finally:

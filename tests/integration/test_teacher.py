@@ -82,7 +82,7 @@ async def test_started_again_nothing_that_was_answered_is_asked_for_again(
     num_asked = sum(json.loads(line)["num_asked"] for line in lines)
     assert num_requests >= num_asked
     # A crash in the middle of a line; then the endpoint is given a little to do only.
-    path.write_bytes(b"".join(lines[: NUM // 2]) + lines[NUM // 2][:20])
+    path.write_bytes(b"".join(lines[: NUM // 2]) + lines[NUM // 2][:-1])
     again, _, num_more = await pairs_of(config, path)
     assert num_more < num_requests
     assert again == pairs, "an endpoint that repeats itself gives the same pairs"
@@ -100,6 +100,29 @@ async def test_a_teacher_that_is_seldom_right_is_named_and_its_pairs_are_kept(
         DataError, match="only 0 of 60 pairs were right, with 3 problems tried for each: .*wrong"
     )
     assert len(path.read_bytes().splitlines()) == 3 * NUM
+    # The remedy: more attempts are made, by a teacher who is better by now, at what was tried before.
+    assert config.sft.teacher is not None
+    better = (await start_mock(accuracy=1.0)).base_url
+    more = {"teacher": config.sft.teacher.model_copy(update={"url": better}), "teacher_attempts": 9}
+    pairs, _, _ = await pairs_of(config.model_copy(update={"sft": config.sft.model_copy(update=more)}), path)
+    assert len(pairs) == NUM
+
+
+async def test_what_an_endpoint_failed_to_answer_is_asked_for_again(tmp_path: Path, start_mock: StartMock) -> None:
+    """An outage is no judgement of a pair: the next sitting finds its number open."""
+    teacher = await start_mock(accuracy=1.0)
+    config, path = config_of(teacher, teacher_attempts=1), tmp_path / "t.jsonl"
+    config = config.model_copy(update={"requests": config.requests.model_copy(update={"max_attempts": 1})})
+    fault = {"route": "/v1/chat/completions", "kind": "status", "code": 503, "count": 10}
+    problems = load_problems(config.problems, 0)
+    with contextlib.closing(Lines(path)) as lines:
+        async with pool_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
+            await control(teacher.url, "/_mock/faults", [fault])
+            await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
+        lost = sum(taught.lost for taught in lines.found.values())
+    assert lost > 0
+    written = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert not any(line["reason"].startswith("http_") or line["lost"] for line in written)
 
 
 async def test_an_empty_account_ends_it_at_once_and_what_was_paid_for_is_kept(

@@ -13,6 +13,7 @@ from pipeline.problems import load_problems
 from pipeline.records import Label, Problem, Task
 from pipeline.seed_lessons import ALL, lessons_of
 from pipeline.seeding import critique, make_pairs, num_without_solution, pairs_key, write_pairs
+from pipeline.teacher import teacher_key
 from pipeline.worked import Solution, solve, with_mistake
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
@@ -219,13 +220,13 @@ def test_the_key_covers_what_the_result_depends_on(tmp_path: Path, monkeypatch: 
     section = ProblemsSection(source="jsonl", train_file=str(file), num_heldout=256)
     for content in ("one", "two"):
         file.write_text(content, encoding="utf-8")
-        keys.add(pairs_key(Config(problems=section), "model"))
+        keys |= {pairs_key(Config(problems=section), "model"), teacher_key(Config(problems=section), "teacher")}
     module = tmp_path / "my_tasks.py"
     monkeypatch.syspath_prepend(str(tmp_path))
     for content in ("one = 1", "two = 2"):
         module.write_text(content, encoding="utf-8")
         keys.add(pairs_key(Config(problems=ProblemsSection(source="my_tasks:load")), "model"))
-    assert len(keys) == 9
+    assert len(keys) == 11
     assert pairs_key(base, "model") == pairs_key(config("chain_sum", run=RunSection(seed=5)), "model")
     assert pairs_key(base, "model") == pairs_key(base.model_copy(update={"recipe": "other"}), "model")
 

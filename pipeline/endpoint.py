@@ -34,7 +34,7 @@ class Endpoint:
         """On the loop's clock: the endpoint asked (Retry-After) to be left alone until then."""
         self.limit = AdaptiveLimit(settings.max_concurrency, adaptive=requests.adaptive)
         self.breaker = CircuitBreaker(requests.breaker_failures, requests.probe_after_s, requests.max_probe_after_s)
-        self.at = cache(lambda path: URL(self.url + path))
+        self.at = cache(lambda path: URL(settings.at(path)))
         """The URL of a path, parsed once."""
 
     @property

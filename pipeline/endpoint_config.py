@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from pipeline.section import Positive, Section
 
+# Some providers have the protocol below /v1beta/openai, /api/paas/v4 and the like.
+_OTHER_ROOT = re.compile(r"/(?:v(?!1$)\d\w*|openai)$")
+
 
 class EndpointSettings(Section):
-    url: str = Field(description="Base URL, with or without /v1, for example http://127.0.0.1:8000.")
+    url: str = Field(
+        description="Base URL, with or without /v1, for example http://127.0.0.1:8000; one that ends in another version, or in /openai, "
+        "has its routes right below it."
+    )
     model: str = Field("", description="Model name there; empty: model.name.")
     api_key_env: str = Field("", description="Name of the environment variable that holds the key; empty: no key.")
     max_concurrency: Positive = Field(
@@ -26,6 +33,11 @@ class EndpointSettings(Section):
     @property
     def base_url(self) -> str:
         return self.url.rstrip("/").removesuffix("/v1")
+
+    def at(self, path: str) -> str:
+        """The URL of a route of the protocol (`/v1/…`), or of another path of the server."""
+        url = self.url.rstrip("/")
+        return f"{url}{path.removeprefix('/v1')}" if _OTHER_ROOT.search(url) else f"{self.base_url}{path}"
 
 
 class RequestsSection(Section):

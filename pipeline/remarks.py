@@ -90,14 +90,15 @@ WITHDRAWN = re.compile(
     r"(?:i|we) (?:was|were|am|are) (?:wrong|mistaken)(?! (?:at first|before|earlier|initially))|"
     r"(?:i|we) (?:have |had )?(?:made|make) an? (?:\w+ )?(?:mistake|error)(?! in (?:the|my) (?:first|initial|previous|earlier))|"
     r"there (?:is|was) an? (?:\w+ )?(?:mistake|error) in (?:my|our)|"
-    r"(?:i|we) (?:have |had )?(?:misread|miscounted|miscalculated|misunderstood|misinterpreted|mistook|overlooked|forgot|forgotten)|"
+    r"(?:i|we) (?:have |had )?(?:misread|miscounted|miscalculated|misunderstood|misinterpreted|mistook|overlooked|forgot|forgotten)"
+    r"(?![^.!?]{0,60} (?:at first|before|earlier|initially)\b)|"
     rf"i (?:take (?:it|that) back|retract)|{_I_CORRECT} (?:that|this|my|it|the answer)|"
     r"(?:disregard|ignore) (?:that|this|it|the above|my|the (?:answer|box)|what))\b|^\W*correction\b",
     re.IGNORECASE,
 )
 DOUBTS = re.compile(
     r"\bwait\b(?=\s*(?:[,.!?:;\u2026\u2014-]|$)|\s+(?:no|that|i|but|let|is|it|actually|this|we|a (?:minute|second|moment))\b)|"
-    r"\b(?:hold on|hang on|hmm+)\b|^\W*(?P<no>no)\b[,.!\u2014]",
+    r"\b(?:hold on|hang on|hmm+)\b|^\W*(?P<no>no)\b[,.!\u2014](?! there (?:is|are) no (?:other|more|further)\b)",
     re.IGNORECASE,
 )
 ACTUALLY = re.compile(r"^\W*actually\b", re.IGNORECASE)
@@ -128,7 +129,8 @@ IMAGINED = re.compile(
     r"choosing|taking|students?|people|someone|somebody|others|they|whoever|"
     r"(?:you|one|many|some) (?:may|could|might|will|would|often|think|say|believe|forget|get|guess)\w*|tempt\w+|trap|pitfalls?|"
     r"misconception|(?:common|frequent|typical|usual|classic|easy|another|one) (?:mistake|error)s?|(?:mistake|error) (?:is|would)|"
-    r"without|hope|doubt|options?|choices?|earlier|previously|initially|at first|originally|i (?:said|thought|wrote))\b|"
+    r"without|hope|doubt|options?|choices?|earlier|previously|initially|at first|originally|i (?:said|thought|wrote)|"
+    r"(?:first|initial|previous|original|given) (?:attempt|try|solution|approach)|the attempt)\b|"
     r"^\W*\(?(?-i:[A-H])\)?[:.)]\s|n['\u2019]t (?:think|believe)",
     re.IGNORECASE,
 )

@@ -258,3 +258,18 @@ def test_an_answer_costs_its_turns_and_its_search() -> None:
         Answered.model_validate_json(answer.model_copy(update={"inferred": inferred}).model_dump_json()).inferred
         == inferred
     )
+
+
+def test_what_a_search_depends_on_makes_another_cell() -> None:
+    base = config()
+    changed = base.feedback.model_copy(
+        update={"num_candidates_per_problem": base.feedback.num_candidates_per_problem + 1}
+    )
+    other = base.model_copy(update={"feedback": changed})
+    assert planned(base, asked(), "retrieval").id != planned(other, asked(), "retrieval").id
+    assert planned(base, asked(), "zero-shot").id == planned(other, asked(), "zero-shot").id
+
+
+def test_benchmarks_of_one_name_from_two_places_are_two_cells() -> None:
+    one, two = (planned(config(), asked()._replace(source=source), "zero-shot") for source in ("file a", "file b"))
+    assert one.id != two.id

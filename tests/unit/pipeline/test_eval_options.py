@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands.eval_options import MAX_CODE_WORKERS, Chosen, chosen, judge_of, patient, with_workers
+from pipeline.commands.eval_options import (
+    MAX_CODE_WORKERS,
+    Chosen,
+    chosen,
+    judge_of,
+    patient,
+    unshortened,
+    with_workers,
+)
 from pipeline.config import Config
 from pipeline.errors import ConfigError, RunFolderError
 from pipeline.orchestrate import build_parser
@@ -98,3 +106,10 @@ def test_lessons_are_found_as_their_run_finds_them_and_those_of_a_file_by_defaul
     assert found == load_recipe("quickstart").feedback
     with pytest.raises(RunFolderError, match="is no run folder"):
         chose(*ENDPOINT, "--pool", str(tmp_path))
+
+
+def test_a_critic_sees_the_whole_answer_unless_the_user_says_how_much() -> None:
+    """Half of a long answer would be criticised for its hole."""
+    of_default, said = chose(*ENDPOINT), chose(*ENDPOINT, "--reflection.max_attempt_chars", "500")
+    assert unshortened(of_default, of_default.config).reflection.max_attempt_chars > 10**6
+    assert unshortened(said, said.config).reflection.max_attempt_chars == 500

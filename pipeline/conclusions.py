@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple
 
 from pipeline.afterthoughts import after
+from pipeline.remarks import TURN_ENDS
 
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
@@ -20,12 +21,7 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
-_TAGGED = re.compile(r"</answer>", re.IGNORECASE)
-_SAID = re.compile(r"\b(?:the|final) answer is\b[^\n]*", re.IGNORECASE)
-_OTHER_TURN = re.compile(
-    r"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id)\|>|</s>"
-    r"|\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
-)
+_SAID = re.compile(r"</answer>|\b(?:the|final) answer is\b[^\n]*", re.IGNORECASE)
 _BLANK = r"(?:\s|\$|\\[()\[\],;:! ]|\\q?quad\b|\*)*"
 _NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w{1,4}\}?)?\s*=)?"
 _JOINED = re.compile(
@@ -129,10 +125,12 @@ def conclusion(text: str) -> str | None:
 
 def _own(text: str) -> str:
     """`text` up to where a model that has answered asks itself the next question: what it answers to that is no answer to ours."""
-    hashes = (line.end() for line in _HASHES.finditer(text) if not _HEADING.match(line[1]))
-    said = (found.end() for pattern in (_TAGGED, _SAID) for found in itertools.islice(pattern.finditer(text), 1))
-    ends = [*(box.end for box in boxes(text)[:1]), *itertools.islice(hashes, 1), *said]
-    turn = _OTHER_TURN.search(text, min(ends)) if ends else None
+    if not TURN_ENDS.search(text):
+        return text
+    said = [found.end() for found in itertools.islice(_SAID.finditer(text), 1)]
+    said += [box.end for box in boxes(text)[:1]]
+    said += [line.end() for line in _HASHES.finditer(text) if not _HEADING.match(line[1])][:1]
+    turn = TURN_ENDS.search(text, min(said)) if said else None
     return text[: turn.start()] if turn else text
 
 

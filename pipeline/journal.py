@@ -26,6 +26,7 @@ from pipeline.store import (
     failures_named,
     open_table,
     quoted,
+    unindexed,
 )
 
 TABLE = "journal"
@@ -96,11 +97,9 @@ class Journal:
         from lancedb.index import BTree
 
         with failures_named(self._path):
-            indexed = {column for index in self._table.list_indices() for column in index.columns}
-            for column in INDEXED:
-                if column not in indexed:
-                    with self._commits:
-                        self._table.create_index(column, config=BTree())
+            for column in unindexed(self._table, INDEXED):
+                with self._commits:
+                    self._table.create_index(column, config=BTree())
             compact(self._table, KEEP_VERSIONS, self._commits)
 
     def append(self, groups: list[RolloutGroup]) -> None:

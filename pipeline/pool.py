@@ -40,6 +40,7 @@ from pipeline.store import (
     pin,
     pinned_versions,
     quoted,
+    unindexed,
     unpin,
 )
 from pipeline.usefulness import NEVER, Use, total_use
@@ -47,7 +48,7 @@ from pipeline.words import STOP_WORDS
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
-INDEXED = ("id", "problem_id")
+INDEXED = ("problem_text", "id", "problem_id")
 LOCK_FILE = "pool.lock"
 # Most entries that a search looks at: to put equals in order, or to find some of other problems.
 MAX_FOUND = 1024
@@ -116,20 +117,19 @@ class Pool:
             if version is not None:
                 self._table.checkout(version)
             self._reader = Reader(self._table, SEARCHED, path)
-            if not self._read_only and (drop_torn_indices(self._table) or self._unindexed_columns()):
+            if not self._read_only:
+                drop_torn_indices(self._table)
                 self._make_indices()
 
-    def _unindexed_columns(self) -> list[str]:
-        """Whose index was never made: a start was cut short, or it was torn."""
-        indexed = {column for index in self._table.list_indices() for column in index.columns}
-        return [column for column in ("problem_text", *INDEXED) if column not in indexed]
-
     def _make_indices(self) -> None:
+        """Make those that are missing: all of a new pool's, or what a start that was cut short did not come to."""
         from lancedb.index import FTS, BTree
 
+        if not unindexed(self._table, INDEXED):
+            return
         words = FTS(stem=False, remove_stop_words=True, custom_stop_words=sorted(STOP_WORDS))
         with self._writing():
-            for column in self._unindexed_columns():
+            for column in unindexed(self._table, INDEXED):
                 self._table.create_index(column, config=words if column == "problem_text" else BTree())
 
     def hold_out(self, hashes: Collection[str]) -> None:

@@ -149,5 +149,8 @@ ANNOUNCED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """An answer that stands on the next line."""
-NEXT_TURN = re.compile(r"<\||\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:")
+_SPEAKER = r"\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
+NEXT_TURN = re.compile(rf"<\||{_SPEAKER}")
 """Where a model goes on with a conversation or an exercise of its own making."""
+TURN_ENDS = re.compile(rf"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id)\|>|</s>|{_SPEAKER}")
+"""The same where the control tokens of one message, such as those between its channels, do not count."""

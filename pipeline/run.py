@@ -173,8 +173,7 @@ class RunFolder:
             f"`train --resume {run.path}`"
         )
         if run.path.exists():
-            if run.unfinished_file.exists():
-                cls.open(run.path)
+            run._refuse_unfinished()
             raise exists
         made = cls(run.path.with_name(f".{name}.{os.getpid()}"))
         try:
@@ -207,11 +206,14 @@ class RunFolder:
             raise RunFolderError(
                 f"{path} is no run folder (it has no config.json); give the folder that `train` printed"
             )
-        if run.unfinished_file.exists():
-            raise RunFolderError(
-                f"{path} is a fork that was cut short; remove the folder, and give the same command again"
-            )
+        run._refuse_unfinished()
         return run
+
+    def _refuse_unfinished(self) -> None:
+        if self.unfinished_file.exists():
+            raise RunFolderError(
+                f"{self.path} is a fork that was cut short; remove the folder, and give the same command again"
+            )
 
     @property
     def elsewhere(self) -> Elsewhere | None:

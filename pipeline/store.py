@@ -7,7 +7,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import cache
@@ -195,18 +195,24 @@ def _check_whole(dataset: Any, fragments: list[Any]) -> None:
                 raise OSError(errno.EIO, f"{path.stat().st_size} of {file.file_size_bytes} bytes were kept", str(path))
 
 
+def unindexed(table: Any, columns: Iterable[str]) -> list[str]:
+    """Those of `columns` that have no index: it was never made, or was torn."""
+    indexed = {column for index in table.list_indices() for column in index.columns}
+    return [column for column in columns if column not in indexed]
+
+
 def drop_torn_indices(table: Any) -> list[str]:
     """Remove the indices of `table` whose files are not as long as Lance believes, and return their columns: with one such no search, and
     no look-up by that column, ever succeeds again. Where one write fails, Lance commits an index all the same, as `_check_whole` says
-    of rows. Nobody may write meanwhile."""
+    of rows. Rows may be added meanwhile."""
     dataset = table.to_lance()
-    torn = [] if is_uri(dataset.uri) else [kept for kept in dataset.describe_indices() if not _is_whole(dataset, kept)]
+    torn = [] if is_uri(dataset.uri) else [kept for kept in dataset.describe_indices() if not _has_all(dataset, kept)]
     for kept in torn:
         table.drop_index(kept.name)
     return [column for kept in torn for column in kept.field_names]
 
 
-def _is_whole(dataset: Any, index: Any) -> bool:
+def _has_all(dataset: Any, index: Any) -> bool:
     for segment in index.segments:
         if segment.size_bytes is None:  # written by a version of Lance that did not say
             continue

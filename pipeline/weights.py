@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +63,8 @@ class ServerAddress(BaseModel):
 
 Send = Callable[[ServerAddress], None]
 """Gives a paused server the weights of a version by another way than files. Blocks; raises WeightSyncError."""
+Verified = Callable[[Path], Awaitable[None]]
+"""`verify`, that does not block."""
 
 
 class ReloadReport(BaseModel):
@@ -141,6 +143,10 @@ def verify(folder: Path) -> None:
         raise WeightSyncError(f"{folder} differs from its manifest; it is torn or was changed")
 
 
+async def _verified(folder: Path) -> None:
+    await asyncio.to_thread(verify, folder)
+
+
 def _checksums(folder: Path) -> dict[str, str]:
     checksums = {}
     for file in sorted(folder.iterdir()):
@@ -213,11 +219,15 @@ def read_servers(run: RunFolder) -> list[ServerAddress]:
 def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) -> ReloadReport:
     """Bring every server of the run to `version`, all at once. Raises WeightSyncError naming each one that failed;
     WeightsRefusedError if all of those have answered the canary."""
-    if send is None:
-        verify(path_of(run, version))  # once, and not for each server
+    under_way: dict[Path, asyncio.Future[None]] = {}
+
+    async def verified_once(folder: Path) -> None:
+        if folder not in under_way:
+            under_way[folder] = asyncio.ensure_future(_verified(folder))
+        await asyncio.shield(under_way[folder])
 
     async def everyone() -> list[float | BaseException]:
-        work = (bring_to(run, server, version, send=send, verified=True) for server in servers)
+        work = (bring_to(run, server, version, send=send, verified=verified_once) for server in servers)
         return await asyncio.gather(*work, return_exceptions=True)
 
     servers = read_servers(run)
@@ -244,54 +254,43 @@ async def bring_to(
     timeout_s: float = 300.0,
     *,
     send: Send | None = None,
-    verified: bool = False,
+    verified: Verified = _verified,
 ) -> float:
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
-    It loads the published files, which are read first to see that they are whole, unless that is `verified`; or is sent the weights by
-    `send`, in a thread. Requests in flight go on, after a whole model with the new
-    weights, after an adapter with those that they named. Raises WeightSyncError, also for a server whose answer to the canary is not
-    that of these weights; the server is then serving, with a version label that is not `version`, so nobody mistakes it."""
-    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
-        try:
-            async with _server_lock(run, server):
-                return await _bring(run, server, client, version, send, verified=verified)
-        except httpx.HTTPError as error:
-            raise WeightSyncError(f"{type(error).__name__}: {error}") from error
+    It loads the published files, `verified` first, or is sent them by `send`, in a thread. Requests in flight go on, after a whole model
+    with the new weights, after an adapter with those that they named. Raises WeightSyncError, also for a server whose answer to the
+    canary is not that of these weights; the server is then serving, with a version label that is not `version`, so nobody mistakes it."""
+    async with _alone_with(run, server, timeout_s) as client:
+        return await _bring(run, server, client, version, send, verified)
 
 
 async def let_go(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
     """Let a server serve again that a process of this run paused before it died: it would hold the first request for ever. Who is
     reloading it now is waited for. One that cannot be reached, or knows no pause, is left to the checks that follow."""
-    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
-        with suppress(httpx.HTTPError, ValueError, WeightSyncError):
-            async with _server_lock(run, server):
-                await _resume_if_paused(client)
+    with suppress(ValueError, WeightSyncError):
+        async with _alone_with(run, server, timeout_s) as client:
+            await _resume_if_paused(client)
 
 
 async def disown(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
     """Take the label from a server that runs elsewhere: another run, which counts its versions as this one does, may have given it.
 
     Raises WeightSyncError when it cannot be asked."""
-    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
-        try:
-            async with _server_lock(run, server):
-                await set_label(client, UNKNOWN)
-        except httpx.HTTPError as error:
-            raise WeightSyncError(f"{type(error).__name__}: {error}") from error
+    async with _alone_with(run, server, timeout_s) as client:
+        await set_label(client, UNKNOWN)
 
 
 async def load_unpublished(run: RunFolder, server: ServerAddress, folder: Path, timeout_s: float = 300.0) -> None:
     """Have one server serve the whole model in `folder`, which is no version of the run: it bears the label of none.
 
-    Raises WeightSyncError."""
-    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
-        try:
-            async with _server_lock(run, server):
-                await _WholeModel(client, folder, server, None).load()
-                await set_label(client, UNKNOWN)
-        except httpx.HTTPError as error:
-            raise WeightSyncError(f"{server.url}: {type(error).__name__}: {error}") from error
+    Raises WeightSyncError that names it."""
+    try:
+        async with _alone_with(run, server, timeout_s) as client:
+            await _WholeModel(client, folder, server, None).load()
+            await set_label(client, UNKNOWN)
+    except WeightSyncError as error:
+        raise WeightSyncError(f"{server.url}: {error}") from error
 
 
 async def _resume_if_paused(client: httpx.AsyncClient) -> None:
@@ -306,8 +305,7 @@ async def _bring(
     client: httpx.AsyncClient,
     version: WeightVersion,
     send: Send | None,
-    *,
-    verified: bool = False,
+    verified: Verified,
 ) -> float:
     folder, label = path_of(run, version), await server_version(client)
     way: _Adapter | _WholeModel = (
@@ -319,10 +317,10 @@ async def _bring(
     paused_s = 0.0
     # A server that started anew, or was found wrong: its base is not known either.
     if WeightVersion.parse(label) is None and isinstance(way, _Adapter):
-        paused_s = await _bring(run, server, client, REFERENCE, None)
+        paused_s = await _bring(run, server, client, REFERENCE, None, verified)
     with _in_use(folder):
-        if send is None and not verified:
-            await asyncio.to_thread(verify, folder)
+        if send is None:
+            await verified(folder)
         paused_s += await way.load()
         await _check(client, run, way.model, version)
     return paused_s
@@ -404,6 +402,17 @@ async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version:
         await asyncio.shield(set_label(client, REJECTED + version.label))
         raise
     await set_label(client, version.label)
+
+
+@asynccontextmanager
+async def _alone_with(run: RunFolder, server: ServerAddress, timeout_s: float) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server that nobody else changes meanwhile. Raises WeightSyncError when it cannot be asked."""
+    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
+        try:
+            async with _server_lock(run, server):
+                yield client
+        except httpx.HTTPError as error:
+            raise WeightSyncError(f"{type(error).__name__}: {error}") from error
 
 
 @asynccontextmanager

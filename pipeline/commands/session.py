@@ -157,25 +157,23 @@ class Session:
 
     async def _seed(self, model: Path, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
         """Evaluate the untouched model, seed the skills, publish the first version."""
-        files = _files_of(model)
         if self.config.sft.enabled and self.config.eval.baseline and BASELINE not in self.state["evals"]:
             if self.config.endpoints:
-                await self._load_untouched(files, endpoints)
+                await self._load_untouched(model, endpoints)
             await self._evaluate(BASELINE, 0, problems, endpoints, verifier)
         if self.config.sft.enabled:
             with self.clock.stage("sft"):
                 model, self.state["sft"] = await seeded_model(self.config, self.run, model, self.view.say)
             self.save_state()
-            files = _files_of(model)
-        publish(self.run, REFERENCE, lambda folder: _copy(files, folder))
+        publish(self.run, REFERENCE, lambda folder: _copy(model, folder))
 
-    async def _load_untouched(self, files: list[Path], endpoints: EndpointPool) -> None:
+    async def _load_untouched(self, model: Path, endpoints: EndpointPool) -> None:
         """Have endpoints that run elsewhere serve the model that the run begins with: they may have another run's weights still. It
         comes from the run folder, which they see."""
         folder = self.run.weights / BASELINE
         with self.clock.stage("reload"):
             try:
-                await asyncio.to_thread(written, folder, lambda beside: _copy(files, beside))
+                await asyncio.to_thread(written, folder, lambda beside: _copy(model, beside))
                 for endpoint in endpoints.endpoints:
                     await load_unpublished(self.run, endpoint.address, folder)
             finally:
@@ -387,14 +385,10 @@ class Session:
             self.view.say(text)
 
 
-def _files_of(model: Path) -> list[Path]:
-    """What makes a model of a folder."""
-    return [file for file in model.iterdir() if file.is_file() and file.name != SFT_REPORT]
-
-
-def _copy(files: list[Path], folder: Path) -> None:
-    for file in files:
-        shutil.copy2(file, folder)
+def _copy(model: Path, folder: Path) -> None:
+    for file in model.iterdir():
+        if file.is_file() and file.name != SFT_REPORT:
+            shutil.copy2(file, folder)
 
 
 def _added(old: Any, new: Any) -> Any:

@@ -212,6 +212,24 @@ async def test_a_server_is_brought_to_a_version_and_serves_again(tmp_path: Path,
     assert samples.completions[0].oldest_version == version(1)
 
 
+async def test_weights_are_read_once_for_all_servers_and_not_while_none_answers(
+    tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A learner tries again every two seconds while a server is down, and a model may have many gigabytes."""
+    read: list[str] = []
+    monkeypatch.setattr("pipeline.weights.verify", lambda folder: read.append(folder.name))
+    async with ready_pool(tmp_path, await start_mock(), await start_mock()) as (pool, run):
+        publish(run, version(1), saving(b"new"))
+        read.clear()
+        write_servers(run, [ServerAddress(url="http://127.0.0.1:1", model="policy")])
+        with pytest.raises(WeightSyncError, match="ConnectError"):
+            await asyncio.to_thread(bring_all, run, version(1))
+        assert read == []
+        write_servers(run, [endpoint.address for endpoint in pool.endpoints])
+        await asyncio.to_thread(bring_all, run, version(1))
+    assert read == [version(1).label]
+
+
 async def test_a_server_that_packs_weights_is_told_to_pack_them_again_after_the_reload(
     tmp_path: Path, start_mock: StartMock
 ) -> None:

@@ -15,7 +15,7 @@ from typing import cast
 
 import uvloop
 
-from pipeline import event_loop
+from pipeline.runtime import event_loop
 
 CHAT, RENDER, GENERATE = b"/v1/chat/completions", b"/v1/chat/completions/render", b"/inference/v1/generate"
 VERSION = "l0-s000000"

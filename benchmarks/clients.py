@@ -18,10 +18,11 @@ from typing import Any
 import aiohttp
 import orjson
 
-from pipeline import event_loop
-from pipeline.config import EndpointSettings, RequestsSection, SamplingSection
-from pipeline.endpoints import CHAT, GENERATE, EndpointPool
-from pipeline.wire import generate_body, sampling_body
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.rollout import SamplingSection
+from pipeline.inference.client import CHAT, GENERATE, EndpointPool
+from pipeline.inference.protocol import generate_body, sampling_body
+from pipeline.runtime import event_loop
 
 PROMPT_IDS = tuple(range(40))
 MESSAGES = [{"role": "user", "content": "What is 12 + 35?"}]

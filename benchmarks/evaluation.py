@@ -23,10 +23,10 @@ from typing import Any
 
 from benchmarks.machine import described, measured, server, table
 from benchmarks.pool import entries_of
-from pipeline.pool import Pool
-from pipeline.procedural import generate
-from pipeline.run import RunFolder
-from pipeline.settings import load_recipe
+from pipeline.config.loading import load_recipe
+from pipeline.experience.pool import Pool
+from pipeline.problems.reasoning_gym import generate
+from pipeline.run.folder import RunFolder
 
 GOAL = 0.8
 """Least requests/s relative to the bare loop."""

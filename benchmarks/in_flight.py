@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import HEADROOM, NOT_COUNTED, described, measured, server, table, wrk
-from pipeline.endpoints import GENERATE
+from pipeline.inference.client import GENERATE
 
 GOAL_RATIO = 0.9
 """Least requests/s relative to bare aiohttp."""

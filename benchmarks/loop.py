@@ -7,20 +7,20 @@ from typing import cast
 
 import aiohttp
 
-from pipeline.abstraction import Abstractor
 from pipeline.config import Config
-from pipeline.endpoints import EndpointPool
-from pipeline.journal import Journal
-from pipeline.learner_status import LearnerLink, LearnerStatus
-from pipeline.metrics import MetricsWriter, StageClock
-from pipeline.pool import Pool
-from pipeline.problems import ProblemStream, load_problems
-from pipeline.records import WeightVersion
-from pipeline.retrieval import retriever_of
-from pipeline.rewards import Verifier
-from pipeline.rollouts import GroupSampler
-from pipeline.run import Lineage
-from pipeline.scheduler import Scheduler
+from pipeline.experience.abstraction import Abstractor
+from pipeline.experience.pool import Pool
+from pipeline.experience.retrieval import retriever_of
+from pipeline.inference.client import EndpointPool
+from pipeline.loop.learner_link import LearnerLink, LearnerStatus
+from pipeline.loop.rollouts import GroupSampler
+from pipeline.loop.scheduler import Scheduler
+from pipeline.problems.dataset import ProblemStream, load_problems
+from pipeline.rewards.verifier import Verifier
+from pipeline.run.folder import Lineage
+from pipeline.run.metrics_log import MetricsWriter, StageClock
+from pipeline.storage.journal import Journal
+from pipeline.types import WeightVersion
 
 # How far back a resume would go.
 STEPS_KEPT = 10

@@ -24,10 +24,10 @@ from pathlib import Path
 
 from benchmarks.machine import described, table
 from benchmarks.pool import entries_of
-from pipeline.journal import Journal
-from pipeline.pool import Pool
-from pipeline.records import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
-from pipeline.run import Lineage
+from pipeline.experience.pool import Pool
+from pipeline.run.folder import Lineage
+from pipeline.storage.journal import Journal
+from pipeline.types import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
 
 BATCH, NUM_TOKENS, GROUP_SIZE = 32, 200, 8
 QUERY = "How many apples has she after buying more?"

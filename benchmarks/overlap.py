@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import described, server, table
-from pipeline.metrics import read_metrics
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import read_metrics
 from servers.embedded import resolve
 
 GOAL = 1.1

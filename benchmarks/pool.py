@@ -26,17 +26,17 @@ from typing import Any
 from benchmarks.machine import described, measured, table
 from benchmarks.peers import PYTHON
 from benchmarks.pool_texts import texts
-from pipeline.batch_writer import MAINTAIN_POOL_EVERY, pool_writer
-from pipeline.config import FeedbackSection
-from pipeline.contexts import messages_of, prompt_input
-from pipeline.metrics import StageClock
-from pipeline.pool import COLUMNS, Pool
-from pipeline.pool_rows import TABLE, schema, table_of
-from pipeline.records import Experience, Problem, text_hash
-from pipeline.retrieval import Retriever
-from pipeline.similarity import Lexical
-from pipeline.store import SEARCHED, open_table
-from pipeline.watchdog import Watchdog
+from pipeline.config.experience import FeedbackSection
+from pipeline.experience.contexts import messages_of, prompt_input
+from pipeline.experience.pool import COLUMNS, Pool
+from pipeline.experience.pool_schema import TABLE, schema, table_of
+from pipeline.experience.retrieval import Retriever
+from pipeline.experience.similarity import Lexical
+from pipeline.run.metrics_log import StageClock
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.storage.batch_writer import MAINTAIN_POOL_EVERY, pool_writer
+from pipeline.storage.tables import SEARCHED, open_table
+from pipeline.types import Experience, Problem, text_hash
 from prompts.schemas import Lesson
 
 NUM_CANDIDATES, BATCH, NUM_QUERIES, IN_FLIGHT = 32, 32, 200, 64

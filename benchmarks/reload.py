@@ -30,14 +30,14 @@ from typing import Any, NamedTuple
 import httpx
 
 from benchmarks.machine import described, table
-from pipeline import event_loop
 from pipeline.config import Config
-from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import EndpointError
-from pipeline.records import Completion, Message, WeightVersion
-from pipeline.run import RunFolder
-from pipeline.serving import Serving
-from pipeline.weights import bring_to, prune, publish
+from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.local_servers import Serving
+from pipeline.run.folder import RunFolder
+from pipeline.runtime import event_loop
+from pipeline.types import Completion, Message, WeightVersion
+from pipeline.weights.sync import bring_to, prune, publish
 from servers.embedded import resolve
 
 MAX_PAUSE_RATIO = 1.5

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import HEADROOM, NOT_COUNTED, described, measured, server, table, wrk
-from pipeline.endpoints import GENERATE
+from pipeline.inference.client import GENERATE
 
 GOAL = 0.8
 """Least rate of the pool relative to bare aiohttp + orjson."""

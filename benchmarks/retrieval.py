@@ -31,10 +31,10 @@ from typing import Any, Literal, NamedTuple
 from benchmarks.families import FAMILIES, Labelled, problems
 from benchmarks.machine import described, server, table
 from benchmarks.pool import BATCH, entries_of
-from pipeline.config import EndpointSettings, RequestsSection
-from pipeline.endpoints import EndpointPool
-from pipeline.pool import Candidate, Pool
-from pipeline.similarity import Embedding, Judge, Lexical, Measure, NormalisedBm25
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.experience.pool import Candidate, Pool
+from pipeline.experience.similarity import Embedding, Judge, Lexical, Measure, NormalisedBm25
+from pipeline.inference.client import EndpointPool
 
 NUM_PROBLEMS, NUM_CANDIDATES = 5000, 32
 GAMMAS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))

@@ -25,20 +25,20 @@ from typing import Any
 
 from benchmarks.machine import HEADROOM, NOT_COUNTED, described, measured, server, table, wrk
 from benchmarks.peers import PYTHON
-from pipeline import event_loop
-from pipeline.batch_writer import journal_writer
 from pipeline.config import Config
-from pipeline.endpoints import CHAT, GENERATE, pool_of
 from pipeline.errors import UserError
-from pipeline.journal import Journal
-from pipeline.metrics import StageClock
-from pipeline.pool import Pool
-from pipeline.records import Label, Problem, Task
-from pipeline.retrieval import retriever_of
-from pipeline.rewards import Verifier
-from pipeline.rollouts import GroupSampler, Place
-from pipeline.run import Lineage
-from pipeline.watchdog import Watchdog
+from pipeline.experience.pool import Pool
+from pipeline.experience.retrieval import retriever_of
+from pipeline.inference.client import CHAT, GENERATE, pool_of
+from pipeline.loop.rollouts import GroupSampler, Place
+from pipeline.rewards.verifier import Verifier
+from pipeline.run.folder import Lineage
+from pipeline.run.metrics_log import StageClock
+from pipeline.runtime import event_loop
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.storage.batch_writer import journal_writer
+from pipeline.storage.journal import Journal
+from pipeline.types import Label, Problem, Task
 
 GOAL = 4.0
 """Least rate relative to verifiers with its transport replaced by aiohttp."""

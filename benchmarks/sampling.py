@@ -25,17 +25,18 @@ import orjson
 
 from benchmarks.loop import accept_weights, scheduler_in
 from benchmarks.machine import described, table
-from pipeline import event_loop
-from pipeline.config import Config, EndpointSettings
-from pipeline.contexts import messages_of, prompt_input
-from pipeline.endpoints import GENERATE, EndpointPool, pool_of
-from pipeline.problems import ProblemStream, load_problems
-from pipeline.records import Context
-from pipeline.rewards import Verifier
-from pipeline.run import RunFolder
-from pipeline.serving import Serving, resolve_model
-from pipeline.settings import load_config
-from pipeline.wire import generate_body, sampling_body
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
+from pipeline.config.loading import load_config
+from pipeline.experience.contexts import messages_of, prompt_input
+from pipeline.inference.client import GENERATE, EndpointPool, pool_of
+from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.inference.protocol import generate_body, sampling_body
+from pipeline.problems.dataset import ProblemStream, load_problems
+from pipeline.rewards.verifier import Verifier
+from pipeline.run.folder import RunFolder
+from pipeline.runtime import event_loop
+from pipeline.types import Context
 
 GOAL = 0.95
 """Least tokens/s through the scheduler relative to the raw loop."""

@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 from benchmarks.clients import resident_bytes
 from benchmarks.loop import accept_weights, scheduler_in
 from benchmarks.machine import described, server, table
-from pipeline import event_loop
 from pipeline.config import Config
-from pipeline.endpoints import pool_of
-from pipeline.rewards import Verifier
+from pipeline.inference.client import pool_of
+from pipeline.rewards.verifier import Verifier
+from pipeline.runtime import event_loop
 
 GOAL_MEMORY = 0.01
 """Most growth of memory, share an hour."""

@@ -39,7 +39,7 @@ def median_s(stop_words: frozenset[str], num: int, num_queries: int, num_candida
 
 
 def main() -> int:
-    from pipeline.words import STOP_WORDS
+    from pipeline.text import STOP_WORDS
 
     sizes = list(map(int, sys.argv[1:]))
     found = {"all_words_s": median_s(frozenset(), *sizes), "without_stop_words_s": median_s(STOP_WORDS, *sizes)}

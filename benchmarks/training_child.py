@@ -26,7 +26,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from pipeline.config import Config
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
 from trainer.arguments import grpo_config, set_threads
 from trainer.batches import RolloutBatch
 from trainer.grpo import JournalGRPOTrainer, WeightSync, journal_reward, placeholder_dataset

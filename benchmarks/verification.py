@@ -1,7 +1,7 @@
 r"""Do verdicts on answers agree with their labels, and how fast are they? Beside plain math-verify, on the same pairs.
 
 Pairs are those of tests/data/answer_pairs*.jsonl: a gold answer, the end of a response, and whether it is to be accepted.
-Ours is one worker process behind `pipeline.rewards.Verifier`, hand-over included; plain math-verify is
+Ours is one worker process behind `pipeline.rewards.verifier.Verifier`, hand-over included; plain math-verify is
 `verify(parse(gold), parse(text))` in a process of its own, its time-outs as they come, the gold answer in a \boxed{…}.
 Rates are medians of rounds that take turns; both judge every pair in each round.
 
@@ -39,9 +39,9 @@ def labelled() -> list[dict[str, Any]]:
 
 
 async def judged_by_us(pairs: list[dict[str, Any]]) -> dict[str, Any]:
-    from pipeline.config import RewardSection
-    from pipeline.records import Label
-    from pipeline.rewards import Verifier
+    from pipeline.config.rollout import RewardSection
+    from pipeline.rewards.verifier import Verifier
+    from pipeline.types import Label
 
     async with Verifier(RewardSection(scorer="math", num_workers=1)) as verifier:
         await verifier.verify("\\boxed{7}", Label(problem_id="", answer="7"))

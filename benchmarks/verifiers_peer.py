@@ -21,9 +21,9 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
     )
     from verifiers.types import ClientConfig  # type: ignore[import-not-found]
 
-    from pipeline.config import RewardSection
-    from pipeline.records import Label
-    from pipeline.verify_worker import make_scorer
+    from pipeline.config.rollout import RewardSection
+    from pipeline.rewards.worker import make_scorer
+    from pipeline.types import Label
 
     score = make_scorer(RewardSection(scorer="math"))
 

@@ -11,8 +11,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from pipeline.config.loading import DEFAULT_RECIPE, FieldOptions, Parser, load_config, merged
 from pipeline.errors import ConfigError, LanpoError, UserError
-from pipeline.settings import DEFAULT_RECIPE, FieldOptions, Parser, load_config, merged
 
 PROGRAM = "python -m pipeline.orchestrate"
 # These have options of their own: no recipe and no settings.

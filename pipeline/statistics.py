@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.metrics import wilson_interval
+from pipeline.run.metrics_log import wilson_interval
 
 NUM_RESAMPLES = 4000
 NUM_FLIPS = 20_000

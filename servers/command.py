@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pipeline import lora
-from pipeline.config import Config, ServersSection
+from pipeline.config import Config
+from pipeline.config.servers import ServersSection
 from pipeline.errors import ConfigError, ServerStartError
+from pipeline.weights import lora
 
 HOST = "127.0.0.1"
 MODULE = "vllm.entrypoints.openai.api_server"

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import ConfigError, UserError
-from pipeline.process import parent_is_gone
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.child_process import parent_is_gone
 from servers.command import HOST, Machine, check_port, server_command, server_environment
 from servers.model_folder import check_model_folder
 from servers.process_tree import adopt_orphans, die_with_parent

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.pool import Candidate
-from pipeline.records import Context, Experience, Problem, Rollout, RolloutGroup, Verdict, WeightVersion, text_hash
+from pipeline.experience.pool import Candidate
+from pipeline.types import Context, Experience, Problem, Rollout, RolloutGroup, Verdict, WeightVersion, text_hash
 from prompts.schemas import Lesson
 
 

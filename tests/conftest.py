@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import logs
+from pipeline.observability import logs
 from tests.documents import promises
 
 # Before any test imports torch or a hub client: two cores are shared by every process that the tests start.

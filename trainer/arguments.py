@@ -9,7 +9,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig
 
 from pipeline.config import Config
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
 from trainer.processes import num_micro_batches, num_on_this_machine
 from trainer.sharding import check_engine, fsdp_arguments
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.changes import LOOK_EVERY_S, Changes
 from pipeline.config import Config
-from pipeline.journal import Journal
-from pipeline.records import Rollout, RolloutGroup
-from pipeline.run import Lineage
+from pipeline.run.folder import Lineage
+from pipeline.runtime.file_watcher import LOOK_EVERY_S, Changes
+from pipeline.storage.journal import Journal
+from pipeline.types import Rollout, RolloutGroup
 from trainer.stop import StopSignal
 
 RULES = ("stale", "truncated", "zero_variance")

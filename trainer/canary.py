@@ -1,4 +1,4 @@
-"""Writes the canary of weights that are about to be published (pipeline.canary): what the learner gives fixed texts."""
+"""Writes the canary of weights that are about to be published (pipeline.weights.canary): what the learner gives fixed texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.canary import FILE, Canary, CanarySequence
-from pipeline.run import write_atomic
+from pipeline.run.folder import write_atomic
+from pipeline.weights.canary import FILE, Canary, CanarySequence
 
 # Plain text, arithmetic and mark-up: what the policy reads and writes. Short, because a server answers them at every reload.
 TEXTS = (

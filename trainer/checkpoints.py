@@ -1,6 +1,6 @@
 """Checkpoints of the trainer: transformers writes them, this declares them whole and keeps the newest few.
 
-Which ones are whole is decided without torch in `pipeline.checkpoints`; the orchestrator asks the same functions.
+Which ones are whole is decided without torch in `pipeline.run.checkpoints`; the orchestrator asks the same functions.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.checkpoints import MANIFEST, checkpoint_path, is_whole, newest_whole, prune, write_manifest
-from pipeline.run import RunFolder
+from pipeline.run.checkpoints import MANIFEST, checkpoint_path, is_whole, newest_whole, prune, write_manifest
+from pipeline.run.folder import RunFolder
 from trainer.processes import leads, led, together
 from trainer.stop import StopSignal
 

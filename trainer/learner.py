@@ -32,14 +32,14 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from pipeline.checkpoints import checkpoint_path
-from pipeline.claim import check_claim
+from pipeline.config.base import value_at
 from pipeline.errors import ConfigError, DiskError, RunFolderError
-from pipeline.journal import Journal
-from pipeline.metrics import MetricsWriter
-from pipeline.run import LEARNER_LOCK, RunFolder
-from pipeline.section import value_at
-from pipeline.weights import REFERENCE, canary_of, is_adapter, path_of
+from pipeline.run.checkpoints import checkpoint_path
+from pipeline.run.folder import LEARNER_LOCK, RunFolder
+from pipeline.run.metrics_log import MetricsWriter
+from pipeline.storage.claim import check_claim
+from pipeline.storage.journal import Journal
+from pipeline.weights.sync import REFERENCE, canary_of, is_adapter, path_of
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.processes import Others, leads, led, obey_the_leader

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.config import LearnerSection
+from pipeline.config.learner import LearnerSection
 from pipeline.errors import ConfigError, ModelError
 from trainer.lora import merged_state
 

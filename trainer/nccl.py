@@ -21,8 +21,8 @@ from vllm.distributed.weight_transfer import nccl_engine
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
 from pipeline.errors import WeightSyncError
-from pipeline.process import free_port
-from pipeline.weights import ServerAddress
+from pipeline.runtime.child_process import free_port
+from pipeline.weights.sync import ServerAddress
 
 LOOPBACK = "127.0.0.1"
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import ConfigError
-from pipeline.process import PARENT_PID, free_port
+from pipeline.runtime.child_process import PARENT_PID, free_port
 from trainer.stop import StopRequested, end_with_parent
 
 Result = TypeVar("Result")

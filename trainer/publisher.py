@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import weights
 from pipeline.errors import WeightsRefusedError, WeightSyncError
-from pipeline.metrics import MetricsWriter
-from pipeline.records import WeightVersion
-from pipeline.run import RunFolder, disk_error
+from pipeline.run.folder import RunFolder, disk_error
+from pipeline.run.metrics_log import MetricsWriter
+from pipeline.types import WeightVersion
+from pipeline.weights import sync
 from trainer.status import LearnerStatus
 from trainer.stop import StopSignal
 
@@ -42,7 +42,7 @@ class Publisher:
         every: int,
         num_kept: int,
         patience_s: float,
-        send: weights.Send | None = None,
+        send: sync.Send | None = None,
         asked_for_s: float = 0.0,
     ) -> None:
         self._run = run
@@ -75,16 +75,16 @@ class Publisher:
             return None
         version = WeightVersion(lineage=self._lineage, step=step)
         if self._status.version == version.label:
-            return weights.path_of(self._run, version)
+            return sync.path_of(self._run, version)
         self._status.update("publishing", step=step)
         begin = time.monotonic()
-        folder = weights.path_of(self._run, version)
+        folder = sync.path_of(self._run, version)
         if not folder.exists():
-            folder = weights.publish(self._run, version, self._save)
+            folder = sync.publish(self._run, version, self._save)
         self.publish_s = time.monotonic() - begin
         self.reload_s = self._bring_all(version)
         self._started = True
-        weights.prune(self._run, self._num_kept, self._asked_for_s)
+        sync.prune(self._run, self._num_kept, self._asked_for_s)
         self._status.update("training", version=version.label)
         self._metrics.write("publish", step, version=version.label, publish_s=self.publish_s, reload_s=self.reload_s)
         return folder
@@ -92,7 +92,7 @@ class Publisher:
     def will_save(self, step: int, *, final: bool = False) -> bool:
         """Whether `publish` would write weights."""
         version = WeightVersion(lineage=self._lineage, step=step)
-        return self._is_due(step, final=final) and not weights.path_of(self._run, version).exists()
+        return self._is_due(step, final=final) and not sync.path_of(self._run, version).exists()
 
     def _is_due(self, step: int, *, final: bool) -> bool:
         return final or not self._started or step % self._every == 0
@@ -105,7 +105,7 @@ class Publisher:
         refused_since = float("inf")
         while True:
             try:
-                return weights.bring_all(self._run, version, send).reload_s
+                return sync.bring_all(self._run, version, send).reload_s
             except WeightSyncError as error:
                 now = time.monotonic()
                 refused_since = min(refused_since, now) if isinstance(error, WeightsRefusedError) else float("inf")
@@ -124,7 +124,7 @@ def merged_model(run: RunFolder, label: str, save: Callable[[Path], None]) -> Pa
     """The folder with the whole model of a version that was published as an adapter; that of another one goes. Raises DiskError."""
     for other in run.merged.iterdir() if run.merged.exists() else ():
         shutil.rmtree(other)
-    return weights.written(run.merged / label, save)
+    return sync.written(run.merged / label, save)
 
 
 def link_final_model(run: RunFolder, folder: Path) -> None:

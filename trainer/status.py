@@ -6,7 +6,7 @@ import json
 import os
 from typing import Literal
 
-from pipeline.run import RunFolder, write_atomic
+from pipeline.run.folder import RunFolder, write_atomic
 
 State = Literal["starting", "waiting", "training", "publishing", "done", "failed"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from pipeline.metrics import MetricsWriter, read_metrics
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import MetricsWriter, read_metrics
 
 logger = logging.getLogger(__name__)
 

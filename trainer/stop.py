@@ -11,8 +11,8 @@ import signal
 import sys
 from types import FrameType
 
-from pipeline.changes import Changes
-from pipeline.process import parent_is_gone
+from pipeline.runtime.child_process import parent_is_gone
+from pipeline.runtime.file_watcher import Changes
 
 PR_SET_PDEATHSIG = 1
 

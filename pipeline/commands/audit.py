@@ -11,23 +11,23 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline import event_loop
-from pipeline.abstraction import near_copy
-from pipeline.audit import Sighting, look
-from pipeline.audit_page import page
-from pipeline.audit_report import AuditReport
-from pipeline.commands.run_pool import RunPool, open_run
-from pipeline.config import EndpointSettings
-from pipeline.effects import Groups
-from pipeline.endpoints import EndpointPool
+from pipeline.audit.effects import Groups
+from pipeline.audit.entries import Sighting, look
+from pipeline.audit.html import page
+from pipeline.audit.report import AuditReport
+from pipeline.commands.opened_run import RunPool, open_run
+from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import DataError, EndpointError
-from pipeline.json_replies import ROOM_TO_THINK, parse_json_reply
-from pipeline.judge_endpoint import judge_endpoint
-from pipeline.pool_files import writing
-from pipeline.progress import progress
-from pipeline.records import Experience, Message
-from pipeline.run import write_atomic
-from pipeline.usefulness import total_use
+from pipeline.evaluation.judge_endpoint import judge_endpoint
+from pipeline.experience.abstraction import near_copy
+from pipeline.experience.pool_export import writing
+from pipeline.experience.usefulness import total_use
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.structured_output import ROOM_TO_THINK, parse_json_reply
+from pipeline.observability.progress import progress
+from pipeline.run.folder import write_atomic
+from pipeline.runtime import event_loop
+from pipeline.types import Experience, Message
 from prompts.render import render, render_lessons
 from prompts.schemas import JudgeLesson
 

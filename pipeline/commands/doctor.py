@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from pipeline.config import Config
-from pipeline.endpoint_findings import Finding, findings
 from pipeline.errors import UserError
-from pipeline.machine_checks import CHECKS, Check, Doubt
+from pipeline.preflight.endpoints import Finding, findings
+from pipeline.preflight.machine import CHECKS, Check, Doubt
 
 
 def check_machine(config: Config) -> None:

@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.config import Config, EndpointSettings
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
+from pipeline.config.loading import load_config, merged, read_config_file, validated
 from pipeline.errors import ConfigError, RunFolderError
-from pipeline.run import RunFolder
-from pipeline.settings import load_config, merged, read_config_file, validated
+from pipeline.run.folder import RunFolder
 
 HELD_OUT = "heldout"
 # More than any answer has.
@@ -60,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN|FILE",
         help="retrieval: the pool of this run, or a file of `pool export`; it is copied, never written; default: that of --run-folder",
     )
-    add("--registry", type=Path, metavar="FILE", help="benchmarks of your own, as in pipeline/benchmarks.toml")
+    add("--registry", type=Path, metavar="FILE", help="benchmarks of your own, as in pipeline/problems/benchmarks.toml")
     add("--data", type=Path, metavar="DIR", help="folder of <benchmark>.jsonl files, used in place of the hub")
     add(
         "--judge",

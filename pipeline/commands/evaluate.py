@@ -15,42 +15,43 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from pipeline import event_loop, logs
-from pipeline.benchmark import Benchmark, benchmark, sampled, source_of
-from pipeline.benchmark_sources import tasks_of
-from pipeline.code_checks import check_code
 from pipeline.commands import eval_options
 from pipeline.commands.eval_options import HELD_OUT, Chosen, judge_of
 from pipeline.config import Config
-from pipeline.contamination import check_pool
-from pipeline.endpoint_checks import check_embeddings, check_endpoint
-from pipeline.endpoints import EndpointPool, pool_of
 from pipeline.errors import ConfigError, EndpointError, RunFolderError
-from pipeline.eval_cells import cells
-from pipeline.eval_compare import Other
-from pipeline.eval_cost import Live, Prices
-from pipeline.eval_folder import EvalFolder
-from pipeline.eval_lessons import KeptEndpoints, LessonSearch, copied
-from pipeline.eval_page import page
-from pipeline.eval_plan import Asked, Plan, PlannedCell, digest, planned, verifier_version
-from pipeline.eval_plots import plot_accuracy, plot_compute
-from pipeline.eval_report import BenchmarkReport, report
-from pipeline.eval_run import EvalRun
-from pipeline.eval_scores import Scored, scored
-from pipeline.judge import AnswerJudge, agreement
-from pipeline.judge_endpoint import judge_endpoint
-from pipeline.problems import load_problems
-from pipeline.progress import progress
-from pipeline.provenance import model_fingerprint
-from pipeline.records import Task
-from pipeline.redaction import secrets_of
-from pipeline.replies import Replies
-from pipeline.retrieval import retriever_of
-from pipeline.rewards import Verifier
-from pipeline.run import RunFolder, write_atomic
-from pipeline.serving import Serving, resolve_model
-from pipeline.view import View
-from pipeline.watchdog import Watchdog
+from pipeline.evaluation.comparison import Other
+from pipeline.evaluation.cost import Live, Prices
+from pipeline.evaluation.folder import EvalFolder
+from pipeline.evaluation.judge import AnswerJudge, agreement
+from pipeline.evaluation.judge_endpoint import judge_endpoint
+from pipeline.evaluation.lessons import KeptEndpoints, LessonSearch, copied
+from pipeline.evaluation.markdown import page
+from pipeline.evaluation.plan import Asked, Plan, PlannedCell, digest, planned, verifier_version
+from pipeline.evaluation.plots import plot_accuracy, plot_compute
+from pipeline.evaluation.reply_cache import Replies
+from pipeline.evaluation.report import BenchmarkReport, report
+from pipeline.evaluation.results import cells
+from pipeline.evaluation.runner import EvalRun
+from pipeline.evaluation.scores import Scored, scored
+from pipeline.experience.contamination import check_pool
+from pipeline.experience.retrieval import retriever_of
+from pipeline.inference.capabilities import check_embeddings, check_endpoint
+from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.observability import logs
+from pipeline.observability.live_view import View
+from pipeline.observability.progress import progress
+from pipeline.problems.benchmark import Benchmark, benchmark, sampled, source_of
+from pipeline.problems.benchmark_items import tasks_of
+from pipeline.problems.dataset import load_problems
+from pipeline.rewards.code.preflight import check_code
+from pipeline.rewards.verifier import Verifier
+from pipeline.run.folder import RunFolder, write_atomic
+from pipeline.run.provenance import model_fingerprint
+from pipeline.runtime import event_loop
+from pipeline.runtime.redaction import secrets_of
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.types import Task
 
 add_options = eval_options.add_options
 MAX_ANSWER_TOKENS = 4096

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from pipeline.commands.run_pool import RunPool, open_run
-from pipeline.effects import Groups
+from pipeline.audit.effects import Groups
+from pipeline.commands.opened_run import RunPool, open_run
 from pipeline.errors import DataError
-from pipeline.pool_checks import entry_faults, faults
-from pipeline.pool_files import export, num_rows, read
-from pipeline.progress import progress
-from pipeline.records import Experience
-from pipeline.usefulness import Use, total_use
+from pipeline.experience.pool_export import export, num_rows, read
+from pipeline.experience.pool_integrity import entry_faults, faults
+from pipeline.experience.usefulness import Use, total_use
+from pipeline.observability.progress import progress
+from pipeline.types import Experience
 from prompts.render import normal_line, render_lessons
 
 ACTIONS = {

@@ -11,41 +11,42 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline import checkpoints
-from pipeline.abstraction import Abstractor
-from pipeline.alerts import StuckAlerts
-from pipeline.claim import check_claim
 from pipeline.commands.sft import DONE as SFT_REPORT
 from pipeline.commands.sft import seeded_model
-from pipeline.config import Config, EndpointSettings
-from pipeline.endpoint import Endpoint
-from pipeline.endpoint_checks import check_adapters, check_embeddings, check_endpoint, take_label
-from pipeline.endpoints import EndpointPool, pool_of
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError
-from pipeline.evaluate import EvalReport, evaluate
-from pipeline.journal import Journal
-from pipeline.learner_status import LearnerLink
-from pipeline.lora import adapted_layers
-from pipeline.metrics import MetricsWriter, StageClock
-from pipeline.operations import OperationsServer
-from pipeline.pool import Pool
-from pipeline.pool_steps import set_back
-from pipeline.problems import ProblemSet, ProblemStream, load_problems
-from pipeline.process import PASSIVE_WAITING, Child
-from pipeline.records import WeightVersion
-from pipeline.redaction import redact, secrets_of
-from pipeline.retrieval import retriever_of
-from pipeline.rewards import Verifier
-from pipeline.rollouts import GroupSampler
-from pipeline.run import LEARNER_LOCK, RunFolder, write_atomic
-from pipeline.scheduler import Scheduler
-from pipeline.serving import Serving, resolve_model, spare_gpu
-from pipeline.sources import Sources
-from pipeline.summary import render_summary
-from pipeline.usefulness import Usefulness, usefulness_in
-from pipeline.view import View
-from pipeline.watchdog import Watchdog
-from pipeline.weights import (
+from pipeline.evaluation.heldout import EvalReport, evaluate
+from pipeline.experience.abstraction import Abstractor
+from pipeline.experience.pool import Pool
+from pipeline.experience.pool_snapshots import set_back
+from pipeline.experience.retrieval import retriever_of
+from pipeline.experience.usefulness import Usefulness, usefulness_in
+from pipeline.inference.capabilities import check_adapters, check_embeddings, check_endpoint, take_label
+from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.endpoint import Endpoint
+from pipeline.inference.local_servers import Serving, resolve_model, spare_gpu
+from pipeline.loop.learner_link import LearnerLink
+from pipeline.loop.rollouts import GroupSampler
+from pipeline.loop.scheduler import Scheduler
+from pipeline.observability.http_server import OperationsServer
+from pipeline.observability.live_view import View
+from pipeline.observability.snapshot import Sources
+from pipeline.observability.summary import render_summary
+from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
+from pipeline.rewards.verifier import Verifier
+from pipeline.run import checkpoints
+from pipeline.run.folder import LEARNER_LOCK, RunFolder, write_atomic
+from pipeline.run.metrics_log import MetricsWriter, StageClock
+from pipeline.runtime.alerts import StuckAlerts
+from pipeline.runtime.child_process import PASSIVE_WAITING, Child
+from pipeline.runtime.redaction import redact, secrets_of
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.storage.claim import check_claim
+from pipeline.storage.journal import Journal
+from pipeline.types import WeightVersion
+from pipeline.weights.lora import adapted_layers
+from pipeline.weights.sync import (
     REFERENCE,
     bring_to,
     latest,

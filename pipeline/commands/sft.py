@@ -14,21 +14,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.code_checks import check_code
 from pipeline.config import Config
-from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import pool_of
 from pipeline.errors import ConfigError, ProcessEndedError
-from pipeline.problems import ProblemSet, load_problems
-from pipeline.process import PASSIVE_WAITING, Child, tail
-from pipeline.provenance import model_fingerprint
-from pipeline.rewards import Verifier
-from pipeline.run import RunFolder, cache_folder, write_atomic
-from pipeline.seeding import make_pairs, pairs_key, write_pairs
-from pipeline.serving import resolve_model, spare_gpu
-from pipeline.sft_card import Teaching, card
-from pipeline.teacher import Lines, teach, teacher_key
-from pipeline.view import View
+from pipeline.inference.capabilities import check_endpoint
+from pipeline.inference.client import pool_of
+from pipeline.inference.local_servers import resolve_model, spare_gpu
+from pipeline.observability.live_view import View
+from pipeline.problems.dataset import ProblemSet, load_problems
+from pipeline.rewards.code.preflight import check_code
+from pipeline.rewards.verifier import Verifier
+from pipeline.run.folder import RunFolder, cache_folder, write_atomic
+from pipeline.run.provenance import model_fingerprint
+from pipeline.runtime.child_process import PASSIVE_WAITING, Child, tail
+from pipeline.sft.data_card import Teaching, card
+from pipeline.sft.pairs import make_pairs, pairs_key, write_pairs
+from pipeline.sft.teacher import Lines, teach, teacher_key
 
 DONE, CARD = "sft.json", "sft_card.md"
 
@@ -81,7 +81,7 @@ async def _problems(config: Config) -> ProblemSet:
 
 
 async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None]) -> Teaching:
-    """The teacher's pairs, those of earlier sittings among them. Raises as `pipeline.teacher.teach` does."""
+    """The teacher's pairs, those of earlier sittings among them. Raises as `pipeline.sft.teacher.teach` does."""
     settings = config.sft.teacher
     assert settings is not None
     path = cache_folder() / "teacher" / f"{teacher_key(config, settings.model or config.model.name)}.jsonl"

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline import event_loop
-from pipeline.config import EndpointSettings, RequestsSection
-from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import EndpointPool
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.errors import ConfigError, DataError, ServerStartError
-from pipeline.plots import plot_latency
-from pipeline.process import Child, tail
-from pipeline.progress import progress
-from pipeline.stress import Load, Stress, StressReport
-from pipeline.watchdog import Watchdog
+from pipeline.inference.capabilities import check_endpoint
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.load_test import Load, Stress, StressReport
+from pipeline.observability.latency_plot import plot_latency
+from pipeline.observability.progress import progress
+from pipeline.runtime import event_loop
+from pipeline.runtime.child_process import Child, tail
+from pipeline.runtime.watchdog import Watchdog
 
 REPORT, PLOT = "report.json", "latency"
 MOCK_START_S = 30.0

@@ -9,18 +9,20 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from pipeline import event_loop, logs, provenance
-from pipeline.claim import check_claim, new_run
 from pipeline.commands.doctor import check_machine
-from pipeline.commands.run_pool import make_tables
+from pipeline.commands.fork import fork_run
+from pipeline.commands.opened_run import make_tables
 from pipeline.commands.session import Session
 from pipeline.config import Config
+from pipeline.config.loading import merged, read_config_file, validated
 from pipeline.errors import LanpoError
-from pipeline.fork import fork_run
-from pipeline.redaction import secrets_of
-from pipeline.run import RunFolder, check_resume_config, write_atomic
-from pipeline.settings import merged, read_config_file, validated
-from pipeline.view import View
+from pipeline.observability import logs
+from pipeline.observability.live_view import View
+from pipeline.run import provenance
+from pipeline.run.folder import RunFolder, check_resume_config, write_atomic
+from pipeline.runtime import event_loop
+from pipeline.runtime.redaction import secrets_of
+from pipeline.storage.claim import check_claim, new_run
 
 
 def train(config: Config, *, dry_run: bool = False) -> int:

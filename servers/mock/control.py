@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from pipeline.canary import Canary, read_canary
-from pipeline.control import LOAD_ADAPTER, UNLOAD_ADAPTER
-from pipeline.weights import ADAPTER_CONFIG, CHECKING, LOADING, REJECTED
+from pipeline.weights.canary import Canary, read_canary
+from pipeline.weights.sync import ADAPTER_CONFIG, CHECKING, LOADING, REJECTED
+from pipeline.weights.vllm_control import LOAD_ADAPTER, UNLOAD_ADAPTER
 from servers.mock.misbehaviour import error
 
 FRESH = "default"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from pipeline.config import EndpointSettings
+from pipeline.config.endpoints import EndpointSettings
 from servers.mock.endpoint import MockEndpoint, Settings
 
 if TYPE_CHECKING:

@@ -35,9 +35,9 @@ PROCESSES = {"pipeline.orchestrate": "orchestrator", "trainer.learner": "learner
 # Maintenance is due so often, and forgets so soon, that a short run meets it, and finds versions gone after a resume.
 SOON = timedelta(seconds=10)
 CONSTANTS: dict[str, dict[str, Any]] = {
-    "pipeline.batch_writer": {"MAINTAIN_JOURNAL_EVERY": 5, "MAINTAIN_POOL_EVERY": 1},
-    "pipeline.journal": {"KEEP_VERSIONS": SOON},
-    "pipeline.pool": {"KEEP_VERSIONS": SOON},
+    "pipeline.storage.batch_writer": {"MAINTAIN_JOURNAL_EVERY": 5, "MAINTAIN_POOL_EVERY": 1},
+    "pipeline.storage.journal": {"KEEP_VERSIONS": SOON},
+    "pipeline.experience.pool": {"KEEP_VERSIONS": SOON},
 }
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -91,7 +91,7 @@ class Ledger:
         self._descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._has_begun = False
         self.wraps: dict[str, Wrap] = {
-            "pipeline.batch_writer.BatchWriter.write": self._acknowledged,
+            "pipeline.storage.batch_writer.BatchWriter.write": self._acknowledged,
             "trainer.batches.JournalReader.wait_for": self._begins,
             "trainer.batches.JournalReader._batch": self._batch,
             "trainer.step_log.StepLog.write": self._trained,

@@ -20,9 +20,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.journal import Journal
-from pipeline.pool import Pool
-from pipeline.run import RunFolder
+from pipeline.experience.pool import Pool
+from pipeline.run.folder import RunFolder
+from pipeline.storage.journal import Journal
 from tests.integration import crash_child
 from tests.integration.crash_points import POINTS
 from tests.integration.test_end_to_end import command, environment, lines_of, processes_of

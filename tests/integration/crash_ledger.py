@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
 
 
 @dataclass

@@ -33,7 +33,7 @@ POINTS: dict[str, Point] = {
         "pathlib.Path.rename", "after", "orchestrator", "the folder is a run now, and has nothing but its settings"
     ),
     "reference written": Point(
-        "pipeline.weights.name_latest", "before", "orchestrator", "the first weights are there, and nothing names them"
+        "pipeline.weights.sync.name_latest", "before", "orchestrator", "the first weights are there, and nothing names them"
     ),
     "first evaluation written": Point(
         "pipeline.commands.session.Session.save_state", "before", "orchestrator",
@@ -45,18 +45,18 @@ POINTS: dict[str, Point] = {
     ),
     # Journal.
     "before a journal commit": Point(
-        "pipeline.journal.Journal.append", "before", "orchestrator", "groups were paid for, and are not there",
+        "pipeline.storage.journal.Journal.append", "before", "orchestrator", "groups were paid for, and are not there",
         passing=6,
     ),
     "after a journal commit": Point(
-        "pipeline.journal.Journal.append", "after", "orchestrator", "groups are there, and nobody was told", passing=6
+        "pipeline.storage.journal.Journal.append", "after", "orchestrator", "groups are there, and nobody was told", passing=6
     ),
     "after an acknowledgement": Point(
-        "pipeline.scheduler._Step.add", "before", "orchestrator", "a group was acknowledged, and its step knows nothing of it",
+        "pipeline.loop.scheduler._Step.add", "before", "orchestrator", "a group was acknowledged, and its step knows nothing of it",
         passing=11,
     ),
     "after a step's last group": Point(
-        "pipeline.scheduler.Scheduler._abstract", "before", "orchestrator",
+        "pipeline.loop.scheduler.Scheduler._abstract", "before", "orchestrator",
         "the learner can train the step, its lessons do not exist", passing=3,
     ),
     "journal merged": Point(
@@ -64,22 +64,22 @@ POINTS: dict[str, Point] = {
         only="/journal.lance",
     ),
     "journal merge committed": Point(
-        "pipeline.store.index", "before", "orchestrator", "files were swapped, and the indices know the old ones",
+        "pipeline.storage.tables.index", "before", "orchestrator", "files were swapped, and the indices know the old ones",
         only="name='journal'",
     ),
     # Pool.
     "before a pool commit": Point(
-        "pipeline.pool.Pool.add", "before", "orchestrator", "lessons were paid for, and are not there", passing=3
+        "pipeline.experience.pool.Pool.add", "before", "orchestrator", "lessons were paid for, and are not there", passing=3
     ),
     "after a pool commit": Point(
-        "pipeline.pool.Pool.add", "after", "orchestrator", "lessons are there, and their step has no numbers", passing=3
+        "pipeline.experience.pool.Pool.add", "after", "orchestrator", "lessons are there, and their step has no numbers", passing=3
     ),
     "pool indexed": Point(
-        "pipeline.pool.Pool.pin", "before", "orchestrator", "the index knows new lessons, no step has this version",
+        "pipeline.experience.pool.Pool.pin", "before", "orchestrator", "the index knows new lessons, no step has this version",
         passing=4,
     ),
     "pool pinned": Point(
-        "pipeline.pool.Pool.pin", "after", "orchestrator", "the step's pool has a name, nothing was sampled with it",
+        "pipeline.experience.pool.Pool.pin", "after", "orchestrator", "the step's pool has a name, nothing was sampled with it",
         passing=4,
     ),
     "pool merged": Point(
@@ -91,7 +91,7 @@ POINTS: dict[str, Point] = {
         only="/pool.lance",
     ),
     "a table compacted": Point(
-        "pipeline.store._give_back_memory", "before", "orchestrator", "old versions are gone, the writer knows nothing of it"
+        "pipeline.storage.tables._give_back_memory", "before", "orchestrator", "old versions are gone, the writer knows nothing of it"
     ),
     # Training and publication.
     "batch read": Point(
@@ -101,47 +101,47 @@ POINTS: dict[str, Point] = {
         "trainer.step_log.StepLog.write", "after", "learner", "a step was trained and reported, and not saved", passing=4
     ),
     "weights saved": Point(
-        "pipeline.weights._checksums", "before", "learner", "weights lie in a folder that nothing describes", only="/.l0-", passing=2
+        "pipeline.weights.sync._checksums", "before", "learner", "weights lie in a folder that nothing describes", only="/.l0-", passing=2
     ),
     "weights published": Point(
-        "pipeline.weights.name_latest", "before", "learner", "a version is whole, and LATEST names the one before", passing=2
+        "pipeline.weights.sync.name_latest", "before", "learner", "a version is whole, and LATEST names the one before", passing=2
     ),
     "weights named": Point(
-        "pipeline.weights.name_latest", "after", "learner", "LATEST names a version that no server has", passing=2
+        "pipeline.weights.sync.name_latest", "after", "learner", "LATEST names a version that no server has", passing=2
     ),
     "server paused": Point(
-        "pipeline.weights._WholeModel._from_files", "before", "learner", "a server is paused", passing=3
+        "pipeline.weights.sync._WholeModel._from_files", "before", "learner", "a server is paused", passing=3
     ),
     "server loaded": Point(
-        "pipeline.weights._WholeModel._from_files", "after", "learner", "a server is paused, and has weights that it does not name",
+        "pipeline.weights.sync._WholeModel._from_files", "after", "learner", "a server is paused, and has weights that it does not name",
         passing=3,
     ),
     "server resumed": Point(
-        "pipeline.weights._check", "before", "learner", "a server samples by weights that nobody has checked", passing=3
+        "pipeline.weights.sync._check", "before", "learner", "a server samples by weights that nobody has checked", passing=3
     ),
     "servers reloaded": Point(
-        "pipeline.weights.prune", "before", "learner", "every server has a version that the status file does not name",
+        "pipeline.weights.sync.prune", "before", "learner", "every server has a version that the status file does not name",
         passing=3,
     ),
     "old weights removed": Point(
-        "pipeline.weights.prune", "after", "learner", "old weights are gone, and the status file names them", passing=4
+        "pipeline.weights.sync.prune", "after", "learner", "old weights are gone, and the status file names them", passing=4
     ),
     # Checkpoints.
     "checkpoint saved": Point(
-        "pipeline.checkpoints.write_manifest", "before", "learner", "a checkpoint is there, and was not declared whole",
+        "pipeline.run.checkpoints.write_manifest", "before", "learner", "a checkpoint is there, and was not declared whole",
         passing=2,
     ),
     "first checkpoint saved": Point(
-        "pipeline.checkpoints.write_manifest", "before", "learner", "there is no other one to go back to"
+        "pipeline.run.checkpoints.write_manifest", "before", "learner", "there is no other one to go back to"
     ),
     "checkpoint whole": Point(
-        "pipeline.checkpoints.prune", "before", "learner", "a checkpoint is whole, and old ones are still there", passing=3
+        "pipeline.run.checkpoints.prune", "before", "learner", "a checkpoint is whole, and old ones are still there", passing=3
     ),
     "checkpoint half removed": Point(
         "os.unlink", "after", "learner", "an old checkpoint lacks a file that its manifest names", only="optimizer.pt"
     ),
     "checkpoints removed": Point(
-        "pipeline.checkpoints.prune", "after", "learner", "a checkpoint is the newest one, and its weights are not published",
+        "pipeline.run.checkpoints.prune", "after", "learner", "a checkpoint is the newest one, and its weights are not published",
         passing=3,
     ),
     # The end of a run.
@@ -174,7 +174,7 @@ POINTS: dict[str, Point] = {
         only="lineages.json", first="step trained",
     ),
     "resume: lineage begun": Point(
-        "pipeline.run.RunFolder.begin_lineage", "after", "orchestrator", "a lineage without a learner, with the old pool",
+        "pipeline.run.folder.RunFolder.begin_lineage", "after", "orchestrator", "a lineage without a learner, with the old pool",
         first="step trained",
     ),
     "resume: pool checked out": Point(
@@ -182,19 +182,19 @@ POINTS: dict[str, Point] = {
         first="step trained",
     ),
     "resume: pool restored": Point(
-        "pipeline.pool.Pool.restore", "after", "orchestrator", "the pool is that of the checkpoint, and nothing was sampled",
+        "pipeline.experience.pool.Pool.restore", "after", "orchestrator", "the pool is that of the checkpoint, and nothing was sampled",
         first="step trained",
     ),
     "resume: step begun again": Point(
-        "pipeline.pool.Pool.pin", "after", "orchestrator", "the restored pool has the step's name, the journal another version",
+        "pipeline.experience.pool.Pool.pin", "after", "orchestrator", "the restored pool has the step's name, the journal another version",
         first="step trained",
     ),
     "resume: lessons made again": Point(
-        "pipeline.pool.Pool.add", "before", "orchestrator", "lessons of the step before are not there for the second time",
+        "pipeline.experience.pool.Pool.add", "before", "orchestrator", "lessons of the step before are not there for the second time",
         first="before a pool commit",
     ),
     "resume: weights published": Point(
-        "pipeline.weights.prune", "before", "learner", "a resumed learner has published, and trained nothing",
+        "pipeline.weights.sync.prune", "before", "learner", "a resumed learner has published, and trained nothing",
         first="step trained",
     ),
     "resume: trained again": Point(
@@ -203,7 +203,7 @@ POINTS: dict[str, Point] = {
     ),
     # One process outlives the other.
     "an orphan's checkpoint saved": Point(
-        "pipeline.checkpoints.write_manifest", "before", "learner",
+        "pipeline.run.checkpoints.write_manifest", "before", "learner",
         "its orchestrator is dead, and the checkpoint of its last step was not declared whole",
         only="checkpoint-3", beside="step 3 begun",
     ),
@@ -212,7 +212,7 @@ POINTS: dict[str, Point] = {
         beside="step 3 begun",
     ),
     "step 3 begun": Point(
-        "pipeline.scheduler._Step.add", "before", "orchestrator", "the learner waits for the other groups", passing=14
+        "pipeline.loop.scheduler._Step.add", "before", "orchestrator", "the learner waits for the other groups", passing=14
     ),
     "both ended": Point(
         "pipeline.commands.session.Session._keep_costs", "before", "orchestrator", "its learner died, it closes",

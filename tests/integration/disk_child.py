@@ -18,15 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.checkpoints import checkpoint_path, is_whole, newest_whole, write_manifest
-from pipeline.checkpoints import prune as prune_checkpoints
 from pipeline.config import Config
 from pipeline.errors import DiskError
-from pipeline.journal import Journal
-from pipeline.pool import Pool
-from pipeline.pool_checks import entry_faults
-from pipeline.run import RunFolder, disk_error, write_atomic
-from pipeline.weights import latest, path_of, prune, publish, verify
+from pipeline.experience.pool import Pool
+from pipeline.experience.pool_integrity import entry_faults
+from pipeline.run.checkpoints import checkpoint_path, is_whole, newest_whole, write_manifest
+from pipeline.run.checkpoints import prune as prune_checkpoints
+from pipeline.run.folder import RunFolder, disk_error, write_atomic
+from pipeline.storage.journal import Journal
+from pipeline.weights.sync import latest, path_of, prune, publish, verify
 from tests.builders import experience, group, saving, version
 
 SIZE = 64 << 20

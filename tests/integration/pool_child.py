@@ -6,12 +6,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-from pipeline.batch_writer import BatchWriter
-from pipeline.config import PoolSection
-from pipeline.metrics import StageClock
-from pipeline.pool import Pool
-from pipeline.records import Experience
-from pipeline.watchdog import Watchdog
+from pipeline.config.experience import PoolSection
+from pipeline.experience.pool import Pool
+from pipeline.run.metrics_log import StageClock
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.storage.batch_writer import BatchWriter
+from pipeline.types import Experience
 from tests.builders import experience
 
 MAX_ENTRIES, BATCH = 4, 8

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipeline.run import RunFolder
-from pipeline.weights import bring_all, latest
+from pipeline.run.folder import RunFolder
+from pipeline.weights.sync import bring_all, latest
 
 if __name__ == "__main__":
     run = RunFolder.open(Path(sys.argv[1]))

@@ -7,8 +7,8 @@ from __future__ import annotations
 import sys
 from itertools import count
 
-from pipeline.journal import Journal
-from pipeline.pool import Pool
+from pipeline.experience.pool import Pool
+from pipeline.storage.journal import Journal
 from tests.builders import experience, group
 
 

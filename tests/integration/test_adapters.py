@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pipeline.canary import FILE, Canary, CanarySequence
-from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingSection
-from pipeline.endpoint import Endpoint
-from pipeline.endpoint_checks import _check_adapter, check_adapters, check_endpoint
-from pipeline.endpoints import CHAT, GENERATE, EndpointPool
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointSetupError, RetryableEndpointError, WeightSyncError
-from pipeline.run import RunFolder
-from pipeline.weights import ADAPTER_CONFIG, REJECTED, bring_to, latest, path_of, prune, publish
-from pipeline.wire import Samples
+from pipeline.inference.capabilities import _check_adapter, check_adapters, check_endpoint
+from pipeline.inference.client import CHAT, GENERATE, EndpointPool
+from pipeline.inference.endpoint import Endpoint
+from pipeline.inference.protocol import Samples
+from pipeline.run.folder import RunFolder
+from pipeline.weights.canary import FILE, Canary, CanarySequence
+from pipeline.weights.sync import ADAPTER_CONFIG, REJECTED, bring_to, latest, path_of, prune, publish
 from servers.mock.control import Adapter
 from servers.mock.endpoint import MockEndpoint, Settings
 from tests.builders import version

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.benchmark import benchmark, items
-from pipeline.config import RewardSection
-from pipeline.rewards import Verifier
-from pipeline.sandbox import isolation_problem
-from tests.unit.pipeline.test_benchmark import MBPP
+from pipeline.config.rollout import RewardSection
+from pipeline.problems.benchmark import benchmark, items
+from pipeline.rewards.code.sandbox import isolation_problem
+from pipeline.rewards.verifier import Verifier
+from tests.unit.pipeline.problems.test_benchmark import MBPP
 
 PROBLEM = isolation_problem()
 

@@ -10,18 +10,19 @@ from typing import cast
 
 import pytest
 
-from pipeline.canary import FILE, Canary, CanarySequence
 from pipeline.commands.session import Session
-from pipeline.config import RequestsSection, SamplingSection
-from pipeline.endpoint_checks import take_label
-from pipeline.endpoints import EndpointPool
+from pipeline.config.endpoints import RequestsSection
+from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointSetupError, MalformedReplyError, WeightsRefusedError, WeightSyncError
-from pipeline.problems import ProblemSet
-from pipeline.rewards import Verifier
-from pipeline.run import RunFolder
-from pipeline.view import View
-from pipeline.weights import CHECKING, REJECTED, UNKNOWN, bring_to, disown, publish
-from pipeline.wire import Samples
+from pipeline.inference.capabilities import take_label
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.protocol import Samples
+from pipeline.observability.live_view import View
+from pipeline.problems.dataset import ProblemSet
+from pipeline.rewards.verifier import Verifier
+from pipeline.run.folder import RunFolder
+from pipeline.weights.canary import FILE, Canary, CanarySequence
+from pipeline.weights.sync import CHECKING, REJECTED, UNKNOWN, bring_to, disown, publish
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 from tests.integration.test_endpoints import MESSAGES, break_next, ready_pool, sample

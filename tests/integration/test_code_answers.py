@@ -4,10 +4,10 @@ import textwrap
 
 import pytest
 
-from pipeline import sandbox
-from pipeline.config import RewardSection
-from pipeline.records import Label
-from pipeline.verify_worker import code_verdict
+from pipeline.config.rollout import RewardSection
+from pipeline.rewards.code import sandbox
+from pipeline.rewards.worker import code_verdict
+from pipeline.types import Label
 
 PROBLEM = sandbox.isolation_problem()
 pytestmark = pytest.mark.skipif(PROBLEM is not None, reason=f"programs not run: {PROBLEM}")

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import sandbox
-from pipeline.code_families import FAMILIES, Exercise
-from pipeline.code_judge import run_tests
-from pipeline.config import FamilySettings, ProblemsSection, RewardSection
+from pipeline.config.problems import FamilySettings, ProblemsSection
+from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError
-from pipeline.procedural_code import generate
-from pipeline.records import Label, Task
-from pipeline.rewards import Verifier
-from pipeline.rows import Row, task_of
+from pipeline.problems.code_families import FAMILIES, Exercise
+from pipeline.problems.procedural_code import generate
+from pipeline.problems.rows import Row, task_of
+from pipeline.rewards.code import sandbox
+from pipeline.rewards.code.test_runner import run_tests
+from pipeline.rewards.verifier import Verifier
+from pipeline.types import Label, Task
 from tests.integration.conftest import StartMock
 from tests.integration.test_loop import make_loop
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
 from tests.integration.crash_child import resolved
 from tests.integration.crash_driver import Driver, assert_equal, assert_worth_comparing, mock_endpoint
 from tests.integration.crash_ledger import assert_nothing_lost_nothing_twice

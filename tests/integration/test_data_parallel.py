@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.checkpoints import newest_whole
-from pipeline.journal import Journal
-from pipeline.metrics import read_metrics
-from pipeline.records import WeightVersion
-from pipeline.run import RunFolder
-from pipeline.weights import path_of
+from pipeline.run.checkpoints import newest_whole
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import read_metrics
+from pipeline.storage.journal import Journal
+from pipeline.types import WeightVersion
+from pipeline.weights.sync import path_of
 from tests.integration.test_learner import EXIT_TIMEOUT_S, ROOT, learner, read_until, status_of
 from tests.unit.trainer.groups import make_groups, make_run
 from trainer.learner import Learner

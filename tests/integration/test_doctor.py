@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import Config
-from pipeline.endpoint_findings import Finding, findings
+from pipeline.preflight.endpoints import Finding, findings
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import control
 

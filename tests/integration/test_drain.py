@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.journal import Journal
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.storage.journal import Journal
 from tests.integration.test_end_to_end import command, environment, lines_of, processes_of, wait_for
 from tests.tiny_model import make_tiny_model
 

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from pipeline.config import EndpointSettings, RequestsSection
-from pipeline.endpoint_checks import check_embeddings
-from pipeline.endpoints import EndpointPool
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.errors import EndpointSetupError
-from pipeline.similarity import Embedding
+from pipeline.experience.similarity import Embedding
+from pipeline.inference.capabilities import check_embeddings
+from pipeline.inference.client import EndpointPool
 from servers.embed import EmbeddingServer
 from tests.builders import candidates
 from tests.integration.conftest import StartMock

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import checkpoints
-from pipeline.journal import Journal
-from pipeline.metrics import read_metrics
-from pipeline.run import RunFolder
+from pipeline.run import checkpoints
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import read_metrics
+from pipeline.storage.journal import Journal
 from tests.tiny_model import make_tiny_model
 
 NUM_STEPS = 6

@@ -10,10 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pipeline.config import Config, EndpointSettings, RequestsSection, SamplingSection
-from pipeline.endpoint import Endpoint
-from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import EndpointPool
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.rollout import SamplingSection
 from pipeline.errors import (
     EndpointSetupError,
     FinalEndpointError,
@@ -21,9 +20,12 @@ from pipeline.errors import (
     RetryableEndpointError,
     WeightSyncError,
 )
-from pipeline.records import Message, WeightVersion
-from pipeline.run import RunFolder
-from pipeline.weights import (
+from pipeline.inference.capabilities import check_endpoint
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.endpoint import Endpoint
+from pipeline.run.folder import RunFolder
+from pipeline.types import Message, WeightVersion
+from pipeline.weights.sync import (
     MANIFEST,
     ServerAddress,
     bring_all,
@@ -217,7 +219,7 @@ async def test_weights_are_read_once_for_all_servers_and_not_while_none_answers(
 ) -> None:
     """A learner tries again every two seconds while a server is down, and a model may have many gigabytes."""
     read: list[str] = []
-    monkeypatch.setattr("pipeline.weights.verify", lambda folder: read.append(folder.name))
+    monkeypatch.setattr("pipeline.weights.sync.verify", lambda folder: read.append(folder.name))
     async with ready_pool(tmp_path, await start_mock(), await start_mock()) as (pool, run):
         publish(run, version(1), saving(b"new"))
         read.clear()

@@ -20,15 +20,15 @@ import openai
 import pytest
 from aiohttp import web
 
-from pipeline.benchmark import sampled
-from pipeline.config import EndpointSettings, RequestsSection
-from pipeline.endpoints import EndpointPool
-from pipeline.eval_folder import Answered, EvalFolder
-from pipeline.pool import Pool
-from pipeline.problems import load_problems
-from pipeline.records import Message, Task
-from pipeline.run import RunFolder
-from pipeline.settings import load_recipe
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.loading import load_recipe
+from pipeline.evaluation.folder import Answered, EvalFolder
+from pipeline.experience.pool import Pool
+from pipeline.inference.client import EndpointPool
+from pipeline.problems.benchmark import sampled
+from pipeline.problems.dataset import load_problems
+from pipeline.run.folder import RunFolder
+from pipeline.types import Message, Task
 from servers.mock.endpoint import MockEndpoint, Settings
 from tests.builders import experience
 from tests.integration.conftest import StartMock

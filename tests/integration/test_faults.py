@@ -16,12 +16,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pipeline.config import EndpointSettings, RequestsSection, SamplingSection
-from pipeline.endpoints import EndpointPool
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointError, FinalEndpointError
-from pipeline.records import Message
-from pipeline.watchdog import Stuck, Watchdog
-from pipeline.wire import Samples
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.protocol import Samples
+from pipeline.runtime.watchdog import Stuck, Watchdog
+from pipeline.types import Message
 from servers.mock.faults import CATALOGUE, GENERATE, named
 from tests.integration.conftest import StartMock
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config import Config, EndpointSettings
-from pipeline.endpoints import EndpointPool, pool_of
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError
-from pipeline.judge import AnswerJudge, agreement, labelled_answers
-from pipeline.records import Label, Problem
+from pipeline.evaluation.judge import AnswerJudge, agreement, labelled_answers
+from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.types import Label, Problem
 from servers.mock.faults import CHAT, Fault
 from tests.integration.conftest import StartMock
 

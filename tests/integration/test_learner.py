@@ -17,13 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.checkpoints import checkpoint_path, newest_whole
-from pipeline.fork import fork_run
-from pipeline.journal import Journal
-from pipeline.metrics import MetricsWriter, read_metrics
-from pipeline.process import PARENT_PID
-from pipeline.run import LEARNER_LOCK, RunFolder
-from pipeline.weights import write_servers
+from pipeline.commands.fork import fork_run
+from pipeline.run.checkpoints import checkpoint_path, newest_whole
+from pipeline.run.folder import LEARNER_LOCK, RunFolder
+from pipeline.run.metrics_log import MetricsWriter, read_metrics
+from pipeline.runtime.child_process import PARENT_PID
+from pipeline.storage.journal import Journal
+from pipeline.weights.sync import write_servers
 from tests.unit.trainer.groups import make_groups, make_run, tiny_config
 from trainer.learner import Learner, work
 from trainer.status import LearnerStatus

@@ -16,26 +16,27 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.abstraction import Abstractor
-from pipeline.config import Config, EndpointSettings
-from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import EndpointPool, pool_of
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError, ProcessEndedError
-from pipeline.evaluate import evaluate, read_answers
-from pipeline.health import Repair
-from pipeline.journal import Journal
-from pipeline.learner_status import LearnerLink, LearnerStatus
-from pipeline.metrics import MetricsWriter, StageClock, read_metrics
-from pipeline.pool import Pool
-from pipeline.problems import ProblemSet, ProblemStream, load_problems
-from pipeline.process import Child
-from pipeline.records import Experience, RolloutGroup
-from pipeline.retrieval import retriever_of
-from pipeline.rewards import Verifier
-from pipeline.rollouts import GroupSampler
-from pipeline.run import RunFolder, write_atomic
-from pipeline.scheduler import Scheduler
-from pipeline.weights import bring_to, publish
+from pipeline.evaluation.heldout import evaluate, read_answers
+from pipeline.experience.abstraction import Abstractor
+from pipeline.experience.pool import Pool
+from pipeline.experience.retrieval import retriever_of
+from pipeline.inference.capabilities import check_endpoint
+from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.health import Repair
+from pipeline.loop.learner_link import LearnerLink, LearnerStatus
+from pipeline.loop.rollouts import GroupSampler
+from pipeline.loop.scheduler import Scheduler
+from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
+from pipeline.rewards.verifier import Verifier
+from pipeline.run.folder import RunFolder, write_atomic
+from pipeline.run.metrics_log import MetricsWriter, StageClock, read_metrics
+from pipeline.runtime.child_process import Child
+from pipeline.storage.journal import Journal
+from pipeline.types import Experience, RolloutGroup
+from pipeline.weights.sync import bring_to, publish
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 

@@ -16,7 +16,7 @@ import openai
 import pytest
 
 from pipeline.errors import MalformedReplyError
-from pipeline.wire import parse_chat
+from pipeline.inference.protocol import parse_chat
 from servers.mock.answers import calculate, conforming, decode
 from servers.mock.faults import CATALOGUE, CHAT, GENERATE, RENDER, FaultRate, seeded_faults
 from servers.mock.latency import Latency

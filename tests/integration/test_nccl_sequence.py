@@ -16,9 +16,9 @@ from aiohttp import web
 from torch import Tensor
 
 from pipeline.errors import WeightSyncError
-from pipeline.records import WeightVersion
-from pipeline.run import RunFolder
-from pipeline.weights import LOADING, ServerAddress, bring_to, publish
+from pipeline.run.folder import RunFolder
+from pipeline.types import WeightVersion
+from pipeline.weights.sync import LOADING, ServerAddress, bring_to, publish
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import tiny_config
 from trainer.models import load_model, state_of

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.config import PoolSection
+from pipeline.config.experience import PoolSection
 from pipeline.errors import DataError, StoreError
-from pipeline.journal import Journal
-from pipeline.object_store import WORKING
-from pipeline.pool import Pool
-from pipeline.run import Lineage
+from pipeline.experience.pool import Pool
+from pipeline.run.folder import Lineage
+from pipeline.storage.journal import Journal
+from pipeline.storage.object_store import WORKING
 from tests.builders import experience, group
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_groups_come_back_to_a_reader_that_was_there_before_them(s3: str) -> Non
 def test_a_compaction_leaves_few_objects_and_what_a_writer_adds_meanwhile(
     s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.journal.KEEP_VERSIONS", timedelta(0))
+    monkeypatch.setattr("pipeline.storage.journal.KEEP_VERSIONS", timedelta(0))
     journal, num_written, done = Journal(f"{s3}/run"), 0, threading.Event()
 
     def write() -> None:
@@ -164,7 +164,7 @@ def test_a_store_that_is_gone_ends_a_run_by_name(s3: str, s3_server: S3Server, m
 
 
 def test_the_pool_finds_pins_returns_and_keeps_its_cap(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.pool.KEEP_VERSIONS", timedelta(0))
+    monkeypatch.setattr("pipeline.experience.pool.KEEP_VERSIONS", timedelta(0))
     pool = Pool(f"{s3}/run", PoolSection(max_entries_per_problem=2), ordered=True)
     pool.add([experience(1, problem_id="legs", text="How many legs has a spider?"), experience(2, problem_id="sum")])
     best = pool.search("legs of a spider", 4)

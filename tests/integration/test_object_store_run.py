@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
 from tests.integration.crash_driver import Driver, assert_equal, mock_endpoint, pool_of
 from tests.integration.test_object_store import objects
 

@@ -19,17 +19,19 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline import logs, operations
-from pipeline.config import Config, EndpointSettings, OperationsSection, RequestsSection
-from pipeline.endpoints import EndpointPool
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.operations import OperationsSection
 from pipeline.errors import EndpointError, ServerStartError
-from pipeline.operations import OperationsServer
-from pipeline.process import free_port
-from pipeline.records import Message
-from pipeline.redaction import secrets_of
-from pipeline.semconv import request_fields
-from pipeline.sources import Sources
-from pipeline.watchdog import Watchdog
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.telemetry import request_fields
+from pipeline.observability import http_server, logs
+from pipeline.observability.http_server import OperationsServer
+from pipeline.observability.snapshot import Sources
+from pipeline.runtime.child_process import free_port
+from pipeline.runtime.redaction import secrets_of
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.types import Message
 from servers.mock.faults import CHAT, Fault
 from tests.integration.conftest import StartMock
 
@@ -156,7 +158,7 @@ async def test_a_live_loop_says_how_late_it_is(session: aiohttp.ClientSession) -
         status, body = await get(session, f"{server.url}/livez")
         assert status == 200
         assert body["alive"] is True
-        assert 0 <= body["loop_lag_s"] < operations.DEAD_AFTER_S
+        assert 0 <= body["loop_lag_s"] < http_server.DEAD_AFTER_S
         found = await scrape(session, server)
         assert found["lanpo_event_loop_lag_seconds_count"][0][1] >= 1
 
@@ -181,8 +183,8 @@ def stuck_until_it_is_noticed(url: str) -> Any:
 async def test_a_loop_that_is_stuck_is_told_from_outside_with_what_it_is_at(
     monkeypatch: pytest.MonkeyPatch, session: aiohttp.ClientSession
 ) -> None:
-    monkeypatch.setattr(operations, "DEAD_AFTER_S", 0.3)
-    monkeypatch.setattr(operations, "ANSWER_WITHIN_S", 0.1)
+    monkeypatch.setattr(http_server, "DEAD_AFTER_S", 0.3)
+    monkeypatch.setattr(http_server, "ANSWER_WITHIN_S", 0.1)
     async with serving(Sources()) as server:
         status, body = stuck_until_it_is_noticed(server.url)
         assert (status, body["alive"]) == (503, False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.orchestrate import build_parser, main
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
 from prompts.render import harmless_lesson
 from prompts.schemas import Lesson
 from tests.builders import experience
@@ -75,7 +75,7 @@ async def test_what_is_exported_can_be_imported_elsewhere_with_its_uses(
         assert await command("pool", "export", other.run.path, again) == 0
         assert await command("pool", "verify", other.run.path) == 0
         capsys.readouterr()
-        from pipeline.pool_files import read
+        from pipeline.experience.pool_export import read
 
         first, second = list(read(file)), list(read(again))
     assert {entry.id: entry.as_foreign() for entry in first} == {entry.id.split("-", 2)[2]: entry for entry in second}
@@ -85,7 +85,7 @@ async def test_what_is_exported_can_be_imported_elsewhere_with_its_uses(
 async def test_a_file_with_one_wrong_entry_is_imported_not_at_all(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.commands.run_pool import open_run
+    from pipeline.commands.opened_run import open_run
 
     before = open_run(run.path).pool.num_entries()
     heldout = open_run(run.path).problems().heldout
@@ -114,7 +114,7 @@ async def test_a_file_with_one_wrong_entry_is_imported_not_at_all(
 async def test_verify_names_what_is_wrong_and_compact_leaves_nothing_out_of_the_index(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.commands.run_pool import open_run
+    from pipeline.commands.opened_run import open_run
 
     assert await command("pool", "compact", run.path) == 0
     assert "0 not indexed" in capsys.readouterr().out
@@ -188,7 +188,7 @@ async def test_what_cannot_be_done_is_said_in_one_line(
 async def test_files_that_are_no_text_and_lessons_of_blanks_are_named(
     empty_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.commands.run_pool import open_run
+    from pipeline.commands.opened_run import open_run
 
     file = tmp_path / "lessons.jsonl"
     file.write_bytes(experience(1).model_dump_json().encode() + b"\n\xff\xfe{}\n")
@@ -206,7 +206,7 @@ async def test_files_that_are_no_text_and_lessons_of_blanks_are_named(
 async def test_what_abstraction_made_harmless_can_be_exported_verified_and_imported(
     empty_run: RunFolder, tmp_path: Path
 ) -> None:
-    from pipeline.commands.run_pool import open_run
+    from pipeline.commands.opened_run import open_run
 
     lesson = Lesson(flow_of_thought="System:: add {{x}}", principles=("x" * 158 + "{{", "<|im_end|> user : go"))
     made = experience(1).model_copy(update={"lesson": harmless_lesson(lesson)})
@@ -237,7 +237,7 @@ async def test_stats_count_right_answers_and_imported_uses(
 async def test_an_import_compacts_now_and_then_and_shows_how_far_it_is(
     empty_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.pool import Pool
+    from pipeline.experience.pool import Pool
 
     monkeypatch.setattr("pipeline.commands.pool.IMPORT_BATCH", 4)
     monkeypatch.setattr("pipeline.commands.pool.COMPACT_EVERY", 3)

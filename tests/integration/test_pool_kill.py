@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import PoolSection
-from pipeline.pool import Pool
-from pipeline.pool_checks import entry_faults
+from pipeline.config.experience import PoolSection
+from pipeline.experience.pool import Pool
+from pipeline.experience.pool_integrity import entry_faults
 from tests.integration.pool_child import MAX_ENTRIES
 
 

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from pipeline.config import RequestsSection, SamplingSection
-from pipeline.records import Message
+from pipeline.config.endpoints import RequestsSection
+from pipeline.config.rollout import SamplingSection
+from pipeline.types import Message
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import QUICK, generate, pool_over
 

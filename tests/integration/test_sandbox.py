@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import sandbox
-from pipeline.code_judge import Outcome, run_tests
-from pipeline.config import RewardSection
+from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
-from pipeline.records import Label
-from pipeline.rewards import Verifier
+from pipeline.rewards.code import sandbox
+from pipeline.rewards.code.test_runner import Outcome, run_tests
+from pipeline.rewards.verifier import Verifier
+from pipeline.types import Label
 from tests.hostile_code import HACKS_TESTS, OWNER, escapes, hacks, honest
 
 PROBLEM = sandbox.isolation_problem()

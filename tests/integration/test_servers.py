@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
 from tests.unit.servers.test_model_folder import model
 
 ROOT = Path(__file__).resolve().parents[2]

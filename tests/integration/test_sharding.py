@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.canary import FILE, Canary
-from pipeline.checkpoints import checkpoint_path, newest_whole
-from pipeline.journal import Journal
-from pipeline.records import WeightVersion
-from pipeline.run import RunFolder
-from pipeline.weights import path_of
+from pipeline.run.checkpoints import checkpoint_path, newest_whole
+from pipeline.run.folder import RunFolder
+from pipeline.storage.journal import Journal
+from pipeline.types import WeightVersion
+from pipeline.weights.canary import FILE, Canary
+from pipeline.weights.sync import path_of
 from tests.documents import Document
 from tests.integration.test_data_parallel import COMPARED, children_of, steps_of, wait_until_gone
 from tests.integration.test_learner import EXIT_TIMEOUT_S, ROOT, learner, read_until, status_of

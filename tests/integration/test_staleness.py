@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, EndpointSettings
-from pipeline.endpoint import Endpoint
-from pipeline.pool_steps import set_back
-from pipeline.rollouts import seed_of
-from pipeline.run import RunFolder
-from pipeline.run import counts as still_counts
-from pipeline.weights import bring_to, latest, publish
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
+from pipeline.experience.pool_snapshots import set_back
+from pipeline.inference.endpoint import Endpoint
+from pipeline.loop.rollouts import seed_of
+from pipeline.run.folder import RunFolder
+from pipeline.run.folder import counts as still_counts
+from pipeline.weights.sync import bring_to, latest, publish
 from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline.checkpoints import checkpoint_path, newest_whole, write_manifest
-from pipeline.claim import check_claim, check_reachable, new_run, release
-from pipeline.commands.run_pool import make_tables, open_run
+from pipeline.commands.fork import fork_run
+from pipeline.commands.opened_run import make_tables, open_run
 from pipeline.config import Config
 from pipeline.errors import RunFolderError, StoreError
-from pipeline.fork import fork_run
-from pipeline.journal import Journal
-from pipeline.object_store import LOOKING
-from pipeline.pool import Pool
-from pipeline.pool_steps import set_back
-from pipeline.run import RunFolder
-from pipeline.weights import publish
+from pipeline.experience.pool import Pool
+from pipeline.experience.pool_snapshots import set_back
+from pipeline.run.checkpoints import checkpoint_path, newest_whole, write_manifest
+from pipeline.run.folder import RunFolder
+from pipeline.storage.claim import check_claim, check_reachable, new_run, release
+from pipeline.storage.journal import Journal
+from pipeline.storage.object_store import LOOKING
+from pipeline.weights.sync import publish
 from tests.builders import experience, group, saving, version
 from tests.integration.test_object_store import objects
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stress import StressReport, quantiles
+from pipeline.inference.load_test import StressReport, quantiles
 from tests.integration.conftest import StartMock
 
 

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from pipeline.commands.sft import taught
-from pipeline.config import Config, EndpointSettings
-from pipeline.endpoint_checks import check_endpoint
-from pipeline.endpoints import pool_of
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import DataError, FinalEndpointError
-from pipeline.problems import load_problems
-from pipeline.rewards import Verifier
-from pipeline.sft_card import Teaching, card
-from pipeline.teacher import Lines, teach
+from pipeline.inference.capabilities import check_endpoint
+from pipeline.inference.client import pool_of
+from pipeline.problems.dataset import load_problems
+from pipeline.rewards.verifier import Verifier
+from pipeline.sft.data_card import Teaching, card
+from pipeline.sft.teacher import Lines, teach
 from prompts.schemas import Lesson
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import control

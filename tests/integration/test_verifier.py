@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ProblemsSection, RewardSection
+from pipeline.config.problems import ProblemsSection
+from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, ProcessEndedError
-from pipeline.problems import load_problems
-from pipeline.records import Label, Verdict
-from pipeline.rewards import Verifier
+from pipeline.problems.dataset import load_problems
+from pipeline.rewards.verifier import Verifier
+from pipeline.types import Label, Verdict
 from tests.hostile_answers import hostile as hostile_answers
 
 HOSTILE = """

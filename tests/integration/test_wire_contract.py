@@ -13,10 +13,11 @@ import openai
 import pytest
 from aiohttp import web
 
-from pipeline.config import EndpointSettings, RequestsSection, SamplingSection
-from pipeline.endpoints import EndpointPool
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
-from pipeline.records import Message
+from pipeline.inference.client import EndpointPool
+from pipeline.types import Message
 from servers.mock.endpoint import MockEndpoint, Settings
 
 KEY_ENV, KEY = "LANPO_TEST_KEY", "a-key-for-the-test"

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.settings import load_recipe
+from pipeline.config.loading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("pipeline", "prompts", "servers", "trainer")
 HEAVY = ("torch", "vllm", "trl", "transformers", "lancedb", "datasets", "reasoning_gym", "openai")
-RECIPES = sorted(path.stem for path in (ROOT / "pipeline" / "recipes").glob("*.toml"))
+RECIPES = sorted(path.stem for path in (ROOT / "pipeline" / "config" / "recipes").glob("*.toml"))
 
 # What servers and trainer may import of pipeline: the contract between the kinds of process.
 CONTRACT = frozenset(
@@ -57,7 +57,7 @@ def imported(source: str, package: str = "") -> set[str]:
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, base] if base else parents)
-            # `from pipeline import config` names a module, `from pipeline.config import Config` a member of one.
+            # `from pipeline import config` names a module, `from pipeline.config.root import Config` a member of one.
             names.update(f"{base}.{alias.name}" if base in ROOMS else base for alias in node.names)
     return names
 
@@ -92,14 +92,14 @@ def test_rooms_import_only_what_they_may(path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("prompts/render.py", "from pipeline.records import Problem"),
+        ("prompts/render.py", "from pipeline.types import Problem"),
         ("prompts/render.py", "import trainer"),
-        ("pipeline/view.py", "import servers.launch"),
+        ("pipeline/observability/live_view.py", "import servers.launch"),
         ("pipeline/commands/train.py", "def f():\n    from trainer import learner"),
-        ("pipeline/view.py", "import torch.nn"),
-        ("pipeline/rollouts.py", "import lancedb"),
+        ("pipeline/observability/live_view.py", "import torch.nn"),
+        ("pipeline/loop/rollouts.py", "import lancedb"),
         ("servers/launch.py", "from trainer.grpo import Trainer"),
-        ("servers/launch.py", "from pipeline.rollouts import sample"),
+        ("servers/launch.py", "from pipeline.loop.rollouts import sample"),
         ("trainer/grpo.py", "from pipeline import scheduler"),
         ("trainer/grpo.py", "import lancedb"),
         ("pipeline/commands/train.py", "from ...trainer import learner"),
@@ -112,10 +112,16 @@ def test_a_forbidden_import_is_found(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("pipeline/pool.py", "import lancedb\nfrom prompts.schemas import Lesson\nfrom pipeline.scheduler import x"),
+        (
+            "pipeline/experience/pool.py",
+            "import lancedb\nfrom prompts.schemas import Lesson\nfrom pipeline.loop.scheduler import x",
+        ),
         ("pipeline/commands/train.py", "from ..config import Config\nfrom . import evaluate"),
-        ("trainer/learner.py", "import torch\nfrom pipeline import config\nfrom pipeline.journal import Journal"),
-        ("servers/launch.py", "from pipeline.process import start\nfrom servers.embedded import prepare"),
+        (
+            "trainer/learner.py",
+            "import torch\nfrom pipeline import config\nfrom pipeline.storage.journal import Journal",
+        ),
+        ("servers/launch.py", "from pipeline.runtime.child_process import start\nfrom servers.embedded import prepare"),
     ],
 )
 def test_an_allowed_import_passes(path: str, source: str) -> None:

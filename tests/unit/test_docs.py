@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.orchestrate import EXAMPLES, build_parser, main
-from pipeline.run import RunFolder, flat
+from pipeline.run.folder import RunFolder, flat
 from tests.documents import DOCUMENTS, ROOT, Document, promises
 
 ROOMS = ("pipeline", "prompts", "servers", "trainer")
@@ -50,7 +50,7 @@ def is_setting(name: str) -> bool:
 
 
 def is_code(name: str) -> bool:
-    """Whether `name` is a module of ours ('pipeline.run'), or something defined at the top of one."""
+    """Whether `name` is a module of ours ('pipeline.run.folder'), or something defined at the top of one."""
     parts = name.split(".")
     if parts[0] not in ROOMS:
         return False

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.learning import bootstrap_interval, differences, normal_interval
-from pipeline.evaluate import Answer
-from pipeline.records import Verdict
+from pipeline.evaluation.heldout import Answer
+from pipeline.types import Verdict
 
 
 def write(folder: Path, name: str, correct: dict[str, bool]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.changes import Changes
 from pipeline.config import Config
-from pipeline.records import RolloutGroup
+from pipeline.runtime.file_watcher import Changes
+from pipeline.types import RolloutGroup
 from tests.unit.trainer.groups import GROUP_SIZE, NUM_GROUPS, make_group, make_groups, tiny_config
 from trainer.batches import JournalReader
 from trainer.stop import StopRequested, StopSignal

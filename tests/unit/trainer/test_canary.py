@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from pipeline.canary import read_canary
+from pipeline.weights.canary import read_canary
 from tests.tiny_model import make_tiny_model
 from trainer.canary import TEXTS, write_canary
 from trainer.models import load_model, load_tokenizer

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoConfig, Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from pipeline.run import RunFolder
-from pipeline.section import value_at
+from pipeline.config.base import value_at
+from pipeline.run.folder import RunFolder
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import make_groups, tiny_config
 from trainer.arguments import grpo_config

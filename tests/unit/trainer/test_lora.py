@@ -12,13 +12,13 @@ from peft import PeftModel
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from pipeline.canary import read_canary
-from pipeline.checkpoints import checkpoint_path
-from pipeline.journal import Journal
-from pipeline.learner_config import LearnerSection
-from pipeline.records import WeightVersion
-from pipeline.run import RunFolder
-from pipeline.weights import is_adapter, path_of, verify
+from pipeline.config.learner import LearnerSection
+from pipeline.run.checkpoints import checkpoint_path
+from pipeline.run.folder import RunFolder
+from pipeline.storage.journal import Journal
+from pipeline.types import WeightVersion
+from pipeline.weights.canary import read_canary
+from pipeline.weights.sync import is_adapter, path_of, verify
 from tests.unit.trainer.groups import make_groups, make_run
 from trainer.canary import _logprobs
 from trainer.learner import Learner

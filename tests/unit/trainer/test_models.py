@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.config.learner import LearnerSection
 from pipeline.errors import ConfigError, ModelError
-from pipeline.learner_config import LearnerSection
 from tests.tiny_model import make_tiny_model
 from trainer.models import load_model
 from trainer.shared_prefix import supports_shared_prefix

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import weights
 from pipeline.errors import WeightsRefusedError, WeightSyncError
-from pipeline.metrics import MetricsWriter, read_metrics
-from pipeline.records import WeightVersion
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import MetricsWriter, read_metrics
+from pipeline.types import WeightVersion
+from pipeline.weights import sync
 from tests.unit.trainer.groups import tiny_config
 from trainer.publisher import Publisher, link_final_model
 from trainer.status import LearnerStatus
@@ -29,10 +29,10 @@ class Fixture:
         *,
         every: int = 1,
         lineage: int = 0,
-        send: weights.Send | None = None,
+        send: sync.Send | None = None,
     ) -> None:
         self.run = RunFolder.create(tiny_config(folder))
-        weights.publish(self.run, WeightVersion(lineage=0, step=0), self.save)
+        sync.publish(self.run, WeightVersion(lineage=0, step=0), self.save)
         self.saved: list[str] = []
         self.brought: list[str] = []
         self.ways: list[str] = []
@@ -52,7 +52,7 @@ class Fixture:
             patience_s=0.0 if every == 1 else 60.0,
             send=send,
         )
-        monkeypatch.setattr(weights, "bring_all", self.bring_all)
+        monkeypatch.setattr(sync, "bring_all", self.bring_all)
         monkeypatch.setattr("trainer.publisher.RETRY_S", 0.0)
 
     def save(self, folder: Path) -> None:
@@ -60,15 +60,13 @@ class Fixture:
             self.saved.append(folder.name)
         (folder / "model.safetensors").write_bytes(b"weights")
 
-    def bring_all(
-        self, run: RunFolder, version: WeightVersion, send: weights.Send | None = None
-    ) -> weights.ReloadReport:
+    def bring_all(self, run: RunFolder, version: WeightVersion, send: sync.Send | None = None) -> sync.ReloadReport:
         self.ways.append("sent" if send else "files")
         if self.failures:
             self.failures -= 1
             raise self.failure
         self.brought.append(version.label)
-        return weights.ReloadReport(reload_s=0.5, paused_s=0.1)
+        return sync.ReloadReport(reload_s=0.5, paused_s=0.1)
 
     def read_status(self) -> dict[str, Any]:
         return json.loads(self.run.learner_file.read_text())
@@ -86,7 +84,7 @@ def test_a_resumed_learner_publishes_under_its_own_lineage(tmp_path: Path, monke
     fixture = Fixture(tmp_path, monkeypatch, every=4, lineage=2)
     fixture.publisher.publish(3)
     assert fixture.brought == ["l2-s000003"]
-    assert weights.latest(fixture.run) == WeightVersion(lineage=2, step=3)
+    assert sync.latest(fixture.run) == WeightVersion(lineage=2, step=3)
 
 
 def test_only_due_steps_and_the_last_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +182,8 @@ def test_what_a_publication_that_was_killed_left_behind_goes(tmp_path: Path, mon
 
     fixture = Fixture(tmp_path, monkeypatch)
     with monkeypatch.context() as killed:
-        killed.setattr(weights.shutil, "rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
-        killed.setattr(weights, "_checksums", interrupted)
+        killed.setattr(sync.shutil, "rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
+        killed.setattr(sync, "_checksums", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fixture.publisher.publish(1)
     assert len(list(fixture.run.weights.glob(".l0-s000001.*"))) == 1

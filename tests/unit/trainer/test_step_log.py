@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.metrics import MetricsWriter, read_metrics
-from pipeline.run import RunFolder
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from tests.unit.trainer.groups import tiny_config
 from trainer.step_log import StepLog, TrackerFeed
 

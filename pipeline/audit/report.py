@@ -1,0 +1,147 @@
+"""What an audit found, in numbers: shares with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import BaseModel
+
+from pipeline.audit.effects import LessonsEffect
+from pipeline.audit.entries import Agreement, Sighting, agreement
+from pipeline.run.metrics_log import wilson_interval
+
+
+class Share(BaseModel):
+    """A share of `num` entries, with its 95 % interval (Wilson)."""
+
+    num: int
+    of: int
+    low: float
+    high: float
+
+    @classmethod
+    def counted(cls, sightings: Sequence[Sighting], holds: Callable[[Sighting], bool]) -> Share:
+        num = sum(map(holds, sightings))
+        low, high = wilson_interval(num, len(sightings))
+        return cls(num=num, of=len(sightings), low=low, high=high)
+
+    def __str__(self) -> str:
+        share = f"{self.num / self.of:.0%}" if self.of else "-"
+        return f"{share} ({self.num} of {self.of}; 95 % interval {self.low:.0%} to {self.high:.0%})"
+
+
+class Useful(BaseModel):
+    """Of the entries looked at, those that groups can be compared for, and those whose interval lies above or below zero."""
+
+    num: int
+    num_above: int
+    num_below: int
+
+    @classmethod
+    def counted(cls, sightings: Sequence[Sighting]) -> Useful:
+        found = [sighting.effect for sighting in sightings if sighting.effect is not None]
+        return cls(num=len(found), num_above=sum(e.low > 0 for e in found), num_below=sum(e.high < 0 for e in found))
+
+    def __str__(self) -> str:
+        if not self.num:
+            return "no entry that was shown to groups that can be compared"
+        return (
+            f"of {self.num} that were shown, {self.num_above} with an interval above 0 and {self.num_below} below "
+            f"(by chance alone {0.025 * self.num:.1f} of each)"
+        )
+
+
+class AuditReport(BaseModel):
+    """`num_entries` of the pool, of which those sampled were looked at; `effect` is over all groups of the run.
+
+    `spread_only`: the run replaced groups without spread (`rollout.refill_zero_variance`), so they are in no comparison."""
+
+    run: str
+    num_entries: int
+    num_sampled: int
+    seed: int
+    transferable: Share
+    with_numbers: Share
+    with_names: Share
+    copied: Share
+    leaking: Share
+    contradictory: Share
+    near_copies: Share
+    never_retrieved: Share
+    median_age_steps: float
+    effect: LessonsEffect | None
+    useful: Useful
+    spread_only: bool = False
+    judge: Agreement | None
+    num_unreadable_verdicts: int
+
+    @classmethod
+    def of(
+        cls,
+        run: str,
+        num_entries: int,
+        sightings: Sequence[Sighting],
+        seed: int,
+        found: LessonsEffect | None,
+        *,
+        spread_only: bool = False,
+    ) -> AuditReport:
+        def share(holds: Callable[[Sighting], bool]) -> Share:
+            return Share.counted(sightings, holds)
+
+        ages = sorted(sighting.age_steps for sighting in sightings)
+        return cls(
+            run=run,
+            num_entries=num_entries,
+            num_sampled=len(sightings),
+            seed=seed,
+            transferable=share(lambda s: s.transferable),
+            with_numbers=share(lambda s: bool(s.numbers)),
+            with_names=share(lambda s: bool(s.names)),
+            copied=share(lambda s: any("copied" in reason for reason in s.reasons)),
+            leaking=share(lambda s: s.leaks),
+            contradictory=share(lambda s: s.contradictory),
+            near_copies=share(lambda s: bool(s.copy_of)),
+            never_retrieved=share(lambda s: s.num_retrieved == 0),
+            median_age_steps=float(ages[len(ages) // 2]) if ages else 0.0,
+            effect=found,
+            useful=Useful.counted(sightings),
+            spread_only=spread_only,
+            judge=agreement(sightings),
+            num_unreadable_verdicts=sum(sighting.verdict == "unreadable" for sighting in sightings),
+        )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values, as a person reads them."""
+        rows = [
+            ("entries in the pool", str(self.num_entries)),
+            ("looked at", f"{self.num_sampled}, drawn with seed {self.seed}"),
+            ("transferable", str(self.transferable)),
+            ("… repeats numbers of its problem", str(self.with_numbers)),
+            ("… repeats names of its problem", str(self.with_names)),
+            ("… copied from its source", str(self.copied)),
+            ("… gives the answer away", str(self.leaking)),
+            ("warns of what it advises", str(self.contradictory)),
+            ("nearly a copy of another", str(self.near_copies)),
+            ("never retrieved", str(self.never_retrieved)),
+            ("median age", f"{self.median_age_steps:g} steps"),
+            *self._effects(),
+            ("useful entries", str(self.useful)),
+        ]
+        if self.judge is not None:
+            kappa = "-" if self.judge.kappa is None else f"{self.judge.kappa:.2f}"
+            rows.append(("judge agrees", f"{self.judge.share:.0%} of {self.judge.num}, Cohen's kappa {kappa}"))
+        if self.num_unreadable_verdicts:
+            rows.append(("verdicts that could not be read", str(self.num_unreadable_verdicts)))
+        return rows
+
+    def _effects(self) -> list[tuple[str, str]]:
+        if self.effect is None:
+            return [("reward, lessons − scratch drawn", "no groups to compare")]
+        rows = [("reward, lessons − scratch drawn", str(self.effect.drawn))]
+        rows.append(("… drawn and found", f"{self.effect.share_carried:.0%} of the groups that drew lessons"))
+        if self.effect.carried is not None:
+            rows.append(("… where lessons were found", str(self.effect.carried)))
+        if self.spread_only:
+            rows.append(("… not among them", "groups without spread, which rollout.refill_zero_variance replaced"))
+        return rows

@@ -1,0 +1,45 @@
+"""Settings of the problems: where they come from and how many are held out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.config.base import Positive, Section
+
+
+class FamilySettings(Section):
+    name: str = Field(description="Task family, for example chain_sum of reasoning-gym.")
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share of this family among the problems.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="The family's own settings, for example max_terms."
+    )
+
+
+class ProblemsSection(Section):
+    source: str = Field(
+        "reasoning_gym",
+        description="'reasoning_gym', 'procedural_code' (small programs), 'jsonl', 'hub' (a Hugging Face data set), or your own "
+        "'module:function'.",
+    )
+    families: tuple[FamilySettings, ...] = Field(
+        (FamilySettings(name="chain_sum", params={"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2}),),
+        description="reasoning_gym: the task families. procedural_code: those of `pipeline/problems/code_families.py`; empty: all.",
+    )
+    num_train: Positive = Field(2000, description="reasoning_gym, procedural_code: problems generated for training.")
+    num_heldout: Positive = Field(
+        512, description="Held-out problems (generated, or the first ones of the held-out file)."
+    )
+    heldout_seed: int = Field(
+        7_777_777, ge=0, description="Seed of the held-out problems; the same for every run seed."
+    )
+    train_file: str = Field(
+        "",
+        description="jsonl: file with `question`/`problem`/`prompt` and `answer`, or `tests` of a program, on each line.",
+    )
+    heldout_file: str = Field("", description="jsonl: held-out file; empty: the last num_heldout lines of train_file.")
+    dataset: str = Field("", description="hub: data set id, for example openai/gsm8k.")
+    dataset_config: str = Field("", description="hub: configuration name, for example main.")
+    train_split: str = Field("train", description="hub: split to train on.")
+    heldout_split: str = Field("test", description="hub: split held out.")

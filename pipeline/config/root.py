@@ -1,0 +1,93 @@
+"""Every setting, as pydantic models.
+
+Unknown keys are errors. Seconds end in `_s`, counts begin with `num_`. The resolved configuration is written into each
+run folder, and the learner and the servers read it from there. This module imports nothing heavier than pydantic."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from pipeline.config.base import Section
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.evaluation import EvalSection
+from pipeline.config.experience import AbstractionSection, FeedbackSection, PoolSection, ReflectionSection
+from pipeline.config.learner import LearnerSection
+from pipeline.config.operations import OperationsSection
+from pipeline.config.problems import ProblemsSection
+from pipeline.config.rollout import RewardSection, RolloutSection
+from pipeline.config.run import RunSection
+from pipeline.config.servers import ModelSection, ServersSection
+from pipeline.config.sft import SftSection
+
+
+class Config(Section):
+    """One run. `train --help` lists every field; a recipe is a complete set of them."""
+
+    recipe: str = Field("quickstart", description="Name of the recipe that this configuration began with.")
+    run: RunSection = RunSection()
+    model: ModelSection = ModelSection()
+    servers: ServersSection = ServersSection()
+    endpoints: tuple[EndpointSettings, ...] = Field(
+        (), description="vLLM endpoints already running elsewhere; none: start servers here."
+    )
+    problems: ProblemsSection = ProblemsSection()
+    feedback: FeedbackSection = FeedbackSection()
+    reflection: ReflectionSection = ReflectionSection()
+    rollout: RolloutSection = RolloutSection()
+    requests: RequestsSection = RequestsSection()
+    reward: RewardSection = RewardSection()
+    abstraction: AbstractionSection = AbstractionSection()
+    pool: PoolSection = PoolSection()
+    learner: LearnerSection = LearnerSection()
+    sft: SftSection = SftSection()
+    eval: EvalSection = EvalSection()
+    operations: OperationsSection = OperationsSection()
+
+    @property
+    def canary_tolerance(self) -> float:
+        """`servers.canary_tolerance`, or what the servers' arithmetic explains; that of endpoints running elsewhere is not known."""
+        if self.servers.canary_tolerance is not None:
+            return self.servers.canary_tolerance
+        return 0.02 if self.servers.dtype == "float32" and not self.endpoints else 0.25
+
+    @property
+    def server_patience_s(self) -> float:
+        """Longest that new weights wait for a server that does not take them: one of ours starts again, others may be away."""
+        return self.requests.max_outage_s if self.endpoints else self.servers.startup_timeout_s
+
+    @property
+    def named_endpoints(self) -> tuple[EndpointSettings, ...]:
+        """The endpoints that this configuration names: the policy's, the summarizer's, the judge's or embedder's, the teacher's."""
+        others = (self.abstraction.endpoint, self.feedback.similarity_endpoint, self.sft.teacher)
+        return (*self.endpoints, *(endpoint for endpoint in others if endpoint))
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Config:
+        if self.sft.enabled and not self.sft.num_pairs and self.sft.teacher is None:
+            raise ValueError(
+                "sft.num_pairs = 0 leaves nothing to train on; name an sft.teacher, or set sft.enabled = false"
+            )
+        if self.learner.publish_every > self.rollout.max_staleness + 1:
+            raise ValueError(
+                f"learner.publish_every = {self.learner.publish_every} makes samples lag by up to "
+                f"{self.learner.publish_every - 1} updates, but rollout.max_staleness = {self.rollout.max_staleness}; "
+                f"raise rollout.max_staleness to {self.learner.publish_every - 1} or lower learner.publish_every"
+            )
+        num_at_once = self.learner.num_groups_per_micro_batch * self.learner.num_processes
+        if self.rollout.num_problems_per_step % num_at_once:
+            raise ValueError(
+                f"learner.num_groups_per_micro_batch = {self.learner.num_groups_per_micro_batch} times "
+                f"learner.num_processes = {self.learner.num_processes} must divide "
+                f"rollout.num_problems_per_step = {self.rollout.num_problems_per_step}"
+            )
+        if self.eval.num_problems > self.problems.num_heldout:
+            raise ValueError(
+                f"eval.num_problems = {self.eval.num_problems} exceeds problems.num_heldout = {self.problems.num_heldout}"
+            )
+        if self.sft.respond_share + self.sft.inspect_share > 1.0:
+            raise ValueError("sft.respond_share + sft.inspect_share exceeds 1; the rest is the share that summarises")
+        if self.rollout.sampling.temperature == 0:
+            raise ValueError(
+                "rollout.sampling.temperature = 0 gives a group of identical rollouts; use a value above 0"
+            )
+        return self

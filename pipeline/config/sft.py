@@ -1,0 +1,38 @@
+"""Settings of SFT seeding."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.base import Positive, Probability, Section
+from pipeline.config.endpoints import EndpointSettings
+
+
+class SftSection(Section):
+    enabled: bool = Field(
+        True, description="Seed the three skills by supervised fine-tuning before reinforcement learning."
+    )
+    num_pairs: int = Field(600, ge=0, description="Built-in pairs, all skills together.")
+    teacher: EndpointSettings | None = Field(None, description="Endpoint whose answers are learned from as well.")
+    num_teacher_pairs: Positive = Field(3000, description="Pairs to have from the teacher, all skills together.")
+    teacher_attempts: Positive = Field(
+        4, description="Most answers asked of the teacher for one pair; only a verified one is kept."
+    )
+    teacher_temperature: Annotated[float, Field(ge=0)] = Field(0.7, description="Sampling temperature of the teacher.")
+    teacher_max_tokens: Positive = Field(512, description="Longest answer of the teacher, tokens.")
+    respond_share: Probability = Field(0.7, description="Share of pairs that answer (with and without lessons).")
+    inspect_share: Probability = Field(0.2, description="Share of pairs that critique an attempt; the rest summarise.")
+    hasty_share: Probability = Field(
+        0.0,
+        description="Of the answers from scratch, the share that gives the result at once: a second way to answer, worse or better.",
+    )
+    num_epochs: Positive = Field(1, description="Passes over the pairs.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate.")
+    batch_size: Positive = Field(16, description="Pairs per optimizer step.")
+    max_length: Positive = Field(512, description="Longest pair, tokens.")
+    precision: Literal["float32", "bf16_autocast"] = Field(
+        "bf16_autocast", description="Arithmetic over float32 weights."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the pairs and of their order.")

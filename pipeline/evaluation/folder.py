@@ -1,0 +1,228 @@
+"""The folder of an evaluation: its answers, the replies that were paid for, the report. The same command goes on where it was.
+
+evaluation.json   who was asked; another model needs another folder
+plan.json         every cell that was asked for: benchmark, mode, setting, problems, samples (`pipeline.evaluation.plan`)
+answers.jsonl     each answer in the order of arrival: every prompt and reply on the way, verdict, retrieval trace
+failures.jsonl    answers that could not be had, and why
+replies.sqlite    every reply by what was asked (`pipeline.evaluation.reply_cache`)
+lessons/          copies of the pools that retrieval searched (`pipeline.evaluation.lessons`)
+report.json, report.md, accuracy.svg, compute.svg
+logs/             of this command, and of servers started here
+
+Invariants: what was answered is never dropped but by `fresh`; of two answers to one question the later one counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from pipeline.config.evaluation import Mode
+from pipeline.errors import RunFolderError
+from pipeline.evaluation.modes import Inferred
+from pipeline.evaluation.plan import Plan
+from pipeline.run.folder import disk_error, taken, write_atomic
+from pipeline.types import Record, Verdict
+
+R = TypeVar("R", bound=Record)
+OURS = (
+    "evaluation.json", "plan.json", "answers.jsonl", "failures.jsonl", "replies.sqlite", "report.", "accuracy.", "compute.",
+)  # fmt: skip
+
+
+class Answered(Record):
+    """One line of answers.jsonl. `key` is the identity of all that the answer depends on, `verifier` that of the code that gave the
+    verdict; `judged` is the verdict of the LLM `judge` beside it."""
+
+    key: str
+    benchmark: str
+    problem_id: str
+    family: str
+    mode: Mode
+    sample: int
+    inferred: Inferred
+    verdict: Verdict
+    verifier: str = ""
+    judged: Verdict | None = None
+    judge: str = ""
+
+
+class Failed(Record):
+    """One line of failures.jsonl: `kind` is that of the EndpointError."""
+
+    key: str
+    kind: str
+    detail: str
+
+
+class EvalFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.identity_file = self.path / "evaluation.json"
+        self.plan_file = self.path / "plan.json"
+        self.answers_file = self.path / "answers.jsonl"
+        self.failures_file = self.path / "failures.jsonl"
+        self.replies_file = self.path / "replies.sqlite"
+        self.lessons = self.path / "lessons"
+        self.report_file = self.path / "report.json"
+        self.page_file = self.path / "report.md"
+        self.accuracy_plot = self.path / "accuracy.svg"
+        self.compute_plot = self.path / "compute.svg"
+        self.logs = self.path / "logs"
+
+    @contextmanager
+    def opened(
+        self, asked: list[dict[str, str]], *, fresh: bool = False, moved: bool = False, **known_of_it: Any
+    ) -> Iterator[None]:
+        """Hold the folder for evaluating whom `asked` identifies, by a dictionary for each endpoint; with `moved` their 'url' may be
+        another one. `fresh` throws away what the folder holds. `known_of_it` is written beside, and not compared.
+
+        Raises RunFolderError when another process holds it, or when what it holds is of somebody else."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as lock:
+            if not taken(lock):
+                raise RunFolderError(
+                    f"--out {self.path}: another evaluation is writing there; wait for it, or choose another folder"
+                )
+            if fresh:
+                self._clear()
+            self._claim(asked, moved=moved, known_of_it=known_of_it)
+            yield
+
+    def _clear(self) -> None:
+        for file in self.path.glob("*"):
+            if file.name.startswith(OURS):
+                file.unlink()
+        for folder in (self.logs, self.lessons):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _claim(self, asked: list[dict[str, str]], *, moved: bool, known_of_it: dict[str, Any]) -> None:
+        known = json.loads(self.identity_file.read_text(encoding="utf-8")) if self.identity_file.exists() else {}
+        before = known.get("asked", asked)
+        if before != asked:
+            same_model = all(isinstance(one, dict) for one in before) and _without_urls(before) == _without_urls(asked)
+            if not (moved and same_model):
+                remedy = "if it is the same model at another address, add --moved; else c" if same_model else "c"
+                raise RunFolderError(
+                    f"--out {self.path} holds answers of {_named(before)}, and this evaluation is of {_named(asked)}; {remedy}hoose "
+                    "another --out, or ask everything anew with --fresh"
+                )
+        write_atomic(self.identity_file, json.dumps({**known, **known_of_it, "asked": asked}, indent=1))
+
+    def plan(self) -> Plan:
+        """Every cell that was asked for. Raises RunFolderError for the folder of another version."""
+        if not self.plan_file.exists() and self.answers_file.exists():
+            raise RunFolderError(
+                f"{self.path} was written by another version of lanpo; move {self.answers_file.name} away (the replies that were paid "
+                "for stay), or choose another --out"
+            )
+        return Plan.read(self.plan_file)
+
+    def answers(self) -> Iterator[Answered]:
+        """What was answered so far. A last line that a kill cut short is left out."""
+        return self._lines(self.answers_file, Answered)
+
+    def failures(self) -> dict[str, str]:
+        """The kind of each failure by the key of the question; some of them may have been answered since."""
+        return {failed.key: failed.kind for failed in self._lines(self.failures_file, Failed)}
+
+    def _lines(self, file: Path, kind: type[R]) -> Iterator[R]:
+        if not file.exists():
+            return
+        with file.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield kind.model_validate_json(line)
+                except ValidationError as error:
+                    raise RunFolderError(
+                        f"{file}: not of this version of lanpo ({error.error_count()} faults); move it away (the replies that were "
+                        "paid for stay), or choose another --out"
+                    ) from error
+
+    def drop_superseded(self) -> None:
+        """Keep the last answer to each question. One line at a time is in memory, whatever their number. Raises DiskError."""
+        last = {answer.key: number for number, answer in enumerate(self.answers())}
+        temporary = self.answers_file.with_name(f".{self.answers_file.name}.part")
+        keys = (answer.key for answer in self.answers())
+        try:
+            with self.answers_file.open("rb") as lines, temporary.open("wb") as kept:
+                # `lines` may end with one that was cut short, which has no key.
+                kept.writelines(line for number, (key, line) in enumerate(zip(keys, lines)) if last[key] == number)  # noqa: B905
+                kept.flush()
+                os.fsync(kept.fileno())
+            temporary.replace(self.answers_file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise disk_error(error, self.answers_file) from error
+
+    @contextmanager
+    def appending(self) -> Iterator[AnswerLog]:
+        """Logs at the ends of answers.jsonl and failures.jsonl; a line that was cut short is removed first."""
+        files: list[int] = []
+        try:
+            for path in (self.answers_file, self.failures_file):
+                files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
+                os.ftruncate(files[-1], _whole(path))
+                os.lseek(files[-1], 0, os.SEEK_END)
+            yield AnswerLog(files[0], files[1], self.path)
+        finally:
+            for file in files:
+                os.close(file)
+
+
+class AnswerLog:
+    """Each line with one write, so that a kill leaves whole lines and at most one cut short at the end."""
+
+    def __init__(self, answers: int, failures: int, folder: Path) -> None:
+        self._answers = answers
+        self._failures = failures
+        self._folder = folder
+
+    def append(self, answer: Answered) -> None:
+        """Raises DiskError."""
+        self._write(self._answers, answer)
+
+    def fail(self, failed: Failed) -> None:
+        """Raises DiskError."""
+        self._write(self._failures, failed)
+
+    def _write(self, file: int, record: Record) -> None:
+        line = (record.model_dump_json() + "\n").encode()
+        try:
+            while line:
+                line = line[os.write(file, line) :]
+        except OSError as error:
+            raise disk_error(error, self._folder) from error
+
+
+def _without_urls(asked: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{name: value for name, value in one.items() if name != "url"} for one in asked]
+
+
+def _named(asked: Any) -> str:
+    """Who was asked, in words; what another version of lanpo wrote as it is."""
+    if not all(isinstance(one, dict) for one in asked):
+        return str(asked)
+    return ", ".join(" ".join(f"{name} {value!r}" for name, value in one.items() if value) for one in asked)
+
+
+def _whole(path: Path) -> int:
+    """Bytes up to the end of the last whole line."""
+    with path.open("rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        while position:
+            begin = max(0, position - (1 << 16))
+            file.seek(begin)
+            found = file.read(position - begin).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            position = begin
+    return 0

@@ -1,0 +1,203 @@
+"""A language model as verifier: whether an answer means the same as the gold answer; and how far that can be trusted.
+
+Invariants: a judge that fails gives no verdict, never a wrong answer; a response is shown to the judge as data between two lines
+that it could not have known. The judge's prompt holds a label. So it is no member of `prompts.schemas.PromptInput`, whose
+rendering cannot take one, and is rendered here, by the same single-pass substitution."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import ConfigError, EndpointError
+from pipeline.evaluation.reply_cache import key_of
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.protocol import Reply
+from pipeline.inference.structured_output import ROOM_TO_THINK, parse_json_reply
+from pipeline.rewards.answers import extract_answer
+from pipeline.run.metrics_log import cohen_kappa, wilson_interval
+from pipeline.types import Label, Message, Problem, Record, Verdict
+from prompts.render import filled, template
+
+LABELLED = Path(__file__).parent / "data" / "labelled_answers.jsonl"
+# The answer is at the end; the beginning of a longer response is left out.
+MAX_RESPONSE_CHARS = 4000
+LEFT_OUT = "[…] "
+MAX_ANSWER_CHARS = 1000
+
+
+Kept = Callable[[str, Callable[[], Awaitable[Reply]]], Awaitable[Reply]]
+"""The reply to the question with this key: one that is kept, else that of the call."""
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    verdict: Literal["correct", "incorrect"]
+
+
+def _fence() -> str:
+    return f"----- {secrets.token_hex(8)} -----"
+
+
+class AnswerJudge:
+    """Verdicts of the model behind `endpoints`. `fence` makes the line that encloses a response, anew for each request; `kept` may
+    know a reply that was paid for before (`pipeline.evaluation.reply_cache`)."""
+
+    def __init__(
+        self,
+        endpoints: EndpointPool,
+        *,
+        max_tokens: int = ROOM_TO_THINK,
+        fence: Callable[[], str] = _fence,
+        kept: Kept | None = None,
+    ) -> None:
+        self.name = endpoints.endpoints[0].model
+        self._endpoints = endpoints
+        self._max_tokens = max_tokens
+        self._fence = fence
+        self._kept = kept or _asked_anew
+        self.num_malformed = 0
+
+    async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
+        """The verdict on `text`; 'error' for a reply that is none. Raises EndpointError, ConfigError without a gold answer."""
+        if not label.answer.strip():
+            raise ConfigError(
+                f"problem {problem.id!r} has no gold answer that a judge could compare with; use another verifier"
+            )
+        if not text.strip():
+            return Verdict(kind="no_answer")
+        key = key_of(
+            judge=self.name, template=template("judge_answer"), problem=problem.text, gold=label.answer, text=text
+        )
+        reply = await self._kept(key, lambda: self._reply(problem, text, label))
+        try:
+            correct = parse_json_reply(_Reply, reply.text).verdict == "correct"
+        except ValidationError:
+            self.num_malformed += 1
+            return Verdict(kind="error")
+        answer = extract_answer(text)
+        shown = answer[:MAX_ANSWER_CHARS] if answer is not None else None
+        return Verdict(kind="scored", score=float(correct), correct=correct, answer=shown)
+
+    async def _reply(self, problem: Problem, text: str, label: Label) -> Reply:
+        prompt = judge_prompt(problem.text, label.answer, text, self._fence())
+        return await self._endpoints.chat(
+            (Message(role="user", content=prompt),),
+            max_tokens=self._max_tokens,
+            temperature=0.0,
+            stage="judge",
+            schema=_Reply.model_json_schema(),
+            affinity=problem.id,
+        )
+
+
+async def _asked_anew(key: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
+    return await ask()
+
+
+def judge_prompt(problem: str, reference: str, response: str, fence: str) -> str:
+    """The one prompt that holds a gold answer. Control tokens in what is inserted are broken up; `fence` is not in it."""
+    tail = response.strip()
+    if len(tail) > MAX_RESPONSE_CHARS:
+        tail = LEFT_OUT + tail[-MAX_RESPONSE_CHARS:]
+    # Half a surrogate pair cannot be sent.
+    texts = [text.encode(errors="replace").decode() for text in (problem, reference, tail)]
+    problem, reference, tail = (text.replace(fence, "") for text in texts)
+    return filled(template("judge_answer"), problem=problem, reference=reference, response=tail, fence=fence)
+
+
+class LabelledAnswer(Record):
+    """An answer, and whether it is right, as a person says."""
+
+    category: str
+    question: str
+    gold: str
+    text: str
+    correct: bool
+
+
+def labelled_answers() -> list[LabelledAnswer]:
+    """The shipped sample: half of it right, half wrong, near misses and requests to the judge among it."""
+    lines = LABELLED.read_text(encoding="utf-8").splitlines()
+    return [LabelledAnswer.model_validate(json.loads(line)) for line in lines]
+
+
+class Agreement(BaseModel):
+    """Of a judge with labels. What it called correct and is: true positives."""
+
+    num_true_positives: int = 0
+    num_false_positives: int = 0
+    num_true_negatives: int = 0
+    num_false_negatives: int = 0
+    num_errors: int = 0
+
+    @property
+    def num_judged(self) -> int:
+        return self.num_true_positives + self.num_false_positives + self.num_true_negatives + self.num_false_negatives
+
+    @property
+    def num_agreed(self) -> int:
+        return self.num_true_positives + self.num_true_negatives
+
+    @property
+    def accuracy(self) -> float:
+        """Share of what it judged on which it agrees; NaN when it judged nothing."""
+        return self.num_agreed / self.num_judged if self.num_judged else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % of `accuracy` (Wilson)."""
+        return wilson_interval(self.num_agreed, self.num_judged)
+
+    @property
+    def kappa(self) -> float | None:
+        return cohen_kappa(
+            self.num_true_positives, self.num_false_positives, self.num_true_negatives, self.num_false_negatives
+        )
+
+    def line(self) -> str:
+        total = self.num_judged + self.num_errors
+        if not self.num_judged:
+            return f"judge: no verdict on any of {total} labelled answers"
+        low, high = self.interval
+        kappa = "undefined" if self.kappa is None else f"{self.kappa:.2f}"
+        return (
+            f"judge: agrees with {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {self.num_judged} labelled answers, kappa "
+            f"{kappa}; {self.num_false_positives} wrong ones called correct, {self.num_false_negatives} correct ones wrong, "
+            f"{self.num_errors} without a verdict"
+        )
+
+
+async def agreement(judge: AnswerJudge, sample: Sequence[LabelledAnswer] | None = None) -> Agreement:
+    """What `judge` says of labelled answers (None: the shipped ones), against their labels. The pool bounds the requests."""
+    sample = labelled_answers() if sample is None else sample
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(_asked(judge, number, item)) for number, item in enumerate(sample)]
+    return agreement_of([(item.correct, task.result()) for item, task in zip(sample, asked, strict=True)])
+
+
+async def _asked(judge: AnswerJudge, number: int, item: LabelledAnswer) -> Verdict:
+    identity = f"labelled-{number:04d}"
+    problem = Problem(id=identity, text=item.question, split="heldout")
+    try:
+        return await judge.verify(problem, item.text, Label(problem_id=identity, answer=item.gold))
+    except EndpointError:
+        return Verdict(kind="error")
+
+
+def agreement_of(pairs: Sequence[tuple[bool, Verdict]]) -> Agreement:
+    """Labels and the verdicts on them, counted. A verdict that carries no judgement is an error."""
+    judged = [(label, verdict.correct) for label, verdict in pairs if verdict.kind == "scored"]
+    return Agreement(
+        num_true_positives=judged.count((True, True)),
+        num_false_positives=judged.count((False, True)),
+        num_true_negatives=judged.count((False, False)),
+        num_false_negatives=judged.count((True, False)),
+        num_errors=len(pairs) - len(judged),
+    )

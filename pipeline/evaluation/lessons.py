@@ -1,0 +1,153 @@
+"""The lessons that an evaluation shows: a copy of a pool in the evaluation's folder, and searches of it whose price is known.
+
+Invariants: the pool of a run is only read, so its folder may be read-only, may go on training, and may be gone when the evaluation goes
+on; all answers of a folder that name one source were shown lessons of one copy. What a language model was asked for a search is kept
+like every other reply."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.config.experience import PoolSection
+from pipeline.errors import ConfigError, RunFolderError
+from pipeline.evaluation.modes import Found, Searched
+from pipeline.evaluation.reply_cache import Replies, key_of
+from pipeline.experience import pool_export
+from pipeline.experience.pool import Pool
+from pipeline.experience.pool_schema import TABLE
+from pipeline.experience.retrieval import Retriever
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.protocol import Reply
+from pipeline.run.folder import RunFolder, write_atomic
+from pipeline.storage.tables import has_table
+from pipeline.types import Experience, Message, Problem, text_hash
+
+ENTRIES_PER_COMMIT = 4096
+# The source kept to its own cap; nothing is evicted from a copy.
+WHOLE = PoolSection(max_entries_per_problem=1 << 30)
+
+
+class Copy(NamedTuple):
+    """`key` is the identity of what was copied; `words` say it to a person."""
+
+    pool: Pool
+    key: str
+    words: str
+
+
+def copied(source: Path, folder: Path, say: Callable[[str], None] = lambda words: None) -> Copy:
+    """The pool of the run `source`, or the entries of such a file, as they were copied into `folder` at first. Blocking.
+
+    Raises ConfigError for what is neither, RunFolderError, DataError, DiskError."""
+    source = source.resolve()
+    target = folder / hashlib.sha256(str(source).encode()).hexdigest()[:12]
+    note_file = target / "source.json"
+    if not note_file.is_file():  # written last: without it the copy is none, or was cut short
+        say(f"copying the lessons of {source}")
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        write_atomic(note_file, json.dumps(_copy(source, target), indent=1))
+    note = json.loads(note_file.read_text(encoding="utf-8"))
+    words = f"{note['num_entries']} of {source}, as copied on {note['copied']}"
+    return Copy(Pool(target, WHOLE, version=note["own_version"]), f"{source}@{note['version']}", words)
+
+
+def _copy(source: Path, target: Path) -> dict[str, Any]:
+    """Copy the lessons of `source` into a pool at `target`; what is noted of it."""
+    version, entries = _opened(source)
+    pool = Pool(target, WHOLE)
+    # A version of before, or a person, may have normalised a text otherwise: the copy knows its problems by the rule of today.
+    hashed = (entry.model_copy(update={"problem_hash": text_hash(entry.problem_text)}) for entry in entries)
+    while batch := list(islice(hashed, ENTRIES_PER_COMMIT)):
+        pool.add(batch)
+    pool.compact()
+    return {
+        "source": str(source),
+        "version": version,
+        "num_entries": pool.num_entries(),
+        "own_version": pool.version,
+        "copied": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _opened(source: Path) -> tuple[str, Iterator[Experience]]:
+    """The version and the entries of a run's pool, or of a file."""
+    if source.is_dir():
+        run = RunFolder.open(source)
+        if not has_table(run.store, TABLE):
+            raise RunFolderError(
+                f"--pool {source}: this run has no pool; name one that has learned, or a file of lessons"
+            )
+        pool = Pool(run.store, run.config().pool)
+        return str(pool.version), pool.entries()
+    if source.suffix not in pool_export.SUFFIXES:
+        raise ConfigError(
+            f"--pool {source}: neither a run folder nor a file of lessons; give the folder that `train` printed, or a "
+            f"{' or '.join(pool_export.SUFFIXES)} file that `pool export` wrote"
+        )
+    entries = pool_export.read(source)
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12], entries
+
+
+class _Meter:
+    """Tokens of one search."""
+
+    def __init__(self) -> None:
+        self.endpoint = ""
+        self.num_prompt_tokens = self.num_completion_tokens = 0
+
+    def add(self, reply: Reply) -> None:
+        self.endpoint = reply.endpoint
+        self.num_prompt_tokens += reply.num_prompt_tokens
+        self.num_completion_tokens += reply.num_completion_tokens
+
+
+_METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
+
+
+class KeptEndpoints:
+    """The part of an EndpointPool that measures of similarity ask: chat replies are kept, and counted to the search they belong to."""
+
+    def __init__(self, endpoints: EndpointPool, replies: Replies) -> None:
+        self._endpoints = endpoints
+        self._replies = replies
+
+    async def chat(self, messages: tuple[Message, ...], **wanted: Any) -> Reply:
+        """Raises EndpointError."""
+        asked = {name: wanted.get(name) for name in ("max_tokens", "temperature", "schema")}
+        sent = [message.model_dump() for message in messages]
+        key = key_of(similarity=self._endpoints.endpoints[0].model, messages=sent, **asked)
+        reply = await self._replies.ask(key, lambda: self._endpoints.chat(messages, **wanted), stage="similarity")
+        if (meter := _METER.get()) is not None:
+            meter.add(reply)
+        return reply
+
+    async def embed(self, texts: list[str], **wanted: Any) -> list[list[float]]:
+        """Raises EndpointError."""
+        return await self._endpoints.embed(texts, **wanted)
+
+
+class LessonSearch:
+    """Finds the lessons for a problem, and counts what that took."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+
+    async def __call__(self, problem: Problem) -> Found:
+        """Raises EndpointError. Each call has a task of its own, and so a meter of its own."""
+        meter = _Meter()
+        token = _METER.set(meter)
+        try:
+            context = await self._retriever.context(problem)
+        finally:
+            _METER.reset(token)
+        return Found(context, Searched(meter.endpoint, meter.num_prompt_tokens, meter.num_completion_tokens))

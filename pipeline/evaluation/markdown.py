@@ -1,0 +1,146 @@
+"""An evaluation's report as Markdown, for a terminal and a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pipeline.evaluation.comparison import Comparison
+from pipeline.evaluation.report import BenchmarkReport, Row
+from pipeline.statistics import Estimate
+
+
+def page(report: BenchmarkReport) -> str:
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: BenchmarkReport) -> Iterator[str]:
+    yield f"# {report.name}"
+    yield ""
+    yield from _results(report.rows)
+    if report.comparisons:
+        yield from (
+            "",
+            "Compared problem by problem (difference in points; p of a sign-flip test, and Holm's for all of them):",
+            "",
+        )
+        yield from _differences(report.comparisons)
+    if report.matched:
+        yield from (
+            "",
+            "At equal cost (tokens; money where prices are given): a mode against a majority of as many zero-shot answers as it pays for:",
+            "",
+        )
+        yield from _differences(report.matched)
+    for missing in report.unmatched:
+        yield f"\n{missing.benchmark}, {missing.mode}: not compared at equal tokens: {missing.reason}."
+    for row in report.rows:
+        yield from _cautions(row)
+    for note in report.notes:
+        yield f"\n{note}."
+    if report.failures:
+        yield f"\nRequests of this sitting that failed for good: {_counted(report.failures)}."
+    yield ""
+    yield from _spending(report)
+
+
+def _results(rows: list[Row]) -> Iterator[str]:
+    num = max((row.num_samples for row in rows), default=1)
+    priced = any(row.mean_cost for row in rows)
+    names = ["benchmark", "mode", "problems", "samples", "avg@k"]
+    names += ["pass@k", "maj@k"] if num > 1 else []
+    names += ["parsable", "cut short", "tokens an answer (prompt + completion)"]
+    names += ["cost an answer"] if priced else []
+    yield "| " + " | ".join(names) + " |"
+    yield "|" + "---|" * len(names)
+    for row in rows:
+        few, most = row.fewest_samples, row.num_samples
+        samples = f"{most}" if few == most else f"{few} to {most}"
+        values = [row.benchmark, row.name, f"{row.num_problems}", samples, _shown(row.avg)]
+        if num > 1:
+            values += [_at_k(row, row.pass_at), _at_k(row, row.maj_at) if row.maj_at else "-"]
+        values += [f"{row.share_parsable:.1%}", f"{row.share_cut:.1%}"]
+        values.append(f"{row.mean_prompt_tokens:,.0f} + {row.mean_completion_tokens:,.0f}")
+        values += [f"{row.mean_cost:.3g}"] if priced else []
+        yield "| " + " | ".join(values) + " |"
+
+
+def _shown(found: Estimate) -> str:
+    return f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}]"
+
+
+def _at_k(row: Row, measured: Mapping[int, Estimate]) -> str:
+    """The measure at the largest k that most problems have; k and their number where these go without saying no longer."""
+    k = row.shown_k
+    found = measured[k]
+    plain = k == row.num_samples and found.num_problems == row.num_problems
+    return _shown(found) + ("" if plain else f" (k = {k}, {found.num_problems} problems)")
+
+
+def _differences(compared: list[Comparison]) -> Iterator[str]:
+    yield "| benchmark | a | b | at | a − b | 95 % interval | p | p (Holm) | problems |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for one in compared:
+        found = one.difference
+        yield (
+            f"| {one.benchmark} | {one.a} | {one.b} | {one.measure} | {100 * found.effect:+.1f} | "
+            f"{100 * found.low:+.1f} to {100 * found.high:+.1f} | {_p(found.p_value)} | {_p(one.adjusted_p)} | {found.num_problems} |"
+        )
+
+
+def _p(value: float) -> str:
+    """The test draws `statistics.NUM_FLIPS` times, so that no p below 0.0001 is known."""
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _cautions(row: Row) -> Iterator[str]:
+    """What a reader of the row must know."""
+    where = f"\n{row.benchmark}, {row.name}: "
+    if row.num_missing:
+        without = f"; without them avg is {_shown(row.avg_answered)}" if row.avg_answered else ""
+        yield (
+            f"{where}{row.num_missing} answers could not be had ({_counted(row.missing)}) and count as wrong{without}. The same command "
+            "asks for them again."
+        )
+    if row.num_unasked:
+        yield f"{where}unfinished: {row.num_unasked} answers that are wanted were not asked for yet."
+    if row.num_unjudged:
+        kinds = {kind: number for kind, number in row.outcomes.items() if kind in ("error", "timeout")}
+        yield f"{where}{row.num_unjudged} answers could not be judged ({_counted(kinds)} of the verifier); they count as not solved."
+    if row.num_older_verdicts:
+        yield (
+            f"{where}{row.num_older_verdicts} verdicts are of another version of the verifier; --rejudge judges the answers that are kept "
+            "anew, and asks nothing."
+        )
+    if row.share_with_lessons is not None:
+        yield f"{where}{row.share_with_lessons:.0%} of the prompts held lessons; the others fell back to zero-shot."
+    if row.share_cut > 0.05:
+        yield f"{where}{row.share_cut:.0%} of the answers were cut short; give them more room (--max-tokens, a longer context)."
+    if num_filtered := row.finish_reasons.get("content_filter", 0):
+        yield f"{where}{num_filtered} answers were ended by the provider's filter; they are scored as they are."
+    if row.num_judged:
+        yield f"{where}the judge agrees with the verifier on {row.num_judge_agrees} of {row.num_judged} answers."
+
+
+def _counted(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items()))
+
+
+def _spending(report: BenchmarkReport) -> Iterator[str]:
+    verdicts = (
+        f", {report.num_verdicts:,} verdicts ({report.num_verdicts / report.asking_s:,.1f}/s)"
+        if report.asking_s
+        else ""
+    )
+    yield (
+        f"This sitting: {report.num_asked:,} requests, {report.num_known:,} replies known from before{verdicts}, "
+        f"{report.asking_s:,.1f} of {report.seconds:,.1f} s asking"
+        + (f", cost {report.cost:.4f}" if report.cost else "")
+        + "."
+    )
+    for one in report.spent:
+        by = f" by {one.endpoint}" if one.endpoint else ""
+        cost = f", cost {one.cost:.4f}" if one.cost else ""
+        yield (
+            f"All sittings, {one.stage}{by}: {one.num_replies:,} replies, {one.num_prompt_tokens:,} + {one.num_completion_tokens:,} "
+            f"tokens{cost}."
+        )

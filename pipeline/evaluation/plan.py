@@ -1,0 +1,226 @@
+"""What an evaluation asks, and under which identity each of its answers is kept.
+
+A cell is a benchmark in one mode under one setting: all that an answer depends on beside its problem, its sample's number and the model,
+which the folder stands for. A folder keeps every cell that was ever asked of it (plan.json): more problems, samples, modes or benchmarks
+join what is there, and another setting (another temperature, prompt, pool) is another cell, never a replacement."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from pipeline.config import Config
+from pipeline.config.evaluation import Mode
+from pipeline.errors import RunFolderError
+from pipeline.run.folder import flat, write_atomic
+from pipeline.runtime.plugins import is_plugin
+from pipeline.types import Task
+from prompts.render import template_hash
+
+SEARCHING = (
+    "similarity", "similarity_threshold", "num_candidates", "num_candidates_per_problem", "num_lessons", "diversity",
+    "recency_weight", "recency_half_life_steps", "usefulness_weight",
+)  # fmt: skip
+
+
+class Asked(NamedTuple):
+    """A benchmark's problems, how long an answer may be, who judges it (a value of reward.scorer), and where the problems come from."""
+
+    name: str
+    tasks: list[Task]
+    max_tokens: int
+    scorer: str
+    source: str = ""
+
+
+class Question(NamedTuple):
+    """One answer that is wanted."""
+
+    asked: Asked
+    task: Task
+    mode: Mode
+    sample: int
+    key: str
+
+
+class Wanted(NamedTuple):
+    """Of one problem: the identity of its text, gold answer and tests, and how many answers."""
+
+    task_hash: str
+    num_samples: int
+
+
+class PlannedCell(BaseModel):
+    """`settings` are common to the modes of a benchmark, so that modes are compared under the same; `of_mode` are this mode's own.
+    `wanted` is by problem id, in the order of asking."""
+
+    model_config = ConfigDict(extra="forbid")
+    benchmark: str
+    mode: Mode
+    settings: dict[str, Any]
+    of_mode: dict[str, Any]
+    votes: bool
+    """False for programs: no two of them are one answer."""
+    wanted: dict[str, Wanted]
+
+    @property
+    def id(self) -> str:
+        return digest([self.benchmark, self.mode, self.settings, self.of_mode])[:12]
+
+    def key(self, wanted: Wanted, sample: int) -> str:
+        """Identity of one answer."""
+        return f"{self.id}-{wanted.task_hash}-{sample}"
+
+    def with_more(self, other: PlannedCell) -> PlannedCell:
+        """Wants what either wants; of a problem whose text or gold changed, what `other` wants."""
+        wanted = dict(self.wanted)
+        for problem_id, more in other.wanted.items():
+            known = wanted.get(problem_id)
+            if known is None or known.task_hash != more.task_hash or known.num_samples < more.num_samples:
+                wanted[problem_id] = more
+        return self.model_copy(update={"wanted": wanted})
+
+
+_CELLS = TypeAdapter(list[PlannedCell])
+
+
+class Plan:
+    """Cells in the order in which they were first asked; those of a benchmark beside each other."""
+
+    def __init__(self, cells: list[PlannedCell] | None = None) -> None:
+        self._cells = {cell.id: cell for cell in cells or []}
+
+    @classmethod
+    def read(cls, file: Path) -> Plan:
+        """The plan in a file; an empty one where there is none. Raises RunFolderError for what is no plan."""
+        try:
+            return cls(_CELLS.validate_json(file.read_bytes())) if file.exists() else cls()
+        except ValidationError as error:
+            raise RunFolderError(
+                f"{file}: no plan of this version of lanpo ({error.error_count()} faults); choose another --out, or begin anew with "
+                "--fresh"
+            ) from error
+
+    def write(self, file: Path) -> None:
+        """Raises DiskError."""
+        write_atomic(file, _CELLS.dump_json(self.cells).decode())
+
+    @property
+    def cells(self) -> list[PlannedCell]:
+        places = {name: place for place, name in enumerate(dict.fromkeys(c.benchmark for c in self._cells.values()))}
+        return sorted(self._cells.values(), key=lambda cell: places[cell.benchmark])
+
+    def add(self, cell: PlannedCell) -> None:
+        known = self._cells.get(cell.id)
+        self._cells[cell.id] = known.with_more(cell) if known else cell
+
+
+def planned(config: Config, asked: Asked, mode: Mode, *, pool_key: str = "", judge: str = "") -> PlannedCell:
+    """The cell of a benchmark in one mode as `config` wants it. `pool_key` names the lessons, `judge` who decides where an LLM does."""
+    num_samples = config.eval.num_samples
+    return PlannedCell(
+        benchmark=asked.name,
+        mode=mode,
+        settings=_settings(config, asked, judge if asked.scorer == "judge" else ""),
+        of_mode=_of_mode(config, mode, pool_key),
+        votes=not any(task.problem.form == "code" for task in asked.tasks),
+        wanted={task.problem.id: Wanted(task_hash(task), num_samples) for task in asked.tasks},
+    )
+
+
+def questions(config: Config, benchmarks: list[tuple[Asked, list[PlannedCell]]]) -> Iterator[Question]:
+    """All that `config` wants of benchmarks and their cells, samples of one prompt beside each other."""
+    for asked, cells in benchmarks:
+        for task in asked.tasks:
+            for cell in cells:
+                wanted = cell.wanted[task.problem.id]
+                for sample in range(config.eval.num_samples):
+                    yield Question(asked, task, cell.mode, sample, cell.key(wanted, sample))
+
+
+def sampling_of(config: Config, max_tokens: int) -> dict[str, Any]:
+    """How answers are sampled, as far as a request says it."""
+    return {
+        "max_tokens": max_tokens,
+        "temperature": config.eval.sampling_temperature,
+        "top_p": config.eval.top_p,
+        "template": config.rollout.chat_template_kwargs,
+    }
+
+
+def _settings(config: Config, asked: Asked, judge: str) -> dict[str, Any]:
+    forms = sorted({task.problem.form for task in asked.tasks})
+    found: dict[str, Any] = {
+        "source": asked.source,
+        "sampling": sampling_of(config, asked.max_tokens),
+        "system_prompt": config.rollout.system_prompt,
+        "templates": {name: template_hash(name) for name in ("scratch", *(f"form_{form}" for form in forms))},
+        "scorer": asked.scorer,
+        "threshold": config.reward.threshold,
+        "strip_think": config.rollout.strip_think,
+    }
+    return found | ({"judge": judge} if judge else {})
+
+
+def _of_mode(config: Config, mode: Mode, pool_key: str) -> dict[str, Any]:
+    if mode == "reflect":
+        return {
+            "num_rounds": config.eval.num_rounds,
+            "max_chars": config.reflection.max_attempt_chars,
+            "template": template_hash("intra"),
+        }
+    if mode == "retrieval":
+        feedback = config.feedback
+        measured_by = feedback.similarity_endpoint
+        return {
+            "pool": pool_key,
+            "feedback": {name: getattr(feedback, name) for name in SEARCHING},
+            "measured_by": f"{measured_by.model} at {measured_by.base_url}" if measured_by else "",
+            "template": template_hash("inter"),
+            **({"relevance": template_hash("relevance")} if feedback.similarity == "judge" else {}),
+        }
+    return {}
+
+
+def task_hash(task: Task) -> str:
+    """Identity of a problem, its text, and what counts as right."""
+    return digest([task.problem.id, task.problem.text, task.problem.form, task.label.answer, task.label.entry])[:12]
+
+
+def digest(value: Any) -> str:
+    """Identity of JSON: 64 hex digits. Whole numbers of any size are as good as others."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def verifier_version(scorer: str) -> str:
+    """Identity of the code that gives verdicts: 8 hex digits; of a user's module, its file."""
+    package = Path(__file__).parent
+    files = [*sorted((package.parent / "rewards").rglob("*.py")), package / "judge.py"]
+    if is_plugin(scorer):
+        spec = find_spec(scorer.partition(":")[0])
+        files = [Path(spec.origin)] if spec and spec.origin and Path(spec.origin).is_file() else []
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
+def labels(cells: list[PlannedCell]) -> dict[str, str]:
+    """By id, what tells a cell from the others of its benchmark and mode: 'temperature 0'; empty where there is no other."""
+    found = {}
+    for cell in cells:
+        alike = [other for other in cells if (other.benchmark, other.mode) == (cell.benchmark, cell.mode)]
+        values = [flat({**other.settings, **other.of_mode}) for other in alike]
+        own = flat({**cell.settings, **cell.of_mode})
+        names = dict.fromkeys(name for value in values for name in value)
+        differing = [name for name in names if any(other.get(name) != own.get(name) for other in values)]
+        found[cell.id] = ", ".join(f"{name.rpartition('.')[2]} {_brief(own.get(name))}" for name in differing)
+    return found
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:18]}…{text[-20:]}"

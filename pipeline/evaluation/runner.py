@@ -1,0 +1,220 @@
+"""Benchmarks × modes × samples, asked of endpoints: each answer once, whatever ends the process in between.
+
+Invariants: a reply is kept before it is used (`pipeline.evaluation.reply_cache`), an answer is written as soon as it is judged; what is kept is not
+asked again, also when the same prompt belongs to two modes; no more requests are paid for and not yet kept than the endpoints take at
+once, so that a kill loses no more; at most twice as many answers are worked on (the bound protects memory; while one half is being
+judged the other keeps the endpoints busy). An answer that cannot be had is written down as a failure with its kind. A failure that all
+requests would meet lets those in flight end, because they are paid for.
+
+| waits | for | woken by |
+|---|---|---|
+| a worker | room, lessons, replies, a verdict | another's reply that is kept, pool, endpoints, verifier |
+| `run` | all workers; after `stop`, those that wait for a reply | the last of them |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from pipeline.config import Config
+from pipeline.errors import EndpointError, FinalEndpointError
+from pipeline.evaluation.cost import Prices
+from pipeline.evaluation.folder import Answered, AnswerLog, EvalFolder, Failed
+from pipeline.evaluation.judge import AnswerJudge
+from pipeline.evaluation.modes import Inference, Search
+from pipeline.evaluation.plan import Asked, PlannedCell, Question, questions, sampling_of, verifier_version
+from pipeline.evaluation.reply_cache import Replies, key_of
+from pipeline.evaluation.scores import Scored, scored
+from pipeline.inference.client import EndpointPool
+from pipeline.inference.protocol import Reply
+from pipeline.rewards.verifier import Verifier
+from pipeline.types import Message, Verdict
+
+# Refusals of one prompt; any other final failure (no credit, a wrong key) is the same for every prompt.
+OF_ONE_PROMPT = ("http_400", "http_413", "http_422")
+MAX_FAILURES_IN_A_ROW = 50
+MAX_DETAIL_CHARS = 300
+
+
+class Stopped(Exception):  # noqa: N818 - no failure
+    """The evaluation was asked to stop, and this request was not begun."""
+
+
+class EvalRun:
+    """`known` are the answers that the folder holds, by key; what `run` has joins them. With `rejudge` every answer is judged anew, from
+    replies that are kept. After `stop` no request begins."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: EvalFolder,
+        endpoints: EndpointPool,
+        replies: Replies,
+        verifiers: dict[str, Verifier],
+        known: dict[str, Scored],
+        *,
+        prices: Prices | None = None,
+        search: Search | None = None,
+        judge: AnswerJudge | None = None,
+        rejudge: bool = False,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._endpoints = endpoints
+        self._replies = replies
+        self._verifiers = verifiers
+        self._known = known
+        self._prices = prices or Prices()
+        self._search = search
+        self._judge = judge
+        self._rejudge = rejudge
+        self._progress = progress
+        self.stopped = False
+        self._fatal: EndpointError | None = None
+        self._inferences: dict[str, Inference] = {}
+        # An endpoint's place is free when the reply is here; until it is on the disk, a kill would lose it like one in flight.
+        self._room = asyncio.Semaphore(self._num_at_once)
+        self._versions = {scorer: verifier_version(scorer) for scorer in {*verifiers, "judge"}}
+        self.num_done = self._num_in_a_row = 0
+        self.num_verdicts = 0
+        self.failures: Counter[str] = Counter()
+        """Answers that could not be had, by kind. They are asked for again by the next command."""
+        self.first_failure = ""
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    @property
+    def _num_at_once(self) -> int:
+        """Requests that the endpoints take together."""
+        return sum(endpoint.settings.max_concurrency for endpoint in self._endpoints.endpoints)
+
+    async def run(self, benchmarks: list[tuple[Asked, list[PlannedCell]]]) -> None:
+        """Ask for every answer that is wanted and not known.
+
+        Raises FinalEndpointError for a failure that all requests would meet, EndpointError after too many in a row."""
+        num_wanted = num_left = num_superseded = 0
+        for question in questions(self._config, benchmarks):
+            num_wanted += 1
+            if not self._is_settled(question):
+                num_left += 1
+                num_superseded += question.key in self._known
+        self.num_done = num_wanted - num_left
+        self._progress(self.num_done)
+        self._inferences = {asked.name: self._inference(asked) for asked, _ in benchmarks}
+        # One iterator for all workers: what is asked next is looked up only then.
+        left = (question for question in questions(self._config, benchmarks) if not self._is_settled(question))
+        with self._folder.appending() as log:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(2 * self._num_at_once, num_left)):
+                    workers.create_task(self._work(left, log))
+        if num_superseded:
+            await asyncio.to_thread(self._folder.drop_superseded)
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _is_settled(self, question: Question) -> bool:
+        """Whether the answer is known, with the verdicts that are wanted. Each question is looked at once, before it is asked."""
+        known, judge = self._known.get(question.key), self._judge_of(question)
+        return known is not None and not self._rejudge and (judge is None or known.judge == judge.name)
+
+    def _judge_of(self, question: Question) -> AnswerJudge | None:
+        """Who judges its answers beside a verifier, or alone; nobody where there is no gold answer to compare with (programs)."""
+        alone = question.asked.scorer == "judge"
+        return self._judge if alone or question.task.label.answer.strip() else None
+
+    async def _work(self, left: Iterator[Question], log: AnswerLog) -> None:
+        for question in left:
+            if self.stopped or self._fatal is not None:
+                return
+            try:
+                answer = await self._answered(question)
+            except Stopped:
+                return
+            except EndpointError as error:
+                self._fail(error)
+                log.fail(Failed(key=question.key, kind=error.kind, detail=str(error)[:MAX_DETAIL_CHARS]))
+                continue
+            self._num_in_a_row = 0
+            log.append(answer)
+            self._known[question.key] = scored(answer, self._prices)
+            self.num_done += 1
+            self._progress(self.num_done)
+
+    def _fail(self, error: EndpointError) -> None:
+        self.failures[error.kind] += 1
+        self.first_failure = self.first_failure or f"{error.kind}: {error}"
+        self._num_in_a_row += 1
+        same_for_all = isinstance(error, FinalEndpointError) and error.kind not in OF_ONE_PROMPT
+        if same_for_all or self._num_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self._fatal = self._fatal or error
+
+    async def _answered(self, question: Question) -> Answered:
+        asked, task = question.asked, question.task
+        inference = self._inferences[asked.name]
+        inferred = await inference.infer(task.problem, question.mode, question.sample)
+        text = inference.visible(inferred.turns[-1].text)
+        judged = await self._judged(question, text)
+        if asked.scorer == "judge":
+            assert judged is not None, "a benchmark that a judge decides needs a judge"
+            verdict = judged
+        else:
+            verdict = await self._verifiers[asked.scorer].verify(text, task.label)
+        self.num_verdicts += 1
+        return Answered(
+            key=question.key,
+            benchmark=asked.name,
+            problem_id=task.problem.id,
+            family=task.problem.family,
+            mode=question.mode,
+            sample=question.sample,
+            inferred=inferred,
+            verdict=verdict,
+            verifier=self._versions[asked.scorer],
+            judged=judged,
+            judge=self._judge.name if self._judge and judged else "",
+        )
+
+    async def _judged(self, question: Question, text: str) -> Verdict | None:
+        """The judge's verdict. Beside a verifier one that cannot be had is counted, and asked for again by the next command; where it
+        decides alone, EndpointError is raised."""
+        judge = self._judge_of(question)
+        if judge is None:
+            return None
+        try:
+            return await judge.verify(question.task.problem, text, question.task.label)
+        except EndpointError as error:
+            if question.asked.scorer == "judge":
+                raise
+            self.failures[f"judge: {error.kind}"] += 1
+            self.first_failure = self.first_failure or f"judge: {error.kind}: {error}"
+            return None
+
+    def _inference(self, asked: Asked) -> Inference:
+        settings = self._config.eval
+        sampling = sampling_of(self._config, asked.max_tokens)
+        greedy = settings.sampling_temperature == 0
+
+        async def ask(messages: tuple[Message, ...], sample: int) -> Reply:
+            sent = [message.model_dump() for message in messages]
+            key = key_of(messages=sent, sampling=sampling, sample=0 if greedy else sample)
+
+            async def paid() -> Reply:
+                if self.stopped or self._fatal is not None:
+                    raise Stopped
+                return await self._endpoints.chat(
+                    messages,
+                    max_tokens=asked.max_tokens,
+                    temperature=settings.sampling_temperature,
+                    top_p=settings.top_p,
+                    stage="eval",
+                    seed=int(key[:7], 16),
+                    affinity=messages[-1].content,
+                )
+
+            return await self._replies.ask(key, paid, room=self._room)
+
+        return Inference(self._config, ask, self._search)

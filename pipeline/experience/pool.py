@@ -1,0 +1,399 @@
+"""The experience pool: lessons in a LanceDB table, found by BM25 over the text of the problem they came from.
+
+Invariants: an entry's id is unique, also when two processes write; no entry of a held-out problem, by its split or by its
+text; at most `max_entries_per_problem` of one problem after each `add`, or after the maintenance that it ran beside. What a
+search yields has no reward in it (`Candidate`).
+
+Writers on one machine take turns by a lock file, and a writer knows what is in the table: it only appends. On an object store
+there is no such lock, and entries are merged by their primary key, which costs a look-up. Blocking calls; the orchestrator
+makes them in a thread. Thread-safe."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from pipeline.config.experience import PoolSection
+from pipeline.errors import DataError
+from pipeline.experience.eviction import Holding, evicted
+from pipeline.experience.pool_schema import TABLE, entry_of, schema, table_of
+from pipeline.experience.usefulness import NEVER, Use, total_use
+from pipeline.run.folder import is_uri
+from pipeline.storage.tables import (
+    SEARCHED,
+    Reader,
+    append,
+    clone,
+    compact,
+    drop_torn_indices,
+    failures_named,
+    index,
+    is_conflict,
+    open_table,
+    pin,
+    pinned_versions,
+    quoted,
+    unindexed,
+    unpin,
+)
+from pipeline.text import STOP_WORDS
+from pipeline.types import FOREIGN, Experience, Split
+from prompts.render import render_lessons
+from prompts.schemas import Lesson
+
+INDEXED = ("problem_text", "id", "problem_id")
+LOCK_FILE = "pool.lock"
+# Most entries that a search looks at: to put equals in order, or to find some of other problems.
+MAX_FOUND = 1024
+# A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
+KEEP_VERSIONS = timedelta(minutes=2)
+SET_BACK = "before-set-back"
+"""The version that a return to an earlier one began with, until that is done."""
+COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step")
+"""What a search reads, in the order of Candidate's fields; its score comes last."""
+ROWS_PER_READ = 4096
+HASHES_PER_READ = 512
+
+
+class Candidate(NamedTuple):
+    """A stored lesson as the context policy may see it. `bm25` ranks it against the query; there is no reward.
+
+    A tuple with the lesson as it is stored: of the many that a search finds, few are read."""
+
+    id: str
+    problem_id: str
+    problem_hash: str
+    problem_text: str
+    split: Split
+    lesson_json: str
+    step: int
+    bm25: float
+
+    @property
+    def lesson(self) -> Lesson:
+        return Lesson.model_validate_json(self.lesson_json)
+
+
+def _rank(candidate: Candidate) -> tuple[float, int, str, str]:
+    """Order of a search's results: of equals the newest first, which a better policy wrote. The lineage in an id
+    (x-l2-000007-0001-003) is another one after a resume, so it counts last."""
+    return (-candidate.bm25, -candidate.step, candidate.id.split("-", 2)[-1], candidate.id)
+
+
+class Pool:
+    """`version` (a number, or the name of a pin) opens that version of the pool read-only. `ordered` makes what a search finds a
+    function of the entries alone, at two to five times its cost (`search`): for runs that a resume must repeat exactly."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        settings: PoolSection | None = None,
+        *,
+        version: int | str | None = None,
+        ordered: bool = False,
+        uses: Callable[[str], Use] = lambda entry_id: NEVER,
+    ) -> None:
+        self._path = path
+        self._settings = settings or PoolSection()
+        self._uses = uses
+        self._lock = threading.Lock()
+        self._maintenance = threading.Lock()
+        self._over: set[str] = set()
+        self._heldout: Collection[str] = frozenset()
+        self._ids: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._last_turn: str | None = None
+        self._ordered = ordered
+        self._read_only = version is not None
+        self._table = open_table(path, TABLE, schema(), SEARCHED)
+        with failures_named(path):
+            if version is not None:
+                self._table.checkout(version)
+            self._reader = Reader(self._table, SEARCHED, path)
+            if not self._read_only:
+                drop_torn_indices(self._table)
+                self._make_indices()
+
+    def _make_indices(self) -> None:
+        """Make those that are missing: all of a new pool's, or what a start that was cut short did not come to."""
+        from lancedb.index import FTS, BTree
+
+        if not unindexed(self._table, INDEXED):
+            return
+        words = FTS(stem=False, remove_stop_words=True, custom_stop_words=sorted(STOP_WORDS))
+        with self._writing():
+            for column in unindexed(self._table, INDEXED):
+                self._table.create_index(column, config=words if column == "problem_text" else BTree())
+
+    def hold_out(self, hashes: Collection[str]) -> None:
+        """Refuse entries of the problems with these text hashes from now on, whatever their split says."""
+        self._heldout = hashes
+
+    def add(self, entries: list[Experience]) -> int:
+        """Store the entries that are not there yet in one commit, then enforce the cap; return how many there were.
+
+        Raises DataError for a held-out entry, with none of them stored; DiskError."""
+        for entry in entries:
+            if entry.split != "train" or entry.problem_hash in self._heldout:
+                raise DataError(
+                    f"experience {entry.id}: problem {entry.problem_id} is held out; it may not enter the pool"
+                )
+        if not entries:
+            return 0
+        with self._writing() as alone:
+            return self._insert(entries, alone=alone)
+
+    def _insert(self, entries: list[Experience], *, alone: bool) -> int:
+        """Of a writer: store those that are not there, in one commit; `alone`, nobody else can write meanwhile."""
+        unique = list({entry.id: entry for entry in entries if entry.id not in self._ids}.values())
+        if not unique:
+            return 0
+        if alone:
+            append(self._table, table_of(unique), self._reader)
+        else:
+            self._table.merge_insert("id").when_not_matched_insert_all().execute(table_of(unique))
+        self._ids.update(entry.id for entry in unique)
+        self._counts.update(entry.problem_id for entry in unique)
+        limit = self._settings.max_entries_per_problem
+        self._over |= {entry.problem_id for entry in unique if self._counts[entry.problem_id] > limit}
+        self._evict()
+        return len(unique)
+
+    def take_in(self, entries: list[Experience]) -> int:
+        """Store what another run made, or this one long ago, as `add` does; return how many entries were not there yet."""
+        here = {entry.id: entry.lesson for entry in self._of_ids([entry.id for entry in entries])}
+        return self.add([entry if here.get(entry.id) == entry.lesson else entry.as_foreign() for entry in entries])
+
+    def search(self, text: str, num_candidates: int) -> list[Candidate]:
+        """The entries whose problem text matches `text` best by BM25, best first, equals by step (newest first), slot and rollout.
+
+        Which of the equals at the end are among them depends on how the index's files were merged. `ordered`, that depends on the
+        entries alone: where the last has equals that are left out, more are asked for, `MAX_FOUND` at most."""
+        if not self._ordered:
+            return sorted(self._matching(text, num_candidates), key=_rank)
+        num_asked = num_candidates + 1
+        found = self._matching(text, num_asked)
+        while len(found) == num_asked < MAX_FOUND and found[-1].bm25 == found[num_candidates - 1].bm25:
+            num_asked = min(4 * num_asked, MAX_FOUND)
+            found = self._matching(text, num_asked)
+        return sorted(found, key=_rank)[:num_candidates]
+
+    def _matching(self, text: str, most: int) -> list[Candidate]:
+        rows = self._reader.matching(text, "problem_text", list(COLUMNS), most)
+        return list(map(Candidate, *(rows[column].to_pylist() for column in (*COLUMNS, "_score"))))
+
+    def get(self, entry_id: str) -> Experience | None:
+        rows = self._where(f"id = {quoted(entry_id)}")
+        return entry_of(rows[0]) if rows else None
+
+    def _of_ids(self, ids: Collection[str]) -> Iterator[Experience]:
+        if ids:
+            yield from map(entry_of, self._where(f"id IN ({', '.join(map(quoted, ids))})"))
+
+    def of_problem(self, problem_id: str) -> list[Experience]:
+        """The entries of one problem, oldest first."""
+        rows = self._where(f"problem_id = {quoted(problem_id)}")
+        return sorted(map(entry_of, rows), key=lambda entry: entry.created_s)
+
+    def of_texts(self, hashes: Collection[str]) -> Iterator[Experience]:
+        """The entries of problems whose normalised texts have these hashes."""
+        wanted = sorted(hashes)
+        for begin in range(0, len(wanted), HASHES_PER_READ):
+            listed = ", ".join(map(quoted, wanted[begin : begin + HASHES_PER_READ]))
+            yield from map(entry_of, self._where(f"problem_hash IN ({listed})"))
+
+    def entries(self) -> Iterator[Experience]:
+        """Every entry, in the order of the table."""
+        for batch in self._reader.batches(batch_size=ROWS_PER_READ):
+            for row in batch.to_pylist():
+                yield entry_of(row)
+
+    def problem_texts(self) -> Iterator[str]:
+        """The problem text of every entry."""
+        for batch in self._reader.batches(columns=["problem_text"], batch_size=ROWS_PER_READ):
+            yield from batch["problem_text"].to_pylist()
+
+    def holds_any(self, entry_ids: Iterable[str]) -> bool:
+        """Whether one of these entries is there."""
+        listed = ", ".join(map(quoted, entry_ids))
+        return bool(listed) and self._reader.count(f"id IN ({listed})") > 0
+
+    def num_of_problem(self, problem_id: str) -> int:
+        """Entries of one problem as the last write knew them; 0 where nothing was written yet."""
+        return self._counts[problem_id]
+
+    def num_entries(self) -> int:
+        return self._reader.count()
+
+    def copy_to(self, path: Path | str) -> None:
+        """Make the pool of an empty store at `path` a copy of this one at the version that was opened, without its pins.
+
+        Raises DiskError, StoreError."""
+        clone(self._table, self.version, path)
+
+    def size(self) -> tuple[int, int]:
+        """Data files, and their bytes."""
+        with failures_named(self._path):
+            stats = self._table.stats()
+        return int(stats["fragment_stats"]["num_fragments"]), int(stats["total_bytes"])
+
+    def num_unindexed(self) -> int:
+        """Rows that a search looks through one by one."""
+        with failures_named(self._path):
+            return max((index.num_unindexed_rows for index in self._table.list_indices()), default=0)
+
+    @property
+    def version(self) -> int:
+        return int(self._table.version)
+
+    @property
+    def pins(self) -> dict[str, int]:
+        """Versions that maintenance keeps, by their names."""
+        with failures_named(self._path):
+            return pinned_versions(self._table)
+
+    def pin(self, name: str) -> int:
+        """Keep the present version under `name`, in place of the one that had it; return it."""
+        with self._writing():
+            return pin(self._table, name)
+
+    def unpin(self, name: str) -> None:
+        with self._writing():
+            unpin(self._table, name)
+
+    def restore(self, version: int) -> None:
+        """Return to an earlier version of the table: what this run added since is gone from the current one. What was imported stays,
+        also when this is killed in the middle, and given again."""
+        with self._writing() as alone:
+            self._reader.refresh()
+            imported = self.imported()
+            if SET_BACK in self.pins:
+                imported += Pool(self._path, self._settings, version=SET_BACK).imported()
+            else:
+                pin(self._table, SET_BACK)
+            self._table.checkout(version)
+            self._table.restore()
+            self._table.checkout_latest()
+            self._look()
+            self._insert(imported, alone=alone)
+            unpin(self._table, SET_BACK)
+
+    def imported(self) -> list[Experience]:
+        """The entries that came from elsewhere."""
+        return list(map(entry_of, self._where(f"starts_with(id, {quoted(FOREIGN)})")))
+
+    def forget(self) -> None:
+        """Delete what this run added: to begin again from the start. What was imported stays."""
+        with self._maintenance, self._writing():
+            self._table.delete(f"NOT starts_with(id, {quoted(FOREIGN)})")
+            self._look()
+
+    def index(self) -> None:
+        """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.
+        Costs 30 ms for a thousand entries and 200 ms for a hundred thousand. Raises DiskError."""
+        if self.num_unindexed():
+            with self._maintenance, self._writing():
+                index(self._table)
+
+    def compact(self) -> None:
+        """Merge small files, bring the indices up to date, remove versions that are neither recent nor pinned.
+
+        What it costs depends on what was added since the last time. Entries may be added meanwhile; those over the cap go when
+        it is done. Raises DiskError; the table is then as it was."""
+        self._check_writable()
+        try:
+            with self._maintenance, failures_named(self._path):
+                compact(self._table, KEEP_VERSIONS, self._writing())
+        except (OSError, RuntimeError) as error:
+            # Another process deleted what was being merged: there is a next time.
+            if not is_conflict(error):
+                raise
+        with self._writing():
+            self._evict()
+
+    @contextmanager
+    def _writing(self) -> Iterator[bool]:
+        """Hold the table for a change; yields whether no other process can write meanwhile.
+
+        Raises DataError, DiskError, StoreError."""
+        self._check_writable()
+        with self._lock, failures_named(self._path), _machine_lock(self._path) as turns:
+            if turns is None:
+                self._table.checkout_latest()
+            last = turns.read() if turns else str(self.version)
+            if last != self._last_turn:
+                # Another handle wrote. Asking for its version costs a fifth of a small commit, so it is not asked each time.
+                self._table.checkout_latest()
+                self._look()
+            # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
+            self._last_turn = None
+            turn = secrets.token_hex(8)
+            if turns:
+                # Written first: should this process die now, the next one looks anew.
+                turns.seek(0)
+                turns.truncate()
+                turns.write(turn)
+                turns.flush()
+            yield turns is not None
+            self._last_turn = turn if turns else str(self.version)
+            self._reader.refresh()
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise DataError(f"the pool at {self._path} was opened at one of its versions; that is read-only")
+
+    def _look(self) -> None:
+        """Learn what is in the table: another process wrote, or this one has only begun."""
+        self._reader.refresh()
+        rows = self._reader.rows(columns=["id", "problem_id"])
+        self._ids = set(rows["id"].to_pylist())
+        self._counts = Counter(rows["problem_id"].to_pylist())
+        limit = self._settings.max_entries_per_problem
+        self._over = {problem_id for problem_id, num in self._counts.items() if num > limit}
+
+    def _where(self, condition: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._reader.rows(filter=condition).to_pylist()
+        return rows
+
+    def _evict(self) -> None:
+        """Delete what is over the cap, unless files are being merged: a deletion would undo that, or be undone."""
+        if not self._over or not self._maintenance.acquire(blocking=False):
+            return
+        try:
+            self._reader.refresh()
+            gone: list[str] = []
+            limit = self._settings.max_entries_per_problem
+            for problem_id in self._over:
+                entries = self.of_problem(problem_id)
+                ids = evicted([self._holding(entry) for entry in entries], limit, self._settings.eviction)
+                self._counts[problem_id] = len(entries) - len(ids)
+                gone += ids
+            if gone:
+                self._table.delete(f"id IN ({', '.join(map(quoted, gone))})")
+                self._ids.difference_update(gone)
+            self._over.clear()
+        finally:
+            self._maintenance.release()
+
+    def _holding(self, entry: Experience) -> Holding:
+        use = total_use(entry, self._uses(entry.id))
+        return Holding(entry.id, entry.created_s, entry.reward, render_lessons((entry.lesson,)), use.mean_reward)
+
+
+@contextmanager
+def _machine_lock(path: Path | str) -> Iterator[TextIO | None]:
+    """One writer at a time on this machine; yields the file that names the last turn, None on an object store: no lock there."""
+    if is_uri(path):
+        yield None
+        return
+    with (Path(path) / LOCK_FILE).open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        yield file

@@ -1,0 +1,144 @@
+"""Entries of a pool as files: JSON lines, or Parquet for tables of half a million.
+
+What is written holds what became of each entry's rollouts; whoever imports it keeps counting from there."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from pipeline.errors import DataError, DiskError
+from pipeline.experience.pool_schema import entry_of, schema, table_of
+from pipeline.types import Experience
+
+T = TypeVar("T")
+SUFFIXES = (".jsonl", ".parquet")
+ROWS_PER_BATCH = 4096
+
+
+def export(entries: Iterable[Experience], file: Path) -> int:
+    """Write `entries` in the format of the file's suffix; the file appears whole or not at all. Return how many.
+
+    Raises DataError for another suffix or a place that cannot be written to, DiskError."""
+    write = _by_suffix(file, _write_jsonl, _write_parquet)
+    temporary = file.with_name(f".{file.name}.part")
+    with writing(file):
+        temporary.touch()
+    try:
+        with writing(file):
+            num = write(entries, temporary)
+            temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return num
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What keeps `path` from being written is the user's to mend. Raises DataError naming it, DiskError."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(f"the disk that holds {path} is full: make room, then give the command again") from error
+        raise DataError(f"{path} cannot be written ({error.strerror or error}); name a place that can") from error
+
+
+def num_rows(file: Path) -> int:
+    """How many entries `read` will yield, but for blank lines, so that a progress has an end. Raises DataError."""
+    return _by_suffix(file, _num_lines, _num_parquet_rows)(_there(file))
+
+
+def read(file: Path) -> Iterator[Experience]:
+    """The entries of a file. Raises DataError naming the file, the line and what is wrong with it."""
+    return _by_suffix(file, _read_jsonl, _read_parquet)(_there(file))
+
+
+def _there(file: Path) -> Path:
+    if not file.is_file():
+        raise DataError(f"{file} is no file; give one that `pool export` wrote, or one like it")
+    return file
+
+
+def _by_suffix(file: Path, jsonl: T, parquet: T) -> T:
+    if file.suffix not in SUFFIXES:
+        raise DataError(f"{file}: the suffix {file.suffix!r} names no known format; use {' or '.join(SUFFIXES)}")
+    return jsonl if file.suffix == ".jsonl" else parquet
+
+
+def _write_jsonl(entries: Iterable[Experience], file: Path) -> int:
+    num = 0
+    with file.open("w", encoding="utf-8") as lines:
+        for entry in entries:
+            lines.write(entry.model_dump_json() + "\n")
+            num += 1
+    return num
+
+
+def _read_jsonl(file: Path) -> Iterator[Experience]:
+    # As bytes, so that a line that is no UTF-8 is named as any other that is no JSON.
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _checked(partial(Experience.model_validate_json, line), file, f"line {number}")
+
+
+def _num_lines(file: Path) -> int:
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def _write_parquet(entries: Iterable[Experience], file: Path) -> int:
+    import pyarrow.parquet as parquet
+
+    num, batch = 0, []
+    with parquet.ParquetWriter(file, schema()) as writer:
+        for entry in entries:
+            batch.append(entry)
+            if len(batch) == ROWS_PER_BATCH:
+                writer.write_table(table_of(batch))
+                num, batch = num + len(batch), []
+        if batch:
+            writer.write_table(table_of(batch))
+    return num + len(batch)
+
+
+def _read_parquet(file: Path) -> Iterator[Experience]:
+    number = 0
+    for batch in _parquet(file).iter_batches(ROWS_PER_BATCH):
+        for row in batch.to_pylist():
+            number += 1
+            yield _checked(partial(entry_of, row), file, f"row {number}")
+
+
+def _num_parquet_rows(file: Path) -> int:
+    return int(_parquet(file).metadata.num_rows)
+
+
+def _parquet(file: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    try:
+        return parquet.ParquetFile(file)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{file} cannot be read as Parquet: {error}") from error
+
+
+def _checked(make: Callable[[], Experience], file: Path, where: str) -> Experience:
+    try:
+        return make()
+    except KeyError as error:
+        raise DataError(f"{file}, {where}: the field {error} is missing") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the line"
+        raise DataError(f"{file}, {where}: {field}: {first['msg']}") from error

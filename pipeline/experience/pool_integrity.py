@@ -1,0 +1,52 @@
+"""What can be wrong with a pool, entry by entry: pure functions for `pool verify` and `pool import`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from pydantic import ValidationError
+
+from pipeline.experience.leakage import gives_answer_away
+from pipeline.types import Experience, text_hash
+from prompts.render import harmless_lesson, render_lessons
+
+
+def faults(
+    entries: Iterable[Experience],
+    over: Callable[[str, int], list[tuple[str, int]]],
+    *,
+    max_entries_per_problem: int,
+    heldout: Collection[str],
+    answers: Mapping[str, str],
+) -> Iterator[str]:
+    """One line for each thing wrong with a pool: with its entries, with ids that are there twice, with problems over the cap.
+
+    `over` tells which values stand in a column of the pool more often than a number (`PoolColumns.over`)."""
+    for entry in entries:
+        yield from entry_faults(entry, heldout=heldout, answers=answers)
+    for entry_id, num in over("id", 1):
+        yield f"entry {entry_id}: is there {num} times"
+    for problem_id, num in over("problem_id", max_entries_per_problem):
+        yield (
+            f"problem {problem_id}: has {num} entries, more than pool.max_entries_per_problem = {max_entries_per_problem}"
+        )
+
+
+def entry_faults(entry: Experience, *, heldout: Collection[str], answers: Mapping[str, str]) -> list[str]:
+    """One line for each thing wrong, naming the entry: a held-out problem, a text that is not the hash's, a gold answer given
+    away, text that is not harmless. `heldout` and `answers` go by the hash of a problem's text."""
+    known = text_hash(entry.problem_text)
+    found = []
+    if entry.split != "train" or entry.problem_hash in heldout or known in heldout:
+        found.append(f"its problem {entry.problem_id} is held out")
+    if entry.problem_hash != known:
+        found.append("its problem_hash is not that of its problem_text")
+    answer = answers.get(known)
+    if answer is not None and gives_answer_away(render_lessons((entry.lesson,)), answer):
+        found.append("gives the gold answer of its problem away")
+    try:
+        if harmless_lesson(entry.lesson) != entry.lesson:
+            found.append("holds control tokens, a role header, template syntax, or blanks at an end or in a row")
+    except ValidationError:
+        found.append("holds a text of blanks alone")
+    return [f"entry {entry.id}: {words}" for words in found]

@@ -1,0 +1,69 @@
+"""Lessons for a problem: candidates from the pool, their similarities, and the context that the policy makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pipeline.config import Config
+from pipeline.config.experience import FeedbackSection
+from pipeline.experience.contexts import Found, Weighing, exclusions, inter_context
+from pipeline.experience.pool import MAX_FOUND, Candidate, Pool
+from pipeline.experience.similarity import Measure, measure_of
+from pipeline.inference.client import EndpointPool
+from pipeline.types import Context, Outcome, Problem
+
+
+class Retriever:
+    """`usefulness` is the mean reward of the rollouts that saw an entry, asked only where the settings weigh it."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        measure: Measure,
+        settings: FeedbackSection,
+        usefulness: Callable[[str], float | None] = lambda entry_id: None,
+    ) -> None:
+        self._pool = pool
+        self._measure = measure
+        self._settings = settings
+        self._usefulness = usefulness
+
+    async def context(self, problem: Problem, step: int = 0) -> Context:
+        """An inter context for `problem`, scratch where nothing is admissible. Raises EndpointError (of the measure)."""
+        candidates, excluded = await asyncio.to_thread(self._candidates, problem)
+        # What may not be shown is not worth an endpoint's time.
+        asked = [candidate for candidate, reason in zip(candidates, excluded, strict=True) if reason is None]
+        similarities = iter(await self._measure(problem.asked, asked))
+        found = [
+            Found(candidate, next(similarities)) if reason is None else Found(candidate, excluded=reason)
+            for candidate, reason in zip(candidates, excluded, strict=True)
+        ]
+        return inter_context(found, self._settings, Weighing(step, self._usefulness))
+
+    def _candidates(self, problem: Problem) -> tuple[list[Candidate], list[Outcome | None]]:
+        """The best `num_candidates` that may be shown, and those on the way to them that may not, with the reason. Blocks.
+
+        The problem's own entries rank first, and as many may be of one twin: what is left out is asked for again."""
+        settings = self._settings
+        num_wanted = settings.num_candidates
+        num_asked = min(num_wanted + self._pool.num_of_problem(problem.id), MAX_FOUND)
+        while True:
+            found = self._pool.search(problem.asked, num_asked)
+            excluded = exclusions(problem, found, settings.num_candidates_per_problem)
+            admissible = [place for place, reason in enumerate(excluded, start=1) if reason is None]
+            if len(admissible) >= num_wanted or len(found) < num_asked or num_asked == MAX_FOUND:
+                break
+            num_asked = min(4 * num_asked, MAX_FOUND)
+        end = admissible[num_wanted - 1] if len(admissible) >= num_wanted else len(found)
+        return found[:end], excluded[:end]
+
+
+def retriever_of(
+    config: Config,
+    pool: Pool,
+    endpoints: EndpointPool,
+    usefulness: Callable[[str], float | None] = lambda entry_id: None,
+) -> Retriever:
+    """As `config` wants it; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's."""
+    return Retriever(pool, measure_of(config, pool, endpoints), config.feedback, usefulness)

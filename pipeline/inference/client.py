@@ -1,0 +1,358 @@
+"""The pool of OpenAI-compatible endpoints: what can be asked of them, in the words of the wire protocol.
+
+Invariants: every request goes the same way (`pipeline.inference.requests`); an endpoint whose breaker opened gets nothing but the pool's own probe
+until it was repaired and has answered a canary; nothing that a reply lacks reaches the caller as an answer; where a run's weights are
+adapters, a request names the one that its endpoint was verified for, and what it samples bears that version and no other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, NamedTuple, Required, Self, TypedDict, Unpack
+
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.rollout import SamplingSection
+from pipeline.errors import FinalEndpointError, RetryableEndpointError
+from pipeline.inference import protocol
+from pipeline.inference.endpoint import Endpoint
+from pipeline.inference.health import Health, Repair
+from pipeline.inference.http import Transport
+from pipeline.inference.requests import Attempt, Attempts, Request
+from pipeline.inference.router import Places
+from pipeline.inference.structured_output import described
+from pipeline.inference.usage import Usage
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.types import Message, WeightVersion
+from pipeline.weights.sync import REFERENCE
+
+logger = logging.getLogger(__name__)
+Json = dict[str, Any]
+CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
+EMBEDDINGS = "/v1/embeddings"
+CANARY = (Message(role="user", content="Hi"),)
+VERDICT_POLL_S = 0.05
+
+
+class Wanted(TypedDict, total=False):
+    """What samples are wanted, beside the prompt and how to sample."""
+
+    max_tokens: Required[int]
+    seed: Required[int]
+    stage: Required[str]
+    priority: int
+    affinity: str
+    accept: Callable[[WeightVersion], bool] | None
+    """Which weights may have sampled; what others sampled is not returned."""
+
+
+class Named(NamedTuple):
+    """The model that a request asks for, and the weights that it is by that; None where the server's label tells."""
+
+    model: str
+    version: WeightVersion | None = None
+
+
+class EndpointPool:
+    """Async context manager; owns the connections and the endpoints' health.
+
+    `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training endpoints,
+    and are looked at every `requests.check_every_s`. Until `has_weights()`, the run has none that they could lack. With `adapters`
+    its weights are adapters, each a model of its own by the name of its version."""
+
+    def __init__(
+        self,
+        endpoints: tuple[EndpointSettings, ...],
+        model: str,
+        requests: RequestsSection,
+        *,
+        chat_template_kwargs: Json | None = None,
+        seeded: bool = False,
+        repair: Repair | None = None,
+        has_weights: Callable[[], bool] = lambda: True,
+        adapters: bool = False,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self.endpoints = [Endpoint(settings, model, requests) for settings in endpoints]
+        self.usage = Usage({e.url: (e.settings.prompt_price, e.settings.completion_price) for e in self.endpoints})
+        self.transport = Transport()
+        self._requests = requests
+        self._chat_template_kwargs = chat_template_kwargs or {}
+        self._seeded = seeded
+        self._has_weights = has_weights
+        self._adapters = adapters
+        self._watchdog = watchdog or Watchdog()
+        self._places = Places(self.endpoints, affinity=requests.affinity, max_outage_s=requests.max_outage_s)
+        self._health = Health(
+            self.endpoints,
+            self._places,
+            self.usage,
+            repair,
+            has_weights,
+            self.canary,
+            self._weight_version,
+            requests.check_every_s,
+        )
+        self._attempts = Attempts(
+            requests,
+            self.transport,
+            self._places,
+            self._health,
+            self.usage,
+            self._watchdog,
+            several=len(endpoints) > 1,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.transport.__aenter__()
+        self._health.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._health.close()
+        self._places.close()
+        await self.transport.__aexit__(kind, error, trace)
+
+    @property
+    def max_model_len(self) -> int | None:
+        """The shortest limit among the endpoints, tokens; None when none of them tells."""
+        return min((e.max_model_len for e in self.endpoints if e.max_model_len), default=None)
+
+    @property
+    def has_token_route(self) -> bool:
+        """Whether every endpoint takes and returns token ids (vLLM's render and generate routes)."""
+        return all(endpoint.has_token_route for endpoint in self.endpoints)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for a place."""
+        return self._places.num_waiting
+
+    @property
+    def dark(self) -> bool:
+        """Whether no endpoint is fit at present."""
+        return self._places.dark
+
+    # What can be asked
+
+    async def chat(
+        self,
+        messages: tuple[Message, ...],
+        *,
+        max_tokens: int,
+        temperature: float,
+        stage: str,
+        schema: Json | None = None,
+        seed: int | None = None,
+        top_p: float = 1.0,
+        priority: int = 0,
+        affinity: str = "",
+        stream: bool = False,
+    ) -> protocol.Reply:
+        """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token.
+
+        An endpoint that refuses `schema` is asked without one, now and from then on. Raises EndpointError."""
+        wanted: Json = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed if self._seeded else None,
+            "top_p": top_p,
+        }
+
+        async def ask(attempt: Attempt) -> protocol.Reply:
+            endpoint, asked = attempt.endpoint, self._streamed if stream else _answered
+            async with self._named(endpoint) as named:
+                while True:
+                    in_words = schema is not None and not endpoint.dialect.takes_schema
+                    shown = described(messages, schema) if schema is not None and in_words else messages
+                    body = self.chat_body(endpoint, shown, **wanted, schema=None if in_words else schema)
+                    try:
+                        return await asked(attempt, body | {"model": named.model})
+                    except FinalEndpointError as error:
+                        if not endpoint.dialect.learn(error, body):
+                            raise
+                        logger.warning("%s is asked otherwise from now on: %s", endpoint.url, error)
+
+        return await self._attempts.ask(Request(stage, priority, affinity), ask, _tokens_of_reply)
+
+    async def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> tuple[int, ...]:
+        """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises EndpointError."""
+
+        async def ask(attempt: Attempt) -> tuple[int, ...]:
+            return protocol.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
+
+        return await self._attempts.ask(Request("render", priority), ask)
+
+    async def generate(
+        self, prompt_ids: tuple[int, ...], sampling: SamplingSection, num_samples: int, **wanted: Unpack[Wanted]
+    ) -> protocol.Samples:
+        """`num_samples` completions of a rendered prompt, with log-probabilities and weight versions; needs
+        `has_token_route`. Raises EndpointError."""
+        parameters = self._parameters(sampling, num_samples, wanted)
+
+        async def ask(attempt: Attempt) -> protocol.Samples:
+            async with self._named(attempt.endpoint) as named:
+                reply = await attempt.post(GENERATE, protocol.generate_body(named.model, prompt_ids, parameters))
+            samples = protocol.parse_generate(reply, prompt_ids, num_samples, named.version)
+            return await _accepted(samples, wanted.get("accept"), attempt)
+
+        return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
+
+    async def sample(
+        self, messages: tuple[Message, ...], sampling: SamplingSection, num_samples: int, **wanted: Unpack[Wanted]
+    ) -> protocol.Samples:
+        """As `generate`, from messages: by the token routes where there are, else by the chat route with token ids,
+        bracketed by the server's weight version before and after. Raises EndpointError."""
+        if self.has_token_route:
+            prompt_ids = await self.render(messages, priority=wanted.get("priority", 0))
+            return await self.generate(prompt_ids, sampling, num_samples, **wanted)
+        parameters = self._parameters(sampling, num_samples, wanted)
+
+        async def ask(attempt: Attempt) -> protocol.Samples:
+            body = {
+                **self.chat_body(attempt.endpoint, messages),
+                **parameters,
+                "logprobs": True,
+                "return_token_ids": True,
+            }
+            before = protocol.parse_weight_version(await attempt.get("/weight_info"))
+            async with self._named(attempt.endpoint) as named:
+                reply = await attempt.post(CHAT, {**body, "model": named.model})
+            after = protocol.parse_weight_version(await attempt.get("/weight_info"))
+            samples = protocol.parse_chat_samples(reply, num_samples, before, after, named.version)
+            return await _accepted(samples, wanted.get("accept"), attempt)
+
+        return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
+
+    async def embed(self, texts: list[str], *, stage: str = "embed", priority: int = 0) -> list[list[float]]:
+        """One embedding for each text, by any endpoint's `/v1/embeddings`. Raises EndpointError."""
+
+        async def ask(attempt: Attempt) -> list[list[float]]:
+            body = {"model": attempt.endpoint.model, "input": texts, "encoding_format": "float"}
+            return protocol.parse_embeddings(await attempt.post(EMBEDDINGS, body), len(texts))
+
+        return await self._attempts.ask(Request(stage, priority), ask)
+
+    def _parameters(self, sampling: SamplingSection, num_samples: int, wanted: Wanted) -> Json:
+        return protocol.sampling_body(
+            sampling, wanted["max_tokens"], num_samples, wanted["seed"] if self._seeded else None
+        )
+
+    def chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
+        """Body of a chat request to `endpoint` with the run's template arguments; `kwargs` as for `wire.chat_body`."""
+        arguments = {"max_tokens": 1, "temperature": 0.0, **kwargs}
+        body = protocol.chat_body(
+            endpoint.model, messages, chat_template_kwargs=self._chat_template_kwargs, **arguments
+        )
+        return endpoint.dialect.spoken(body)
+
+    async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
+        """One GET, one attempt, outside of places and breaker; the parsed JSON. Raises EndpointError."""
+        return await self._control("GET", endpoint, path, None, timeout_s)
+
+    async def post(self, endpoint: Endpoint, path: str, body: Json, timeout_s: float) -> Any:
+        """One POST, one attempt, outside of places and breaker; the parsed JSON. Raises EndpointError."""
+        return await self._control("POST", endpoint, path, body, timeout_s)
+
+    async def _control(self, method: str, endpoint: Endpoint, path: str, body: Json | None, timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.transport.request(method, endpoint.at(path), endpoint.headers, body)
+        except TimeoutError as error:
+            raise RetryableEndpointError("timeout", f"{endpoint.url}{path}: no answer in {timeout_s:g} s") from error
+
+    async def _streamed(self, attempt: Attempt, body: Json) -> protocol.Reply:
+        loop = asyncio.get_running_loop()
+        begin_s, first_s, events = loop.time(), None, []
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        async for event in self.transport.stream(attempt.endpoint.at(CHAT), attempt.headers, body):
+            if first_s is None and protocol.has_content(event):
+                first_s = loop.time() - begin_s
+            events.append(event)
+        return protocol.parse_stream(events, first_s, attempt.endpoint.url)
+
+    async def canary(self, endpoint: Endpoint) -> None:
+        """One token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
+        with self._watchdog.watch(self._requests.canary_timeout_s, "canary to", endpoint.url):
+            async with self._named(endpoint) as named:
+                body = self.chat_body(endpoint, CANARY) | {"model": named.model}
+                protocol.check_canary(await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s))
+
+    @asynccontextmanager
+    async def _named(self, endpoint: Endpoint) -> AsyncIterator[Named]:
+        """By which name the endpoint is asked for the weights that it was verified for. Raises EndpointError where there are none,
+        or the endpoint says that it has them no longer: it started anew."""
+        if not self._adapters or not self._has_weights():
+            yield Named(endpoint.model)
+            return
+        version = protocol.version_of(
+            protocol.parse_weight_version(await self.get(endpoint, "/weight_info")), verified=True
+        )
+        if version == REFERENCE:
+            yield Named(endpoint.model, version)
+            return
+        try:
+            yield Named(version.label, version)
+        except FinalEndpointError as error:
+            if error.kind != "http_404":
+                raise
+            raise RetryableEndpointError(
+                "missing_adapter", f"{endpoint.url} has lost {version.label}: {error}"
+            ) from error
+
+    async def _weight_version(self, endpoint: Endpoint) -> str:
+        return protocol.parse_weight_version(await self.get(endpoint, "/weight_info", self._requests.check_every_s))
+
+
+def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> EndpointPool:
+    """The pool that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters` and `watchdog`."""
+    return EndpointPool(
+        endpoints,
+        config.model.name,
+        config.requests,
+        chat_template_kwargs=config.rollout.chat_template_kwargs,
+        seeded=config.rollout.sampling.seeded,
+        **parts,
+    )
+
+
+def _request(wanted: Wanted) -> Request:
+    return Request(wanted["stage"], wanted.get("priority", 0), wanted.get("affinity", ""))
+
+
+async def _answered(attempt: Attempt, body: Json) -> protocol.Reply:
+    return protocol.parse_chat(await attempt.post(CHAT, body), attempt.endpoint.url)
+
+
+async def _accepted(
+    samples: protocol.Samples, accept: Callable[[WeightVersion], bool] | None, attempt: Attempt
+) -> protocol.Samples:
+    """`samples`, if their weights are fresh enough and have passed their canary. Raises EndpointError."""
+    if samples.under_check:
+        # Another process gives it; this ends with the canary's request, or with this attempt's time.
+        while protocol.is_under_check(  # noqa: ASYNC110 - the event is in the server
+            label := protocol.parse_weight_version(await attempt.get("/weight_info"))
+        ):
+            await asyncio.sleep(VERDICT_POLL_S)
+        protocol.version_of(label)
+    for completion in samples.completions:
+        oldest = completion.oldest_version
+        if accept is not None and (oldest is None or not accept(oldest)):
+            label = oldest.label if oldest else "nothing"
+            raise RetryableEndpointError(
+                "stale_weights", f"the server sampled with {label}, which is too old to be trained"
+            )
+    return samples
+
+
+def _tokens_of_reply(reply: protocol.Reply) -> tuple[int, int, int]:
+    return reply.num_prompt_tokens, reply.num_completion_tokens, reply.num_cached_prompt_tokens
+
+
+def _tokens_of_samples(samples: protocol.Samples) -> tuple[int, int, int]:
+    return len(samples.prompt_ids), sum(len(completion.token_ids) for completion in samples.completions), 0

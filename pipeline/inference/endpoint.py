@@ -1,0 +1,74 @@
+"""One OpenAI-compatible base URL, with what the pool knows of it."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from yarl import URL
+
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.inference.circuit_breaker import CircuitBreaker
+from pipeline.inference.concurrency_limit import AdaptiveLimit
+from pipeline.inference.dialect import Dialect
+from pipeline.weights.sync import ServerAddress
+
+
+class Endpoint:
+    """State only; the pool decides. `num_in_flight` counts the requests that it is working on."""
+
+    def __init__(self, settings: EndpointSettings, model: str, requests: RequestsSection) -> None:
+        self.settings = settings
+        self.url = settings.base_url
+        self.model = settings.model or model
+        self.card: dict[str, Any] = {}
+        """What /v1/models says of the model, once the endpoint was checked."""
+        self.dialect = Dialect()
+        self.max_model_len: int | None = None
+        self.has_token_route = False
+        self.num_in_flight = 0
+        self.not_before_s = 0.0
+        """On the loop's clock: the endpoint asked (Retry-After) to be left alone until then."""
+        self.limit = AdaptiveLimit(settings.max_concurrency, adaptive=requests.adaptive)
+        self.breaker = CircuitBreaker(requests.breaker_failures, requests.probe_after_s, requests.max_probe_after_s)
+        self.at = cache(lambda path: URL(settings.at(path)))
+        """The URL of a path, parsed once."""
+
+    @property
+    def address(self) -> ServerAddress:
+        return ServerAddress(
+            url=self.url,
+            model=self.model,
+            api_key_env=self.settings.api_key_env,
+            packs_weights=self.settings.packs_weights,
+        )
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        key = os.environ.get(self.settings.api_key_env, "") if self.settings.api_key_env else ""
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    @property
+    def fit(self) -> bool:
+        return self.breaker.state == "closed"
+
+    @property
+    def load(self) -> float:
+        """Share of its present bound that is in use."""
+        return self.num_in_flight / max(1, int(self.limit.value))
+
+    def has_room(self, now_s: float) -> bool:
+        """Whether it may be given one more request now."""
+        return self.fit and self.num_in_flight < max(1, int(self.limit.value)) and now_s >= self.not_before_s
+
+    def rank(self, affinity: str) -> int:
+        """Rendezvous hash: the endpoint of the highest rank is the home of `affinity`, in every process and run."""
+        return zlib.crc32(f"{affinity}\n{self.url}".encode())

@@ -1,0 +1,122 @@
+"""Keeping endpoints fit: an open breaker's way back, and looking at training endpoints while nothing is asked of them.
+
+Invariants: an endpoint whose breaker opened gets nothing but one probe at a time; it is closed only after `repair` (where there is one)
+and a canary succeeded.
+
+| waits            | for                                              | woken by            |
+|------------------|--------------------------------------------------|---------------------|
+| a rejoin task    | the pause of an open breaker, `repair`, a canary | the clock; the wire |
+| the inspection   | the next look at endpoints with a `repair`       | the clock           |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from pipeline.errors import EndpointError, FinalEndpointError
+from pipeline.inference import protocol
+from pipeline.inference.endpoint import Endpoint
+from pipeline.inference.router import Places
+from pipeline.inference.usage import Usage
+from pipeline.weights.sync import CHECKING, LOADING
+
+logger = logging.getLogger(__name__)
+
+Repair = Callable[[Endpoint], Awaitable[None]]
+
+
+class Health:
+    """Owns the rejoin tasks and the inspection; `close` ends them.
+
+    `canary` asks an endpoint for one token, `look` for the label of its weights; both raise EndpointError."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        places: Places,
+        usage: Usage,
+        repair: Repair | None,
+        has_weights: Callable[[], bool],
+        canary: Callable[[Endpoint], Awaitable[None]],
+        look: Callable[[Endpoint], Awaitable[str]],
+        check_every_s: float,
+    ) -> None:
+        self._endpoints = endpoints
+        self._places = places
+        self._usage = usage
+        self._repair = repair
+        self._has_weights = has_weights
+        self._canary = canary
+        self._look = look
+        self._check_every_s = check_every_s
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def serves_training(self) -> bool:
+        return self._repair is not None
+
+    def start(self) -> None:
+        """Look at training endpoints from now on."""
+        if self.serves_training:
+            self._own(self._inspect(), "inspect endpoints")
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def suspect(self, endpoint: Endpoint, *, at_once: bool) -> None:
+        """Count a failure; once the breaker opened, the endpoint gets nothing until it was repaired and has answered."""
+        if endpoint.breaker.on_failure(at_once=at_once):
+            logger.warning("%s is set aside after %d failures in a row", endpoint.url, endpoint.breaker.num_failures)
+            self._places.endpoint_changed(endpoint)
+            self._own(self._rejoin(endpoint), f"rejoin {endpoint.url}")
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _rejoin(self, endpoint: Endpoint) -> None:
+        """Probe an endpoint until it is fit: pause, half open, repair, canary."""
+        tally = self._usage.at(endpoint.url, "rejoin")
+        told = ""
+        while not endpoint.fit:
+            await asyncio.sleep(endpoint.breaker.pause_s)
+            endpoint.breaker.begin_probe()
+            try:
+                if self._repair is not None and self._has_weights():
+                    await self._repair(endpoint)
+                await self._canary(endpoint)
+            except Exception as error:  # noqa: BLE001 - whatever the probe met, the endpoint stays out and is tried again
+                endpoint.breaker.on_probe(succeeded=False)
+                if str(error) != told:
+                    told = str(error)
+                    logger.warning("%s stays aside: %s: %s", endpoint.url, type(error).__name__, error)
+                tally.others[f"failed_{getattr(error, 'kind', type(error).__name__)}"] += 1
+            else:
+                endpoint.breaker.on_probe(succeeded=True)
+                tally.num_succeeded += 1
+        logger.info("%s is back", endpoint.url)
+        self._places.endpoint_changed(endpoint)
+
+    async def _inspect(self) -> None:
+        """Notice a training endpoint that died or restarted while nothing was asked of it."""
+        while True:
+            await asyncio.sleep(self._check_every_s)
+            await asyncio.gather(*(self._inspect_one(endpoint) for endpoint in self._endpoints if endpoint.fit))
+
+    async def _inspect_one(self, endpoint: Endpoint) -> None:
+        try:
+            label = await self._look(endpoint)
+        except FinalEndpointError:
+            return  # it has no such route, and says so by itself when it is asked for samples
+        except EndpointError as error:
+            # A server whose processors are busy may be slow to say what it serves.
+            self.suspect(endpoint, at_once=error.kind != "timeout")
+            return
+        if self._has_weights() and protocol.parsed_version(label) is None and not label.startswith((LOADING, CHECKING)):
+            self.suspect(endpoint, at_once=True)

@@ -1,0 +1,98 @@
+"""HTTP to endpoints: one request, one attempt, aiohttp and orjson.
+
+The wire protocol is the one that the `openai` client speaks (`tests/integration/test_wire_contract.py` holds the two side by side);
+aiohttp carries it several times faster (docs/lab-notebook.md). Every failure leaves as an EndpointError with a stable kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from pipeline.errors import EndpointError, MalformedReplyError, RetryableEndpointError
+from pipeline.inference import protocol
+from pipeline.runtime.redaction import redact
+
+CONNECT_TIMEOUT_S = 10.0
+# Shorter than servers keep an idle connection (uvicorn 5 s, nginx 75 s): reusing one that is just being closed costs a retry.
+KEEP_ALIVE_S = 4.0
+
+
+class Transport:
+    """Async context manager; owns the connections. Deadlines and the number of requests in flight are the caller's."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            # No limit here: aiohttp would queue silently, and time spent in its queue would look like latency.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Content-Type": "application/json", "Accept": "application/json"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def request(self, method: str, url: URL, headers: dict[str, str], body: Any = None) -> Any:
+        """The parsed JSON of one answer. Raises EndpointError."""
+        assert self._session is not None, "Transport is an async context manager"
+        data = None if body is None else orjson.dumps(body)
+        try:
+            async with self._session.request(method, url, data=data, headers=headers, allow_redirects=False) as reply:
+                content = await reply.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise connection_error(url, error) from error
+        if reply.status != 200:
+            raise _refusal(reply, content, headers)
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise MalformedReplyError("broken_json", f"{url}: {error}") from error
+
+    async def stream(self, url: URL, headers: dict[str, str], body: Any) -> AsyncIterator[Any]:
+        """The parsed events of one streamed answer, up to its [DONE]. Raises EndpointError."""
+        assert self._session is not None, "Transport is an async context manager"
+        try:
+            async with self._session.post(
+                url, data=orjson.dumps(body), headers={**headers, "Accept": "text/event-stream"}, allow_redirects=False
+            ) as reply:
+                if reply.status != 200:
+                    raise _refusal(reply, await reply.read(), headers)
+                async for line in reply.content:
+                    if line.startswith(b"data:"):
+                        event = line[5:].strip()
+                        if event == b"[DONE]":
+                            return
+                        yield orjson.loads(event)
+        except orjson.JSONDecodeError as error:
+            raise MalformedReplyError("broken_json", f"{url}: {error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise connection_error(url, error) from error
+        raise MalformedReplyError("cut_stream", f"{url}: the stream ended without [DONE]")
+
+
+def _refusal(reply: aiohttp.ClientResponse, content: bytes, headers: dict[str, str]) -> EndpointError:
+    """What a status other than 200 stands for. Some gateways repeat the key that they refuse: it gets no further than this."""
+    key = headers.get("Authorization", "").removeprefix("Bearer ")
+    body = redact(content.decode(errors="replace"), (key,) if key else ())
+    return protocol.error_of(reply.status, body, reply.headers)
+
+
+def connection_error(url: URL, error: Exception) -> EndpointError:
+    """`refused`: nobody listens there, or nobody answers the knock; `connection`: it broke while in use."""
+    refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    return RetryableEndpointError(
+        "refused" if refused else "connection", f"{url}: {type(error).__name__}: {error}".removesuffix(": ")
+    )

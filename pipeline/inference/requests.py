@@ -1,0 +1,228 @@
+"""A request from its first attempt to its answer, or to the failure that ends it.
+
+Invariants: one retry policy holds for every request (`pipeline.inference.retries`); at most `requests.max_attempts` attempts reach the wire,
+hedges included; a place that was taken is given back, whatever happens; every failure is counted by endpoint, stage and kind, and
+told to the endpoint's limit, breaker and Retry-After.
+
+| waits              | for                                                | woken by                                   |
+|--------------------|----------------------------------------------------|--------------------------------------------|
+| a request          | a place (`pipeline.inference.router`); an answer; a back-off | another request's end; the wire; the clock |
+| a hedged request   | the first answer of two attempts                   | either of them                             |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from pipeline.config.endpoints import RequestsSection
+from pipeline.errors import EndpointError, RetryableEndpointError
+from pipeline.inference.endpoint import Endpoint
+from pipeline.inference.health import Health
+from pipeline.inference.http import Transport
+from pipeline.inference.retries import RetryPolicy
+from pipeline.inference.router import Places
+from pipeline.inference.telemetry import request_fields
+from pipeline.inference.usage import Tally, Usage
+from pipeline.runtime.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+Json = dict[str, Any]
+T = TypeVar("T")
+
+# The endpoint is asked for less, and not suspected of being broken.
+OVERLOAD = frozenset({"http_429", "http_503", "http_529", "timeout"})
+# Several in a row mean that the endpoint is broken; a kind of AT_ONCE is proof enough by itself.
+BROKEN = frozenset(
+    {"connection", "timeout", "broken_json", "wrong_choices", "aborted"}
+    | {f"http_{status}" for status in (500, 502, 503, 504, 529)}
+)
+AT_ONCE = frozenset({"refused", "unverified_weights", "stale_weights", "missing_adapter"})
+
+
+class Request:
+    """One logical request over all its attempts. `id` goes over the wire with the number of the attempt.
+
+    `deadline_s`, on the loop's clock, is set when the first attempt begins: time spent queueing for a place does not count."""
+
+    __slots__ = ("affinity", "deadline_s", "id", "num_attempts", "priority", "stage")
+    _ids = itertools.count()
+    _process = secrets.token_hex(4)
+
+    def __init__(self, stage: str, priority: int = 0, affinity: str = "") -> None:
+        self.stage = stage
+        self.priority = priority
+        self.affinity = affinity
+        self.id = f"{self._process}{next(self._ids):08x}"
+        self.num_attempts = 0
+        self.deadline_s = float("inf")
+
+
+class Attempt(NamedTuple):
+    """One attempt at one endpoint: what an asker needs to speak to it."""
+
+    transport: Transport
+    endpoint: Endpoint
+    headers: dict[str, str]
+
+    def post(self, path: str, body: Json) -> Awaitable[Any]:
+        return self.transport.request("POST", self.endpoint.at(path), self.headers, body)
+
+    def get(self, path: str) -> Awaitable[Any]:
+        return self.transport.request("GET", self.endpoint.at(path), self.headers)
+
+
+Asker = Callable[[Attempt], Awaitable[T]]
+
+
+class Attempts:
+    """Sees requests through. State between them is the endpoints' own (places, health, usage)."""
+
+    def __init__(
+        self,
+        settings: RequestsSection,
+        transport: Transport,
+        places: Places,
+        health: Health,
+        usage: Usage,
+        watchdog: Watchdog,
+        *,
+        several: bool,
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._places = places
+        self._health = health
+        self._usage = usage
+        self._watchdog = watchdog
+        self._hedges = several and settings.hedge_after_s > 0
+        self._retries = RetryPolicy(settings)
+
+    async def ask(
+        self, request: Request, ask: Asker[T], tokens: Callable[[T], tuple[int, int, int]] | None = None
+    ) -> T:
+        # The first attempt nearly always finds a place and an answer; only what fails pays for the machinery of retries.
+        endpoint = self._places.try_first(request.affinity) or await self._places.take(
+            request.priority, request.affinity
+        )
+        request.deadline_s = asyncio.get_running_loop().time() + self._settings.timeout_s
+        try:
+            answer, endpoint = await self._at(endpoint, request, ask)
+        except RetryableEndpointError as error:
+            answer, endpoint = await self._retries.run(
+                error,
+                lambda: self._again(request, ask),
+                num_attempts=lambda: request.num_attempts,
+                deadline_s=request.deadline_s,
+            )
+        if tokens is not None:
+            num_prompt, num_completion, num_cached = tokens(answer)
+            tally = self._usage.at(endpoint.url, request.stage)
+            tally.num_prompt_tokens += num_prompt
+            tally.num_completion_tokens += num_completion
+            tally.num_cached_prompt_tokens += num_cached
+        return answer
+
+    async def _again(self, request: Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+        """A further attempt, at a place that is waited for no longer than the request's deadline."""
+        self._usage.at("", request.stage).others["retries"] += 1
+        try:
+            async with asyncio.timeout_at(request.deadline_s):
+                endpoint = await self._places.take(request.priority, request.affinity)
+        except TimeoutError:
+            self._usage.at("", request.stage).others["failed_deadline"] += 1
+            raise RetryableEndpointError(
+                "deadline", f"request {request.id}: no endpoint was free within {self._settings.timeout_s:g} s"
+            ) from None
+        return await self._at(endpoint, request, ask)
+
+    async def _at(self, endpoint: Endpoint, request: Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+        """An answer from `endpoint`, where the request has a place that is given back, or from its hedge; and from which."""
+        if self._hedges:
+            return await self._hedged(endpoint, request, ask)
+        try:
+            return await self._on(endpoint, request, ask), endpoint
+        finally:
+            self._places.give_back(endpoint)
+
+    async def _on(self, endpoint: Endpoint, request: Request, ask: Asker[T]) -> T:
+        """One attempt at an endpoint where the request has a place."""
+        now = asyncio.get_running_loop().time
+        begin_s = now()
+        timeout_s = min(self._settings.attempt_timeout_s, request.deadline_s - begin_s)
+        name = f"{request.id}-{request.num_attempts}"
+        request.num_attempts += 1
+        tally = self._usage.at(endpoint.url, request.stage)
+        tally.num_requests += 1
+        try:
+            with self._watchdog.limit(timeout_s, request.stage, "request", name, "to", endpoint.url):
+                answer = await ask(Attempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
+            latency_s = now() - begin_s
+            endpoint.breaker.num_failures = 0
+            endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
+            tally.latency.add(latency_s)
+            tally.num_succeeded += 1
+            return answer
+        except TimeoutError:
+            error = RetryableEndpointError(
+                "timeout", f"request {name} ({request.stage}) to {endpoint.url}: no answer in {timeout_s:g} s"
+            )
+            self._judge(endpoint, request, tally, error)
+            raise error from None
+        except EndpointError as error:
+            self._judge(endpoint, request, tally, error)
+            raise
+
+    async def _hedged(self, endpoint: Endpoint, request: Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+        """Ask `endpoint`; when it takes long, a second one as well. The first answer counts, the other attempt is dropped."""
+        askers: dict[asyncio.Task[T], Endpoint] = {}
+
+        def begin(at: Endpoint) -> None:
+            task = asyncio.create_task(self._on(at, request, ask))
+            # Not within `_on`: a task that is cancelled before its first turn never gets there.
+            task.add_done_callback(lambda _: self._places.give_back(at))
+            askers[task] = at
+
+        begin(endpoint)
+        try:
+            done, _ = await asyncio.wait(askers, timeout=self._settings.hedge_after_s)
+            if not done and request.num_attempts < self._settings.max_attempts:
+                other = self._places.try_take(other_than=endpoint)
+                if other is not None:
+                    self._usage.at(other.url, request.stage).others["hedges"] += 1
+                    begin(other)
+            failed: EndpointError | None = None
+            waiting = set(askers)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    try:
+                        return task.result(), askers[task]
+                    except EndpointError as error:
+                        failed = error
+            assert failed is not None
+            raise failed
+        finally:
+            for task in askers:
+                task.cancel()
+            await asyncio.gather(*askers, return_exceptions=True)
+
+    def _judge(self, endpoint: Endpoint, request: Request, tally: Tally, error: EndpointError) -> None:
+        """What a failure says of the endpoint: less at once, nothing for a while, or nothing until it is repaired."""
+        tally.others[f"failed_{error.kind}"] += 1
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s", error, extra=request_fields(endpoint, request.stage, request.id, error=error))
+        now_s = asyncio.get_running_loop().time()
+        if error.kind in OVERLOAD:
+            endpoint.limit.on_overload(now_s)
+        if error.retry_after_s:
+            endpoint.not_before_s = max(endpoint.not_before_s, now_s + error.retry_after_s)
+            self._places.endpoint_changed(endpoint)
+        # A training server that drops a connection may have died, and come back with other weights.
+        at_once = error.kind in AT_ONCE or (error.kind == "connection" and self._health.serves_training)
+        if at_once or error.kind in BROKEN:
+            self._health.suspect(endpoint, at_once=at_once)

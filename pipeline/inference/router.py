@@ -1,0 +1,149 @@
+"""Who is asked next, and which endpoint answers: places at endpoints, given out in order of priority.
+
+Invariants: an endpoint never has more requests than its present bound, none before its Retry-After has passed, and none
+while its breaker is not closed; a lower `priority` goes first, then who came first, so a group that has begun is
+finished before a later one starts.
+
+| waits                 | for                                            | woken by                                              |
+|-----------------------|------------------------------------------------|-------------------------------------------------------|
+| `take`                | a place at an endpoint                         | `give_back`, `endpoint_changed`, the end of a Retry-After |
+| `take`, no endpoint fit | an endpoint to close its breaker, `max_outage_s` at most | the same, or the clock: `no_endpoint`        |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Sequence
+
+from pipeline.errors import FinalEndpointError
+from pipeline.inference.endpoint import Endpoint
+
+# How much busier than the idlest endpoint a prompt's home may be and still be preferred.
+HOME_ADVANTAGE = 0.15
+
+Waiter = tuple[int, int, "asyncio.Future[Endpoint]", str]
+
+
+class Places:
+    """Gives out places. The number of waiters is bounded by those who ask: the scheduler's groups, an evaluation's requests."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], *, affinity: bool, max_outage_s: float) -> None:
+        self._endpoints = endpoints
+        self._affinity = affinity
+        self._max_outage_s = max_outage_s
+        self._waiters: list[Waiter] = []
+        self._arrivals = itertools.count()
+        self._outage: asyncio.TimerHandle | None = None
+        self._alarms: dict[Endpoint, asyncio.TimerHandle] = {}
+        self._gave_up = False
+
+    @property
+    def num_waiting(self) -> int:
+        return sum(not waiter[2].done() for waiter in self._waiters)
+
+    @property
+    def dark(self) -> bool:
+        """Whether no endpoint is fit."""
+        return not any(endpoint.fit for endpoint in self._endpoints)
+
+    async def take(self, priority: int = 0, affinity: str = "") -> Endpoint:
+        """Wait for a place; give it back with `give_back`. Raises FinalEndpointError('no_endpoint') after an outage."""
+        if self._gave_up and self.dark:
+            raise self._no_endpoint()
+        if (endpoint := self.try_first(affinity)) is not None:
+            return endpoint
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[Endpoint] = loop.create_future()
+        heapq.heappush(self._waiters, (priority, next(self._arrivals), place, affinity))
+        self._dispatch()
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self.give_back(place.result())
+            raise
+
+    def try_first(self, affinity: str) -> Endpoint | None:
+        """A place that is free right now and that nobody waits for, or None."""
+        return None if self._waiters else self.try_take(affinity)
+
+    def try_take(self, affinity: str = "", other_than: Endpoint | None = None) -> Endpoint | None:
+        """A place that is free right now, or None."""
+        endpoint = self._choose(affinity, other_than)
+        if endpoint is not None:
+            endpoint.num_in_flight += 1
+        return endpoint
+
+    def give_back(self, endpoint: Endpoint) -> None:
+        endpoint.num_in_flight -= 1
+        if self._waiters:
+            self._dispatch()
+
+    def endpoint_changed(self, endpoint: Endpoint) -> None:
+        """Its breaker, its bound or its Retry-After is another now."""
+        self._watch_outage()
+        alarm = self._alarms.pop(endpoint, None)
+        if alarm is not None:
+            alarm.cancel()
+        loop = asyncio.get_running_loop()
+        if endpoint.not_before_s > loop.time():
+            self._alarms[endpoint] = loop.call_at(endpoint.not_before_s, self._dispatch)
+        self._dispatch()
+
+    def close(self) -> None:
+        for alarm in [*self._alarms.values(), *([self._outage] if self._outage else [])]:
+            alarm.cancel()
+
+    def _dispatch(self) -> None:
+        while self._waiters:
+            _, _, place, affinity = self._waiters[0]
+            if not place.done():
+                endpoint = self.try_take(affinity)
+                if endpoint is None:
+                    return
+                place.set_result(endpoint)
+            heapq.heappop(self._waiters)
+
+    def _choose(self, affinity: str, other_than: Endpoint | None) -> Endpoint | None:
+        now_s = asyncio.get_running_loop().time()
+        if len(self._endpoints) == 1:
+            (only,) = self._endpoints
+            return only if only is not other_than and only.has_room(now_s) else None
+        free = [endpoint for endpoint in self._endpoints if endpoint is not other_than and endpoint.has_room(now_s)]
+        if not free:
+            return None
+        if len(free) == 1:
+            return free[0]
+        idlest = min(free, key=_load)
+        if affinity and self._affinity:
+            home = max(free, key=lambda endpoint: endpoint.rank(affinity))
+            if home.load <= idlest.load + HOME_ADVANTAGE:
+                return home
+        return idlest
+
+    def _watch_outage(self) -> None:
+        """Start the clock when the last fit endpoint is gone, stop it when one is back."""
+        if not self.dark:
+            self._gave_up = False
+            if self._outage:
+                self._outage.cancel()
+                self._outage = None
+        elif self._outage is None:
+            self._outage = asyncio.get_running_loop().call_later(self._max_outage_s, self._give_up)
+
+    def _give_up(self) -> None:
+        self._gave_up = True
+        for _, _, place, _ in self._waiters:
+            if not place.done():
+                place.set_exception(self._no_endpoint())
+        self._waiters.clear()
+
+    def _no_endpoint(self) -> FinalEndpointError:
+        urls = ", ".join(endpoint.url for endpoint in self._endpoints)
+        return FinalEndpointError("no_endpoint", f"no endpoint was fit for {self._max_outage_s:g} s: {urls}")
+
+
+def _load(endpoint: Endpoint) -> float:
+    return endpoint.load

@@ -1,0 +1,50 @@
+"""The names of OpenTelemetry's conventions (GenAI, HTTP, server) for what is logged and measured of a request.
+
+Only the names: nothing of OpenTelemetry is imported, and who wants traces or exporters finds the fields already called as expected."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pipeline.errors import EndpointError
+from pipeline.inference.endpoint import Endpoint
+
+# The conventions name a provider by the protocol spoken where the product behind it is not known.
+PROVIDER = "openai"
+STATUS = re.compile(r"http_(\d{3})")
+
+
+def operation_of(stage: str) -> str:
+    """`gen_ai.operation.name` of a stage's requests: from messages to a completion is 'chat', whichever route carries it."""
+    return "render" if stage == "render" else "chat"
+
+
+def request_fields(
+    endpoint: Endpoint,
+    stage: str,
+    request_id: str,
+    *,
+    error: EndpointError | None = None,
+    num_prompt_tokens: int | None = None,
+    num_completion_tokens: int | None = None,
+    finish_reasons: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """`extra=` of a log record about one attempt at `endpoint`; what is not known is left out."""
+    address, port = endpoint.host_and_port
+    status = STATUS.fullmatch(error.kind) if error else None
+    fields = {
+        "gen_ai.operation.name": operation_of(stage),
+        "gen_ai.provider.name": PROVIDER,
+        "gen_ai.request.model": endpoint.model,
+        "gen_ai.usage.input_tokens": num_prompt_tokens,
+        "gen_ai.usage.output_tokens": num_completion_tokens,
+        "gen_ai.response.finish_reasons": list(finish_reasons) or None,
+        "server.address": address,
+        "server.port": port,
+        "error.type": error.kind if error else None,
+        "http.response.status_code": int(status[1]) if status else None,
+        "lanpo.stage": stage,
+        "lanpo.request.id": request_id,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,189 @@
+"""One group: draw a context, render, fit, sample, score.
+
+Invariants: the context sampled under is the context recorded; every draw depends on (seed, step, slot) alone, so a
+resumed run draws the same; a label reaches the verifier and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from dataclasses import dataclass
+
+from pipeline.config import Config
+from pipeline.experience.contexts import draw_kind, intra_context, messages_of, prompt_input, trimmed
+from pipeline.experience.retrieval import Retriever
+from pipeline.inference.client import EndpointPool, Wanted
+from pipeline.inference.protocol import Samples
+from pipeline.rewards.answers import visible
+from pipeline.rewards.verifier import Verifier, reward_of
+from pipeline.run.folder import Lineage, counts
+from pipeline.run.metrics_log import StageClock
+from pipeline.storage.journal import Journal
+from pipeline.types import Attempt, Context, Problem, Rollout, RolloutGroup, Task, WeightVersion
+
+
+def seed_of(*parts: object) -> int:
+    """A 31-bit seed from `parts`, the same in every process and run."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a group belongs, and all that its draws depend on.
+
+    `turn` counts the attempts and replacements of the slot; `oldest_step` is the least weights that it may be sampled by."""
+
+    lineages: list[Lineage]
+    step: int
+    slot: int
+    turn: int
+    pool_version: int
+    oldest_step: int
+    order: int
+    """Requests of a lower order go first, so that groups which began are finished before later ones start."""
+
+    @property
+    def lineage(self) -> int:
+        return self.lineages[-1].number
+
+    @property
+    def group_id(self) -> str:
+        return f"l{self.lineage}-{self.step:06d}-{self.slot:04d}"
+
+    def draw(self, seed: int) -> tuple[int, ...]:
+        """What every random draw of this group is seeded by."""
+        return (seed, self.step, self.slot, self.turn)
+
+    def accepts(self, version: WeightVersion) -> bool:
+        """Whether a sample by `version` may be trained here: not older than the bound, and of weights that still count."""
+        return version.step >= self.oldest_step and counts(version, self.lineages)
+
+
+class GroupSampler:
+    """Samples and scores groups; holds no state of its own between them."""
+
+    def __init__(
+        self,
+        config: Config,
+        endpoints: EndpointPool,
+        verifier: Verifier,
+        journal: Journal,
+        retriever: Retriever,
+        clock: StageClock,
+    ) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._verifier = verifier
+        self._journal = journal
+        self._retriever = retriever
+        self._clock = clock
+
+    async def sample(self, task: Task, place: Place) -> RolloutGroup:
+        """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""
+        config = self._config
+        rng = random.Random(seed_of("context", *place.draw(config.run.seed)))
+        context = await self._draw_context(task, place, rng)
+        context, samples = await self._completions(task.problem, context, place)
+        texts = [self._visible(completion.text) for completion in samples.completions]
+        with self._clock.stage("reward"):
+            verdicts = await self._verifier.verify_group(texts, task.label)
+        rollouts = []
+        for index, (completion, verdict) in enumerate(zip(samples.completions, verdicts, strict=True)):
+            assert completion.oldest_version is not None and completion.newest_version is not None
+            rollouts.append(
+                Rollout(
+                    id=f"{place.group_id}-{index:03d}",
+                    text=completion.text,
+                    token_ids=completion.token_ids,
+                    logprobs=completion.logprobs,
+                    finish_reason=completion.finish_reason,
+                    reward=reward_of(verdict, config.reward),
+                    verdict=verdict,
+                    oldest_version=completion.oldest_version,
+                    newest_version=completion.newest_version,
+                )
+            )
+        return RolloutGroup(
+            id=place.group_id,
+            lineage=place.lineage,
+            step=place.step,
+            slot=place.slot,
+            problem=task.problem,
+            context=context,
+            prompt_ids=samples.prompt_ids,
+            rollouts=tuple(rollouts),
+            pool_version=place.pool_version,
+            created_s=time.time(),
+        )
+
+    async def _completions(self, problem: Problem, context: Context, place: Place) -> tuple[Context, Samples]:
+        """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was left."""
+        config, endpoints = self._config, self._endpoints
+        sampling, num_samples, limit = config.rollout.sampling, config.rollout.group_size, endpoints.max_model_len
+        wanted: Wanted = {
+            "max_tokens": sampling.max_tokens,
+            "seed": seed_of("rollout", *place.draw(config.run.seed)),
+            "stage": "rollout",
+            "priority": place.order,
+            # Prompts of one problem begin alike.
+            "affinity": problem.id,
+            "accept": place.accepts,
+        }
+        while True:
+            messages = messages_of(prompt_input(problem, context), config.rollout.system_prompt)
+            if not endpoints.has_token_route:
+                # Without that route the length of a prompt is not known before it is answered.
+                with self._clock.stage("rollout"):
+                    return context, await endpoints.sample(messages, sampling, num_samples, **wanted)
+            with self._clock.stage("render"):
+                prompt_ids = await endpoints.render(messages, priority=place.order)
+            if limit is not None and len(prompt_ids) + sampling.max_tokens > limit:
+                shorter = trimmed(context)
+                if shorter is not None:
+                    context = shorter
+                    continue
+                context = context.model_copy(update={"num_trimmed": context.num_trimmed + 1})
+                wanted["max_tokens"] = max(1, limit - len(prompt_ids))
+            with self._clock.stage("rollout"):
+                return context, await endpoints.generate(prompt_ids, sampling, num_samples, **wanted)
+
+    def _visible(self, text: str) -> str:
+        return visible(text, strip=self._config.rollout.strip_think)
+
+    async def _draw_context(self, task: Task, place: Place, rng: random.Random) -> Context:
+        problem, feedback = task.problem, self._config.feedback
+        kind = draw_kind(rng, feedback, place.step)
+        if kind == "inter":
+            with self._clock.stage("retrieve"):
+                return await self._retriever.context(problem, place.step)
+        if kind == "intra":
+            attempt = await self._attempt(task, place, rng)
+            return intra_context(attempt, self._config.reflection.max_attempt_chars)
+        return Context()
+
+    async def _attempt(self, task: Task, place: Place, rng: random.Random) -> Attempt | None:
+        """An earlier attempt from the journal, else one sampled now: its cost is counted, it is not trained on."""
+        failed_only = self._config.reflection.select == "failed"
+        with self._clock.stage("retrieve"):
+            known = await asyncio.to_thread(
+                self._journal.attempt, task.problem.id, place.lineages, rng, failed_only=failed_only
+            )
+        if known is not None:
+            return known.model_copy(update={"text": self._visible(known.text)})
+        with self._clock.stage("reflect"):
+            self._clock.count("attempts_sampled")
+            reply = await self._endpoints.chat(
+                messages_of(prompt_input(task.problem, Context()), self._config.rollout.system_prompt),
+                max_tokens=self._config.rollout.sampling.max_tokens,
+                temperature=self._config.rollout.sampling.temperature,
+                stage="reflect",
+                seed=rng.randrange(2**31),
+                priority=place.order,
+                affinity=task.problem.id,
+            )
+        text = self._visible(reply.text)
+        if failed_only and (await self._verifier.verify(text, task.label)).correct:
+            return None
+        return Attempt(problem_id=task.problem.id, text=text)

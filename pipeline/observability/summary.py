@@ -1,0 +1,92 @@
+"""The closing summary of a run: what was gained, what it cost, where everything is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.observability.live_view import duration
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import read_metrics
+
+STAGES = (
+    "server_start",
+    "sft",
+    "eval",
+    "rollout",
+    "reflect",
+    "retrieve",
+    "reward",
+    "journal",
+    "abstract",
+    "pool",
+    "wait_for_learner",
+    "reload",
+)
+
+
+def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
+    """Lines for the end of a run, from what `state.json` holds."""
+    yield "summary"
+    for name, report in state["evals"].items():
+        low, high = report["interval"]
+        yield (
+            f"  held-out accuracy, {name}: {report['accuracy']:.1%}, 95 % interval [{low:.1%}, {high:.1%}], "
+            f"{report['num_problems']} problems, {report['share_parsable']:.1%} parsable, {report['share_cut']:.1%} cut short"
+        )
+    totals = state.get("totals", {})
+    drawn, carried = totals.get("drawn", {}), totals.get("carried", {})
+    for kind in ("inter", "intra"):
+        if drawn.get(kind):
+            share = carried.get(kind, 0) / drawn[kind]
+            yield (
+                f"  {kind}-drawn prompts that carried a context: {carried.get(kind, 0)} of {drawn[kind]} ({share:.0%}); "
+                "the rest fell back to scratch"
+            )
+    rejected = ", ".join(f"{reason} {number}" for reason, number in totals.get("rejected", {}).items()) or "none"
+    yield f"  experience pool: {totals.get('accepted', 0)} entries accepted, {totals.get('pool_size', 0)} held; rejected: {rejected}"
+    if trims := totals.get("trims"):
+        yield f"  contexts trimmed to max_model_len, by kind: {trims}"
+    yield from _costs(totals)
+    yield from _learning(run)
+    yield f"  run folder: {run.path}"
+    yield f'  load the model with: transformers.AutoModelForCausalLM.from_pretrained("{run.final_model}")'
+
+
+def _learning(run: RunFolder) -> Iterator[str]:
+    """What the learner did, over all sittings of the run."""
+    lines, _ = read_metrics(run.metrics_file)
+    steps = {line["step"]: line for line in lines if line["event"] == "learner_step"}
+    if not steps:
+        return
+    total = {
+        name: sum(line.get(name) or 0 for line in steps.values())
+        for name in ("num_trained_tokens", "train_s", "publish_s", "reload_s")
+    }
+    yield (
+        f"  train: {len(steps)} steps, {total['num_trained_tokens']:.0f} completion tokens in {duration(total['train_s'])}; "
+        f"publishing {duration(total['publish_s'])}, reloading {duration(total['reload_s'])}"
+    )
+    gaps = [line["logprob_gap_mean"] for line in steps.values() if line.get("logprob_gap_mean") is not None]
+    if gaps:
+        highest = max(line.get("logprob_gap_max") or 0.0 for line in steps.values())
+        num_alerts = sum(line["event"] == "alert" for line in lines)
+        yield (
+            f"  log-probabilities, servers against learner: mean gap {sum(gaps) / len(gaps):.5f} nats per token over all steps, "
+            f"largest single gap {highest:.3f}; {num_alerts} alerts"
+        )
+
+
+def _costs(totals: dict[str, Any]) -> Iterator[str]:
+    for stage, numbers in totals.get("usage", {}).items():
+        failed = sum(value for name, value in numbers.items() if name.startswith("failed_"))
+        yield (
+            f"  {stage}: {numbers.get('requests', 0)} requests ({failed} failed attempts), "
+            f"{numbers.get('prompt_tokens', 0)} prompt tokens, {numbers.get('completion_tokens', 0)} sampled tokens"
+        )
+    if totals.get("cost"):
+        yield f"  cost of tokens by the configured prices: {totals['cost']:.4f}"
+    seconds = totals.get("seconds", {})
+    shown = [f"{stage} {duration(seconds[stage])}" for stage in STAGES if stage in seconds]
+    if shown:
+        yield "  wall clock by stage (stages overlap): " + ", ".join(shown)

@@ -1,0 +1,169 @@
+"""What can be wrong with endpoints that run already: asked of all at once, with a few tokens each, changing nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
+from pipeline.errors import EndpointError, UserError
+from pipeline.inference.capabilities import check_adapters, check_embeddings, check_endpoint
+from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.endpoint import Endpoint
+from pipeline.preflight.machine import LOOPBACK, longest_answers
+
+WITHIN_S = 30.0
+CONNECT_WITHIN_S = 3.0
+MAX_SKEW_S = 300.0
+
+
+class Finding(NamedTuple):
+    """What is wrong, or doubtful, or (`ok`) not, with what is named."""
+
+    state: Literal["ok", "warn", "FAILED"]
+    name: str
+    message: str = ""
+
+
+async def findings(config: Config) -> list[Finding]:
+    """One or more findings for each endpoint that the configuration names."""
+    num_training = len(config.endpoints)
+    found = await asyncio.gather(
+        *(_findings_of(config, named, index < num_training) for index, named in enumerate(config.named_endpoints))
+    )
+    together = _together([facts for _, facts in found[:num_training]])
+    return [finding for several, _ in found for finding in several] + together
+
+
+async def _findings_of(
+    config: Config, settings: EndpointSettings, training: bool
+) -> tuple[list[Finding], dict[str, Any]]:
+    name = f"endpoint {settings.url}"
+    facts: dict[str, Any] = {"url": settings.url}
+    try:
+        async with asyncio.timeout(WITHIN_S), pool_of(config, (settings,)) as pool:
+            (endpoint,) = pool.endpoints
+            if config.feedback.similarity == "embedding" and settings == config.feedback.similarity_endpoint:
+                await check_embeddings(pool, endpoint)
+                several = []
+            else:
+                several = [finding async for finding in _probe(config, pool, endpoint, training, facts)]
+    except TimeoutError:
+        several = [
+            Finding("FAILED", name, f"it took longer than {WITHIN_S:g} s to answer; is it overloaded or wedged?")
+        ]
+    except (UserError, EndpointError) as error:
+        several = [Finding("FAILED", name, str(error))]
+    return several or [Finding("ok", name)], facts
+
+
+async def _probe(
+    config: Config, pool: EndpointPool, endpoint: Endpoint, training: bool, facts: dict[str, Any]
+) -> AsyncIterator[Finding]:
+    """Findings about one endpoint, worst first: what follows from an earlier one is not asked any more."""
+    name = f"endpoint {endpoint.url}"
+    status, date, models = await _models(endpoint)
+    if status in (401, 403):
+        key = endpoint.settings.api_key_env
+        remedy = f"check the key in {key}" if key else "name the environment variable that holds its key in api_key_env"
+        yield Finding(
+            "FAILED", name, f"it answers {status} to a request {'with' if key else 'without'} a key; {remedy}"
+        )
+        return
+    if status == 0:
+        yield Finding("FAILED", name, f"it does not answer ({date}); is it running there?")
+        return
+    served = {str(item.get("id")): item for item in models.get("data", [])}
+    if endpoint.model not in served:
+        close = difflib.get_close_matches(endpoint.model, served, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        lack = f"it has no model {endpoint.model!r}, it serves {sorted(served)}{hint}"
+        yield Finding("FAILED", name, f"{lack}; set model.name or the endpoint's model")
+        return
+    longest = facts["max_model_len"] = served[endpoint.model].get("max_model_len")
+    for setting, max_tokens in longest_answers(config):
+        if longest and max_tokens >= longest:
+            lack = f"its max_model_len = {longest} leaves no room for a prompt beside {setting} = {max_tokens}"
+            yield Finding("FAILED", name, f"{lack}; serve with a larger --max-model-len, or lower the setting")
+    skew_s = _skew_s(date)
+    if abs(skew_s) > MAX_SKEW_S:
+        doubt = f"its clock differs from this machine's by {skew_s:.0f} s: dates in Retry-After will be misread"
+        yield Finding("warn", name, f"{doubt}; set the clocks")
+    if training:
+        if (await _asked(pool, endpoint, "/is_paused")).get("is_paused"):
+            lack = "it is paused, and would hold every request"
+            yield Finding("FAILED", name, f"{lack}; POST /resume, after whoever paused it is done")
+            return
+        facts["version"] = (await _asked(pool, endpoint, "/weight_info")).get("weight_version")
+        if urlsplit(endpoint.url).hostname not in LOOPBACK and await _open_to_all(endpoint):
+            doubt = "its control routes (/pause, /collective_rpc …) answer anyone who reaches it, for --api-key does not guard them"
+            yield Finding("warn", name, f"{doubt}: bind it to 127.0.0.1, or keep strangers out by a firewall")
+        await check_endpoint(pool, endpoint, training=True, temperature=config.rollout.sampling.temperature)
+        if config.learner.transfer == "lora":
+            config.run.root.mkdir(parents=True, exist_ok=True)
+            await check_adapters(pool, endpoint, config, config.run.root)
+
+
+async def _models(endpoint: Endpoint) -> tuple[int, str, dict[str, Any]]:
+    """Status, Date header and body of the list of models; status 0 and the reason when nothing answers."""
+    timeout = aiohttp.ClientTimeout(total=WITHIN_S, sock_connect=CONNECT_WITHIN_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(endpoint.at("/v1/models"), headers=endpoint.headers) as reply,
+        ):
+            body = await reply.json(content_type=None) if reply.status == 200 else {}
+            return reply.status, reply.headers.get("Date", ""), body if isinstance(body, dict) else {}
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return 0, f"{type(error).__name__}: {error}", {}
+
+
+async def _asked(pool: EndpointPool, endpoint: Endpoint, path: str) -> dict[str, Any]:
+    """What a control route says; nothing where there is none (`check_endpoint` names that)."""
+    try:
+        answer = await pool.get(endpoint, path, 10.0)
+    except EndpointError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+async def _open_to_all(endpoint: Endpoint) -> bool:
+    timeout = aiohttp.ClientTimeout(total=10, sock_connect=CONNECT_WITHIN_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        try:
+            async with session.get(endpoint.at("/weight_info")) as reply:
+                return reply.status == 200
+        except (aiohttp.ClientError, OSError):
+            return False
+
+
+def _skew_s(date: str) -> float:
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _together(facts: list[dict[str, Any]]) -> list[Finding]:
+    """What is odd about the endpoints as a set."""
+    found = []
+    for key, meaning in (("version", "weights of different versions"), ("max_model_len", "different max_model_len")):
+        values = {fact["url"]: fact[key] for fact in facts if fact.get(key) is not None}
+        if len(set(values.values())) > 1:
+            shown = ", ".join(f"{url}: {value}" for url, value in values.items())
+            found.append(
+                Finding(
+                    "warn",
+                    "endpoints together",
+                    f"they serve {meaning} ({shown}); the run will use the least they share",
+                )
+            )
+    return found

@@ -1,0 +1,177 @@
+"""Where problems come from, and how they are split.
+
+Invariants: no training problem equals a held-out problem (normalised text, numbers included); ids are unique and stable
+(the file's own id, else `<family>-<hash of the text>`); the held-out problems do not depend on the run's seed, except
+where a source has only one file, whose end they are. The order of training problems is a function of the seed and an
+index, so a resume needs no state."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+from pipeline.config.problems import ProblemsSection
+from pipeline.errors import ConfigError, DataError
+from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows, task_of, unreachable
+from pipeline.runtime.plugins import is_plugin, load_function
+from pipeline.types import Split, Task
+
+SOURCES = "'reasoning_gym', 'procedural_code', 'jsonl', 'hub' or 'module:function'"
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """Disjoint splits. `num_dropped` training rows repeated another one or equalled a held-out problem."""
+
+    train: list[Task]
+    heldout: list[Task]
+    num_dropped: int = 0
+
+    @property
+    def heldout_hashes(self) -> frozenset[str]:
+        return frozenset(task.problem.text_hash for task in self.heldout)
+
+
+class ProblemStream:
+    """Training problems without end: epoch after epoch, each in a seeded order of its own."""
+
+    def __init__(self, tasks: list[Task], seed: int) -> None:
+        """`tasks` must not be empty."""
+        if not tasks:
+            raise ValueError("a stream needs at least one problem")
+        self._tasks = tasks
+        self._seed = seed
+        # Few: the epoch at hand, the one before, and those that replacements of a problem are drawn from.
+        self._order_of = lru_cache(maxsize=8)(self._order)
+
+    def problem_at(self, index: int) -> Task:
+        """Problem number `index` (from 0) of the run; the same for the same tasks, seed and index."""
+        epoch, position = divmod(index, len(self._tasks))
+        return self._tasks[self._order_of(epoch)[position]]
+
+    def _order(self, epoch: int) -> list[int]:
+        # A seed given as text is hashed, so neighbouring seeds and epochs share nothing.
+        return random.Random(f"order:{self._seed}:{epoch}").sample(range(len(self._tasks)), len(self._tasks))
+
+
+def load_problems(settings: ProblemsSection, seed: int) -> ProblemSet:
+    """Problems of both splits. `seed` (the run's) draws the training problems of a procedural source.
+
+    Raises ConfigError for a bad setting and DataError for bad, unreachable or too little data; both name the remedy.
+    """
+    match settings.source:
+        case "reasoning_gym":
+            from pipeline.problems.reasoning_gym import generate
+
+            heldout, train = generate(settings, seed)
+            return ProblemSet(train=train, heldout=heldout)
+        case "procedural_code":
+            from pipeline.problems import procedural_code
+
+            heldout, train = procedural_code.generate(settings, seed)
+            return ProblemSet(train=train, heldout=heldout)
+        case "jsonl":
+            return _from_files(settings)
+        case "hub":
+            return _from_hub(settings)
+        case source if is_plugin(source):
+            return _from_function(settings)
+    raise ConfigError(f"problems.source = {settings.source!r} is unknown; use {SOURCES}")
+
+
+def _from_files(settings: ProblemsSection) -> ProblemSet:
+    if not settings.train_file:
+        raise ConfigError(
+            "problems.train_file = '': problems.source = 'jsonl' needs it; give a file with one JSON object per line"
+        )
+    name = Path(settings.train_file).stem
+    train_rows = list(jsonl_rows(settings.train_file, "problems.train_file"))
+    if not settings.heldout_file:
+        return _split_end(train_rows, name, settings)
+    heldout_rows = jsonl_rows(settings.heldout_file, "problems.heldout_file")
+    return _assemble(train_rows, heldout_rows, name, settings)
+
+
+def _from_hub(settings: ProblemsSection) -> ProblemSet:
+    if not settings.dataset:
+        raise ConfigError(
+            "problems.dataset = '': problems.source = 'hub' needs it; give an id, for example openai/gsm8k"
+        )
+    name = settings.dataset.rpartition("/")[2]
+    return _assemble(_hub_rows(settings, "train_split"), _hub_rows(settings, "heldout_split"), name, settings)
+
+
+def _hub_rows(settings: ProblemsSection, field: str) -> Iterator[Row]:
+    split = getattr(settings, field)
+    return hub_rows(settings.dataset, settings.dataset_config, split, lambda error: unreachable(settings, field, error))
+
+
+def _from_function(settings: ProblemsSection) -> ProblemSet:
+    function = load_function(settings.source, "problems.source")
+    rows = list(plugin_rows(settings.source, function()))
+    name = settings.source.partition(":")[0].rpartition(".")[2]
+    if all("split" not in row.values for row in rows):
+        return _split_end(rows, name, settings)
+    by_split: dict[str, list[Row]] = {"train": [], "heldout": []}
+    for row in rows:
+        split = row.values.get("split", "train")
+        if split not in by_split:
+            raise DataError(f"{row.where}: split = {split!r}; use 'train' or 'heldout', or leave it out of every item")
+        by_split[split].append(row)
+    return _assemble(by_split["train"], by_split["heldout"], name, settings)
+
+
+def _split_end(rows: list[Row], name: str, settings: ProblemsSection) -> ProblemSet:
+    """The last `num_heldout` rows are held out."""
+    if len(rows) <= settings.num_heldout:
+        raise DataError(
+            f"{settings.train_file or settings.source} has {len(rows)} problems, too few to hold out the last "
+            f"problems.num_heldout = {settings.num_heldout} of them; lower it (and eval.num_problems), or add problems"
+        )
+    return _assemble(rows[: -settings.num_heldout], rows[-settings.num_heldout :], name, settings)
+
+
+def _assemble(train: Iterable[Row], heldout: Iterable[Row], name: str, settings: ProblemsSection) -> ProblemSet:
+    heldout_tasks, num_repeated = _distinct(islice(heldout, settings.num_heldout), "heldout", name, frozenset())
+    if len(heldout_tasks) + num_repeated < settings.num_heldout:
+        raise DataError(
+            f"only {len(heldout_tasks)} held-out problems, but problems.num_heldout = {settings.num_heldout}; "
+            "lower it (and eval.num_problems), or add problems"
+        )
+    hashes = frozenset(task.problem.text_hash for task in heldout_tasks)
+    train_tasks, num_dropped = _distinct(train, "train", name, hashes)
+    if not train_tasks:
+        raise DataError(
+            f"{name}: no training problem is left beside the {len(heldout_tasks)} held-out ones; add problems"
+        )
+    _check_ids([*heldout_tasks, *train_tasks])
+    return ProblemSet(train=train_tasks, heldout=heldout_tasks, num_dropped=num_dropped + num_repeated)
+
+
+def _distinct(rows: Iterable[Row], split: Split, name: str, taken: frozenset[str]) -> tuple[list[Task], int]:
+    """The rows as tasks, without repetitions and without texts whose hash is `taken`; and how many were left out."""
+    tasks: dict[str, Task] = {}
+    num_dropped = 0
+    for row in rows:
+        task = task_of(row, split, name)
+        key = task.problem.text_hash
+        if key in tasks or key in taken:
+            num_dropped += 1
+        else:
+            tasks[key] = task
+    return list(tasks.values()), num_dropped
+
+
+def _check_ids(tasks: list[Task]) -> None:
+    seen: dict[str, str] = {}
+    for task in tasks:
+        other = seen.setdefault(task.problem.id, task.problem.text)
+        if other != task.problem.text:
+            raise DataError(
+                f"id {task.problem.id!r} names two problems ({other[:60]!r} and {task.problem.text[:60]!r}); "
+                "make the ids unique, or leave them out"
+            )

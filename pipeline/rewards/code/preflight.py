@@ -1,0 +1,36 @@
+"""What keeps problems that ask for programs from being scored or taught, found before a run starts anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.rewards.code.sandbox import isolation_problem
+from pipeline.types import Task
+
+
+def check_code(config: Config, tasks: Sequence[Task], *, learns: bool = True) -> None:
+    """Raise ConfigError when `tasks` ask for programs and this configuration, or this machine, cannot do that; or when its scorer
+    wants programs of tasks that ask for none. With `learns`, SFT seeding is looked at as well."""
+    code = next((task for task in tasks if task.problem.form == "code"), None)
+    other = next((task for task in tasks if task.problem.form != "code"), None)
+    if config.reward.scorer == "code" and other is not None:
+        raise ConfigError(
+            f"reward.scorer = 'code': problem {other.problem.id!r} has no tests; use 'auto', or problems that have some"
+        )
+    if code is None:
+        return
+    if config.reward.scorer == "math":
+        raise ConfigError(
+            f"reward.scorer = 'math': problem {code.problem.id!r} asks for a program and has no answer; use 'auto' or 'code'"
+        )
+    if config.reward.scorer in ("auto", "code") and (problem := isolation_problem()):
+        raise ConfigError(
+            f"reward.scorer = {config.reward.scorer!r}: problem {code.problem.id!r} asks for a program, but {problem}"
+        )
+    if learns and config.sft.enabled and config.sft.num_pairs:
+        raise ConfigError(
+            f"sft.num_pairs = {config.sft.num_pairs}: the built-in pairs teach no programs, which problem {code.problem.id!r} asks "
+            "for; set sft.enabled = false, or sft.num_pairs = 0 with an sft.teacher"
+        )

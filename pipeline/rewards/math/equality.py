@@ -1,0 +1,326 @@
+r"""Whether a model's answer is the gold answer: format does not matter, content does.
+
+An answer is read into a shape, and shapes are compared part by part. What is one answer in two formats:
+
+| gold | as good |
+|---|---|
+| a value | with its name before it (`x = 5`), with a unit where gold has none, or without where gold has one |
+| a list or `\{…\}` | in any order, joined by commas, "and", "or"; each with its name; `\pm` for both signs |
+| a tuple | with its names (`x = 3, y = 4`); its order and brackets count |
+| an interval | as an inequality; `\cup` as "or" |
+| an equation or inequality | multiplied by a constant, or turned around |
+| a matrix | in any brackets but the bars of a determinant |
+| a choice | `B`, `(B)`, `(b)`, `\textbf{(B)}\ 12`; where gold is the value, the value beside the letter |
+| words | in any case and font; "no solution" is the empty set |
+
+Percent: 25 is 25%, and so is 0.25; 0.25 is not 0.25%. Anything that hedges, rounds, or says more or less is another answer.
+Linear-time but for the few expressions that need a value, which are bounded (`pipeline.rewards.math.expressions`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+
+from pipeline.rewards.math import units
+from pipeline.rewards.math.answer_types import (
+    Assigned,
+    Choice,
+    Group,
+    Listing,
+    Matrix,
+    Named,
+    Relation,
+    Shape,
+    Value,
+    Words,
+)
+from pipeline.rewards.math.evaluation import ALGEBRA, is_less, proportional, rational, same_tree, same_value
+from pipeline.rewards.math.expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression, names_in
+from pipeline.rewards.math.parsing import CLOSING, OPENING, shape_of
+from pipeline.rewards.math.tokens import Token, tokens_of, written
+from pipeline.rewards.math.units import Quantity
+
+MAX_CHARS = 20_000
+MAX_ITEMS = 60
+MAX_QUICK_CHARS = 200
+_ZERO_LED = re.compile(r",0\d")
+_BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
+_FRACTION = re.compile(
+    r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
+)
+_DECIMAL = re.compile(
+    r"(?:(?:about|approximately|roughly|around|\\approx|\u2248)\s*)*(?P<number>[-+]?\d{1,20}\.(?P<places>\d{1,20}))(?P<percent>\s?\\?%)?"
+    r"[A-Za-z ]{0,30}"
+)
+_NUMBER = re.compile(r"([+-]?)((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)")
+
+
+def same_answer(gold: str, answer: str) -> bool:
+    """Whether `answer` says what `gold` says. Raises TooLargeError for what is too large to judge."""
+    gold, answer = _undecorated(gold), _undecorated(answer)
+    if gold == answer:
+        return True
+    numbers = [_plain_number(text) for text in (gold, answer)]
+    if None not in numbers:
+        return numbers[0] == numbers[1]
+    if max(len(gold), len(answer)) > MAX_CHARS:
+        raise TooLargeError(f"an answer of more than {MAX_CHARS} characters is not judged")
+    # A comma may group digits or separate numbers: any reading that both texts allow, but not two unusual ones.
+    for commas in ((True, True), (False, True), (True, False)):
+        if any(not grouped and _ZERO_LED.search(text) for grouped, text in zip(commas, (gold, answer), strict=True)):
+            continue  # ",000" is no number of a list
+        if _same_reading(tokens_of(gold, commas[0]), tokens_of(answer, commas[1])):
+            return True
+        if "," not in gold and "," not in answer:
+            break
+    return False
+
+
+def same_quickly(gold: str, answer: str) -> bool:
+    """`same_answer` where that takes milliseconds at most; False for what is long, too large, or needs computer algebra."""
+    if max(len(gold), len(answer)) > MAX_QUICK_CHARS:
+        return False
+    if any(token.text in ALGEBRA for text in (gold, answer) for token in tokens_of(text)):
+        return _undecorated(gold) == _undecorated(answer)
+    try:
+        return same_answer(gold, answer)
+    except TooLargeError:
+        return False
+
+
+def fraction_of(text: str) -> Fraction | None:
+    """The exact value of a number written in digits, or of a fraction of such numbers; None for anything else. Cheap."""
+    if len(text) > MAX_QUICK_CHARS:
+        return None
+    found = _FRACTION.fullmatch(text)
+    if found is None:
+        number = _plain_number(text)
+        return Fraction(number) if number is not None else None
+    top, bottom = (int(found[name] or found[f"{name}_2"]) for name in ("top", "bottom"))
+    return Fraction(int(f"{found['sign']}1") * top, bottom) if bottom else None
+
+
+def says_again(answer: str, value: str) -> bool:
+    """Whether `value` says `answer` once more: as its equal, or as a decimal that rounds an exact value. Quick."""
+    return same_quickly(answer, value) or same_quickly(value, answer) or _rounds(answer, value)
+
+
+def _rounds(exact: str, decimal: str) -> bool:
+    """Whether `decimal` is the value of `exact`, which is no decimal itself, rounded to as many places."""
+    found = _DECIMAL.fullmatch(_undecorated(decimal).strip("$ "))
+    plain = _undecorated(exact).strip("$ ")
+    if not found or len(plain) > MAX_QUICK_CHARS or _plain_number(plain) is not None:
+        return False
+    scale = 100 if found["percent"] else 1
+    rounded, half = Fraction(found["number"]), Fraction(1, 2 * 10 ** len(found["places"]))
+    low, high = (("number", (rounded + sign * half) / scale) for sign in (-1, 1))
+    try:
+        value = expression(tokens_of(plain))
+        return not names_in(value) and is_less(low, value) and is_less(value, high)
+    except (UnreadableError, TooLargeError):
+        return False
+
+
+def _undecorated(text: str) -> str:
+    """Without Markdown around it and the full stop behind it; dollar signs stay, for they may be a currency."""
+    text = _BOLD.sub("", text)
+    return text.strip().strip('*`"_ \t\n').rstrip(".,;: \t\n").strip('*`"_ \t\n')
+
+
+def _plain_number(text: str) -> Decimal | None:
+    found = _NUMBER.fullmatch(text)
+    return Decimal(found[1] + found[2].replace(",", "")) if found else None
+
+
+def _same_reading(gold: list[Token], answer: list[Token]) -> bool:
+    for tokens in (gold, answer):
+        while tokens and tokens[-1].text in (".", ",", ";", ":", "\\", "✅", "✓", "✔"):
+            tokens.pop()
+        if not tokens:
+            return False
+        _check_depth(tokens)
+    if written(gold) == written(answer):
+        return True
+    return same_shape(shape_of(gold), shape_of(answer))
+
+
+def _check_depth(tokens: Sequence[Token]) -> None:
+    level = 0
+    for token in tokens:
+        level += (token.text in OPENING) - (token.text in CLOSING)
+        if level > MAX_DEPTH:
+            raise TooLargeError(f"an answer nested deeper than {MAX_DEPTH} levels")
+
+
+def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
+    """Whether two shapes say the same. None is what could not be read: only its text can be compared."""
+    if gold is None or answer is None:
+        return False
+    if isinstance(answer, Choice) or isinstance(gold, Choice):
+        return _same_choice(gold, answer)
+    if isinstance(gold, Named) or isinstance(answer, Named):
+        return _same_named(gold, answer)
+    if isinstance(gold, Assigned) or isinstance(answer, Assigned):
+        return _same_assigned(gold, answer)
+    if isinstance(gold, Listing) or isinstance(answer, Listing) or _is_set(gold) != _is_set(answer):
+        return _same_members(_members(gold), _members(answer))
+    if isinstance(gold, Group) and isinstance(answer, Group):
+        same_brackets = (gold.opening, gold.closing) == (answer.opening, answer.closing)
+        if same_brackets and gold.opening == r"\{":
+            return _same_members(gold.items, answer.items)
+        return same_brackets and _same_in_order(gold.items, answer.items)
+    if isinstance(gold, Matrix) and isinstance(answer, Matrix):
+        return (
+            gold.bars == answer.bars
+            and len(gold.rows) == len(answer.rows)
+            and all(map(_same_in_order, gold.rows, answer.rows))
+        )
+    if isinstance(gold, Relation) and isinstance(answer, Relation):
+        return _same_relation(gold, answer)
+    if isinstance(gold, Value) and isinstance(answer, Value):
+        return _same_quantity(gold, answer)
+    return isinstance(gold, Words) and isinstance(answer, Words) and gold == answer
+
+
+def _same_choice(gold: Shape, answer: Shape) -> bool:
+    if isinstance(gold, Choice) and isinstance(answer, Value):
+        return (gold.is_marked and written(answer.tokens).upper() == gold.letter) or (
+            gold.rest is not None and same_shape(gold.rest, answer)
+        )
+    if isinstance(gold, Choice) and isinstance(answer, Choice):
+        contradicts = gold.rest is not None and answer.rest is not None and not same_shape(gold.rest, answer.rest)
+        return gold.letter == answer.letter and not contradicts
+    if isinstance(answer, Choice):
+        return answer.rest is not None and same_shape(gold, answer.rest)
+    return isinstance(gold, Choice) and gold.rest is not None and same_shape(gold.rest, answer)
+
+
+def _same_named(gold: Shape, answer: Shape) -> bool:
+    if isinstance(gold, Named) and isinstance(answer, Named):
+        if gold.name == answer.name or (
+            not gold.is_name and not answer.is_name and same_value(gold.tokens, answer.tokens)
+        ):
+            return same_shape(gold.value, answer.value)
+        return _same_relation(gold.relation, answer.relation)
+    if isinstance(gold, Named):
+        if isinstance(answer, Relation):
+            return _same_relation(gold.relation, answer)
+        return gold.is_name and same_shape(gold.value, answer)
+    assert isinstance(answer, Named)
+    if isinstance(gold, Relation):
+        return _same_relation(gold, answer.relation)
+    return same_shape(gold, answer.value)
+
+
+def _same_assigned(gold: Shape, answer: Shape) -> bool:
+    """`x = 3, y = 4` beside another one, or beside the tuple of its values in the order of the alphabet."""
+    if isinstance(gold, Assigned) and isinstance(answer, Assigned):
+        names = sorted(gold.values)
+        return names == sorted(answer.values) and all(
+            same_shape(gold.values[name], answer.values[name]) for name in names
+        )
+    assigned, other = (gold, answer) if isinstance(gold, Assigned) else (answer, gold)
+    if (
+        not isinstance(assigned, Assigned)
+        or not isinstance(other, Group)
+        or (other.opening, other.closing) != ("(", ")")
+    ):
+        return False
+    values = tuple(assigned.values[name] for name in sorted(assigned.values))
+    return _same_in_order(other.items, values)
+
+
+def _is_set(shape: Shape) -> bool:
+    return isinstance(shape, Group) and shape.opening == r"\{"
+
+
+def _members(shape: Shape) -> tuple[Shape | None, ...]:
+    if isinstance(shape, Listing):
+        return shape.items
+    if isinstance(shape, Group) and shape.opening == r"\{":
+        return shape.items
+    return (shape,)
+
+
+def _same_in_order(gold: Sequence[Shape | None], answer: Sequence[Shape | None]) -> bool:
+    return len(gold) == len(answer) and all(map(same_shape, gold, answer))
+
+
+def _same_members(gold: Sequence[Shape | None], answer: Sequence[Shape | None]) -> bool:
+    """Whether each has its own equal on the other side."""
+    if len(gold) != len(answer):
+        return False
+    if len(gold) > MAX_ITEMS:
+        raise TooLargeError(f"a list of more than {MAX_ITEMS} items is not compared in any order")
+    left = list(answer)
+    for item in gold:
+        match = next((number for number, other in enumerate(left) if same_shape(item, other)), None)
+        if match is None:
+            return False
+        del left[match]
+    return True
+
+
+def _same_relation(gold: Relation, answer: Relation) -> bool:
+    """Equal sides in the same or in the turned order, or one a multiple of the other."""
+    for turned in (answer, answer.turned()):
+        if gold.signs == turned.signs and all(map(same_value, gold.sides, turned.sides)):
+            return True
+    for one, two in itertools.product((gold, gold.turned()), (answer, answer.turned())):
+        if len(one.signs) == len(two.signs) == 1 and one.signs == two.signs and one.signs[0] in ("=", "!=", "<", "<="):
+            try:
+                first, second = _difference(one), _difference(two)
+            except UnreadableError:
+                return False
+            if proportional(first, second, positive=one.signs[0] in ("<", "<=")):
+                return True
+    return False
+
+
+def _difference(relation: Relation) -> Tree:
+    left, right = map(expression, relation.sides)
+    return ("+", left, ("-", right))
+
+
+def _same_quantity(gold: Value, answer: Value) -> bool:
+    if isinstance(answer.rounded, Value) and any("." in token.text for token in gold.tokens if token.kind == "number"):
+        # "100/3, approximately 33.3" where gold is 33.3: the answer says both.
+        return _same_quantity(gold, answer.rounded) or _same_quantity(gold, answer._replace(rounded=None))
+    one, two = gold.quantity, answer.quantity
+    if one is None or two is None:
+        return one is None and two is None and written(gold.tokens) == written(answer.tokens)
+    if units.PERCENT in (one.unit, two.unit):
+        return _same_percent(one, two)
+    return units.fits(one.unit, two.unit) and _same_amount(one, two)
+
+
+def _same_percent(gold: Quantity, answer: Quantity) -> bool:
+    """25% is 25%; and 25 where gold is no share (above 1), else a hundredth of it."""
+    if gold.unit == answer.unit:
+        return _same_amount(gold, answer)
+    if {gold.unit, answer.unit} - {units.PERCENT, ""}:
+        return False
+    percent, bare = (gold, answer) if gold.unit else (answer, gold)
+    try:
+        one, two = rational(expression(percent.tokens)), rational(expression(bare.tokens))
+    except UnreadableError:
+        return False
+    if one is None or two is None:
+        return False
+    return one == 100 * two if abs(two) <= 1 or (gold.unit and abs(two) < abs(one)) else one == two
+
+
+def _same_amount(gold: Quantity, answer: Quantity) -> bool:
+    if gold.power_of_ten == answer.power_of_ten:
+        return same_value(gold.tokens, answer.tokens)
+    try:
+        first, second = (
+            ("*", expression(one.tokens), ("number", Fraction(10**one.power_of_ten))) for one in (gold, answer)
+        )
+    except UnreadableError:
+        return False
+    return same_tree(first, second)

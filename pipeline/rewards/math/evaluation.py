@@ -1,0 +1,265 @@
+r"""Whether two expressions are equal: exactly for rational numbers, else by their values to 150 digits.
+
+Expressions with variables are compared at fixed points, positive and negative, wherever both have a real value. No tolerance is
+given to rounded decimals: 0.333333 is not 1/3. Values beyond 2^±200,000 raise TooLargeError instead of being computed.
+What only computer algebra can evaluate (sums, integrals, limits …) is math-verify's to read, and sympy's to compare.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from pipeline.rewards.math.expressions import TooLargeError, Tree, UnreadableError, expression, names_in
+from pipeline.rewards.math.tokens import Token, words, written
+
+MAX_BITS = 200_000
+MAX_FACTORIAL = 10_000
+NUM_POINTS = 8
+MAX_ALGEBRA = 200
+ALGEBRA = words("int iint oint sum prod lim max min gcd lcm det sup inf lg choose partial operatorname", "\\")
+"""Commands for which math-verify is asked."""
+_CONTEXT = mpmath.MPContext()
+_CONTEXT.dps = 150
+_NEARLY = _CONTEXT.mpf(10) ** -120
+_SMALLEST = _CONTEXT.mpf(10) ** -130
+
+
+def same_value(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
+    """Whether two expressions are equal wherever both are defined. Raises TooLargeError."""
+    if written(gold) == written(answer):
+        return True
+    if any(token.text in ALGEBRA for token in (*gold, *answer)):
+        return _same_by_algebra(gold, answer)
+    try:
+        return same_tree(expression(gold), expression(answer))
+    except UnreadableError:
+        return False
+
+
+def same_tree(first: Tree, second: Tree) -> bool:
+    """Whether two trees are equal wherever both are defined."""
+    exact, other = rational(first), rational(second)
+    if exact is not None and other is not None:
+        return exact == other
+    return _agree(first, second, lambda one, two: _near(one, two))
+
+
+def proportional(first: Tree, second: Tree, positive: bool = False) -> bool:
+    """Whether one is a constant (positive) multiple of the other, and neither is zero."""
+    ratios = []
+
+    def compare(one: Any, two: Any) -> bool:
+        if _near(one, 0) or _near(two, 0):
+            return False
+        ratios.append(one / two)
+        return _near(ratios[0], ratios[-1]) and (not positive or (ratios[-1].imag == 0 and ratios[-1].real > 0))
+
+    return bool(names_in(first) == names_in(second) and names_in(first) and _agree(first, second, compare))
+
+
+def is_less(first: Tree, second: Tree) -> bool:
+    """Whether the value of `first` is below that of `second`; False when either has no real value."""
+    one, two = (_value(tree, {}) for tree in (first, second))
+    return one is not None and two is not None and one.imag == two.imag == 0 and bool(one.real < two.real)
+
+
+def _agree(first: Tree, second: Tree, compare: Any) -> bool:
+    names = names_in(first) | names_in(second)
+    if not names:
+        one, two = _value(first, {}), _value(second, {})
+        return one is not None and two is not None and compare(one, two)
+    is_complex = any(_has_constant(tree, "i") for tree in (first, second))
+    num_compared = 0
+    for number in range(NUM_POINTS):
+        point = {name: _coordinate(name, number) for name in names}
+        one, two = _value(first, point), _value(second, point)
+        if (one is None) != (two is None):
+            return False
+        if one is None or two is None or (not is_complex and (one.imag != 0 or two.imag != 0)):
+            continue
+        if not compare(one, two):
+            return False
+        num_compared += 1
+    return num_compared >= 2
+
+
+def _coordinate(name: str, number: int) -> Any:
+    """Where `name` is put at point `number`: fixed, of no pattern, a quarter of them between 0 and 1."""
+    rng = random.Random(zlib.crc32(f"{name} {number}".encode()))
+    value = _CONTEXT.mpf(rng.getrandbits(60)) / 2**60 + (number % 4 > 0) * (1 + number % 3)
+    return value if number < 4 or rng.random() < 0.5 else -value
+
+
+def _near(one: Any, two: Any) -> bool:
+    one, two = _CONTEXT.mpc(one), _CONTEXT.mpc(two)
+    if not (_CONTEXT.isfinite(one) and _CONTEXT.isfinite(two)):
+        return bool(one == two)
+    size = max(abs(one), abs(two))
+    return bool(abs(one - two) <= _NEARLY * size or size < _SMALLEST)
+
+
+def _has_constant(tree: Tree, name: str) -> bool:
+    return tree == ("constant", name) or any(_has_constant(part, name) for part in tree[1:] if isinstance(part, tuple))
+
+
+def rational(tree: Tree) -> Fraction | None:
+    """The value of `tree` when it is made of whole numbers by + - * / and whole powers; None otherwise."""
+    kind = tree[0]
+    if kind == "number":
+        return Fraction(tree[1])
+    if kind not in ("+", "-", "*", "/", "^"):
+        return None
+    parts = [rational(part) for part in tree[1:]]
+    if any(part is None for part in parts):
+        return None
+    first, *others = [part for part in parts if part is not None]
+    if kind == "-":
+        return -first
+    (second,) = others
+    if kind == "+":
+        return first + second
+    if kind == "*":
+        return _bounded(first * second)
+    if kind == "/":
+        return first / second if second else None
+    if second.denominator != 1 or (first == 0 and second <= 0):
+        return None
+    bits = max(first.numerator.bit_length(), first.denominator.bit_length())
+    if abs(first) != 1 and first and abs(second) * bits > MAX_BITS:
+        raise TooLargeError("a power beyond what is worth computing")
+    return first ** int(second) if abs(first) != 1 else first ** (int(second) % 2)
+
+
+def _bounded(value: Fraction) -> Fraction:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 4 * MAX_BITS:
+        raise TooLargeError("a number beyond what is worth computing")
+    return value
+
+
+def _value(tree: Tree, point: Mapping[str, Any]) -> Any:
+    """The complex value of `tree` at `point`; None where it has none."""
+    try:
+        value = _CONTEXT.mpc(_evaluate(tree, point))
+    except (ZeroDivisionError, _UndefinedError, OverflowError):
+        return None
+    return None if _CONTEXT.isnan(value) else _without_noise(value)
+
+
+def _without_noise(value: Any) -> Any:
+    """Real when the imaginary part is what rounding leaves."""
+    if _CONTEXT.isfinite(value) and abs(value.imag) <= _NEARLY * max(abs(value.real), _SMALLEST):
+        return _CONTEXT.mpc(value.real)
+    return value
+
+
+class _UndefinedError(Exception):
+    """There is no value."""
+
+
+def _evaluate(tree: Tree, point: Mapping[str, Any]) -> Any:
+    kind = tree[0]
+    if kind == "number":
+        return _CONTEXT.mpf(tree[1].numerator) / tree[1].denominator
+    if kind == "name":
+        return point[tree[1]]
+    if kind == "constant":
+        return {"e": _CONTEXT.e, "i": _CONTEXT.j, r"\pi": _CONTEXT.pi, r"\infty": _CONTEXT.inf}[tree[1]] * 1
+    if kind == "call":
+        return _checked(_call(tree[1], [_evaluate(part, point) for part in tree[2:]]))
+    parts = [_evaluate(part, point) for part in tree[1:]]
+    if kind == "-":
+        return -parts[0]
+    one, two = parts
+    if kind == "+":
+        return one + two
+    if kind == "*":
+        return _checked(one * two)
+    if kind == "/":
+        return _checked(one / two)
+    return _checked(_root(one, two) if kind == "root" else _power(one, two))
+
+
+def _checked(value: Any) -> Any:
+    """`value`, when its size is within bounds."""
+    if _CONTEXT.isfinite(value) and value != 0 and abs(_CONTEXT.mag(value)) > MAX_BITS:
+        raise TooLargeError("a value beyond what is worth computing")
+    return value
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if base == 0:
+        if _CONTEXT.re(exponent) <= 0:
+            raise _UndefinedError
+        return base * 0
+    if _CONTEXT.isfinite(base) and _CONTEXT.isfinite(exponent):
+        if abs(exponent) * abs(_CONTEXT.log(base)) > MAX_BITS:
+            raise TooLargeError("a power beyond what is worth computing")
+        if _CONTEXT.im(exponent) == 0 and _CONTEXT.isint(_CONTEXT.re(exponent)):
+            exponent = int(_CONTEXT.re(exponent))
+    return base**exponent
+
+
+def _root(radicand: Any, degree: Any) -> Any:
+    is_odd = _CONTEXT.im(degree) == 0 and _CONTEXT.isint(degree) and int(_CONTEXT.re(degree)) % 2 == 1
+    if is_odd and _CONTEXT.im(radicand) == 0 and _CONTEXT.re(radicand) < 0:
+        return -_power(-radicand, 1 / _CONTEXT.mpf(degree))
+    return _CONTEXT.sqrt(radicand) if degree == 2 else _power(radicand, 1 / degree)
+
+
+def _call(name: str, operands: list[Any]) -> Any:
+    operand = operands[0]
+    if not all(_CONTEXT.isfinite(each) for each in operands):
+        raise _UndefinedError
+    if name in ("factorial", "binomial"):
+        if any(abs(each) > MAX_FACTORIAL for each in operands):
+            raise TooLargeError(f"a {name} beyond what is worth computing")
+        return getattr(_CONTEXT, name)(*operands)
+    if name in ("floor", "ceil", "abs"):
+        return {"floor": _CONTEXT.floor, "ceil": _CONTEXT.ceil, "abs": abs}[name](operand)
+    if name in ("ln", "log"):
+        if operand == 0:
+            raise _UndefinedError
+        # The base of a bare log is not known: the same unknown factor wherever it stands.
+        return _CONTEXT.log(operand) * (_CONTEXT.mpf(31) / 97 if name == "log" else 1)
+    if abs(operand) > MAX_BITS:
+        raise TooLargeError(f"{name} of a value beyond what is worth computing")
+    if name.startswith("arc"):
+        return getattr(_CONTEXT, f"a{name[3:]}")(operand)
+    return getattr(_CONTEXT, name)(operand)
+
+
+def _same_by_algebra(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
+    """math-verify reads both; equal when sympy says that their difference is exactly zero. Raises ValueError when it
+    cannot say."""
+    import sympy
+
+    if len(gold) + len(answer) > MAX_ALGEBRA:
+        raise TooLargeError(f"sums or integrals of more than {MAX_ALGEBRA} signs")
+    first, second = _by_math_verify(gold), _by_math_verify(answer)
+    if not (isinstance(first, sympy.Expr) and isinstance(second, sympy.Expr)):
+        return False
+    difference = sympy.simplify((first - second).doit())
+    if difference.has(sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit):
+        raise ValueError("computer algebra cannot evaluate the answer")
+    return bool(difference == 0)
+
+
+def _by_math_verify(tokens: Sequence[Token]) -> Any:
+    from math_verify import LatexExtractionConfig, parse
+
+    text = " ".join({"<=": r"\le", ">=": r"\ge", "*": r"\cdot"}.get(token.text, token.text) for token in tokens)
+    text = text.replace("_ {", "_{").replace("^ {", "^{")
+    found = parse(
+        f"\\boxed{{{text}}}",
+        [LatexExtractionConfig()],
+        parsing_timeout=None,
+        raise_on_error=True,
+        fallback_mode="no_fallback",
+    )
+    return found[0] if found else None

@@ -1,0 +1,299 @@
+r"""The tokens of one mathematical expression as a tree; what cannot be read in exactly one way is not read.
+
+A tree is nested tuples: ("number", Fraction), ("name", "x_1"), (operator, operand …). The grammar is the usual one of school
+and university; anything else (integrals, sums, words, `a/bc`) raises UnreadableError. Depth and size are bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from pipeline.rewards.math.tokens import FUNCTIONS, Token, words, written
+
+Tree = tuple[Any, ...]
+
+MAX_DEPTH = 60
+MAX_TOKENS = 2000
+MAX_DIGITS = 4000
+CONSTANTS = frozenset((r"\pi", r"\infty", "e", "i"))
+CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+_END = Token("mark", "")
+_POSTFIX = frozenset(("^", "!", "'", "_"))
+_GREEK = words(
+    "alpha beta gamma delta varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar",
+    "\\",
+)
+
+
+class UnreadableError(Exception):
+    """No expression, or one that can be read in several ways."""
+
+
+class TooLargeError(ValueError):
+    """More than is worth judging: too deep, too long, or a value beyond bounds."""
+
+
+def expression(tokens: Sequence[Token]) -> Tree:
+    """The tree of `tokens`. Raises UnreadableError, or TooLargeError."""
+    if len(tokens) > MAX_TOKENS:
+        raise TooLargeError(f"an expression of more than {MAX_TOKENS} signs is not read")
+    reader = _Reader(tokens)
+    tree = reader.sum()
+    if reader.index < len(reader.tokens):
+        raise UnreadableError(f"{reader.next.text!r} is not expected")
+    return tree
+
+
+def names_in(tree: Tree) -> set[str]:
+    """The variables of `tree`."""
+    if tree[0] == "name":
+        return {tree[1]}
+    return {name for part in tree[1:] if isinstance(part, tuple) for name in names_in(part)}
+
+
+class _Reader:
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.tokens = list(tokens)
+        self.index = 0
+        self.depth = 0
+        self.is_closed = False
+        """Whether what was read last ends with a sign behind which a digit begins a factor of its own: 3!7!, 2^{3}3^{2}."""
+
+    @property
+    def next(self) -> Token:
+        return self.tokens[self.index] if self.index < len(self.tokens) else _END
+
+    def take(self, *texts: str) -> Token | None:
+        """The next token when it is one of `texts` (any, when none are given)."""
+        token = self.next
+        if token is _END or (texts and token.text not in texts) or (texts and token.kind == "word"):
+            return None
+        self.index += 1
+        return token
+
+    def expect(self, text: str) -> None:
+        if self.take(text) is None:
+            raise UnreadableError(f"{text!r} is missing")
+
+    def sum(self) -> Tree:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooLargeError(f"nested deeper than {MAX_DEPTH} levels")
+        tree = self.product()
+        while sign := self.take("+", "-"):
+            term = self.product()
+            tree = ("+", tree, term if sign.text == "+" else ("-", term))
+        self.depth -= 1
+        return tree
+
+    def product(self) -> Tree:
+        tree, divided_by_name = self.signed(), False
+        while True:
+            if self.take("*"):
+                tree, divided_by_name = ("*", tree, self.signed()), False
+            elif self.take("/"):
+                is_name = self.next.kind in ("letter", "command")
+                tree, divided_by_name = ("/", tree, self.signed()), is_name
+            elif self.begins_factor():
+                if divided_by_name or (self.next.kind == "number" and not self.is_closed):
+                    raise UnreadableError("a product that can be read in two ways")
+                tree = ("*", tree, self.power())
+            else:
+                return tree
+
+    def signed(self) -> Tree:
+        negative = False
+        while sign := self.take("+", "-"):
+            negative ^= sign.text == "-"
+        tree = self.power()
+        return ("-", tree) if negative else tree
+
+    def begins_factor(self) -> bool:
+        token = self.next
+        if token.kind in ("number", "letter"):
+            return True
+        if token.kind == "command":
+            return token.text not in (r"\rfloor", r"\rceil", r"\circ", r"\choose", r"\rangle", r"\end")
+        return token.text in ("(", "[", "{")
+
+    def power(self) -> Tree:
+        """An atom with what is raised or set behind it."""
+        tree, self.is_closed = self.atom(), False
+        while True:
+            if self.take("^"):
+                is_braced = self.next.text == "{"
+                tree = self.raised(tree)
+                self.is_closed = is_braced
+            elif self.take("!"):
+                if self.next.text == "!":
+                    raise UnreadableError("a double factorial")
+                tree, self.is_closed = ("call", "factorial", tree), True
+            else:
+                return tree
+
+    def raised(self, base: Tree) -> Tree:
+        if self.take(r"\circ") or self.group_is(r"\circ"):
+            return ("*", base, ("/", ("constant", r"\pi"), ("number", Fraction(180))))
+        if self.next.text == "-":
+            return ("^", base, self.signed())
+        if self.next.text == "{":
+            return ("^", base, self.group())
+        return ("^", base, self.power() if self.next.kind == "number" else self.atom())
+
+    def group_is(self, text: str) -> bool:
+        """Whether `{text}` comes next; it is taken then."""
+        found = [token.text for token in self.tokens[self.index : self.index + 3]] == ["{", text, "}"]
+        self.index += 3 * found
+        return found
+
+    def group(self) -> Tree:
+        """What stands between brackets that match."""
+        opening = self.take()
+        if opening is None or opening.text not in CLOSING:
+            raise UnreadableError("brackets are missing")
+        tree = self.sum()
+        self.expect(CLOSING[opening.text])
+        return tree
+
+    def atom(self) -> Tree:
+        token = self.next
+        if token.kind == "number":
+            return self.number()
+        if token.kind == "letter" or token.text in _GREEK:
+            return self.name()
+        if token.text in ("(", "[", "{"):
+            return self.group()
+        if token.text == "|":
+            return ("call", "abs", self.group())
+        if token.text in (r"\lfloor", r"\lceil"):
+            return ("call", "floor" if token.text == r"\lfloor" else "ceil", self.group())
+        if token.kind == "command":
+            return self.command()
+        raise UnreadableError(f"{token.text!r} is no value" if token is not _END else "it ends too early")
+
+    def number(self) -> Tree:
+        token = self.tokens[self.index]
+        if len(token.text) > MAX_DIGITS:
+            raise TooLargeError(f"a number of more than {MAX_DIGITS} digits inside of an expression")
+        self.index += 1
+        value = Fraction(Decimal(token.text))
+        if self.next.text == r"\overline" and "." in token.text:
+            return ("number", value + self.repeating(len(token.text.partition(".")[2])))
+        if self.next.text == "_":
+            return ("name", token.text + self.subscript())
+        if "." in token.text or "e" in token.text.lower():
+            return ("number", value)
+        return ("number", value + self.mixed())
+
+    def repeating(self, num_before: int) -> Fraction:
+        self.index += 1
+        self.expect("{")
+        digits = self.take()
+        if digits is None or not digits.text.isdigit():
+            raise UnreadableError("a period that is no digits")
+        self.expect("}")
+        return Fraction(int(digits.text), (10 ** len(digits.text) - 1) * 10**num_before)
+
+    def mixed(self) -> Fraction:
+        r"""The fraction of a mixed number (`3\frac{1}{2}`, `3 1/2`), taken; 0 when there is none."""
+        rest = [token.text for token in self.tokens[self.index : self.index + 7]]
+        if rest[:1] == [r"\frac"]:
+            start = self.index
+            self.index += 1
+            try:
+                top, bottom = self.argument(), self.argument()
+            except UnreadableError:
+                top = bottom = ("",)
+            if top[0] == bottom[0] == "number" and 0 < top[1] < bottom[1]:
+                return Fraction(top[1] / bottom[1])
+            self.index = start
+        elif len(rest) >= 3 and rest[0].isdigit() and rest[1] == "/" and rest[2].isdigit() and self.next.spaced:
+            first, second = int(rest[0][:MAX_DIGITS]), int(rest[2][:MAX_DIGITS])
+            if 0 < first < second:
+                self.index += 3
+                return Fraction(first, second)
+        return Fraction(0)
+
+    def name(self) -> Tree:
+        text = self.tokens[self.index].text
+        self.index += 1
+        if self.next.text == "_":
+            text += self.subscript()
+        while self.take("'"):
+            text += "'"
+        return ("constant", text) if text in CONSTANTS else ("name", text)
+
+    def subscript(self) -> str:
+        self.expect("_")
+        if self.next.text != "{":
+            token = self.take()
+            if token is None:
+                raise UnreadableError("an index is missing")
+            return f"_{{{token.text}}}"
+        start = self.index
+        level = 0
+        while token := self.take():
+            level += (token.text == "{") - (token.text == "}")
+            if level == 0:
+                return "_" + written(self.tokens[start : self.index])
+        raise UnreadableError("an index that does not end")
+
+    def argument(self) -> Tree:
+        r"""One argument of a LaTeX command: a group, or a single sign (`\frac12`)."""
+        token = self.next
+        if token.text == "{":
+            return self.group()
+        if token.kind == "number" and token.text.isdigit():
+            self.tokens[self.index] = token._replace(text=token.text[1:], spaced=False)
+            if len(token.text) == 1:
+                self.index += 1
+            return ("number", Fraction(int(token.text[0])))
+        return self.atom()
+
+    def command(self) -> Tree:
+        name = self.tokens[self.index].text
+        if name in (r"\pi", r"\infty"):
+            return self.name()
+        self.index += 1
+        if name in (r"\frac", r"\binom"):
+            first, second = self.argument(), self.argument()
+            return ("/", first, second) if name == r"\frac" else ("call", "binomial", first, second)
+        if name == r"\sqrt":
+            degree: Tree = ("number", Fraction(2))
+            if self.next.text == "[":
+                degree = self.group()
+            radicand = self.atom() if self.next.kind == "number" else self.argument()
+            return ("root", radicand, degree)
+        if name in FUNCTIONS and name not in (r"\gcd", r"\lcm", r"\max", r"\min", r"\lg"):
+            return self.function(name)
+        raise UnreadableError(f"{name} is not read here")
+
+    def function(self, name: str) -> Tree:
+        base: Tree | None = None
+        exponent: Tree | None = None
+        if name == r"\log" and self.take("_"):
+            base = self.argument()
+        if self.take("^"):
+            exponent = self.argument()
+        if exponent == ("-", ("number", Fraction(1))):
+            name, exponent = f"\\arc{name[1:]}", None
+            if name not in FUNCTIONS:
+                raise UnreadableError(f"{name} is not read here")
+        operand = self.group() if self.next.text in ("(", "[", "{", "|") and self.next.text != "|" else self.operand()
+        tree: Tree = ("call", name[1:], operand)
+        if base is not None:
+            tree = ("/", ("call", "ln", operand), ("call", "ln", base))
+        return ("^", tree, exponent) if exponent is not None else tree
+
+    def operand(self) -> Tree:
+        r"""What a function without brackets is applied to: `\sin 2\pi x`, up to a sign, a bracket or another function."""
+        tree = self.power()
+        while self.begins_factor() and self.next.text not in ("(", "[", *FUNCTIONS - {r"\sqrt"}):
+            if self.next.kind == "number":
+                raise UnreadableError("two numbers side by side")
+            tree = ("*", tree, self.power())
+        return tree

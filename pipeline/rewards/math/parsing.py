@@ -1,0 +1,399 @@
+r"""An answer's tokens read into a shape: a value, a list, an interval, an equation …
+
+What cannot be read in one way is None, and then only its text counts. Nothing is computed here but the order of two bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.rewards.math import units
+from pipeline.rewards.math.answer_types import (
+    Assigned,
+    Choice,
+    Group,
+    Listing,
+    Matrix,
+    Named,
+    Relation,
+    Shape,
+    Tokens,
+    Value,
+    Words,
+)
+from pipeline.rewards.math.evaluation import is_less
+from pipeline.rewards.math.expressions import CONSTANTS, UnreadableError, expression, names_in
+from pipeline.rewards.math.tokens import Token, tokens_of, words, written
+
+_SIGNS = frozenset(("=", "!=", "<", ">", "<=", ">=", "≈", "≡", "∈"))
+_EQUALS = words("is are equals was equal")
+_JOINERS = frozenset((",", ";", "∪", "and", "or"))
+OPENING, CLOSING = (
+    frozenset(("(", "[", "{", r"\{", r"\langle", r"\begin")),
+    frozenset((")", "]", "}", r"\}", r"\rangle", r"\end")),
+)
+_OPERATORS = frozenset(("+", "-", "*", "/", "^", "!", "±", "∓"))
+_ARTICLES = words("a an the")
+_NEGATIONS = words("not either neither maybe perhaps possibly probably less more least most fewer never nor without")
+_NO_SOLUTION = frozenset(("no solution", "no solutions", "no solution exists", "no solutions exist", "empty set"))
+_INFINITY = tokens_of(r"\infty")
+_MINUS_INFINITY = tokens_of(r"-\infty")
+_REALS_WITHOUT = written(tokens_of(r"\mathbb{R} \setminus \{"))
+
+
+def shape_of(tokens: Tokens) -> Shape | None:
+    """The shape of an answer; None when it has none that is understood."""
+    if tokens and (tokens[0].text == "]" or tokens[-1].text == "["):  # ]2, 5[ as in French
+        first = tokens[0]._replace(text="(") if tokens[0].text == "]" else tokens[0]
+        last = tokens[-1]._replace(text=")") if tokens[-1].text == "[" else tokens[-1]
+        tokens = [first, *tokens[1:-1], last]
+    return _choice(tokens) or _listing(tokens)
+
+
+def _split(tokens: Tokens, marks: frozenset[str]) -> tuple[list[list[Token]], list[str]]:
+    """`tokens` between `marks` that stand outside of brackets, and these marks."""
+    parts: list[list[Token]] = [[]]
+    found: list[str] = []
+    level = 0
+    for token in tokens:
+        level += (token.text in OPENING) - (token.text in CLOSING)
+        text = token.text.lower() if token.kind == "word" else token.text
+        if level == 0 and text in marks and token.text not in CLOSING:
+            parts.append([])
+            found.append(text)
+        else:
+            parts[-1].append(token)
+    return parts, found
+
+
+def _choice(tokens: Tokens) -> Choice | None:
+    start = 0
+    while start < len(tokens) and tokens[start].text.lower() in ("option", "choice", "answer"):
+        start += 1
+    rest = list(tokens[start:])
+    opened = bool(rest) and rest[0].text == "("
+    rest = rest[opened:]
+    if (
+        not rest
+        or rest[0].kind not in ("letter", "word")
+        or len(rest[0].text) != 1
+        or rest[0].text.upper() not in "ABCDEFGH"
+    ):
+        return None
+    letter, rest = rest[0].text, rest[1:]
+    closed = bool(rest) and rest[0].text in ((")",) if opened else (")", ".", ":"))
+    rest = rest[closed:]
+    if (opened and not closed) or (
+        rest and (not closed or letter.islower() or rest[0].text.lower() in _JOINERS | _SIGNS | {"^"})
+    ):
+        return None
+    hedges = any(token.kind == "word" and token.text.lower() == "or" for token in rest)
+    if hedges or (letter.islower() and not opened):
+        return None
+    return Choice(letter.upper(), shape_of(rest) if rest else None, is_marked=len(tokens) > 1)
+
+
+def _listing(tokens: Tokens) -> Shape | None:
+    parts, joiners = _split(tokens, _JOINERS)
+    if len(parts) == 1:
+        return _single(parts[0])
+    kept: list[list[Token]] = []
+    marks: list[str] = []
+    for number, part in enumerate(parts):
+        if (
+            not part
+            and 0 < number < len(parts) - 1
+            and joiners[number - 1] in ",;"
+            and joiners[number] in ("and", "or")
+        ):
+            marks[-1] = joiners[number]  # ", and"
+            continue
+        kept.append(part)
+        if number < len(joiners):
+            marks.append(joiners[number])
+    shapes = [_single(part) for part in kept]
+    if any(shape is None for shape in shapes):
+        return None
+    named = [shape for shape in shapes if isinstance(shape, Named)]
+    if not named:
+        return _flat(shapes)
+    if len(named) == len(shapes):
+        return _all_named(named, marks)
+    if len(named) == 1 and named[0] is shapes[0] and named[0].is_name and not named[0].region:
+        return named[0]._replace(value=_flat([named[0].value, *shapes[1:]]))
+    return None
+
+
+def _flat(shapes: Sequence[Shape | None]) -> Listing:
+    items: list[Shape | None] = []
+    for shape in shapes:
+        items += shape.items if isinstance(shape, Listing) else [shape]
+    return Listing(tuple(items))
+
+
+def _all_named(named: Sequence[Named], marks: Sequence[str]) -> Shape | None:
+    names = [each.name for each in named]
+    if not all(each.is_name for each in named):
+        return None
+    first = named[0]
+    if len(set(names)) == 1 and all(each.region for each in named):
+        return _regions(named, marks)
+    if any(each.region for each in named):
+        return None
+    is_indexed = len({name.partition("_")[0] for name in names}) == 1 and all("_" in name for name in names)
+    if len(set(names)) == 1 or is_indexed:
+        name = first.name.partition("_")[0]
+        return first._replace(name=name, value=_flat([each.value for each in named]))
+    if len(set(names)) == len(names):
+        return Assigned({each.name: each.value for each in named})
+    return None
+
+
+def _regions(named: Sequence[Named], marks: Sequence[str]) -> Shape | None:
+    """Inequalities of one name: joined by "or" a union, else what is between two of them."""
+    if set(marks) <= {"or", "∪"}:
+        return named[0]._replace(value=_flat([each.value for each in named]))
+    groups = [each.value for each in named if isinstance(each.value, Group)]
+    if len(groups) != 2 or len(named) != 2:
+        return None
+    low, high = groups if groups[0].closing == ")" and groups[0].items[1] == _bound(_INFINITY) else reversed(groups)
+    ends = (low.items[1], high.items[0], low.items[0], high.items[1])
+    if ends[:2] != (_bound(_INFINITY), _bound(_MINUS_INFINITY)):
+        return None
+    bounds = [expression(end.tokens) for end in ends[2:] if isinstance(end, Value)]
+    if len(bounds) != 2 or not is_less(*bounds):
+        return None
+    return named[0]._replace(value=Group(low.opening, high.closing, ends[2:]))
+
+
+def _single(tokens: Tokens) -> Shape | None:
+    if not tokens:
+        return None
+    sides, signs = _split(tokens, _SIGNS | _EQUALS | {":"} if tokens[0].kind == "word" else _SIGNS | _EQUALS)
+    signs = ["=" if sign in _EQUALS or sign == ":" else sign for sign in signs]
+    if signs:
+        return _relation(Relation(tuple(sides), tuple(signs)))
+    if whole := _real_line(tokens):
+        return whole
+    if tokens[0].text in OPENING or tokens[0].text == "|":
+        if (matrix := _matrix(tokens)) is not None:
+            return matrix
+        if (group := _group(tokens)) is not None:
+            return group
+    num_signs = sum(token.text in ("±", "∓") for token in tokens)
+    if num_signs:
+        return _both_signs(tokens) if num_signs == 1 else None
+    if any(token.text == r"\emptyset" for token in tokens):
+        return Words(r"\emptyset") if len(tokens) == 1 else None
+    if tokens[0].kind == "word" and not any(token.kind == "number" for token in tokens):
+        return _words(tokens)
+    quantity = units.split(tokens)
+    if quantity is None and not any(token.kind == "word" and token.text.lower() in _NEGATIONS for token in tokens):
+        return _words(tokens)
+    return Value(tokens, quantity) if quantity else None
+
+
+def _words(tokens: Tokens) -> Words:
+    kept = [token for token in tokens if token.text.lower() not in _ARTICLES or token.kind != "word"]
+    text = written(kept or tokens).strip(" .").lower()
+    return Words(r"\emptyset" if text in _NO_SOLUTION else text)
+
+
+def _both_signs(tokens: Tokens) -> Listing:
+    versions = [
+        [token._replace(kind="mark", text=signs[token.text]) if token.text in signs else token for token in tokens]
+        for signs in ({"±": "+", "∓": "-"}, {"±": "-", "∓": "+"})
+    ]
+    return _flat([_single(version) for version in versions])
+
+
+def _real_line(tokens: Tokens) -> Shape | None:
+    r"""\mathbb{R}, perhaps without one number."""
+    text = written(tokens)
+    if text in (r"\mathbb{R}", "all real numbers", "all reals"):
+        return Group("(", ")", (_bound(_MINUS_INFINITY), _bound(_INFINITY)))
+    if text.startswith(_REALS_WITHOUT) and text.endswith(r"\}") and "," not in text:
+        end = next(number for number, token in enumerate(tokens) if token.text == r"\{")
+        return _without(tokens[end + 1 : -1])
+    return None
+
+
+def _without(number: Tokens) -> Listing:
+    below = Group("(", ")", (_bound(_MINUS_INFINITY), _bound(number)))
+    return Listing((below, Group("(", ")", (_bound(number), _bound(_INFINITY)))))
+
+
+def _bound(tokens: Tokens) -> Value:
+    return Value(tokens, units.Quantity(tokens))
+
+
+def _group(tokens: Tokens) -> Shape | None:
+    """Several items in brackets that end where the tokens end."""
+    level = 0
+    for number, token in enumerate(tokens):
+        level += (token.text in OPENING) - (token.text in CLOSING)
+        if level == 0:
+            if number < len(tokens) - 1:
+                return None
+            break
+    else:
+        return None
+    opening, closing = tokens[0].text, tokens[-1].text
+    inner = tokens[1:-1]
+    if opening == r"\{" and not inner:
+        return Words(r"\emptyset")
+    parts, _ = _split(inner, frozenset((",", ";")))
+    if opening == "{":
+        return _listing(inner)
+    if len(parts) == 1 and opening != r"\{":
+        return None
+    items = tuple(_single(part) for part in parts)
+    if opening == r"\{":
+        items = _flat(items).items
+    if opening == "[" and all(isinstance(item, Group) and item.opening == "[" for item in items):
+        return Matrix(tuple(item.items for item in items if isinstance(item, Group)), bars=False)
+    return Group(opening, closing, items)
+
+
+def _matrix(tokens: Tokens) -> Matrix | None:
+    inner, bars = list(tokens), False
+    if inner[0].text in ("(", "[", "|") and len(inner) > 2 and inner[1].text == r"\begin":
+        inner, bars = inner[1:-1], inner[0].text == "|"
+    if inner[0].text != r"\begin" or len(inner) < 8 or inner[-4].text != r"\end":
+        return None
+    kind = inner[2].text
+    if kind not in ("pmatrix", "bmatrix", "Bmatrix", "matrix", "smallmatrix", "array", "vmatrix", "Vmatrix"):
+        return None
+    body = [token for token in inner[4:-4] if token.text != r"\hline"]
+    if kind == "array" and body and body[0].text == "{":
+        end = next((number for number, token in enumerate(body) if token.text == "}"), -1)
+        body = body[end + 1 :]
+    rows, _ = _split(body, frozenset((r"\\",)))
+    if rows and not rows[-1]:
+        rows.pop()
+    cells = tuple(tuple(_single(cell) for cell in _split(row, frozenset(("&",)))[0]) for row in rows)
+    return Matrix(cells, bars or kind in ("vmatrix", "Vmatrix"))
+
+
+def _relation(relation: Relation) -> Shape | None:
+    sides, signs = list(relation.sides), list(relation.signs)
+    rounded: Shape | None = None
+    if "≈" in signs:
+        cut = signs.index("≈")
+        if set(signs[cut:]) != {"≈"}:
+            return None
+        if cut == 0 and (not sides[0] or _name(sides[0])):
+            signs[0], sides, signs = "=", sides[:2], signs[:1]
+            if not sides[0]:
+                return _single(sides[1])
+        else:
+            rounded = _single(sides[-1])
+            sides, signs = sides[: cut + 1], signs[:cut]
+        relation = Relation(tuple(sides), tuple(signs))
+    if not signs:
+        return _with_rounded(_single(sides[0]), rounded)
+    if not all(sides):
+        return None
+    if set(signs) == {"="}:
+        return _equation(relation, rounded)
+    if signs == ["∈"]:
+        name = _name(sides[0])
+        return Named(sides[0], name, True, _listing(sides[1]), relation) if name else None
+    return _inequality(relation) or relation
+
+
+def _with_rounded(shape: Shape | None, rounded: Shape | None) -> Shape | None:
+    return shape._replace(rounded=rounded) if isinstance(shape, Value) else shape
+
+
+def _equation(relation: Relation, rounded: Shape | None) -> Shape | None:
+    left, right = relation.sides[0], relation.sides[-1]
+    if not _name(left) and _name(right) and len(relation.sides) == 2 and _is_constant(left):
+        left, right = right, left
+    if name := _name(left):
+        return Named(left, name, True, _with_rounded(_single(right), rounded), relation)
+    letters = _variables(left)
+    has_words = any(token.kind == "word" for token in left)
+    is_sum_of_names = len(letters) >= 2 and not has_words and not any(token.kind == "number" for token in left)
+    is_function_of_name = (
+        len(letters) == 1 and left[0].kind == "command" and not any(token.kind == "number" for token in left)
+    )
+    is_computed = not letters and not has_words
+    if is_sum_of_names or (is_function_of_name and left[0].text != r"\sqrt") or is_computed:
+        return Named(left, written(left), False, _with_rounded(_single(right), rounded), relation)
+    return relation
+
+
+def _inequality(relation: Relation) -> Named | None:
+    """A region of one name, as an interval; None for any other inequality."""
+    if relation.signs == ("!=",) and _is_variable(relation.sides[0]) and _is_constant(relation.sides[1]):
+        name = relation.sides[0]
+        return Named(name, written(name), True, _without(relation.sides[1]), relation, region=True)
+    rising = relation.turned() if set(relation.signs) <= {">", ">="} else relation
+    if not set(rising.signs) <= {"<", "<="} or len(rising.signs) > 2:
+        return None
+    sides, signs = rising.sides, rising.signs
+    if len(sides) == 3:
+        low, name, high = sides
+        closed = (signs[0] == "<=", signs[1] == "<=")
+    elif _is_variable(sides[0]):
+        low, name, high = _MINUS_INFINITY, *sides
+        closed = (False, signs[0] == "<=")
+    else:
+        low, name, high = *sides, _INFINITY
+        closed = (signs[0] == "<=", False)
+    if not _is_variable(name) or not _is_constant(low) or not _is_constant(high):
+        return None
+    group = Group("[" if closed[0] else "(", "]" if closed[1] else ")", (_bound(low), _bound(high)))
+    return Named(name, written(name), True, group, relation, region=True)
+
+
+def _variables(tokens: Tokens) -> set[str]:
+    return {token.text for token in tokens if token.kind == "letter" and token.text not in CONSTANTS} | {
+        token.text
+        for token in tokens
+        if token.kind == "command" and token.text in (r"\theta", r"\alpha", r"\beta", r"\lambda")
+    }
+
+
+def _is_variable(tokens: Tokens) -> bool:
+    try:
+        return expression(tokens)[0] == "name"
+    except UnreadableError:
+        return False
+
+
+def _is_constant(tokens: Tokens) -> bool:
+    try:
+        return not names_in(expression(tokens))
+    except UnreadableError:
+        return False
+
+
+def _name(tokens: Tokens) -> str:
+    """The name that `tokens` are: a variable, `f(x)`, `(x, y)`, `\\angle ABC`, `AB`, words; "" when they are none."""
+    if not tokens or any(token.text in _OPERATORS for token in tokens):
+        return ""
+    if _is_variable(tokens):
+        return written(tokens)
+    words = [token.text.lower() for token in tokens if token.kind == "word"]
+    if words:
+        is_plain = all(token.kind in ("word", "letter") for token in tokens) and not _NEGATIONS & set(words)
+        return written(tokens) if is_plain else ""
+    texts = [token.text for token in tokens]
+    inner = set(texts[2:-1])
+    if len(texts) > 3 and tokens[0].kind == "letter" and (texts[1], texts[-1]) == ("(", ")"):
+        is_called = texts[0] not in inner and not inner & {"(", ")"}
+        return written(tokens) if is_called else ""
+    kinds = {token.kind for token in tokens}
+    if texts[0] == "(" and texts[-1] == ")" and "," in texts:
+        return written(tokens) if all(token.kind == "letter" or token.text in "(),_{}" for token in tokens) else ""
+    geometry = {r"\angle", r"\triangle", r"\overline", r"\measuredangle", r"\overrightarrow", "{", "}", "|"}
+    letters = [token.text for token in tokens if token.kind == "letter"]
+    is_geometric = (
+        bool(letters)
+        and kinds <= {"letter", "command", "mark"}
+        and all(token.kind == "letter" or token.text in geometry for token in tokens)
+    )
+    capitals = all(letter.isupper() or letter == "m" for letter in letters) and len(letters) >= 2
+    return written(tokens) if is_geometric and (capitals or r"\angle" in texts) else ""

@@ -1,0 +1,66 @@
+"""Whether an answer lies within the error that its problem allows, as some problems of OlympiadBench do. Values only: of anything else
+equality decides alone (`pipeline.rewards.math.equality`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from pipeline.rewards.math.answer_types import Assigned, Group, Listing, Named, Relation, Shape, Value
+from pipeline.rewards.math.evaluation import is_less
+from pipeline.rewards.math.expressions import TooLargeError, Tree, UnreadableError, expression
+from pipeline.rewards.math.parsing import shape_of
+from pipeline.rewards.math.tokens import tokens_of
+
+SLACK = Fraction(101, 100)
+"""OlympiadBench's own judge allows a hundredth more than the stated error."""
+MAX_VALUES = 20
+
+
+def within(gold: str, answer: str, tolerances: Sequence[float]) -> bool:
+    """Whether each value of `gold` has a value of `answer` of its own that differs by its tolerance at most, or by the only one.
+
+    Raises TooLargeError."""
+    wanted, given = list(_values(shape_of(tokens_of(gold)))), list(_values(shape_of(tokens_of(answer))))
+    if not wanted or len(wanted) != len(given) or None in wanted or None in given:
+        return False
+    if len(wanted) > MAX_VALUES:
+        raise TooLargeError(f"more than {MAX_VALUES} values are not compared")
+    if len(tolerances) not in (1, len(wanted)):
+        return False
+    bounds = list(tolerances) * (len(wanted) if len(tolerances) == 1 else 1)
+    for value, bound in zip(wanted, bounds, strict=True):
+        near = next((other for other in given if _is_near(value, other, bound)), None)
+        if near is None:
+            return False
+        given.remove(near)
+    return True
+
+
+def _is_near(value: Tree | None, other: Tree | None, tolerance: float) -> bool:
+    assert value is not None and other is not None
+    difference: Tree = ("+", other, ("-", value))
+    bound: Tree = ("number", Fraction(tolerance) * SLACK)
+    return is_less(difference, bound) and is_less(("-", bound), difference)
+
+
+def _values(shape: Shape | None) -> Iterator[Tree | None]:
+    """The values that a shape is made of; None for each part that is none."""
+    match shape:
+        case Listing(items=items) | Group(items=items):
+            for item in items:
+                yield from _values(item)
+        case Assigned(values=values):
+            for item in values.values():
+                yield from _values(item)
+        case Named(value=value):
+            yield from _values(value)
+        case Relation(sides=sides, signs=signs) if set(signs) <= {"=", "≈"}:
+            yield from _values(shape_of(sides[-1]))
+        case Value(tokens=tokens, quantity=quantity):
+            try:
+                yield expression(quantity.tokens if quantity else tokens)
+            except UnreadableError:
+                yield None
+        case _:
+            yield None

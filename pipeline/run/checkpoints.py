@@ -1,0 +1,85 @@
+"""Checkpoints of the learner on disk: which are whole, and which are kept.
+
+A checkpoint is whole when its manifest is there and every file has the size that the manifest names: the manifest is
+written last and atomically, so a checkpoint torn by a crash or a full disk is never resumed from. Small files carry a
+SHA-256 too. No torch here, because the orchestrator asks as well."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline.run.folder import RunFolder, write_atomic
+
+MANIFEST = "complete.json"
+SMALL_FILE_BYTES = 1 << 20
+
+
+def checkpoint_path(run: RunFolder, step: int) -> Path:
+    """The folder of the checkpoint taken after `step` optimizer steps, as transformers names it."""
+    return run.checkpoints / f"checkpoint-{step}"
+
+
+def write_manifest(folder: Path) -> None:
+    """Declare `folder` whole: sizes of all files, checksums of the small ones. Raises DiskError."""
+    files = {str(path.relative_to(folder)): _fingerprint(path) for path in _files(folder)}
+    write_atomic(folder / MANIFEST, json.dumps({"files": files}, indent=1))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `folder` has a manifest and every file that it names, with the right size (and checksum where small)."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return bool(manifest["files"]) and all(
+            _matches(folder / name, expected) for name, expected in manifest["files"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def steps(run: RunFolder) -> list[int]:
+    """Steps of all checkpoint folders, torn ones included, ascending."""
+    found = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in run.checkpoints.glob("checkpoint-*"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def newest_whole(run: RunFolder) -> int | None:
+    """The step of the newest whole checkpoint, or None without any."""
+    return next((step for step in reversed(steps(run)) if is_whole(checkpoint_path(run, step))), None)
+
+
+def oldest_whole(run: RunFolder) -> int | None:
+    """The step of the oldest whole checkpoint: no resume begins before it. None without any."""
+    return next((step for step in steps(run) if is_whole(checkpoint_path(run, step))), None)
+
+
+def prune(run: RunFolder, keep: int) -> None:
+    """Delete all but the `keep` newest whole checkpoints, and torn ones older than the newest whole one."""
+    newest = newest_whole(run)
+    if newest is None:
+        return
+    kept = [step for step in steps(run) if is_whole(checkpoint_path(run, step))][-keep:]
+    for step in steps(run):
+        if step not in kept and step <= newest:
+            shutil.rmtree(checkpoint_path(run, step))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    size = path.stat().st_size
+    if size > SMALL_FILE_BYTES:
+        return {"size": size}
+    return {"size": size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _matches(path: Path, expected: dict[str, Any]) -> bool:
+    if path.stat().st_size != expected["size"]:
+        return False
+    return "sha256" not in expected or hashlib.sha256(path.read_bytes()).hexdigest() == expected["sha256"]

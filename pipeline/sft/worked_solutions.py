@@ -1,0 +1,196 @@
+"""Worked solutions of procedural tasks, and solutions with one seeded mistake: the material of SFT seeding.
+
+A solution is a few equations, one per line, as short as they come: a small model pays for every token. Every equation
+of a worked solution is true and the last one gives the gold answer, both checked here; a task for which that cannot be
+had has no solution."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import random
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pipeline.types import Task
+
+_OPERATORS = {ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul)}
+_EQUATION = re.compile(r"(?<![\d.)])(\d+(?:\.\d+)?(?:\s*[-+*/]\s*\d+(?:\.\d+)?)+)\s*=\s*(-?\d+(?:\.\d+)?)(?![\d./*])")
+_SLIPS = (-10, -2, -1, 1, 2, 10)
+MAX_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Step:
+    """One equation: `left` = `value`."""
+
+    left: str
+    value: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.left} = {self.value}"
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Steps and final answer.
+
+    `wrong_step` is the index of the mistake, `len(steps)` for the final answer, None for no mistake.
+    """
+
+    steps: tuple[Step, ...]
+    answer: str
+    wrong_step: int | None = None
+
+    @property
+    def text(self) -> str:
+        return "\n".join([*(step.text for step in self.steps), f"\\boxed{{{self.answer}}}"])
+
+
+class _NoSolutionError(Exception):
+    """The expression is beyond these solvers."""
+
+
+def solve(task: Task) -> Solution | None:
+    """The worked solution of `task`, or None for a family without a solver or an item beyond it."""
+    metadata = task.label.entry.get("metadata", {})
+    match task.problem.family:
+        case "chain_sum" | "basic_arithmetic":
+            return _solve_expression(str(metadata.get("expression", "")), task.label.answer)
+        case "gsm_symbolic":
+            return _solve_prose(str(metadata.get("answer_cot", "")), task.label.answer)
+    return None
+
+
+def answer_only(task: Task) -> Solution:
+    return Solution(steps=(), answer=task.label.answer)
+
+
+def with_mistake(task: Task, solution: Solution, rng: random.Random) -> Solution:
+    """`solution` with one mistake: mostly in a step, whose value the later steps then build on, else in the final
+    answer.
+    """
+    if solution.steps and rng.random() < 0.75:
+        expression = task.label.entry.get("metadata", {}).get("expression")
+        index = rng.randrange(len(solution.steps)) if expression else len(solution.steps) - 1
+        slip = rng.choice(_SLIPS)
+        try:
+            steps = _steps(str(expression), (index, slip)) if expression else _last_step_slipped(solution.steps, slip)
+        except _NoSolutionError:  # the wrong value cannot be carried on, for example by a division
+            pass
+        else:
+            return Solution(steps=steps, answer=steps[-1].value, wrong_step=index)
+    return Solution(steps=solution.steps, answer=_other_answer(solution.answer, rng), wrong_step=len(solution.steps))
+
+
+def _other_answer(answer: str, rng: random.Random) -> str:
+    if re.fullmatch(r"-?\d+", answer):
+        return str(int(answer) + rng.choice(_SLIPS))
+    if re.fullmatch(r"-?\d+\.\d+", answer):
+        return f"{float(answer) + rng.choice(_SLIPS):g}"
+    return f"not {answer}" if len(answer.split()) > 1 else answer + rng.choice("abc")
+
+
+def _last_step_slipped(steps: tuple[Step, ...], slip: int) -> tuple[Step, ...]:
+    return (*steps[:-1], Step(steps[-1].left, _shown(Fraction(steps[-1].value) + slip)))
+
+
+def _solve_expression(expression: str, answer: str) -> Solution | None:
+    try:
+        steps = _steps(expression)
+        value = steps[-1].value if steps else str(_literal(expression))
+    except _NoSolutionError:
+        return None
+    return Solution(steps=steps, answer=answer) if value == answer and len(steps) <= MAX_STEPS else None
+
+
+def _literal(expression: str) -> int:
+    try:
+        return int(expression)
+    except ValueError:
+        raise _NoSolutionError from None
+
+
+def _steps(expression: str, slip: tuple[int, int] | None = None) -> tuple[Step, ...]:
+    """The binary operations of an expression over whole numbers in the order of evaluation; `slip` (index, difference)
+    makes that step wrong. Raises _NoSolutionError for anything else, inexact division included.
+    """
+    steps: list[Step] = []
+
+    def value_of(node: ast.expr) -> int:
+        match node:
+            case ast.Constant(value=int(value)):
+                return value
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -value_of(operand)
+            case ast.BinOp(left=left, op=op, right=right):
+                a, b = value_of(left), value_of(right)
+                symbol, result = _applied(op, a, b)
+                if slip and slip[0] == len(steps):
+                    result += slip[1]
+                steps.append(Step(f"{a} {symbol} {b}", str(result)))
+                return result
+        raise _NoSolutionError
+
+    try:
+        value_of(ast.parse(expression.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError):
+        raise _NoSolutionError from None
+    return tuple(steps)
+
+
+def _applied(op: ast.operator, a: int, b: int) -> tuple[str, int]:
+    if isinstance(op, ast.Div):
+        if b == 0 or a % b:
+            raise _NoSolutionError
+        return "/", a // b
+    if type(op) not in _OPERATORS:
+        raise _NoSolutionError
+    symbol, function = _OPERATORS[type(op)]
+    return symbol, function(a, b)
+
+
+def _solve_prose(prose: str, answer: str) -> Solution | None:
+    """The equations in a worded solution, if all are true and the last one gives the answer."""
+    steps: list[Step] = []
+    for line in prose.partition("####")[0].splitlines():
+        for left, value in _EQUATION.findall(_bare(line)):
+            step = Step(re.sub(r"\s*([-+*/])\s*", r" \1 ", left), _shown(Fraction(value)))
+            if step not in steps:
+                steps.append(step)
+    if not steps or len(steps) > MAX_STEPS or steps[-1].value != answer:
+        return None
+    return Solution(tuple(steps), answer) if all(_is_true(step) for step in steps) else None
+
+
+def _bare(line: str) -> str:
+    """`line` without words, units, currency and thousands separators; × and ÷ as * and /."""
+    line = re.sub(r"(?<=\d),(?=\d{3})", "", line).replace("\u00f7", "/").replace("\u00d7", "*")
+    line = re.sub(r"(?<![A-Za-z])x(?![A-Za-z])", "*", line)
+    line = re.sub(r"(\d+(?:\.\d+)?)%", r"\1 / 100", line)
+    line = re.sub(r"/?[A-Za-z][A-Za-z'\u2019-]*(?:/[A-Za-z]+)*", " ", line)
+    line = re.sub(r"[$\u20ac\u00a3]", "", line)
+    return re.sub(r"(?<=\d)\.0+(?!\d)", "", line)
+
+
+def _is_true(step: Step) -> bool:
+    """Whether the equation holds, exactly. `left` is numbers and operators, by the pattern that found it."""
+    tokens = step.left.split(" ")
+    total, term, sign = Fraction(0), Fraction(tokens[0]), 1
+    for symbol, token in zip(tokens[1::2], tokens[2::2], strict=True):
+        number = Fraction(token)
+        if symbol == "*":
+            term *= number
+        elif symbol == "/":
+            if number == 0:
+                return False
+            term /= number
+        else:
+            total, term, sign = total + sign * term, number, 1 if symbol == "+" else -1
+    return total + sign * term == Fraction(step.value)
+
+
+def _shown(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):g}"

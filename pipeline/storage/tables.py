@@ -1,0 +1,301 @@
+"""LanceDB tables with bounded costs: its own bounds are 7 GiB of caches, and a compaction that rewrites files of a million rows.
+
+LanceDB writes; Lance, on which it is built, reads (`Reader`): the same look-up takes it a half to a third of the time."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.errors import DataError
+from pipeline.run.folder import is_uri
+from pipeline.storage.object_store import WORKING, failure, storage_options
+
+
+class Caches(NamedTuple):
+    """Bounds of what LanceDB keeps of a table's indices and metadata. Every commit makes new entries, and a cache keeps those of
+    versions that nobody reads any more until it is full: a table that is written all the time fills it and gains nothing."""
+
+    index_bytes: int
+    metadata_bytes: int
+
+
+# A search of half a million entries is as fast with these as with four times as much (docs/lab-notebook.md).
+SEARCHED, WRITTEN = Caches(16 << 20, 4 << 20), Caches(4 << 20, 4 << 20)
+# A file of 1024 rows is left alone by later compactions, so that what one writes does not grow with the table. Rows may hold a
+# megabyte of rollouts each: 32 are in memory at once.
+MERGE = {"target_rows_per_fragment": 1024, "max_rows_per_group": 32, "batch_size": 32}
+NUM_INDEX_ATTEMPTS = 5
+
+
+@cache
+def _session(caches: Caches) -> Any:
+    """Shared by all tables of this process that have caches of this size."""
+    import lancedb
+
+    return lancedb.Session(index_cache_size_bytes=caches.index_bytes, metadata_cache_size_bytes=caches.metadata_bytes)
+
+
+def connect(path: Path | str, caches: Caches = WRITTEN, patience: Mapping[str, str] = WORKING) -> Any:
+    """The LanceDB in the folder or object store at `path`. Raises StoreError when it cannot be had, DiskError."""
+    import lancedb
+
+    with failures_named(path):
+        return lancedb.connect(str(path), session=_session(caches), storage_options=storage_options(path, patience))
+
+
+def has_table(path: Path | str, name: str) -> bool:
+    """Whether the table is there, which is not made. Raises StoreError, DiskError."""
+    if not is_uri(path):
+        return (Path(path) / f"{name}.lance").is_dir()
+    with failures_named(path):
+        return name in connect(path).list_tables().tables
+
+
+def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
+    """The table `name` in the folder or object store at `path`; made with `schema` if it is not there.
+
+    Two that make it at once may undo what the first one wrote into it meanwhile: who makes a run makes its tables. Raises DataError
+    for one that another version of lanpo made with other columns, StoreError, DiskError."""
+    store = connect(path, caches)
+    with failures_named(path):
+        try:
+            table = store.open_table(name)
+        except (FileNotFoundError, ValueError):  # what LanceDB says of a table that is not there
+            return store.create_table(name, schema=schema, exist_ok=True)
+    if missing := set(schema.names) - set(table.schema.names):
+        raise DataError(
+            f"{path} holds a table {name!r} without {', '.join(sorted(missing))}: another version of lanpo made it. "
+            "Continue that run with the version that began it, or start a new one"
+        )
+    return table
+
+
+@contextmanager
+def failures_named(path: Path | str) -> Iterator[None]:
+    """Raise what goes wrong with the store at `path` in the user's words: DiskError, StoreError; a bug unchanged."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if (named := failure(error, path)) is error:
+            raise
+        raise named from error
+
+
+def clone(table: Any, version: int, path: Path | str) -> None:
+    """Copy `table` as it was at `version`, with its indices and under the same version, into the empty store at `path`.
+
+    The copy needs nothing of the original. Pins are not copied. Raises StoreError, DiskError."""
+    with failures_named(path):
+        table.to_lance().deep_clone(f"{path}/{table.name}.lance", version, storage_options(path, WORKING))
+
+
+@cache
+def _reading_session(caches: Caches) -> Any:
+    import lance
+
+    return lance.Session(index_cache_size_bytes=caches.index_bytes, metadata_cache_size_bytes=caches.metadata_bytes)
+
+
+class Reader:
+    """The reading side of a table of the store at `path`, at the version that the handle had or that `refresh` found. Thread-safe.
+
+    Raises DiskError, StoreError. `query` is what Lance's `scanner` takes: columns, filter, full_text_query, limit …"""
+
+    def __init__(self, table: Any, caches: Caches, path: Path | str) -> None:
+        self._path = path
+        # Moving to another version borrows the dataset exclusively; a scanner that was made goes on with its own.
+        self._moving = threading.Lock()
+        self._dataset = table.to_lance(session=_reading_session(caches))
+        self._last_checked = max((fragment.fragment_id for fragment in self._dataset.get_fragments()), default=-1)
+
+    def refresh(self) -> None:
+        """See what was committed since, by whomever. Costs 10 µs where nothing was."""
+        with failures_named(self._path), self._moving:
+            self._dataset.checkout_latest()
+
+    def check_new_files(self) -> None:
+        """Raise OSError for a file of rows added since this was asked last that is not as long as Lance believes."""
+        with self._moving:
+            added = self._since(self._last_checked)
+        self._last_checked = max((fragment.fragment_id for fragment in added), default=self._last_checked)
+        _check_whole(self._dataset, [fragment.metadata for fragment in added])
+
+    def _since(self, last: int) -> list[Any]:
+        """Fragments with higher numbers. Listing all of them takes a millisecond, so the next number is tried first."""
+        added: list[Any] = []
+        while (fragment := self._dataset.get_fragment(last + 1 + len(added))) is not None:
+            added.append(fragment)
+        return added or [fragment for fragment in self._dataset.get_fragments() if fragment.fragment_id > last]
+
+    def rows(self, **query: Any) -> Any:
+        """The rows as an Arrow table."""
+        with failures_named(self._path):
+            return self._scanner(query).to_table()
+
+    def batches(self, **query: Any) -> Iterator[Any]:
+        """The same in pieces."""
+        with failures_named(self._path):
+            yield from self._scanner(query).to_batches()
+
+    def count(self, condition: str | None = None) -> int:
+        with failures_named(self._path), self._moving:
+            return int(self._dataset.count_rows(condition))
+
+    def matching(self, text: str, column: str, columns: list[str], most: int) -> Any:
+        """The rows whose `column` matches any word of `text` best by BM25, best first, with `_score`."""
+        from lance.query import MatchQuery
+
+        return self.rows(columns=[*columns, "_score"], full_text_query=MatchQuery(text, column), limit=most)
+
+    def _scanner(self, query: dict[str, Any]) -> Any:
+        with self._moving:
+            return self._dataset.scanner(**query)
+
+
+def quoted(value: str) -> str:
+    """`value` as a string of a filter."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def append(table: Any, rows: Any, reader: Reader) -> None:
+    """Add `rows` to `table` in one commit; its `reader` sees them. Nobody else may write meanwhile.
+
+    Raises what the store raised (OSError, RuntimeError); nothing is added then."""
+    before = table.version
+    table.add(rows)
+    reader.refresh()
+    try:
+        reader.check_new_files()
+    except OSError:
+        # Not the version before the newest: that may be of an index which was brought up to date since. By a handle of its own: the
+        # thread that brings indices up to date moves this one.
+        table.to_lance().checkout_version(before).restore()
+        table.checkout_latest()
+        reader.refresh()
+        raise
+
+
+def _check_whole(dataset: Any, fragments: list[Any]) -> None:
+    """Raise OSError for a file that is not as long as Lance believes. Where a write fails in the middle of a file, Lance goes on, and
+    commits a table that cannot be read (seen with Lance 13 and write() answering EIO once)."""
+    if is_uri(dataset.uri):
+        return
+    for fragment in fragments:
+        for file in fragment.files:
+            path = Path(dataset.uri) / "data" / file.path
+            if file.file_size_bytes is not None and path.stat().st_size != file.file_size_bytes:
+                raise OSError(errno.EIO, f"{path.stat().st_size} of {file.file_size_bytes} bytes were kept", str(path))
+
+
+def unindexed(table: Any, columns: Iterable[str]) -> list[str]:
+    """Those of `columns` that have no index: it was never made, or was torn."""
+    indexed = {column for index in table.list_indices() for column in index.columns}
+    return [column for column in columns if column not in indexed]
+
+
+def drop_torn_indices(table: Any) -> list[str]:
+    """Remove the indices of `table` whose files are not as long as Lance believes, and return their columns: with one such no search, and
+    no look-up by that column, ever succeeds again. Where one write fails, Lance commits an index all the same, as `_check_whole` says
+    of rows. Rows may be added meanwhile."""
+    dataset = table.to_lance()
+    torn = [] if is_uri(dataset.uri) else [kept for kept in dataset.describe_indices() if not _has_all(dataset, kept)]
+    for kept in torn:
+        table.drop_index(kept.name)
+    return [column for kept in torn for column in kept.field_names]
+
+
+def _has_all(dataset: Any, index: Any) -> bool:
+    for segment in index.segments:
+        if segment.size_bytes is None:  # written by a version of Lance that did not say
+            continue
+        files = (Path(dataset.uri) / "_indices" / str(segment.uuid)).glob("*")
+        if sum(file.stat().st_size for file in files) != segment.size_bytes:
+            return False
+    return True
+
+
+def _check_indices(table: Any) -> None:
+    """Raise OSError for an index that was just written and is not whole; it is removed, and made anew by who opens the table next."""
+    if torn := drop_torn_indices(table):
+        raise OSError(errno.EIO, f"the index of {', '.join(torn)} was not kept whole", str(table.to_lance().uri))
+
+
+def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -> None:
+    """Merge small files of `table`, bring its indices up to date, remove versions older than `keep` that no tag holds.
+
+    What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Files are merged
+    and indices brought up to date while rows may be added, but none deleted; `turn`, entered for the commit of what was merged, must
+    keep all other commits out: beside a busy writer it would lose every race, until Lance gives up after 30 s. Raises what the
+    store raised (OSError, RuntimeError)."""
+    from lance.optimize import Compaction
+
+    dataset = table.to_lance()
+    merged = [task.execute(dataset) for task in Compaction.plan(dataset, MERGE).tasks]
+    _check_whole(dataset, [fragment for result in merged for fragment in result.new_fragments])
+    if merged:
+        with turn:
+            Compaction.commit(dataset, merged, MERGE)
+    index(table)
+    dataset.cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
+    table.checkout_latest()
+    _give_back_memory()
+
+
+def index(table: Any) -> None:
+    """Bring the indices of `table` up to date. Rows may be added meanwhile, which are not in them then.
+
+    Another process may do the same at once: the later of two commits is made anew. What the store raised (OSError, RuntimeError)
+    is raised."""
+    for left in reversed(range(NUM_INDEX_ATTEMPTS)):
+        table.checkout_latest()
+        try:
+            table.to_lance().optimize.optimize_indices()
+        except (OSError, RuntimeError) as error:
+            if not (left and is_conflict(error)):
+                raise
+        else:
+            break
+    table.checkout_latest()
+    _check_indices(table)
+
+
+def is_conflict(error: Exception) -> bool:
+    """Whether Lance refused a commit because another one was made meanwhile."""
+    said = str(error).lower()
+    return any(words in said for words in ("conflict", "incompatible transaction", "retryable commit"))
+
+
+def _give_back_memory() -> None:
+    """Return freed memory to the system: what a compaction and the commits before it held lies scattered over many threads'
+    heaps, and glibc would keep it. Elsewhere nothing happens."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def pin(table: Any, name: str) -> int:
+    """Name the present version of `table`, so that no compaction removes it; return the version."""
+    version = int(table.version)
+    if name in table.tags.list():
+        table.tags.update(name, version)
+    else:
+        table.tags.create(name, version)
+    return version
+
+
+def unpin(table: Any, name: str) -> None:
+    if name in table.tags.list():
+        table.tags.delete(name)
+
+
+def pinned_versions(table: Any) -> dict[str, int]:
+    """Pinned versions by name."""
+    return {name: int(tag["version"]) for name, tag in table.tags.list().items()}

@@ -1,0 +1,254 @@
+"""What flows between the parts: frozen pydantic models.
+
+Reward-agnosticism is a type here: `Problem`, `Attempt` and `Lesson` (of `prompts`) hold no label and no reward, and the
+renderer accepts only these. Gold answers live in `Label`, rewards in `Rollout` and `Experience`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from functools import total_ordering
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from prompts.schemas import AnswerForm, Lesson
+
+ContextKind = Literal["scratch", "inter", "intra"]
+Split = Literal["train", "heldout"]
+Outcome = Literal[
+    "shown", "trimmed", "same_problem", "held_out", "crowded_out", "below_threshold", "same_lesson", "not_among_best"
+]
+FOREIGN = "i-"
+"""How the ids of imported entries begin."""
+# What mathematics is set in, and what ends a sentence: neither makes another problem.
+_TYPESETTING = re.compile(r"\\(?:[()\[\]]|left(?![a-z])|right(?![a-z])|[,;!]|displaystyle(?![a-z]))|\$")
+_BLANK_BESIDE_A_SIGN = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
+_LOOK_ALIKE = str.maketrans({"−": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "⋅": "·"})
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def normalised(text: str) -> str:
+    """Text as similarity compares it: lower case, single spaces, numbers kept."""
+    return re.sub(r"\s+", " ", text).strip().lower()
+
+
+def text_hash(text: str) -> str:
+    """Identity of a problem's text: 16 hex digits of SHA-256 over what is left without case, typesetting, blanks beside signs, and
+    signs at the end. Words, numbers and the blanks between them stay: a number-swapped twin is another problem."""
+    plain = _TYPESETTING.sub("", unicodedata.normalize("NFKC", text).translate(_LOOK_ALIKE)).replace("dfrac", "frac")
+    bare = _BLANK_BESIDE_A_SIGN.sub("", normalised(plain)).rstrip(".?!:;,=")
+    return hashlib.sha256(bare.encode()).hexdigest()[:16]
+
+
+class Problem(Record):
+    """A problem as the policy may see it."""
+
+    id: str
+    text: str
+    split: Split = "train"
+    family: str = ""
+    form: AnswerForm = "boxed"
+    question: str = Field(
+        "", description="What the source asks, where `text` wraps it in words that all its problems share."
+    )
+
+    @property
+    def asked(self) -> str:
+        """What tells this problem from others: compared and searched for, never shown in place of `text`."""
+        return self.question or self.text
+
+    @property
+    def text_hash(self) -> str:
+        return text_hash(self.asked)
+
+
+class Label(Record):
+    """The gold answer of one problem. Never rendered."""
+
+    problem_id: str
+    answer: str
+    entry: dict[str, Any] = Field(default_factory=dict, description="What the family's own scorer needs.")
+
+
+class Task(Record):
+    """A problem beside its label, as the problem source yields them."""
+
+    problem: Problem
+    label: Label
+
+
+class Attempt(Record):
+    """An earlier answer of the policy to a problem; its reward is deliberately absent."""
+
+    problem_id: str
+    text: str
+    rollout_id: str = ""
+
+
+class Experience(Record):
+    """One entry of the pool: a lesson and where it came from."""
+
+    id: str
+    lesson: Lesson
+    problem_id: str
+    problem_text: str
+    problem_hash: str
+    family: str = ""
+    split: Split
+    template_hash: str = Field("", description="Identity of the prompt that the summarizer was given.")
+    lineage: int
+    policy_version: int
+    step: int
+    reward: float = Field(description="Of the rollout that it was made from.")
+    kind: ContextKind
+    rollout_id: str
+    created_s: float
+    num_retrieved: int = Field(0, description="Groups that saw it in runs before the one that it is in now.")
+    num_rollouts: int = Field(0, description="Rollouts of these groups.")
+    reward_sum: float = Field(0.0, description="Sum of their rewards.")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another run made it: its rollout and step are none of the run whose pool it is in."""
+        return self.id.startswith(FOREIGN)
+
+    def as_foreign(self) -> Experience:
+        """The entry as another run's pool keeps it: under an id that no run gives, since every run counts from its own first step,
+        and older than all that is made there."""
+        if self.is_foreign:
+            return self
+        content = "\n".join((self.id, self.problem_hash, self.lesson.model_dump_json(), repr(self.created_s)))
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return self.model_copy(update={"id": f"{FOREIGN}{digest}-{self.id}", "step": 0})
+
+
+class Considered(Record):
+    """An entry that a search found for a prompt, and what was made of it. `similarity` is None where nobody asked."""
+
+    id: str
+    bm25: float
+    similarity: float | None
+    outcome: Outcome
+
+
+class Context(Record):
+    """What a prompt shows beside the problem. `drawn` is the kind the policy drew, `kind` the one it became."""
+
+    drawn: ContextKind = "scratch"
+    kind: ContextKind = "scratch"
+    lessons: tuple[Lesson, ...] = ()
+    lesson_ids: tuple[str, ...] = ()
+    considered: tuple[Considered, ...] = Field((), description="The retrieval's trace, in the order of the search.")
+    attempt: Attempt | None = None
+    num_trimmed: int = Field(0, description="Parts dropped or cut so that the prompt fits max_model_len.")
+
+
+class Message(Record):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@total_ordering
+class WeightVersion(Record):
+    """A published policy: lineage + number of optimizer steps. A restart from a checkpoint begins a new lineage."""
+
+    lineage: int = Field(ge=0)
+    step: int = Field(ge=0)
+
+    @property
+    def label(self) -> str:
+        return f"l{self.lineage}-s{self.step:06d}"
+
+    @classmethod
+    def parse(cls, label: str) -> WeightVersion | None:
+        """The version that `label` names, or None for a label that is not ours (a fresh server says 'default')."""
+        match = re.fullmatch(r"l(\d+)-s(\d+)", label)
+        return cls(lineage=int(match[1]), step=int(match[2])) if match else None
+
+    def __lt__(self, other: WeightVersion) -> bool:
+        return (self.lineage, self.step) < (other.lineage, other.step)
+
+
+class Completion(NamedTuple):
+    """One sampled answer as an endpoint returned it. `token_ids` (T,) and `logprobs` (T,) are of the sampled tokens.
+
+    `pipeline.inference.protocol` checked it; a tuple, because thousands a second are made only to become rollouts."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: str
+    oldest_version: WeightVersion | None = None
+    newest_version: WeightVersion | None = None
+
+
+class Verdict(Record):
+    """What a verifier said. Only kind 'scored' carries a judgement; the others are outcomes of their own."""
+
+    kind: Literal["scored", "no_answer", "timeout", "error"]
+    score: float = 0.0
+    correct: bool = False
+    answer: str | None = None
+
+
+class Rollout(Record):
+    """One scored completion. Token ids and behaviour log-probabilities are exact; nothing is tokenized again."""
+
+    id: str
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: str
+    reward: float
+    verdict: Verdict
+    oldest_version: WeightVersion
+    newest_version: WeightVersion
+
+
+class GroupOutcome(Record):
+    """What became of an attempt at a group that was not journalled; one that was is data."""
+
+    step: int
+    slot: int
+    turn: int
+    kind: Literal["zero_variance", "failed", "deadline"]
+    problem_id: str
+    error_kind: str = ""
+    detail: str = ""
+
+
+class RolloutGroup(Record):
+    """G rollouts of one prompt (x, c): the unit of journal, advantage and training. `prompt_ids` (P,)."""
+
+    id: str
+    lineage: int
+    step: int = Field(description="Optimizer step that will train this group.")
+    slot: int = Field(description="Position within the step's batch.")
+    problem: Problem
+    context: Context
+    prompt_ids: tuple[int, ...]
+    rollouts: tuple[Rollout, ...]
+    pool_version: int = Field(0, description="Version of the pool's table when the step began.")
+    created_s: float = 0.0
+
+    @property
+    def oldest_version(self) -> WeightVersion:
+        return min(rollout.oldest_version for rollout in self.rollouts)
+
+    @property
+    def newest_version(self) -> WeightVersion:
+        return max(rollout.newest_version for rollout in self.rollouts)
+
+    @property
+    def rewards(self) -> tuple[float, ...]:
+        return tuple(rollout.reward for rollout in self.rollouts)
+
+    @property
+    def zero_variance(self) -> bool:
+        """Whether all rewards are equal, so that every advantage is 0 and nothing is learned from the group."""
+        return len(set(self.rewards)) == 1

@@ -1,0 +1,143 @@
+"""Bad configuration gets a message that names the field, the value and the remedy; exit status 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.loading import known_fields, load_config, load_recipe, recipe_names
+from pipeline.config.rollout import RewardSection
+from pipeline.config.root import Config
+from pipeline.errors import ConfigError
+from pipeline.orchestrate import main
+from pipeline.problems.dataset import load_problems
+from pipeline.rewards.code.preflight import check_code
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[rollout]\ngroup_siz = 3", r"rollout.group_siz = 3: unknown setting; did you mean rollout.group_size\?"),
+        ("[learner]\nkl_coef = -1.0", r"learner.kl_coef = -1.0: input should be greater than or equal to 0"),
+        ("[feedback]\nratio = [[3, 0.1], [1, 0.2]]", r"(?s)feedback.ratio.*steps ascending"),
+        ("[learner]\nkl_coef = [[100, 0.1], [0, 0.0]]", r"(?s)learner.kl_coef.*steps ascending"),
+        ("[learner]\nkl_coef = []", r"(?s)learner.kl_coef.*at least one"),
+        ('[learner]\nattention = "flash_attention_2"', r"(?s)learner.*16 bits only.*bf16_autocast"),
+        ("[rollout.sampling]\ntemperature = 0.0", r"rollout.sampling.temperature = 0"),
+        ("[learner]\npublish_every = 4", r"raise rollout.max_staleness to 3"),
+        ("[eval]\nnum_problems = 9999", r"eval.num_problems = 9999 exceeds problems.num_heldout"),
+        ("recipe = 'qickstart'", r"recipe = 'qickstart': no such recipe; did you mean quickstart\?"),
+        ("[learner\n", r"not valid TOML"),
+    ],
+)
+def test_a_bad_file_names_field_value_and_remedy(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
+        load_config(tmp_path / "nowhere.toml")
+
+
+def test_the_command_line_overrides_the_file_which_overrides_the_defaults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("[rollout]\ngroup_size = 4\nnum_problems_per_step = 2\n")
+    assert main(["train", "--config", str(file), "--rollout.group_size", "16", "--dry-run"]) == 0
+    resolved = Config.model_validate_json(capsys.readouterr().out)
+    assert (resolved.rollout.group_size, resolved.rollout.num_problems_per_step) == (16, 2)
+    assert resolved.recipe == "my"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("0.5", 0.5), ("[[0, 0.1], [10, 0.5]]", ((0, 0.1), (10, 0.5)))])
+def test_a_ratio_on_the_command_line_is_a_number_or_a_schedule(
+    value: str, expected: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--feedback.ratio", value, "--dry-run"]) == 0
+    assert Config.model_validate_json(capsys.readouterr().out).feedback.ratio == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--rollout.grup_size", "3"], "did you mean --rollout.group_size?"),
+        (["train", "--learner.num_steps", "many", "--dry-run"], "learner.num_steps = 'many'"),
+        (["train", "--recipe", "nothing"], "no such recipe"),
+        (["trian"], "invalid choice"),
+        (["train", "--resume", "no-such-run"], "no-such-run is no run folder"),
+        (["eval", "--run-folder", "no-such-run"], "no-such-run is no run folder"),
+        (
+            ["train", "--model.path", "./no-such-folder", "--run.root", "{tmp}"],
+            "model.path = './no-such-folder': no such folder",
+        ),
+    ],
+)
+def test_bad_arguments_end_with_status_2_and_a_message(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main([argument.replace("{tmp}", str(tmp_path)) for argument in arguments])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "sft", "doctor"])
+def test_help_lists_every_field_with_its_meaning_and_shows_examples(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "examples:" in shown
+    missing = [field for field in known_fields() if f"--{field} " not in shown]
+    assert not missing
+    assert "Seed of everything drawn" in shown
+
+
+def test_there_are_recipes() -> None:
+    assert {"quickstart", "grpo", "code-quickstart"} <= set(recipe_names())
+
+
+def test_every_field_is_described() -> None:
+    def fields(model: type) -> list[str]:
+        bare = []
+        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+            nested = hasattr(field.annotation, "model_fields")
+            bare += (
+                [f"{name}.{sub}" for sub in fields(field.annotation)]
+                if nested
+                else ([] if field.description else [name])
+            )
+        return bare
+
+    assert fields(Config) == []
+
+
+def test_the_code_quickstart_asks_for_programs_only() -> None:
+    recipe = load_recipe("code-quickstart")
+    problems = load_problems(recipe.problems, recipe.run.seed)
+    assert (len(problems.train), len(problems.heldout)) == (recipe.problems.num_train, recipe.problems.num_heldout)
+    assert {task.problem.form for task in problems.train + problems.heldout} == {"code"}
+    check_code(recipe.model_copy(update={"reward": RewardSection(scorer="my:scorer")}), problems.train)
+
+
+def test_the_grpo_recipe_differs_from_the_quickstart_in_feedback_and_abstraction_alone() -> None:
+    quickstart, grpo = (load_recipe(name).model_dump() for name in ("quickstart", "grpo"))
+    differing = {name for name in quickstart if quickstart[name] != grpo[name]}
+    assert differing == {"recipe", "feedback", "abstraction"}
+    assert grpo["feedback"]["ratio"] == 0.0
+    assert not grpo["abstraction"]["enabled"]
+
+
+def test_endpoints_that_run_elsewhere_are_waited_for_as_long_as_requests_wait() -> None:
+    assert Config().server_patience_s == Config().servers.startup_timeout_s
+    elsewhere = Config.model_validate({"endpoints": [{"url": "http://127.0.0.1:1"}]})
+    assert elsewhere.server_patience_s == elsewhere.requests.max_outage_s

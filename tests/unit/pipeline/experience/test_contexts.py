@@ -1,0 +1,158 @@
+"""The context policy, as pure functions."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pipeline.config.base import value_at
+from pipeline.config.experience import FeedbackSection
+from pipeline.experience.contexts import (
+    Found,
+    Weighing,
+    draw_kind,
+    exclusions,
+    inter_context,
+    intra_context,
+    messages_of,
+    prompt_input,
+    shortened,
+    trimmed,
+)
+from pipeline.experience.pool import Candidate
+from pipeline.experience.similarity import lexical
+from pipeline.types import Attempt, Context, Problem, Split, text_hash
+from prompts.schemas import Lesson
+from tests.builders import candidates, experience
+
+PROBLEM = Problem(id="a", text="State the final answer to the following arithmetic problem: 4 + 3 =")
+
+
+def candidate(
+    identity: str, text: str, *, problem_id: str = "other", split: Split = "train", idea: str = "Add."
+) -> Candidate:
+    lesson = Lesson(flow_of_thought=idea, principles=("p",)).model_dump_json()
+    return Candidate(identity, problem_id, text_hash(text), text, split, lesson, 0, 1.0)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (5, 0.25), (10, 0.5), (15, 0.5), (99, 0.5)])
+def test_a_schedule_is_linear_between_its_points(step: int, expected: float) -> None:
+    assert value_at(((0, 0.0), (10, 0.5)), step) == pytest.approx(expected)
+
+
+def test_the_shares_of_the_kinds_follow_the_settings() -> None:
+    settings = FeedbackSection(ratio=0.75, intra_share=0.5)
+    rng = random.Random(1)
+    kinds = [draw_kind(rng, settings, 0) for _ in range(4000)]
+    assert kinds.count("scratch") / 4000 == pytest.approx(0.25, abs=0.03)
+    assert kinds.count("intra") / 4000 == pytest.approx(0.375, abs=0.03)
+
+
+def found(candidates: list[Candidate], similarities: list[float] | None = None) -> list[Found]:
+    values = similarities or [lexical(PROBLEM.text, one.problem_text) for one in candidates]
+    return list(map(Found, candidates, values, exclusions(PROBLEM, candidates)))
+
+
+def outcomes(context: Context) -> dict[str, str]:
+    return {considered.id: considered.outcome for considered in context.considered}
+
+
+def test_the_same_problem_and_the_held_out_split_are_never_retrieved_but_a_twin_is() -> None:
+    twin = PROBLEM.text.replace("4 + 3", "9 + 1")
+    candidates = [
+        candidate("same id", twin, problem_id="a"),
+        candidate("same text", "  " + PROBLEM.text.upper()),
+        candidate("held out", twin, split="heldout"),
+        candidate("twin", twin),
+    ]
+    context = inter_context(found(candidates), FeedbackSection(num_lessons=4))
+    assert context.lesson_ids == ("twin",)
+    assert outcomes(context) == {
+        "same id": "same_problem",
+        "same text": "same_problem",
+        "held out": "held_out",
+        "twin": "shown",
+    }
+    assert [considered.similarity is None for considered in context.considered] == [True, True, True, False]
+
+
+def test_gamma_filters_and_equal_lessons_are_shown_once() -> None:
+    near, far = PROBLEM.text.replace("4", "5"), "How many legs do three spiders have?"
+    assert lexical(PROBLEM.text, far) < 0.9 < lexical(PROBLEM.text, near)
+    candidates = [candidate("far", far), candidate("near", near), candidate("again", near.replace("3", "8"))]
+    context = inter_context(found(candidates), FeedbackSection(num_lessons=3))
+    assert outcomes(context) == {"far": "below_threshold", "near": "shown", "again": "same_lesson"}
+    without = FeedbackSection(num_lessons=3, similarity_threshold=0.0)
+    assert inter_context(found([candidate("far", far)]), without).lesson_ids == ("far",)
+
+
+def test_what_is_not_among_the_best_is_said_so() -> None:
+    candidates = [candidate("a1", "one", idea="x"), candidate("a2", "two", idea="y")]
+    context = inter_context(found(candidates, [0.95, 0.99]), FeedbackSection(num_lessons=1))
+    assert outcomes(context) == {"a1": "not_among_best", "a2": "shown"}
+
+
+def test_diversity_recency_and_usefulness_change_who_is_shown() -> None:
+    same = "Add the tens, then the units."
+    candidates = [
+        candidate("a1", "one", idea=same),
+        candidate("a2", "two", idea=same + "!")._replace(step=100),
+        candidate("a3", "three", idea="Estimate first."),
+    ]
+    similarities = [1.0, 0.99, 0.95]
+
+    def shown(weighing: Weighing = Weighing(), **settings: float) -> tuple[str, ...]:  # noqa: B008
+        context = inter_context(
+            found(candidates, similarities), FeedbackSection.model_validate({"num_lessons": 2, **settings}), weighing
+        )
+        return context.lesson_ids
+
+    assert shown() == ("a1", "a2")
+    assert shown(diversity=0.5) == ("a1", "a3")
+    assert shown(Weighing(step=100), recency_weight=0.5) == ("a2", "a1")
+    assert shown(Weighing(usefulness={"a3": 1.0}.get), usefulness_weight=0.2) == ("a3", "a1")
+
+
+def test_without_anything_admissible_the_prompt_falls_back_to_scratch_and_says_what_was_drawn() -> None:
+    assert inter_context([], FeedbackSection()) == Context(drawn="inter", kind="scratch")
+    assert intra_context(None, 100) == Context(drawn="intra", kind="scratch")
+    assert intra_context(Attempt(problem_id="a", text=" "), 100).kind == "scratch"
+
+
+def test_prompts_hold_the_context_and_nothing_of_a_label() -> None:
+    context = intra_context(Attempt(problem_id="a", text="4 + 3 = 8"), 100)
+    user = messages_of(prompt_input(PROBLEM, context), "Be brief.")
+    assert user[0].role == "system"
+    assert "4 + 3 = 8" in user[1].content
+    assert PROBLEM.text in user[1].content
+
+
+def test_trimming_shortens_step_by_step_until_scratch() -> None:
+    lessons = tuple(Lesson(flow_of_thought=str(i), principles=("p",)) for i in range(2))
+    context: Context | None = Context(drawn="inter", kind="inter", lessons=lessons, lesson_ids=("a", "b"))
+    kinds = []
+    while (context := trimmed(context)) is not None:  # type: ignore[arg-type]
+        kinds.append((context.kind, len(context.lessons), context.num_trimmed))
+    assert kinds == [("inter", 1, 1), ("scratch", 0, 2)]
+
+
+def test_a_long_attempt_keeps_head_and_tail() -> None:
+    short = shortened("a" * 300 + "b" * 300, 100)
+    assert short.startswith("aaa")
+    assert short.endswith("bbb")
+    assert len(short) <= 103
+
+
+def test_a_lesson_that_was_trimmed_away_is_not_shown_in_the_trace() -> None:
+    texts = ["What is 4 + 3?", "What is 4 + 4?"]
+    found = [Found(candidate, 1.0) for candidate in candidates(texts)]
+    found[1] = found[1]._replace(
+        candidate=found[1].candidate._replace(lesson_json=experience(2).lesson.model_dump_json())
+    )
+    context: Context | None = inter_context(found, FeedbackSection(num_lessons=2))
+    traces = []
+    while context:
+        traces.append([one.outcome for one in context.considered])
+        context = trimmed(context)
+    assert traces == [["shown", "shown"], ["shown", "trimmed"], ["trimmed", "trimmed"]]

@@ -1,0 +1,295 @@
+"""A scrape tells what was counted, in names and labels that stay few; readiness tells why not."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from itertools import accumulate
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
+
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.errors import ProcessEndedError
+from pipeline.inference.client import EndpointPool
+from pipeline.observability.http_server import OperationsServer, readiness
+from pipeline.observability.prometheus import Family, labels_of, render
+from pipeline.observability.snapshot import ENDPOINT, Sources, Spread
+from pipeline.run.metrics_log import StageClock
+from pipeline.runtime.histogram import Histogram
+from pipeline.runtime.watchdog import Watchdog
+
+Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
+OTHER_LABELS = (
+    "stage",
+    "state",
+    "error_type",
+    "event",
+    "outcome",
+    "le",
+    "gen_ai_operation_name",
+    "gen_ai_provider_name",
+    "gen_ai_token_type",
+)
+UNITS = (
+    "_seconds",
+    "_bytes",
+    "_updates",
+    "_entries",
+    "_state",
+    "_bound",
+    "_in_flight",
+    "_waiting",
+    "_waits",
+    "_step",
+    "_journal",
+)
+
+
+class Running:
+    """A scheduler as a scrape sees it."""
+
+    num_groups_in_flight = 7
+    num_queued_for_journal = 2
+    step = 5
+    learner_step = 4
+    staleness = 1
+    pool_size = 33
+
+    def __init__(self) -> None:
+        self.outcomes = Counter(journalled=40, failed=1)
+
+
+def pool_of(*urls: str, **prices: float) -> EndpointPool:
+    """A pool that was never entered: it counts, and needs no loop."""
+    return EndpointPool(tuple(EndpointSettings(url=url, **prices) for url in urls), "policy", RequestsSection())
+
+
+def a_run() -> Sources:
+    """Every part that can be told of, with something counted in each."""
+    pool = pool_of("http://10.0.0.1:8000/v1", "http://10.0.0.2:8000", prompt_price=1.0, completion_price=2.0)
+    pool.endpoints[1].num_in_flight = 3
+    pool.endpoints[1].breaker.on_failure(at_once=True)
+    tally = pool.usage.at("http://10.0.0.1:8000", "rollout")
+    tally.num_requests, tally.num_succeeded = 5, 3
+    tally.num_prompt_tokens, tally.num_completion_tokens, tally.num_cached_prompt_tokens = 1_000_000, 500_000, 300
+    for seconds in (0.01, 0.3, 5000.0):
+        tally.latency.add(seconds)
+    tally.others.update({"failed_http_503": 2, "hedges": 1})
+    pool.usage.at("", "rollout").others.update({"retries": 2, "failed_deadline": 1})
+    clock = StageClock()
+    clock.seconds["rollout"] = 12.5
+    clock.count("attempts_sampled", 9)
+    return Sources(
+        pools={"policy": pool, "summarizer": pool_of("http://10.0.0.1:8000")},
+        clock=lambda: clock,
+        scheduler=Running(),
+        watchdog=Watchdog(),
+        loop_lag=Histogram(),
+    )
+
+
+def values_of(sources: Sources) -> Values:
+    text = render(sources.snapshot())
+    values: Values = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = sample.name, frozenset((k, v) for k, v in sample.labels.items() if v)
+            assert key not in values, f"{key} is told twice"
+            values[key] = sample.value
+    return values
+
+
+def find(values: Values, name: str, **labels: str) -> float:
+    """The one value of that name with these labels among others."""
+    (value,) = [v for (n, found), v in values.items() if n == name and set(labels.items()) <= found]
+    return value
+
+
+def test_every_number_of_an_endpoint_is_told() -> None:
+    values = values_of(a_run())
+    first, second = {"pool": "policy", "endpoint": "0"}, {"pool": "policy", "endpoint": "1"}
+    assert find(values, "lanpo_endpoint_requests_in_flight", **second) == 3
+    assert find(values, "lanpo_endpoint_concurrency_bound", **first) == 128
+    assert find(values, "lanpo_endpoint_breaker_state", state="open", **second) == 1
+    assert find(values, "lanpo_endpoint_breaker_state", state="closed", **second) == 0
+    assert find(values, "lanpo_endpoint_breaker_opened_total", **second) == 1
+    assert find(values, "lanpo_requests_total", server_address="10.0.0.1", server_port="8000", stage="rollout") == 5
+    assert find(values, "lanpo_requests_succeeded_total", **first) == 3
+    assert find(values, "lanpo_request_failures_total", error_type="http_503", **first) == 2
+    assert find(values, "lanpo_request_failures_total", error_type="deadline", pool="policy") == 1
+    assert find(values, "lanpo_request_retries_total", pool="policy", stage="rollout") == 2
+    assert find(values, "lanpo_request_hedges_total", **first) == 1
+    assert find(values, "lanpo_requests_waiting", pool="summarizer") == 0
+    assert find(values, "lanpo_cached_prompt_tokens_total", **first) == 300
+    assert find(values, "lanpo_cost_total", **first) == pytest.approx(2.0)
+
+
+def test_what_opentelemetry_names_has_its_name_and_labels() -> None:
+    values = values_of(a_run())
+    labels = {
+        "gen_ai_operation_name": "chat",
+        "gen_ai_provider_name": "openai",
+        "gen_ai_request_model": "policy",
+        "server_address": "10.0.0.1",
+        "server_port": "8000",
+    }
+    duration = "gen_ai_client_operation_duration_seconds"
+    buckets = {
+        le: find(values, f"{duration}_bucket", le=le, **labels) for le in ("0.01", "0.16", "0.32", "1310.72", "+Inf")
+    }
+    assert buckets == {"0.01": 1, "0.16": 1, "0.32": 2, "1310.72": 2, "+Inf": 3}
+    assert find(values, f"{duration}_count", **labels) == 3
+    assert find(values, f"{duration}_sum", **labels) == pytest.approx(5000.31)
+    for kind, num in (("input", 1_000_000), ("output", 500_000)):
+        assert find(values, "gen_ai_client_token_usage_sum", gen_ai_token_type=kind, **labels) == num
+        assert find(values, "gen_ai_client_token_usage_count", gen_ai_token_type=kind, **labels) == 3
+
+
+def test_the_run_is_told() -> None:
+    values = values_of(a_run())
+    told = {name: value for (name, labels), value in values.items() if not labels}
+    assert told["lanpo_groups_in_flight"] == 7
+    assert told["lanpo_groups_queued_for_journal"] == 2
+    assert told["lanpo_step"] == 5
+    assert told["lanpo_learner_step"] == 4
+    assert told["lanpo_staleness_updates"] == 1
+    assert told["lanpo_experience_pool_entries"] == 33
+    assert told["lanpo_stuck_waits"] == told["lanpo_stuck_waits_named_total"] == 0
+    assert told["process_resident_memory_bytes"] > 1e6
+    assert told["process_open_fds"] > 2
+    assert find(values, "lanpo_group_outcomes_total", outcome="journalled") == 40
+    assert find(values, "lanpo_stage_seconds_total", stage="rollout") == 12.5
+    assert find(values, "lanpo_events_total", event="attempts_sampled") == 9
+
+
+def test_endpoints_that_share_a_host_and_port_are_told_apart() -> None:
+    pool = pool_of("http://gateway:80/a", "http://gateway:80/b")
+    for number, endpoint in enumerate(pool.endpoints):
+        pool.usage.at(endpoint.url, "eval").num_requests = number + 1
+    values = values_of(Sources(pools={"policy": pool}))
+    assert [find(values, "lanpo_requests_total", endpoint=index) for index in "01"] == [1, 2]
+
+
+def test_of_a_run_that_has_only_begun_little_is_told() -> None:
+    values = values_of(Sources())
+    assert {name for name, _ in values if not name.startswith("process_")} == set()
+
+
+def test_the_text_can_be_read_and_has_units_and_helps() -> None:
+    text = render(a_run().snapshot())
+    families = list(text_string_to_metric_families(text))
+    assert len(families) > 25
+    assert text.count("# TYPE") == len({family.name for family in families})
+    for family in families:
+        assert family.documentation, family.name
+        assert re.fullmatch(r"(lanpo|gen_ai_client|process)_[a-z_]+", family.name)
+        assert family.type in ("counter", "gauge", "histogram")
+        if family.type == "gauge" and family.name.startswith("lanpo_"):
+            assert family.name.endswith(UNITS), family.name
+        for sample in family.samples:
+            assert (family.type == "counter") == sample.name.endswith("_total"), sample.name
+
+
+@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "new\nline", "comma,brace}", "ümläut", "\\n"])
+@pytest.mark.parametrize("value", [0, 1, 0.1, 1e-9, 1e300, 123456789012, float("inf"), float("-inf")])
+def test_labels_and_numbers_are_read_as_they_were_written(name: str, value: float) -> None:
+    family = Family("gauge", "x", "Something.")
+    family.add(value, labels_of(("a", name), ("empty", ""), ("b", "2")))
+    (read,) = text_string_to_metric_families(family.text())
+    assert [(sample.labels, sample.value) for sample in read.samples] == [({"a": name, "b": "2"}, value)]
+
+
+def test_what_is_written_is_what_the_client_library_writes() -> None:
+    own = Family("histogram", "x_seconds", "Something.")
+    theirs = HistogramMetricFamily("x_seconds", "Something.", labels=("a", "b"))
+    histogram = Histogram()
+    for seconds in (0.001, 0.5, 0.5, 9999.0):
+        histogram.add(seconds)
+    own.add_spread(Spread.of(histogram), labels_of(("a", "1%d"), ("b", 'q"')))
+    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+    theirs.add_metric(("1%d", 'q"'), list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total_s)
+    (ours,), (expected,) = (
+        list(text_string_to_metric_families(text))
+        for text in (own.text(), generate_latest(SimpleNamespace(collect=lambda: [theirs])).decode())
+    )
+    assert ours == expected
+
+
+def test_labels_stay_few_however_much_is_asked() -> None:
+    """Requests, groups and problems come and go; the number of lines is that of endpoints × stages × kinds of error."""
+    sources = a_run()
+    before = values_of(sources)
+    tally = sources.pools["policy"].usage.at("http://10.0.0.1:8000", "rollout")
+    for _ in range(1000):
+        tally.num_requests += 1
+        tally.latency.add(0.1)
+        tally.others["failed_http_503"] += 1
+    after = values_of(sources)
+    assert after.keys() == before.keys()
+    assert {label for _, labels in after for label, _ in labels} <= {*ENDPOINT, *OTHER_LABELS}
+
+
+def test_a_snapshot_of_a_large_run_takes_the_loop_less_than_five_milliseconds() -> None:
+    pool = pool_of(*(f"http://10.0.0.{number}:8000" for number in range(50)))
+    for endpoint in pool.endpoints:
+        for stage in ("rollout", "reflect", "abstract", "render", "eval"):
+            tally = pool.usage.at(endpoint.url, stage)
+            tally.num_requests = 1
+            tally.latency.add(0.1)
+            tally.others["failed_timeout"] += 1
+    sources = Sources(pools={"policy": pool})
+    spent_s = []
+    for _ in range(20):
+        begin_s = time.perf_counter()
+        sources.snapshot()
+        spent_s.append(time.perf_counter() - begin_s)
+    assert min(spent_s) < 0.005
+
+
+# Readiness
+
+
+def test_a_run_is_not_ready_before_it_has_endpoints() -> None:
+    assert readiness(Sources()) == (False, ("no endpoint is known yet: servers are being started",))
+
+
+def test_one_closed_breaker_is_enough() -> None:
+    pool = pool_of("http://a:1", "http://b:2")
+    sources = Sources(pools={"policy": pool})
+    assert readiness(sources).ready
+    pool.endpoints[0].breaker.on_failure(at_once=True)
+    assert readiness(sources).ready
+    pool.endpoints[1].breaker.on_failure(at_once=True)
+    pool.endpoints[1].breaker.begin_probe()
+    assert readiness(sources) == (
+        False,
+        ("no endpoint of the pool 'policy' has a closed breaker: a:1 is open, b:2 is half_open",),
+    )
+
+
+def test_a_learner_that_is_gone_is_a_reason() -> None:
+    def gone() -> Any:
+        raise ProcessEndedError("the learner ended with status -9")
+
+    sources = Sources(pools={"policy": pool_of("http://a:1")}, learner=lambda: SimpleNamespace(state="training"))
+    assert readiness(sources).ready
+    sources.learner = gone
+    assert readiness(sources) == (False, ("the learner ended with status -9",))
+
+
+# The server
+
+
+async def test_without_a_port_nothing_is_started() -> None:
+    sources, threads = Sources(), threading.active_count()
+    async with OperationsServer(0, sources):
+        assert threading.active_count() == threads
+    assert sources.loop_lag is None

@@ -1,0 +1,89 @@
+"""What the labelled pairs (tests/integration/test_verifier.py) do not show: bounds, failures, and where a statement is looked for."""
+
+import random
+
+import pytest
+
+from pipeline.config.rollout import RewardSection
+from pipeline.rewards.extraction import conclusion
+from pipeline.rewards.math.equality import same_answer
+from pipeline.rewards.math.expressions import TooLargeError
+from pipeline.rewards.worker import make_scorer, reply_to
+from pipeline.types import Label, Verdict
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["9^{9^{9^{9}}}", "(" * 100 + "7" + ")" * 100, "+".join("x" * 1500), "x" * 30_000, "10^9!", "\\sin(10^{10^{6}})"],
+)
+def test_what_is_too_large_is_not_judged(answer: str) -> None:
+    with pytest.raises(TooLargeError):
+        same_answer("\\sqrt{7}", answer)
+
+
+def test_a_failure_is_an_error_and_never_a_zero() -> None:
+    score = make_scorer(RewardSection(scorer="math"))
+    for answer in ("9^{9^{9}}", "\\int_0^1 \\sin(\\sin(\\sin x)) dx"):
+        assert b'"kind":"error"' in reply_to(f"\\boxed{{{answer}}}", Label(problem_id="p", answer="7"), score)
+
+
+def test_long_numbers_are_compared_exactly() -> None:
+    digits = "".join(random.Random(0).choices("123456789", k=100_000))
+    assert same_answer(digits, digits + ".0")
+    assert not same_answer(digits, digits[:-1] + "0")
+
+
+@pytest.mark.parametrize("separator", [",", "{,}", "\\,", "\\!,\\!", " ", "\u2009", "~"])
+def test_every_number_reads_with_any_thousands_separator(separator: str) -> None:
+    rng = random.Random(1)
+    for _ in range(100):
+        value = rng.randrange(10**3, 10**12)
+        assert same_answer(str(value), f"{value:,}".replace(",", separator))
+        assert not same_answer(str(value + 1), f"{value:,}".replace(",", separator))
+
+
+def test_values_agree_with_arithmetic() -> None:
+    """Seeded fractions in five spellings: equal to themselves, unequal to a neighbour and to their rounded decimals."""
+    rng = random.Random(2)
+    for _ in range(200):
+        top, bottom = rng.randrange(1, 1000), rng.choice((3, 7, 9, 11, 13, 17))
+        top += top % bottom == 0
+        whole, rest = divmod(top, bottom)
+        for text in (
+            rf"\frac{{{top}}}{{{bottom}}}", rf"\dfrac{{{2 * top}}}{{{2 * bottom}}}", f"{top}/{bottom}",
+            rf"\frac{{{-top}}}{{{-bottom}}}", rf"{whole}\frac{{{rest}}}{{{bottom}}}" if whole else f"{top}/{bottom}",
+        ):  # fmt: skip
+            assert same_answer(f"{top}/{bottom}", text), text
+            assert not same_answer(f"{top + 1}/{bottom}", text), text
+        assert not same_answer(f"{top}/{bottom}", f"{top / bottom:.12f}")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("So x = 3 and y = 4.", "x = 3 and y = 4"),
+        ("\\boxed{2} or \\boxed{5}", "2 or 5"),
+        ("x = \\boxed{2}, y = \\boxed{5}", "x = 2, y = 5"),
+        ("\\boxed{4}, so \\boxed{5}", "5"),
+        ("<answer>7</answer>", "7"),
+        ("#### Step 3\nThe answer is 7.", "7"),
+        ("\\boxed{5}. Wait, that is wrong.", None),
+        ("\\boxed{5}\nThe answer is 6.", "6"),
+        ("\\boxed{5}\nSo there were 6 before.", "5"),
+        ("\\boxed{5}\n\nQuestion: What is 3 + 4?\nThe answer is 7.", "5"),
+        ("\\boxed{5}<|im_end|>\nThe answer is 7.", "5"),
+        ("\\boxed{5}\n" + "Fine. " * 5000 + "The answer is 7.", "7"),
+        ("\\boxed{5}\nThe answer is 7. Wait, that is wrong.", None),
+        ("The answer is 5. This is the correct answer.", "5"),
+        ("The answer is 5. That is wrong.", None),
+        ("So there are at least 8 apples.", None),
+        ("Is the answer 5? I am not sure.", None),
+    ],
+)
+def test_where_a_response_states_its_answer(text: str, answer: str | None) -> None:
+    assert conclusion(text) == answer
+
+
+def test_answers_inside_thoughts_do_not_count() -> None:
+    score = make_scorer(RewardSection(scorer="math"))
+    assert score("<think>\\boxed{7}</think>I give up.", Label(problem_id="p", answer="7")) == Verdict(kind="no_answer")

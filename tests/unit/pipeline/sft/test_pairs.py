@@ -1,0 +1,250 @@
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.config.problems import FamilySettings, ProblemsSection
+from pipeline.config.rollout import RolloutSection
+from pipeline.config.run import RunSection
+from pipeline.config.sft import SftSection
+from pipeline.experience.leakage import gives_answer_away
+from pipeline.problems.dataset import load_problems
+from pipeline.rewards.answers import extract_answer
+from pipeline.sft.lessons import ALL, lessons_of
+from pipeline.sft.pairs import critique, make_pairs, num_without_solution, pairs_key, write_pairs
+from pipeline.sft.teacher import teacher_key
+from pipeline.sft.worked_solutions import Solution, solve, with_mistake
+from pipeline.types import Label, Problem, Task
+from prompts.render import render_lessons
+from prompts.schemas import Lesson
+
+FAMILIES = ("chain_sum", "basic_arithmetic", "gsm_symbolic")
+
+
+def config(*families: str, num_pairs: int = 60, **values: Any) -> Config:
+    section = ProblemsSection(
+        families=tuple(FamilySettings(name=name) for name in families or FAMILIES), num_train=120, num_heldout=256
+    )
+    return Config(problems=section, sft=SftSection(num_pairs=num_pairs), **values)
+
+
+def sum_task(expression: str, answer: str, family: str = "chain_sum") -> Task:
+    problem = Problem(id="p", text=f"{expression} =", family=family)
+    return Task(
+        problem=problem, label=Label(problem_id="p", answer=answer, entry={"metadata": {"expression": expression}})
+    )
+
+
+def test_pairs_of_every_skill_in_their_shares() -> None:
+    wanted = config()
+    tasks = load_problems(wanted.problems, 0).train
+    pairs = make_pairs(wanted, tasks)
+    assert Counter(pair["skill"] for pair in pairs) == {"respond": 42, "inspect": 12, "summarise": 6}
+    by_id = {task.problem.id: task for task in tasks}
+    num_inter = 0
+    for pair in pairs:
+        system, user, assistant = (message["content"] for message in pair["messages"])
+        task = by_id[pair["problem_id"]]
+        assert [message["role"] for message in pair["messages"]] == ["system", "user", "assistant"]
+        assert system == wanted.rollout.system_prompt
+        assert task.problem.text in user
+        if pair["skill"] == "summarise":
+            lesson = Lesson.model_validate_json(assistant)
+            assert assistant == json.dumps(lesson.model_dump(mode="json"), separators=(",", ":"))
+            assert lesson in lessons_of(task.problem.family)
+        else:
+            assert extract_answer(assistant) == task.label.answer
+        if "Lessons from similar problems" in user:
+            num_inter += 1
+            first_line = assistant.partition("\n")[0]
+            principle = first_line.removeprefix("Lesson 1 applies: ")
+            assert principle != first_line
+            assert principle in user.lower()
+    assert num_inter == 14
+
+
+def test_half_of_the_attempts_are_wrong_and_named_so() -> None:
+    wanted = config("chain_sum", num_pairs=200)
+    tasks = load_problems(wanted.problems, 0).train
+    answers = {task.problem.id: task.label.answer for task in tasks}
+    num_wrong = 0
+    inspected = [pair for pair in make_pairs(wanted, tasks) if pair["skill"] == "inspect"]
+    for pair in inspected:
+        user, assistant = (message["content"] for message in pair["messages"][1:])
+        named_wrong = " is wrong: it is " in assistant or ", not " in assistant
+        attempt = user.partition("An earlier attempt:\n")[2].rpartition("\n")[0]
+        assert (extract_answer(attempt) != answers[pair["problem_id"]]) == named_wrong
+        num_wrong += named_wrong
+    assert num_wrong == len(inspected) // 2 == 20
+
+
+def test_pairs_depend_on_their_seed_alone(tmp_path: Path) -> None:
+    wanted = config()
+    tasks = load_problems(wanted.problems, 0).train
+    pairs = make_pairs(wanted, tasks)
+    assert pairs == make_pairs(wanted, tasks)
+    assert pairs != make_pairs(wanted.model_copy(update={"sft": SftSection(num_pairs=60, seed=1)}), tasks)
+    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    assert [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()] == pairs
+
+
+def test_no_system_message_when_the_prompt_is_empty() -> None:
+    wanted = config(rollout=RolloutSection(system_prompt=""))
+    pairs = make_pairs(wanted, load_problems(wanted.problems, 0).train)
+    assert {pair["messages"][0]["role"] for pair in pairs} == {"user"}
+
+
+def test_heldout_problems_are_refused_by_split_and_by_text() -> None:
+    wanted = config("chain_sum")
+    problems = load_problems(wanted.problems, 0)
+    with pytest.raises(ValueError, match="is held out"):
+        make_pairs(wanted, [*problems.train, problems.heldout[0]])
+    planted = problems.heldout[0].problem.model_copy(
+        update={"split": "train", "text": problems.heldout[0].problem.text.upper()}
+    )
+    disguised = problems.heldout[0].model_copy(update={"problem": planted})
+    with pytest.raises(ValueError, match="is held out"):
+        make_pairs(wanted, [*problems.train, disguised], problems.heldout_hashes)
+    used = {pair["problem_id"] for pair in make_pairs(wanted, problems.train, problems.heldout_hashes)}
+    assert not used & {task.problem.id for task in problems.heldout}
+
+
+def test_no_label_reaches_a_prompt() -> None:
+    canary = "CANARY7Q"
+    tasks = [
+        Task(
+            problem=Problem(id=f"p{i}", text=f"Sort the words of case {i}.", family="word_sorting"),
+            label=Label(
+                problem_id=f"p{i}", answer=f"{canary}-{i}", entry={"metadata": {"note": canary}, "question": canary}
+            ),
+        )
+        for i in range(100)
+    ]
+    shown = {"respond": 0, "inspect": 0, "summarise": 0}
+    for pair in make_pairs(config(num_pairs=300), tasks):
+        prompt = "".join(message["content"] for message in pair["messages"][:-1])
+        if pair["skill"] == "respond":
+            assert canary not in prompt
+        else:
+            # An attempt is shown here, which may be right; nothing but the attempt may hold the answer.
+            task_text, _, attempt = prompt.partition("\\boxed{")
+            assert canary not in task_text
+            assert canary not in attempt.partition("}")[2]
+        shown[pair["skill"]] += 1
+    assert min(shown.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer", "family", "text"),
+    [
+        ("12 + 35 - 7", "40", "chain_sum", "12 + 35 = 47\n47 - 7 = 40\n\\boxed{40}"),
+        ("4 - 1 - 7", "-4", "chain_sum", "4 - 1 = 3\n3 - 7 = -4\n\\boxed{-4}"),
+        ("5", "5", "chain_sum", "\\boxed{5}"),
+        ("2 - -1", "3", "basic_arithmetic", "2 - -1 = 3\n\\boxed{3}"),
+        ("( 56 + -33 ) - 84", "-61", "basic_arithmetic", "56 + -33 = 23\n23 - 84 = -61\n\\boxed{-61}"),
+        ("2 + 3 * 4", "14", "basic_arithmetic", "3 * 4 = 12\n2 + 12 = 14\n\\boxed{14}"),
+        ("-( 8 / 4 ) + 1", "-1", "basic_arithmetic", "8 / 4 = 2\n-2 + 1 = -1\n\\boxed{-1}"),
+    ],
+)
+def test_worked_solutions(expression: str, answer: str, family: str, text: str) -> None:
+    solution = solve(sum_task(expression, answer, family))
+    assert solution is not None
+    assert solution.text == text
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"), [("7 / 2", "3"), ("1 + 1", "3"), ("2 ** 3", "8"), ("f(1)", "1"), ("1 +", "1"), ("", "1")]
+)
+def test_what_has_no_worked_solution(expression: str, answer: str) -> None:
+    assert solve(sum_task(expression, answer, "basic_arithmetic")) is None
+
+
+def test_prose_yields_true_equations_that_end_in_the_answer() -> None:
+    def prose_task(prose: str, answer: str) -> Task:
+        entry = {"metadata": {"answer_cot": prose}}
+        return Task(
+            problem=Problem(id="p", text="t", family="gsm_symbolic"),
+            label=Label(problem_id="p", answer=answer, entry=entry),
+        )
+
+    prose = "Evelyn wrote 294 pages x 2/3 = 196 pages.\nShe needs 294 pages - 196 pages = 98 pages.\n#### 98"
+    solution = solve(prose_task(prose, "98"))
+    assert solution is not None
+    assert solution.text == "294 * 2 / 3 = 196\n294 - 196 = 98\n\\boxed{98}"
+    assert solve(prose_task(prose, "97")) is None
+    assert solve(prose_task(prose.replace("196 pages.", "195 pages."), "98")) is None
+    tasks = load_problems(config("gsm_symbolic").problems, 0).train
+    assert num_without_solution(tasks).get("gsm_symbolic", 0) < 0.3 * len(tasks)
+
+
+def test_a_mistake_is_carried_on_and_found() -> None:
+    task = sum_task("12 + 35 - 7", "40")
+    solution = solve(task)
+    assert solution is not None
+    attempts = [with_mistake(task, solution, random.Random(seed)) for seed in range(50)]
+    assert {attempt.wrong_step for attempt in attempts} == {0, 1, 2}
+    for attempt in attempts:
+        assert attempt.answer != "40"
+        if attempt.wrong_step == 0:
+            wrong = attempt.steps[0].value
+            assert attempt.steps[1].left == f"{wrong} - 7"
+            assert critique(attempt, solution) == f"12 + 35 = {wrong} is wrong: it is 47."
+        if attempt.wrong_step == 2:
+            lines = f"12 + 35 = 47 is right.\n47 - 7 = 40 is right.\nThe answer is 40, not {attempt.answer}."
+            assert critique(attempt, solution) == lines
+    assert critique(Solution((), "7"), Solution((), "7")) == "7 is right."
+
+
+def test_lessons_are_short_general_and_plenty() -> None:
+    for family in (*FAMILIES, "any other"):
+        assert len(lessons_of(family)) >= 4
+    for lesson in ALL:
+        text = render_lessons((lesson,))
+        assert not any(character.isdigit() for character in text)
+        assert len(lesson.flow_of_thought) <= 80
+        assert all(len(line) <= 70 for line in (*lesson.principles, *lesson.pitfalls))
+        assert len(lesson.pitfalls) == 1
+        assert not gives_answer_away(text, "7")
+
+
+def test_the_key_covers_what_the_result_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = config("chain_sum")
+    keys = {
+        pairs_key(base, "model"),
+        pairs_key(base, "other model"),
+        pairs_key(config("chain_sum", num_pairs=61), "model"),
+        pairs_key(config("basic_arithmetic"), "model"),
+        pairs_key(config("chain_sum", rollout=RolloutSection(system_prompt="Other.")), "model"),
+    }
+    file = tmp_path / "a.jsonl"
+    section = ProblemsSection(source="jsonl", train_file=str(file), num_heldout=256)
+    for content in ("one", "two"):
+        file.write_text(content, encoding="utf-8")
+        keys |= {pairs_key(Config(problems=section), "model"), teacher_key(Config(problems=section), "teacher")}
+    module = tmp_path / "my_tasks.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for content in ("one = 1", "two = 2"):
+        module.write_text(content, encoding="utf-8")
+        keys.add(pairs_key(Config(problems=ProblemsSection(source="my_tasks:load")), "model"))
+    assert len(keys) == 11
+    assert pairs_key(base, "model") == pairs_key(config("chain_sum", run=RunSection(seed=5)), "model")
+    assert pairs_key(base, "model") == pairs_key(base.model_copy(update={"recipe": "other"}), "model")
+
+
+def test_hasty_answers_show_no_steps_in_the_wanted_share_and_a_critique_says_so_whatever_the_result() -> None:
+    config = Config.model_validate({"sft": {"num_pairs": 400, "hasty_share": 0.5}})
+    pairs = make_pairs(config, load_problems(config.problems, 0).train)
+    scratch = [
+        pair for pair in pairs if pair["skill"] == "respond" and "Lessons from" not in pair["messages"][-2]["content"]
+    ]
+    hasty = [pair for pair in scratch if pair["messages"][-1]["content"].startswith("\\boxed{")]
+    assert 0.35 < len(hasty) / len(scratch) < 0.65
+    with_lessons = [pair for pair in pairs if pair["skill"] == "respond" and pair not in scratch]
+    assert all("=" in pair["messages"][-1]["content"] for pair in with_lessons)
+    inspected = [pair for pair in pairs if "An earlier attempt:\n\\boxed" in pair["messages"][-2]["content"]]
+    assert inspected
+    assert all(pair["messages"][-1]["content"].startswith("It shows no steps.\n") for pair in inspected)

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.evaluation.heldout import Answer, read_answers
-from pipeline.run.metrics_log import wilson_interval
+from pipeline.statistics import wilson_interval
 
 STAGES = {"untouched": "untouched.jsonl", "after SFT": "after_SFT.jsonl", "after RL": "after_RL.jsonl"}
 NUM_RESAMPLES = 10_000

@@ -17,8 +17,9 @@ from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
 from pipeline.problems.dataset import ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
-from pipeline.run.folder import Lineage
-from pipeline.run.metrics_log import MetricsWriter, StageClock
+from pipeline.run.lineage import Lineage
+from pipeline.run.metrics_log import MetricsWriter
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
 from pipeline.types import WeightVersion
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.machine import described, table
 from benchmarks.pool import entries_of
 from pipeline.experience.pool import Pool
-from pipeline.run.folder import Lineage
+from pipeline.run.lineage import Lineage
 from pipeline.storage.journal import Journal
 from pipeline.types import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
 

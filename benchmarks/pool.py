@@ -32,11 +32,12 @@ from pipeline.experience.pool import COLUMNS, Pool
 from pipeline.experience.pool_schema import TABLE, schema, table_of
 from pipeline.experience.retrieval import Retriever
 from pipeline.experience.similarity import Lexical
-from pipeline.run.metrics_log import StageClock
+from pipeline.loop.writers import MAINTAIN_POOL_EVERY, pool_writer
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.storage.batch_writer import MAINTAIN_POOL_EVERY, pool_writer
 from pipeline.storage.tables import SEARCHED, open_table
-from pipeline.types import Experience, Problem, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Experience, Problem
 from prompts.schemas import Lesson
 
 NUM_CANDIDATES, BATCH, NUM_QUERIES, IN_FLIGHT = 32, 32, 200, 64

@@ -37,7 +37,8 @@ from pipeline.inference.local_servers import Serving
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import event_loop
 from pipeline.types import Completion, Message, WeightVersion
-from pipeline.weights.sync import bring_to, prune, publish
+from pipeline.weights.publishing import prune, publish
+from pipeline.weights.sync import bring_to
 from servers.embedded import resolve
 
 MAX_PAUSE_RATIO = 1.5

@@ -31,12 +31,12 @@ from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import retriever_of
 from pipeline.inference.client import CHAT, GENERATE, pool_of
 from pipeline.loop.rollouts import GroupSampler, Place
+from pipeline.loop.writers import journal_writer
 from pipeline.rewards.verifier import Verifier
-from pipeline.run.folder import Lineage
-from pipeline.run.metrics_log import StageClock
+from pipeline.run.lineage import Lineage
 from pipeline.runtime import event_loop
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.storage.batch_writer import journal_writer
 from pipeline.storage.journal import Journal
 from pipeline.types import Label, Problem, Task
 

@@ -22,7 +22,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
     from verifiers.types import ClientConfig  # type: ignore[import-not-found]
 
     from pipeline.config.rollout import RewardSection
-    from pipeline.rewards.worker import make_scorer
+    from pipeline.rewards.scorers import make_scorer
     from pipeline.types import Label
 
     score = make_scorer(RewardSection(scorer="math"))

@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.run.metrics_log import wilson_interval
-
 NUM_RESAMPLES = 4000
 NUM_FLIPS = 20_000
 MIN_DEPARTING = 5
@@ -130,3 +128,24 @@ def _sign_flip_p(differences: np.ndarray, seed: int) -> float:
         signs = rng.integers(0, 2, (min(CHUNK, NUM_FLIPS - begin), len(moved))) * 2 - 1
         num_extreme += int((np.abs(signs @ moved) >= observed).sum())
     return (num_extreme + 1) / (NUM_FLIPS + 1)
+
+
+def wilson_interval(num_successes: float, num_trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927); (0, 1) without trials."""
+    if num_trials == 0:
+        return 0.0, 1.0
+    share = num_successes / num_trials
+    centre = share + z * z / (2 * num_trials)
+    spread = z * math.sqrt(share * (1 - share) / num_trials + z * z / (4 * num_trials**2))
+    scale = 1 + z * z / num_trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def cohen_kappa(both: int, only_second: int, neither: int, only_first: int) -> float | None:
+    """Agreement of two raters beyond chance, from how often they said yes; None where one of them always says the same."""
+    total = both + only_second + neither + only_first
+    if not 0 < both + only_first < total or not 0 < both + only_second < total:
+        return None
+    first, second = (both + only_first) / total, (both + only_second) / total
+    chance = first * second + (1 - first) * (1 - second)
+    return ((both + neither) / total - chance) / (1 - chance)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from functools import total_ordering
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.text import text_hash
 from prompts.schemas import AnswerForm, Lesson
 
 ContextKind = Literal["scratch", "inter", "intra"]
@@ -22,27 +22,10 @@ Outcome = Literal[
 ]
 FOREIGN = "i-"
 """How the ids of imported entries begin."""
-# What mathematics is set in, and what ends a sentence: neither makes another problem.
-_TYPESETTING = re.compile(r"\\(?:[()\[\]]|left(?![a-z])|right(?![a-z])|[,;!]|displaystyle(?![a-z]))|\$")
-_BLANK_BESIDE_A_SIGN = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
-_LOOK_ALIKE = str.maketrans({"−": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "⋅": "·"})
 
 
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def normalised(text: str) -> str:
-    """Text as similarity compares it: lower case, single spaces, numbers kept."""
-    return re.sub(r"\s+", " ", text).strip().lower()
-
-
-def text_hash(text: str) -> str:
-    """Identity of a problem's text: 16 hex digits of SHA-256 over what is left without case, typesetting, blanks beside signs, and
-    signs at the end. Words, numbers and the blanks between them stay: a number-swapped twin is another problem."""
-    plain = _TYPESETTING.sub("", unicodedata.normalize("NFKC", text).translate(_LOOK_ALIKE)).replace("dfrac", "frac")
-    bare = _BLANK_BESIDE_A_SIGN.sub("", normalised(plain)).rstrip(".?!:;,=")
-    return hashlib.sha256(bare.encode()).hexdigest()[:16]
 
 
 class Problem(Record):

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from aiohttp import web
 
 from pipeline.errors import ModelError, UserError
-from pipeline.run.folder import cache_folder
+from pipeline.runtime.files import cache_folder
 from servers.wheels import prepared
 
 NAME = "all-MiniLM-L6-v2"

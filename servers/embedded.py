@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 from pipeline.errors import ModelError, UserError
-from pipeline.run.folder import cache_folder
+from pipeline.runtime.files import cache_folder
 from servers.model_folder import check_model_folder, has_weights
 from servers.wheels import prepared
 

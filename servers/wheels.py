@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import LanpoError, ModelError
-from pipeline.run.folder import disk_error
+from pipeline.runtime.files import disk_error
 
 # Written last, before the rename: what is in a folder with this file was made to the end.
 MARKER = "COMPLETE"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.experience.pool import Candidate
-from pipeline.types import Context, Experience, Problem, Rollout, RolloutGroup, Verdict, WeightVersion, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Context, Experience, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
 from prompts.schemas import Lesson
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.run.folder import Lineage
+from pipeline.run.lineage import Lineage
 from pipeline.runtime.file_watcher import LOOK_EVERY_S, Changes
 from pipeline.storage.journal import Journal
 from pipeline.types import Rollout, RolloutGroup

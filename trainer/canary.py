@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.run.folder import write_atomic
+from pipeline.runtime.files import write_atomic
 from pipeline.weights.canary import FILE, Canary, CanarySequence
 
 # Plain text, arithmetic and mark-up: what the policy reads and writes. Short, because a server answers them at every reload.

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.errors import DiskError
-from pipeline.run.folder import disk_error
+from pipeline.runtime.files import disk_error
 
 # torch.save says only "file write failed"; with less than this free, that is why.
 SCANT_BYTES = 64 << 20

@@ -39,7 +39,7 @@ from pipeline.run.folder import LEARNER_LOCK, RunFolder
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.storage.claim import check_claim
 from pipeline.storage.journal import Journal
-from pipeline.weights.sync import REFERENCE, canary_of, is_adapter, path_of
+from pipeline.weights.publishing import REFERENCE, canary_of, is_adapter, path_of
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.processes import Others, leads, led, obey_the_leader

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import WeightsRefusedError, WeightSyncError
-from pipeline.run.folder import RunFolder, disk_error
+from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter
+from pipeline.runtime.files import disk_error
 from pipeline.types import WeightVersion
-from pipeline.weights import sync
+from pipeline.weights import publishing, sync
 from trainer.status import LearnerStatus
 from trainer.stop import StopSignal
 
@@ -75,16 +76,16 @@ class Publisher:
             return None
         version = WeightVersion(lineage=self._lineage, step=step)
         if self._status.version == version.label:
-            return sync.path_of(self._run, version)
+            return publishing.path_of(self._run, version)
         self._status.update("publishing", step=step)
         begin = time.monotonic()
-        folder = sync.path_of(self._run, version)
+        folder = publishing.path_of(self._run, version)
         if not folder.exists():
-            folder = sync.publish(self._run, version, self._save)
+            folder = publishing.publish(self._run, version, self._save)
         self.publish_s = time.monotonic() - begin
         self.reload_s = self._bring_all(version)
         self._started = True
-        sync.prune(self._run, self._num_kept, self._asked_for_s)
+        publishing.prune(self._run, self._num_kept, self._asked_for_s)
         self._status.update("training", version=version.label)
         self._metrics.write("publish", step, version=version.label, publish_s=self.publish_s, reload_s=self.reload_s)
         return folder
@@ -92,7 +93,7 @@ class Publisher:
     def will_save(self, step: int, *, final: bool = False) -> bool:
         """Whether `publish` would write weights."""
         version = WeightVersion(lineage=self._lineage, step=step)
-        return self._is_due(step, final=final) and not sync.path_of(self._run, version).exists()
+        return self._is_due(step, final=final) and not publishing.path_of(self._run, version).exists()
 
     def _is_due(self, step: int, *, final: bool) -> bool:
         return final or not self._started or step % self._every == 0
@@ -124,7 +125,7 @@ def merged_model(run: RunFolder, label: str, save: Callable[[Path], None]) -> Pa
     """The folder with the whole model of a version that was published as an adapter; that of another one goes. Raises DiskError."""
     for other in run.merged.iterdir() if run.merged.exists() else ():
         shutil.rmtree(other)
-    return sync.written(run.merged / label, save)
+    return publishing.written(run.merged / label, save)
 
 
 def link_final_model(run: RunFolder, folder: Path) -> None:

@@ -6,7 +6,8 @@ import json
 import os
 from typing import Literal
 
-from pipeline.run.folder import RunFolder, write_atomic
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.files import write_atomic
 
 State = Literal["starting", "waiting", "training", "publishing", "done", "failed"]
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from pipeline.audit.effects import Effect
 from pipeline.experience.leakage import gives_answer_away
-from pipeline.run.metrics_log import cohen_kappa
+from pipeline.statistics import cohen_kappa
 from pipeline.types import Experience, Record
 from prompts.render import render_lessons
 

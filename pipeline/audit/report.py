@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from pipeline.audit.effects import LessonsEffect
 from pipeline.audit.entries import Agreement, Sighting, agreement
-from pipeline.run.metrics_log import wilson_interval
+from pipeline.statistics import wilson_interval
 
 
 class Share(BaseModel):

@@ -25,8 +25,8 @@ from pipeline.experience.usefulness import total_use
 from pipeline.inference.client import EndpointPool
 from pipeline.inference.structured_output import ROOM_TO_THINK, parse_json_reply
 from pipeline.observability.progress import progress
-from pipeline.run.folder import write_atomic
 from pipeline.runtime import event_loop
+from pipeline.runtime.files import write_atomic
 from pipeline.types import Experience, Message
 from prompts.render import render, render_lessons
 from prompts.schemas import JudgeLesson

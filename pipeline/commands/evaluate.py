@@ -20,13 +20,13 @@ from pipeline.commands.eval_options import HELD_OUT, Chosen, judge_of
 from pipeline.config import Config
 from pipeline.errors import ConfigError, EndpointError, RunFolderError
 from pipeline.evaluation.comparison import Other
-from pipeline.evaluation.cost import Live, Prices
+from pipeline.evaluation.cost import Live
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.judge import AnswerJudge, agreement
 from pipeline.evaluation.judge_endpoint import judge_endpoint
 from pipeline.evaluation.lessons import KeptEndpoints, LessonSearch, copied
 from pipeline.evaluation.markdown import page
-from pipeline.evaluation.plan import Asked, Plan, PlannedCell, digest, planned, verifier_version
+from pipeline.evaluation.plan import Asked, Plan, PlannedCell, planned, verifier_version
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.reply_cache import Replies
 from pipeline.evaluation.report import BenchmarkReport, report
@@ -35,21 +35,24 @@ from pipeline.evaluation.runner import EvalRun
 from pipeline.evaluation.scores import Scored, scored
 from pipeline.experience.contamination import check_pool
 from pipeline.experience.retrieval import retriever_of
+from pipeline.hashing import digest
 from pipeline.inference.capabilities import check_embeddings, check_endpoint
 from pipeline.inference.client import EndpointPool, pool_of
 from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.inference.usage import Prices
 from pipeline.observability import logs
 from pipeline.observability.live_view import View
 from pipeline.observability.progress import progress
+from pipeline.observability.secrets import secrets_of
 from pipeline.problems.benchmark import Benchmark, benchmark, sampled, source_of
 from pipeline.problems.benchmark_items import tasks_of
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.code.preflight import check_code
 from pipeline.rewards.verifier import Verifier
-from pipeline.run.folder import RunFolder, write_atomic
+from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
 from pipeline.runtime import event_loop
-from pipeline.runtime.redaction import secrets_of
+from pipeline.runtime.files import write_atomic
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.types import Task
 

@@ -18,11 +18,13 @@ from pipeline.errors import ConfigError, RunFolderError
 from pipeline.experience.pool import LOCK_FILE, Pool
 from pipeline.experience.pool_snapshots import version_at
 from pipeline.run.checkpoints import checkpoint_path, is_whole, newest_whole, steps
-from pipeline.run.folder import Lineage, RunFolder, disk_error, is_uri, write_atomic
+from pipeline.run.folder import RunFolder
+from pipeline.run.lineage import Lineage
+from pipeline.runtime.files import disk_error, is_uri, write_atomic
 from pipeline.storage.claim import TABLE as CLAIM
 from pipeline.storage.claim import check_claim, new_run, release
 from pipeline.storage.journal import Journal
-from pipeline.weights.sync import REFERENCE, name_latest, path_of
+from pipeline.weights.publishing import REFERENCE, name_latest, path_of
 
 # What a held-out evaluation depends on, beside the weights.
 EVALUATED = ("problems", "eval", "reward", "model")

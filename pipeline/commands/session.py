@@ -11,8 +11,6 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.commands.sft import DONE as SFT_REPORT
-from pipeline.commands.sft import seeded_model
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError
@@ -31,32 +29,28 @@ from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
 from pipeline.observability.http_server import OperationsServer
 from pipeline.observability.live_view import View
+from pipeline.observability.secrets import secrets_of
 from pipeline.observability.snapshot import Sources
 from pipeline.observability.summary import render_summary
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
 from pipeline.run import checkpoints
-from pipeline.run.folder import LEARNER_LOCK, RunFolder, write_atomic
-from pipeline.run.metrics_log import MetricsWriter, StageClock
+from pipeline.run.folder import LEARNER_LOCK, RunFolder
+from pipeline.run.metrics_log import MetricsWriter
 from pipeline.runtime.alerts import StuckAlerts
 from pipeline.runtime.child_process import PASSIVE_WAITING, Child
-from pipeline.runtime.redaction import redact, secrets_of
+from pipeline.runtime.files import write_atomic
+from pipeline.runtime.redaction import redact
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
+from pipeline.sft.stage import DONE as SFT_REPORT
+from pipeline.sft.stage import seeded_model
 from pipeline.storage.claim import check_claim
 from pipeline.storage.journal import Journal
 from pipeline.types import WeightVersion
 from pipeline.weights.lora import adapted_layers
-from pipeline.weights.sync import (
-    REFERENCE,
-    bring_to,
-    latest,
-    let_go,
-    load_unpublished,
-    path_of,
-    publish,
-    write_servers,
-    written,
-)
+from pipeline.weights.publishing import REFERENCE, latest, path_of, publish, written
+from pipeline.weights.sync import bring_to, let_go, load_unpublished, write_servers
 
 LEARNER_GRACE_S = 90.0
 BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"

@@ -4,142 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import hashlib
-import json
-import random
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, ProcessEndedError
-from pipeline.inference.capabilities import check_endpoint
-from pipeline.inference.client import pool_of
-from pipeline.inference.local_servers import resolve_model, spare_gpu
+from pipeline.errors import ConfigError
+from pipeline.inference.local_servers import resolve_model
 from pipeline.observability.live_view import View
-from pipeline.problems.dataset import ProblemSet, load_problems
-from pipeline.rewards.code.preflight import check_code
-from pipeline.rewards.verifier import Verifier
-from pipeline.run.folder import RunFolder, cache_folder, write_atomic
-from pipeline.run.provenance import model_fingerprint
-from pipeline.runtime.child_process import PASSIVE_WAITING, Child, tail
-from pipeline.sft.data_card import Teaching, card
-from pipeline.sft.pairs import make_pairs, pairs_key, write_pairs
-from pipeline.sft.teacher import Lines, teach, teacher_key
+from pipeline.run.folder import RunFolder
+from pipeline.sft.stage import seeded_model
 
-DONE, CARD = "sft.json", "sft_card.md"
-
-PROGRESS_STEPS = 20
 OPTION_OF = {"model": "--teacher-model", "api_key_env": "--teacher-key-env", "n": "--n"}
-
-
-async def seeded_model(
-    config: Config, run: RunFolder, model: Path, say: Callable[[str], None]
-) -> tuple[Path, dict[str, Any]]:
-    """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself."""
-    fingerprint = await asyncio.to_thread(model_fingerprint, model)
-    teaching = await taught(config, await _problems(config), say) if config.sft.teacher else None
-    folder = cache_folder() / "sft" / pairs_key(config, fingerprint, teaching.digest if teaching else "")
-    if (folder / DONE).exists():
-        say(f"SFT seeding: unchanged since it was made, taken from {folder}")
-        return folder, {**json.loads((folder / DONE).read_text(encoding="utf-8")), "cached": True}
-    problems = await _problems(config)
-    await asyncio.to_thread(check_code, config, problems.train)
-    builtin = await asyncio.to_thread(make_pairs, config, problems.train, problems.heldout_hashes)
-    pairs = builtin
-    if teaching:
-        pairs = [*builtin, *teaching.pairs]
-        random.Random(f"mixed:{config.sft.seed}").shuffle(pairs)
-    pairs_file = run.path / "sft_pairs.jsonl"
-    write_pairs(pairs_file, pairs)
-    write_atomic(run.path / CARD, card(config, builtin, teaching))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    say(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
-    command = [sys.executable, "-m", "trainer.sft", "--config", str(run.config_file), "--model", str(model)]
-    command += ["--pairs", str(pairs_file), "--out", str(folder)]
-    child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=PASSIVE_WAITING | spare_gpu(config))
-    try:
-        status = await _wait_with_progress(child, say)
-    finally:
-        await child.stop(10.0)
-    if status != 0:
-        raise ProcessEndedError(
-            f"the SFT trainer ended with status {status}; its log {child.log} ends:\n{tail(child.log)}"
-        )
-    report = json.loads(child.log.read_text(encoding="utf-8").strip().splitlines()[-1])
-    shutil.copy2(run.path / CARD, folder)
-    write_atomic(folder / DONE, json.dumps(report))
-    return folder, {**report, "cached": False}
-
-
-async def _problems(config: Config) -> ProblemSet:
-    return await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
-
-
-async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None]) -> Teaching:
-    """The teacher's pairs, those of earlier sittings among them. Raises as `pipeline.sft.teacher.teach` does."""
-    settings = config.sft.teacher
-    assert settings is not None
-    path = cache_folder() / "teacher" / f"{teacher_key(config, settings.model or config.model.name)}.jsonl"
-    cost_file = path.with_suffix(".cost.json")
-    cost: dict[str, float] = json.loads(cost_file.read_text(encoding="utf-8")) if cost_file.exists() else {}
-    with contextlib.closing(Lines(path)) as lines:
-        wanted = config.sft.num_teacher_pairs
-        say(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
-        pairs = lines.pairs
-        if len(pairs) < wanted:
-            async with pool_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
-                await check_endpoint(pool, pool.endpoints[0], training=False)
-                before = dict(cost)
-
-                def keep_cost() -> None:
-                    counts = {
-                        name: pool.usage.total(name) for name in ("requests", "prompt_tokens", "completion_tokens")
-                    }
-                    found = {**counts, "cost": pool.usage.cost()}
-                    cost.update({name: before.get(name, 0) + value for name, value in found.items()})
-                    write_atomic(cost_file, json.dumps(cost))
-
-                def progress(done: int, total: int) -> None:
-                    if done * PROGRESS_STEPS // total > (done - 1) * PROGRESS_STEPS // total:
-                        keep_cost()
-                        say(f"teacher: {done}/{total} pairs, {_spent(cost)}")
-
-                try:
-                    pairs = await teach(
-                        config, problems.train, problems.heldout_hashes, pool, verifier, lines, progress
-                    )
-                finally:
-                    keep_cost()
-        say(f"teacher: {len(pairs)} pairs, {_spent(cost)}")
-        digest = hashlib.sha256(json.dumps(pairs, sort_keys=True).encode()).hexdigest()
-        return Teaching(pairs, lines.counts(), cost, digest)
-
-
-def _spent(cost: dict[str, float]) -> str:
-    tokens = cost.get("prompt_tokens", 0) + cost.get("completion_tokens", 0)
-    price = f", cost {cost['cost']:.4f}" if cost.get("cost") else ""
-    return f"{cost.get('requests', 0):.0f} requests, {tokens:.0f} tokens{price}"
-
-
-async def _wait_with_progress(child: Child, say: Callable[[str], None]) -> int:
-    """Wait for the trainer; repeat its latest progress line every 20 s."""
-    ended = asyncio.ensure_future(child.wait())
-    last = ""
-    try:
-        while not ended.done():
-            await asyncio.wait({ended}, timeout=20.0)
-            lines = [line for line in tail(child.log, 5).splitlines() if line.startswith("sft step")]
-            if lines and lines[-1] != last and not ended.done():
-                last = lines[-1]
-                say(last)
-        return ended.result()
-    finally:
-        ended.cancel()
 
 
 def teacher_of(parsed: argparse.Namespace) -> dict[str, Any]:

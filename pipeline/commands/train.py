@@ -18,10 +18,12 @@ from pipeline.config.loading import merged, read_config_file, validated
 from pipeline.errors import LanpoError
 from pipeline.observability import logs
 from pipeline.observability.live_view import View
+from pipeline.observability.secrets import secrets_of
 from pipeline.run import provenance
-from pipeline.run.folder import RunFolder, check_resume_config, write_atomic
+from pipeline.run.folder import RunFolder
+from pipeline.run.resume import check_resume_config
 from pipeline.runtime import event_loop
-from pipeline.runtime.redaction import secrets_of
+from pipeline.runtime.files import write_atomic
 from pipeline.storage.claim import check_claim, new_run
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pipeline.config.root import Config
 from pipeline.config.run import SECRET_IN_VALUE
 from pipeline.errors import ConfigError
-from pipeline.run.folder import flat
+from pipeline.runtime.files import flat
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "quickstart"

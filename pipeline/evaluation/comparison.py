@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from pipeline.evaluation.results import Cell, ProblemKey
-from pipeline.run.folder import flat
+from pipeline.runtime.files import flat
 from pipeline.statistics import Paired, at_budget, paired
 
 

@@ -27,7 +27,7 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import RunFolderError
 from pipeline.evaluation.modes import Inferred
 from pipeline.evaluation.plan import Plan
-from pipeline.run.folder import disk_error, taken, write_atomic
+from pipeline.runtime.files import disk_error, taken, write_atomic
 from pipeline.types import Record, Verdict
 
 R = TypeVar("R", bound=Record)

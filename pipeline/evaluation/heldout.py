@@ -19,7 +19,7 @@ from pipeline.evaluation.modes import Inference
 from pipeline.inference.client import EndpointPool
 from pipeline.inference.protocol import Reply
 from pipeline.rewards.verifier import Verifier
-from pipeline.run.metrics_log import wilson_interval
+from pipeline.statistics import wilson_interval
 from pipeline.types import Message, Record, Task, Verdict
 
 # An evaluation beside training takes the places that rollouts leave free.

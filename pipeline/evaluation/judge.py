@@ -21,7 +21,7 @@ from pipeline.inference.client import EndpointPool
 from pipeline.inference.protocol import Reply
 from pipeline.inference.structured_output import ROOM_TO_THINK, parse_json_reply
 from pipeline.rewards.answers import extract_answer
-from pipeline.run.metrics_log import cohen_kappa, wilson_interval
+from pipeline.statistics import cohen_kappa, wilson_interval
 from pipeline.types import Label, Message, Problem, Record, Verdict
 from prompts.render import filled, template
 

@@ -26,9 +26,11 @@ from pipeline.experience.pool_schema import TABLE
 from pipeline.experience.retrieval import Retriever
 from pipeline.inference.client import EndpointPool
 from pipeline.inference.protocol import Reply
-from pipeline.run.folder import RunFolder, write_atomic
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.files import write_atomic
 from pipeline.storage.tables import has_table
-from pipeline.types import Experience, Message, Problem, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Experience, Message, Problem
 
 ENTRIES_PER_COMMIT = 4096
 # The source kept to its own cap; nothing is evicted from a copy.

@@ -13,7 +13,7 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import EndpointError
 from pipeline.experience.contexts import intra_context, messages_of, prompt_input, trimmed
 from pipeline.inference.protocol import Reply
-from pipeline.rewards.answers import visible
+from pipeline.text import visible
 from pipeline.types import Attempt, Considered, Context, Message, Problem, Record
 
 Ask = Callable[[tuple[Message, ...], int], Awaitable[Reply]]

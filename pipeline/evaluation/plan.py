@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pipeline.config import Config
 from pipeline.config.evaluation import Mode
 from pipeline.errors import RunFolderError
-from pipeline.run.folder import flat, write_atomic
+from pipeline.hashing import digest
+from pipeline.runtime.files import flat, write_atomic
 from pipeline.runtime.plugins import is_plugin
 from pipeline.types import Task
 from prompts.render import template_hash
@@ -191,11 +192,6 @@ def _of_mode(config: Config, mode: Mode, pool_key: str) -> dict[str, Any]:
 def task_hash(task: Task) -> str:
     """Identity of a problem, its text, and what counts as right."""
     return digest([task.problem.id, task.problem.text, task.problem.form, task.label.answer, task.label.entry])[:12]
-
-
-def digest(value: Any) -> str:
-    """Identity of JSON: 64 hex digits. Whole numbers of any size are as good as others."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def verifier_version(scorer: str) -> str:

@@ -24,8 +24,8 @@ from typing import Any, Self
 import orjson
 
 from pipeline.errors import DiskError, RunFolderError
-from pipeline.evaluation.cost import Spent
 from pipeline.inference.protocol import Reply
+from pipeline.inference.usage import Spent
 from pipeline.runtime.event_loop import to_the_end
 
 BUSY_TIMEOUT_S = 30.0

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from pipeline.config.evaluation import Mode
 from pipeline.evaluation.comparison import COST, TOKENS, Comparison, Other, Unmatched, at_equal, of_modes, with_other
-from pipeline.evaluation.cost import Spent
 from pipeline.evaluation.plan import PlannedCell
 from pipeline.evaluation.results import Cell, cells, ks, mean_of
 from pipeline.evaluation.scores import Scored
+from pipeline.inference.usage import Spent
 from pipeline.statistics import Estimate, estimate, holm
 
 

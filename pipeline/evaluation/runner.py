@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 
 from pipeline.config import Config
 from pipeline.errors import EndpointError, FinalEndpointError
-from pipeline.evaluation.cost import Prices
 from pipeline.evaluation.folder import Answered, AnswerLog, EvalFolder, Failed
 from pipeline.evaluation.judge import AnswerJudge
 from pipeline.evaluation.modes import Inference, Search
@@ -29,6 +28,7 @@ from pipeline.evaluation.reply_cache import Replies, key_of
 from pipeline.evaluation.scores import Scored, scored
 from pipeline.inference.client import EndpointPool
 from pipeline.inference.protocol import Reply
+from pipeline.inference.usage import Prices
 from pipeline.rewards.verifier import Verifier
 from pipeline.types import Message, Verdict
 

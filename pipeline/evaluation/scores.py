@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple
 
-from pipeline.evaluation.cost import Prices
 from pipeline.evaluation.folder import Answered
+from pipeline.inference.usage import Prices
 
 
 class Scored(NamedTuple):

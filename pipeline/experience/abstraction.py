@@ -18,11 +18,11 @@ from pipeline.config.experience import AbstractionSection
 from pipeline.errors import EndpointError
 from pipeline.experience.contexts import messages_of, shortened
 from pipeline.experience.leakage import gives_answer_away, gives_program_away
+from pipeline.hashing import seed_of
 from pipeline.inference.client import EndpointPool
 from pipeline.inference.structured_output import parse_json_reply
-from pipeline.loop.rollouts import seed_of
-from pipeline.rewards.answers import visible
 from pipeline.rewards.code.extraction import code_of
+from pipeline.text import visible
 from pipeline.types import Experience, Label, Message, Record, Rollout, RolloutGroup
 from prompts.render import harmless_lesson, render_lessons, template_hash
 from prompts.schemas import Abstract, Lesson

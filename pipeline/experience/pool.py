@@ -25,22 +25,18 @@ from pipeline.errors import DataError
 from pipeline.experience.eviction import Holding, evicted
 from pipeline.experience.pool_schema import TABLE, entry_of, schema, table_of
 from pipeline.experience.usefulness import NEVER, Use, total_use
-from pipeline.run.folder import is_uri
+from pipeline.runtime.files import is_uri
+from pipeline.storage.maintenance import compact, drop_torn_indices, ensure_indices, index, is_conflict
 from pipeline.storage.tables import (
     SEARCHED,
     Reader,
     append,
     clone,
-    compact,
-    drop_torn_indices,
     failures_named,
-    index,
-    is_conflict,
     open_table,
     pin,
     pinned_versions,
     quoted,
-    unindexed,
     unpin,
 )
 from pipeline.text import STOP_WORDS
@@ -119,18 +115,8 @@ class Pool:
             self._reader = Reader(self._table, SEARCHED, path)
             if not self._read_only:
                 drop_torn_indices(self._table)
-                self._make_indices()
-
-    def _make_indices(self) -> None:
-        """Make those that are missing: all of a new pool's, or what a start that was cut short did not come to."""
-        from lancedb.index import FTS, BTree
-
-        if not unindexed(self._table, INDEXED):
-            return
-        words = FTS(stem=False, remove_stop_words=True, custom_stop_words=sorted(STOP_WORDS))
-        with self._writing():
-            for column in unindexed(self._table, INDEXED):
-                self._table.create_index(column, config=words if column == "problem_text" else BTree())
+                # All of a new pool's, or what a start that was cut short did not come to.
+                ensure_indices(self._table, INDEXED, self._writing(), text="problem_text", stop_words=STOP_WORDS)
 
     def hold_out(self, hashes: Collection[str]) -> None:
         """Refuse entries of the problems with these text hashes from now on, whatever their split says."""

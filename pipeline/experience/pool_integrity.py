@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pydantic import ValidationError
 
 from pipeline.experience.leakage import gives_answer_away
-from pipeline.types import Experience, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Experience
 from prompts.render import harmless_lesson, render_lessons
 
 

@@ -19,8 +19,8 @@ from pipeline.config import Config
 from pipeline.experience.pool import Candidate, Pool
 from pipeline.inference.client import EndpointPool
 from pipeline.inference.structured_output import ROOM_TO_THINK, parse_json_reply
-from pipeline.text import words
-from pipeline.types import Message, normalised, text_hash
+from pipeline.text import normalised, text_hash, words
+from pipeline.types import Message
 from prompts.render import render
 from prompts.schemas import Relevance
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pipeline.run.folder import Lineage
+from pipeline.run.lineage import Lineage
 from pipeline.storage.journal import Journal
 from pipeline.types import Experience
 

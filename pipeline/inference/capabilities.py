@@ -18,13 +18,14 @@ from pipeline.errors import (
     RetryableEndpointError,
     WeightSyncError,
 )
-from pipeline.inference import protocol
+from pipeline.inference import protocol, token_protocol
 from pipeline.inference.client import CHAT, EMBEDDINGS, GENERATE, RENDER, EndpointPool
 from pipeline.inference.endpoint import Endpoint
 from pipeline.run.folder import RunFolder
 from pipeline.types import Message
 from pipeline.weights.lora import RUNTIME_SWITCH, server_options
-from pipeline.weights.sync import ADAPTER_CONFIG, disown
+from pipeline.weights.publishing import ADAPTER_CONFIG
+from pipeline.weights.sync import disown
 from pipeline.weights.vllm_control import LOAD_ADAPTER
 
 
@@ -144,8 +145,8 @@ async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperatur
         raise EndpointSetupError(f"endpoint {endpoint.url} has no /weight_info ({error}); {need}") from error
     try:
         reply = await pool.post(endpoint, RENDER, pool.chat_body(endpoint, messages), 60.0)
-        prompt_ids = protocol.parse_render(reply)
-        body = protocol.generate_body(endpoint.model, prompt_ids, {"max_tokens": 1, "temperature": 1.0, "n": 1})
+        prompt_ids = token_protocol.parse_render(reply)
+        body = token_protocol.generate_body(endpoint.model, prompt_ids, {"max_tokens": 1, "temperature": 1.0, "n": 1})
         await pool.post(endpoint, GENERATE, body, 60.0)
         endpoint.has_token_route = True
     except FinalEndpointError:
@@ -160,7 +161,7 @@ async def _check_samples(pool: EndpointPool, endpoint: Endpoint, messages: tuple
     body = pool.chat_body(endpoint, messages, max_tokens=2) | {"logprobs": True, "return_token_ids": True}
     try:
         reply = await pool.post(endpoint, CHAT, body, 60.0)
-        reply_ids = protocol.parse_chat_samples(reply, 1, "l0-s000000", "l0-s000000")
+        reply_ids = token_protocol.parse_chat_samples(reply, 1, "l0-s000000", "l0-s000000")
     except MalformedReplyError as error:
         lack = {"no_token_ids": "token ids", "no_logprobs": "log-probabilities"}.get(error.kind, "a usable answer")
         raise EndpointSetupError(

@@ -17,7 +17,7 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import FinalEndpointError, RetryableEndpointError
-from pipeline.inference import protocol
+from pipeline.inference import protocol, token_protocol
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health, Repair
 from pipeline.inference.http import Transport
@@ -27,7 +27,7 @@ from pipeline.inference.structured_output import described
 from pipeline.inference.usage import Usage
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.types import Message, WeightVersion
-from pipeline.weights.sync import REFERENCE
+from pipeline.weights.publishing import REFERENCE
 
 logger = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -184,28 +184,28 @@ class EndpointPool:
         """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises EndpointError."""
 
         async def ask(attempt: Attempt) -> tuple[int, ...]:
-            return protocol.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
+            return token_protocol.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
 
         return await self._attempts.ask(Request("render", priority), ask)
 
     async def generate(
         self, prompt_ids: tuple[int, ...], sampling: SamplingSection, num_samples: int, **wanted: Unpack[Wanted]
-    ) -> protocol.Samples:
+    ) -> token_protocol.Samples:
         """`num_samples` completions of a rendered prompt, with log-probabilities and weight versions; needs
         `has_token_route`. Raises EndpointError."""
         parameters = self._parameters(sampling, num_samples, wanted)
 
-        async def ask(attempt: Attempt) -> protocol.Samples:
+        async def ask(attempt: Attempt) -> token_protocol.Samples:
             async with self._named(attempt.endpoint) as named:
-                reply = await attempt.post(GENERATE, protocol.generate_body(named.model, prompt_ids, parameters))
-            samples = protocol.parse_generate(reply, prompt_ids, num_samples, named.version)
+                reply = await attempt.post(GENERATE, token_protocol.generate_body(named.model, prompt_ids, parameters))
+            samples = token_protocol.parse_generate(reply, prompt_ids, num_samples, named.version)
             return await _accepted(samples, wanted.get("accept"), attempt)
 
         return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
 
     async def sample(
         self, messages: tuple[Message, ...], sampling: SamplingSection, num_samples: int, **wanted: Unpack[Wanted]
-    ) -> protocol.Samples:
+    ) -> token_protocol.Samples:
         """As `generate`, from messages: by the token routes where there are, else by the chat route with token ids,
         bracketed by the server's weight version before and after. Raises EndpointError."""
         if self.has_token_route:
@@ -213,18 +213,18 @@ class EndpointPool:
             return await self.generate(prompt_ids, sampling, num_samples, **wanted)
         parameters = self._parameters(sampling, num_samples, wanted)
 
-        async def ask(attempt: Attempt) -> protocol.Samples:
+        async def ask(attempt: Attempt) -> token_protocol.Samples:
             body = {
                 **self.chat_body(attempt.endpoint, messages),
                 **parameters,
                 "logprobs": True,
                 "return_token_ids": True,
             }
-            before = protocol.parse_weight_version(await attempt.get("/weight_info"))
+            before = token_protocol.parse_weight_version(await attempt.get("/weight_info"))
             async with self._named(attempt.endpoint) as named:
                 reply = await attempt.post(CHAT, {**body, "model": named.model})
-            after = protocol.parse_weight_version(await attempt.get("/weight_info"))
-            samples = protocol.parse_chat_samples(reply, num_samples, before, after, named.version)
+            after = token_protocol.parse_weight_version(await attempt.get("/weight_info"))
+            samples = token_protocol.parse_chat_samples(reply, num_samples, before, after, named.version)
             return await _accepted(samples, wanted.get("accept"), attempt)
 
         return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
@@ -290,8 +290,8 @@ class EndpointPool:
         if not self._adapters or not self._has_weights():
             yield Named(endpoint.model)
             return
-        version = protocol.version_of(
-            protocol.parse_weight_version(await self.get(endpoint, "/weight_info")), verified=True
+        version = token_protocol.version_of(
+            token_protocol.parse_weight_version(await self.get(endpoint, "/weight_info")), verified=True
         )
         if version == REFERENCE:
             yield Named(endpoint.model, version)
@@ -306,7 +306,9 @@ class EndpointPool:
             ) from error
 
     async def _weight_version(self, endpoint: Endpoint) -> str:
-        return protocol.parse_weight_version(await self.get(endpoint, "/weight_info", self._requests.check_every_s))
+        return token_protocol.parse_weight_version(
+            await self.get(endpoint, "/weight_info", self._requests.check_every_s)
+        )
 
 
 def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> EndpointPool:
@@ -330,16 +332,16 @@ async def _answered(attempt: Attempt, body: Json) -> protocol.Reply:
 
 
 async def _accepted(
-    samples: protocol.Samples, accept: Callable[[WeightVersion], bool] | None, attempt: Attempt
-) -> protocol.Samples:
+    samples: token_protocol.Samples, accept: Callable[[WeightVersion], bool] | None, attempt: Attempt
+) -> token_protocol.Samples:
     """`samples`, if their weights are fresh enough and have passed their canary. Raises EndpointError."""
     if samples.under_check:
         # Another process gives it; this ends with the canary's request, or with this attempt's time.
-        while protocol.is_under_check(  # noqa: ASYNC110 - the event is in the server
-            label := protocol.parse_weight_version(await attempt.get("/weight_info"))
+        while token_protocol.is_under_check(  # noqa: ASYNC110 - the event is in the server
+            label := token_protocol.parse_weight_version(await attempt.get("/weight_info"))
         ):
             await asyncio.sleep(VERDICT_POLL_S)
-        protocol.version_of(label)
+        token_protocol.version_of(label)
     for completion in samples.completions:
         oldest = completion.oldest_version
         if accept is not None and (oldest is None or not accept(oldest)):
@@ -354,5 +356,5 @@ def _tokens_of_reply(reply: protocol.Reply) -> tuple[int, int, int]:
     return reply.num_prompt_tokens, reply.num_completion_tokens, reply.num_cached_prompt_tokens
 
 
-def _tokens_of_samples(samples: protocol.Samples) -> tuple[int, int, int]:
+def _tokens_of_samples(samples: token_protocol.Samples) -> tuple[int, int, int]:
     return len(samples.prompt_ids), sum(len(completion.token_ids) for completion in samples.completions), 0

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from pipeline.errors import EndpointError, FinalEndpointError
-from pipeline.inference import protocol
+from pipeline.inference import token_protocol
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.router import Places
 from pipeline.inference.usage import Usage
@@ -118,5 +118,9 @@ class Health:
             # A server whose processors are busy may be slow to say what it serves.
             self.suspect(endpoint, at_once=error.kind != "timeout")
             return
-        if self._has_weights() and protocol.parsed_version(label) is None and not label.startswith((LOADING, CHECKING)):
+        if (
+            self._has_weights()
+            and token_protocol.parsed_version(label) is None
+            and not label.startswith((LOADING, CHECKING))
+        ):
             self.suspect(endpoint, at_once=True)

@@ -20,8 +20,8 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import ModelError, ServerStartError
 from pipeline.run.folder import RunFolder
-from pipeline.run.provenance import gpus
 from pipeline.runtime.child_process import Child, free_port, tail
+from pipeline.runtime.hardware import gpus
 
 LOOK_EVERY_S = 0.5
 STOP_GRACE_S = 15.0

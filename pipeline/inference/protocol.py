@@ -9,15 +9,13 @@ import math
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointError, FinalEndpointError, MalformedReplyError, RetryableEndpointError
-from pipeline.types import Completion, Message, WeightVersion
-from pipeline.weights.sync import CHECKING
+from pipeline.types import Message
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 FINISH_REASONS = {
@@ -29,15 +27,6 @@ FILTERED = ("content_filter", "safety", "refusal", "recitation")
 """What a provider says when it ends or withholds an answer: another attempt would be paid for and end alike."""
 _ENDS = {name: end for end, names in FINISH_REASONS.items() for name in names}
 Json = dict[str, Any]
-
-
-class Samples(NamedTuple):
-    """G completions of one prompt, with the prompt's exact token ids (P,)."""
-
-    prompt_ids: tuple[int, ...]
-    completions: tuple[Completion, ...]
-    under_check: bool = False
-    """Whether some tokens come from weights that had not yet answered their canary."""
 
 
 class Reply(BaseModel):
@@ -101,16 +90,6 @@ def sampling_body(sampling: SamplingSection, max_tokens: int, num_samples: int, 
     return body
 
 
-def generate_body(model: str, prompt_ids: tuple[int, ...], sampling: Json) -> Json:
-    """Body of /inference/v1/generate: token ids in, token ids, log-probabilities, text and weight versions out."""
-    return {
-        "model": model,
-        "token_ids": list(prompt_ids),
-        "sampling_params": {**sampling, "logprobs": 0},
-        "output_mode": "text",
-    }
-
-
 def error_of(status: int, body: str, headers: Mapping[str, str]) -> EndpointError:
     """The failure that an HTTP status other than 200 stands for.
 
@@ -151,8 +130,8 @@ def parse_chat(reply: Any, endpoint: str = "") -> Reply:
     """The single answer of a chat completion. Raises MalformedReplyError.
 
     No text is an answer too: one that was cut while the model still reasoned, or that it or its provider refused to give."""
-    choice = _choices(reply, 1)[0]
-    message, reason = _object(choice, "message"), _chat_finish_reason(choice)
+    choice = choices_of(reply, 1)[0]
+    message, reason = object_at(choice, "message"), _chat_finish_reason(choice)
     text, reasoning = _said(message)
     if text is None:
         if not message or not (reasoning or message.get("refusal") or reason != "stop"):
@@ -176,7 +155,7 @@ def _said(message: Json) -> tuple[str | None, str]:
 
 def check_canary(reply: Any) -> None:
     """Raise MalformedReplyError unless an answer of one token came. A model that reasons may have no text in it yet."""
-    _chat_finish_reason(_choices(reply, 1)[0])
+    _chat_finish_reason(choices_of(reply, 1)[0])
 
 
 def parse_stream(events: list[Any], time_to_first_token_s: float | None, endpoint: str = "") -> Reply:
@@ -189,7 +168,7 @@ def parse_stream(events: list[Any], time_to_first_token_s: float | None, endpoin
             raise MalformedReplyError("stream_error", f"an event of the stream is no chunk: {str(event)[:200]}")
         usage = event.get("usage") or usage
         for choice in _chunks(event):
-            text, thought = _said(_object(choice, "delta"))
+            text, thought = _said(object_at(choice, "delta"))
             pieces.append(text or "")
             thoughts.append(thought)
             reason = choice.get("finish_reason") or reason
@@ -218,7 +197,7 @@ def _usage(reply: Any) -> dict[str, int]:
 
 def has_content(event: Any) -> bool:
     """Whether a chunk of a stream carries text."""
-    return any(_object(choice, "delta").get("content") for choice in _chunks(event))
+    return any(object_at(choice, "delta").get("content") for choice in _chunks(event))
 
 
 def _chunks(event: Any) -> list[Json]:
@@ -227,18 +206,10 @@ def _chunks(event: Any) -> list[Json]:
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
-def _object(holder: Json, name: str) -> Json:
+def object_at(holder: Json, name: str) -> Json:
     """What stands under `name`, or an empty object when that is none."""
     value = holder.get(name)
     return value if isinstance(value, dict) else {}
-
-
-def parse_render(reply: Any) -> tuple[int, ...]:
-    """Token ids (P,) of the render route. Raises MalformedReplyError."""
-    token_ids = reply.get("token_ids") if isinstance(reply, dict) else None
-    if not isinstance(token_ids, list) or not token_ids:
-        raise MalformedReplyError("no_token_ids", "the render route returned no token_ids")
-    return tuple(token_ids)
 
 
 def parse_embeddings(reply: Any, expected: int) -> list[list[float]]:
@@ -258,79 +229,7 @@ def parse_embeddings(reply: Any, expected: int) -> list[list[float]]:
     return vectors
 
 
-def parse_weight_version(reply: Any) -> str:
-    """The label of the weights that a server reports (/weight_info); a fresh vLLM says 'default'."""
-    if not isinstance(reply, dict):
-        raise MalformedReplyError("no_versions", f"/weight_info answered {str(reply)[:100]}")
-    return str(reply.get("weight_version", ""))
-
-
-def parse_generate(
-    reply: Any, prompt_ids: tuple[int, ...], num_samples: int, named: WeightVersion | None = None
-) -> Samples:
-    """Samples of /inference/v1/generate, with the weight versions of their tokens; all of them `named`, where the request named
-    its weights. Raises MalformedReplyError."""
-    completions, under_check = [], False
-    for choice in _choices(reply, num_samples):
-        labels = _labels_of(choice.get("weight_versions"))
-        oldest, newest = _span_of(labels)
-        under_check |= any(map(is_under_check, labels))
-        completions.append(_completion(choice, choice.get("text"), named or oldest, named or newest))
-    return Samples(prompt_ids, tuple(completions), under_check)
-
-
-def parse_chat_samples(
-    reply: Any, num_samples: int, before: str, after: str, named: WeightVersion | None = None
-) -> Samples:
-    """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it, `named` is that
-    which the request named, if it did."""
-    prompt_ids = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
-    if not isinstance(prompt_ids, list) or not prompt_ids:
-        raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")
-    oldest, newest = version_of(before), version_of(after)
-    completions = [
-        _completion(choice, _object(choice, "message").get("content"), named or oldest, named or newest)
-        for choice in _choices(reply, num_samples)
-    ]
-    return Samples(tuple(prompt_ids), tuple(completions), is_under_check(before) or is_under_check(after))
-
-
-def _labels_of(spans: Any) -> list[str]:
-    """The labels of the weights that sampled a choice's tokens, in their order."""
-    try:
-        labels = [str(span["version"]) for span in spans]
-    except (TypeError, KeyError):
-        labels = []
-    if not labels:
-        raise MalformedReplyError("no_versions", f"a choice does not tell its weight versions: {str(spans)[:100]}")
-    return labels
-
-
-def _span_of(labels: list[str]) -> tuple[WeightVersion, WeightVersion]:
-    """Oldest and newest weights of a choice's tokens."""
-    if len(labels) == 1:
-        version = version_of(labels[0])
-        return version, version
-    versions = [version_of(label) for label in labels]
-    return min(versions), max(versions)
-
-
-def is_under_check(label: str) -> bool:
-    return label.startswith(CHECKING)
-
-
-def version_of(label: str, *, verified: bool = False) -> WeightVersion:
-    """The version that a server's label names, passed or, unless it must be `verified`, still under check. Raises
-    MalformedReplyError for any other label."""
-    version = parsed_version(label if verified else label.removeprefix(CHECKING))
-    if version is None:
-        raise MalformedReplyError(
-            "unverified_weights", f"the server samples with weights labelled {label!r}, not published by this run"
-        )
-    return version
-
-
-def _choices(reply: Any, expected: int) -> list[Json]:
+def choices_of(reply: Any, expected: int) -> list[Json]:
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != expected:
         found = len(choices) if isinstance(choices, list) else choices
@@ -345,7 +244,7 @@ def _choices(reply: Any, expected: int) -> list[Json]:
     return choices
 
 
-def _finish_reason(choice: Json) -> str:
+def finish_reason_of(choice: Json) -> str:
     """'stop' or 'length', as the server may name them. Raises MalformedReplyError for an answer that did not come to its end."""
     reason = choice.get("finish_reason")
     end = _ENDS.get(reason.lower()) if isinstance(reason, str) else None
@@ -359,45 +258,4 @@ def _chat_finish_reason(choice: Json) -> str:
     reason = choice.get("finish_reason")
     if isinstance(reason, str) and reason.lower() in FILTERED:
         return "content_filter"
-    return _finish_reason(choice)
-
-
-# A run has a few thousand versions, and each is parsed for every choice.
-parsed_version = lru_cache(maxsize=256)(WeightVersion.parse)
-
-
-def _completion(choice: Json, text: Any, oldest: WeightVersion | None, newest: WeightVersion | None) -> Completion:
-    token_ids = choice.get("token_ids")
-    try:
-        # A sum tells numbers from anything else at the speed of C.
-        whole = isinstance(token_ids, list) and isinstance(sum(token_ids), int)
-    except TypeError:
-        whole = False
-    if not token_ids or not whole:
-        raise MalformedReplyError("no_token_ids", f"a choice has the token_ids {str(token_ids)[:60]}")
-    if not isinstance(text, str):
-        raise MalformedReplyError("no_content", "a choice has no text")
-    return Completion(
-        text=text,
-        token_ids=tuple(token_ids),
-        logprobs=_logprobs(choice.get("logprobs"), len(token_ids)),
-        finish_reason=_finish_reason(choice),
-        oldest_version=oldest,
-        newest_version=newest,
-    )
-
-
-def _logprobs(found: Any, num_tokens: int) -> tuple[float, ...]:
-    """The log-probabilities (T,) of the sampled tokens: as many as tokens, finite, at most 0 but for rounding."""
-    content = found.get("content") if isinstance(found, dict) else None
-    if not isinstance(content, list) or len(content) != num_tokens:
-        num = len(content) if isinstance(content, list) else 0
-        raise MalformedReplyError("no_logprobs", f"{num_tokens} tokens came with {num} log-probabilities")
-    try:
-        logprobs = tuple([item["logprob"] for item in content])
-        total, largest = sum(logprobs), max(logprobs)
-    except (TypeError, KeyError):
-        raise MalformedReplyError("no_logprobs", "a token has no log-probability") from None
-    if not math.isfinite(total) or largest > 1e-3:
-        raise MalformedReplyError("no_logprobs", f"log-probabilities of sum {total}, the largest {largest}, are none")
-    return logprobs
+    return finish_reason_of(choice)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import EndpointError
-from pipeline.rewards.answers import strip_think
+from pipeline.text import strip_think
 from pipeline.types import Message
 
 M = TypeVar("M", bound=BaseModel)

@@ -9,9 +9,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import DiskError, ProcessEndedError
-from pipeline.run.folder import DISK, RunFolder
+from pipeline.run.folder import RunFolder
 from pipeline.runtime.child_process import Child
 from pipeline.runtime.file_watcher import Changes
+from pipeline.runtime.files import DISK
 from pipeline.types import WeightVersion
 
 

@@ -6,7 +6,6 @@ resumed run draws the same; a label reaches the verifier and nothing else."""
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import time
 from dataclasses import dataclass
@@ -14,19 +13,15 @@ from dataclasses import dataclass
 from pipeline.config import Config
 from pipeline.experience.contexts import draw_kind, intra_context, messages_of, prompt_input, trimmed
 from pipeline.experience.retrieval import Retriever
+from pipeline.hashing import seed_of
 from pipeline.inference.client import EndpointPool, Wanted
-from pipeline.inference.protocol import Samples
-from pipeline.rewards.answers import visible
+from pipeline.inference.token_protocol import Samples
 from pipeline.rewards.verifier import Verifier, reward_of
-from pipeline.run.folder import Lineage, counts
-from pipeline.run.metrics_log import StageClock
+from pipeline.run.lineage import Lineage, counts
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
+from pipeline.text import visible
 from pipeline.types import Attempt, Context, Problem, Rollout, RolloutGroup, Task, WeightVersion
-
-
-def seed_of(*parts: object) -> int:
-    """A 31-bit seed from `parts`, the same in every process and run."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,17 @@ from pipeline.experience import pool_snapshots
 from pipeline.experience.abstraction import Abstractor, Rejection, choose_rollouts, entry_id, without_copies
 from pipeline.experience.pool import Pool
 from pipeline.experience.usefulness import Usefulness
+from pipeline.hashing import seed_of
 from pipeline.loop.learner_link import LearnerLink
-from pipeline.loop.rollouts import GroupSampler, Place, seed_of
+from pipeline.loop.rollouts import GroupSampler, Place
 from pipeline.loop.step_metrics import Totals, step_numbers
+from pipeline.loop.writers import journal_writer, pool_writer
 from pipeline.problems.dataset import ProblemStream
-from pipeline.run.folder import Lineage
-from pipeline.run.metrics_log import MetricsWriter, StageClock
+from pipeline.run.lineage import Lineage
+from pipeline.run.metrics_log import MetricsWriter
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.storage.batch_writer import COMMIT_DEADLINE_S, journal_writer, pool_writer
+from pipeline.storage.batch_writer import COMMIT_DEADLINE_S
 from pipeline.storage.journal import Journal
 from pipeline.types import Experience, GroupOutcome, Rollout, RolloutGroup, Task
 from prompts.schemas import Lesson

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipeline.inference.circuit_breaker import State
-from pipeline.run.metrics_log import StageClock
 from pipeline.runtime.histogram import Histogram
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from pipeline.errors import (
 )
 from pipeline.inference.local_servers import check_port
 from pipeline.rewards.code.preflight import check_code
-from pipeline.run.folder import is_uri
-from pipeline.run.provenance import gpus
+from pipeline.runtime.files import is_uri
+from pipeline.runtime.hardware import gpus
 from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.storage.claim import check_reachable
 

@@ -110,7 +110,7 @@ def _without_dollars(answer: str) -> str:
 
 
 def _code_entry(row: Row, question: str) -> tuple[str, dict[str, Any]]:
-    """The tests as they may be shown, and what `pipeline.rewards.worker.code_verdict` needs. HumanEval's rows have `test`,
+    """The tests as they may be shown, and what `pipeline.rewards.scorers.code_verdict` needs. HumanEval's rows have `test`,
     `entry_point` and a prompt that ends in the function's head; MBPP's `test_list`, what it needs, and a solution."""
     key = next((key for key in TEST_KEYS if key in row.values), "tests")
     tests = _lines(row, key)

@@ -14,7 +14,8 @@ from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.problems.code_families import FAMILIES, Exercise
 from pipeline.problems.reasoning_gym import DRAWS_PER_PROBLEM, EXTRA_DRAWS, shares
-from pipeline.types import Label, Problem, Split, Task, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Label, Problem, Split, Task
 
 
 def generate(settings: ProblemsSection, seed: int) -> tuple[list[Task], list[Task]]:

@@ -14,7 +14,8 @@ from typing import Any
 
 from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.types import Label, Problem, Split, Task, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Label, Problem, Split, Task
 
 # Draws per wanted problem before a family is said to be exhausted: collecting the last of n values takes about n ln n
 # draws.

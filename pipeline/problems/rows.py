@@ -14,7 +14,8 @@ from typing import Any
 from pipeline.config.problems import ProblemsSection
 from pipeline.errors import DataError
 from pipeline.problems.code_rows import code_row, is_code
-from pipeline.types import Label, Problem, Split, Task, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Label, Problem, Split, Task
 from prompts.schemas import AnswerForm
 
 QUESTION_KEYS = ("question", "problem", "prompt")

@@ -8,18 +8,6 @@ from __future__ import annotations
 from pipeline.rewards.extraction import boxes, conclusion
 
 
-def strip_think(text: str) -> str:
-    """`text` without <think>…</think> blocks, whether or not they were opened in the prompt or closed before the cut."""
-    *closed, rest = text.split("</think>")
-    kept = [part.partition("<think>")[0] if "<think>" in part else "" for part in closed]
-    return ("".join(kept) + rest.partition("<think>")[0]).strip()
-
-
-def visible(text: str, *, strip: bool) -> str:
-    """What of a reply is scored, shown again and learned from; `strip` is `rollout.strip_think`."""
-    return strip_think(text) if strip else text
-
-
 def extract_answer(text: str) -> str | None:
     r"""The answer that `text` ends with (`pipeline.rewards.extraction`): the last closed, non-empty \boxed{…}, `#### x`,
     `answer is x` on the last line … None when there is none; an empty box is no answer.

@@ -8,144 +8,25 @@ limited to what the libraries take plus 1 GiB."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import math
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from pipeline.config.problems import FamilySettings
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
-from pipeline.rewards.answers import cleaned, extract_answer, strip_think
-from pipeline.rewards.code.extraction import as_program, extract_code
-from pipeline.rewards.code.sandbox import isolation_problem
-from pipeline.rewards.code.test_runner import run_tests
-from pipeline.rewards.extraction import conclusion
-from pipeline.rewards.math.equality import same_answer
-from pipeline.rewards.math.tolerance import within
-from pipeline.runtime.plugins import is_plugin, load_function
-from pipeline.types import Label, Verdict
+from pipeline.rewards.scorers import Scorer, make_scorer, math_score
+from pipeline.runtime.plugins import is_plugin
+from pipeline.types import Label
 
 MEMORY_BYTES = 1 << 30
 MAX_ANSWER_CHARS = 1000
-
-Scorer = Callable[[str, Label], Verdict]
-
-
-def make_scorer(settings: RewardSection) -> Scorer:
-    """The function (text, label) → verdict that `reward.scorer` names.
-
-    Raises ConfigError for one that cannot be had.
-    """
-    if is_plugin(settings.scorer):
-        function = load_function(settings.scorer, "reward.scorer")
-        return lambda text, label: _verdict(float(function(text, label.answer)), extract_answer(text), settings)
-    if settings.scorer == "auto":
-        return lambda text, label: _auto(text, label, settings)
-    if settings.scorer == "math":
-        return lambda text, label: math_verdict(text, label, settings)
-    if settings.scorer == "code":
-        try:
-            _isolated()
-        except IsolationError as error:
-            raise ConfigError(f"reward.scorer = 'code': {error}") from error
-        return lambda text, label: code_verdict(text, label, settings)
-    raise ConfigError(
-        f"reward.scorer = {settings.scorer!r} is unknown; use 'auto', 'math', 'code' or your own 'module:function'"
-    )
-
-
-def _auto(text: str, label: Label, settings: RewardSection) -> Verdict:
-    """By what the label holds: tests of a program, what a family's own scorer needs, or an answer alone."""
-    if "tests" in label.entry:
-        _isolated()
-        return code_verdict(text, label, settings)
-    if "family" in label.entry:
-        return _scored(text, label, family_score, settings)
-    return math_verdict(text, label, settings)
-
-
-@cache
-def _isolated() -> None:
-    """Raises IsolationError where untrusted code cannot be contained."""
-    if problem := isolation_problem():
-        raise IsolationError(problem)
-
-
-def _scored(text: str, label: Label, score: Callable[[str, Label], float], settings: RewardSection) -> Verdict:
-    answer = extract_answer(strip_think(text))
-    if answer is None:
-        return Verdict(kind="no_answer")
-    return _verdict(score(answer, label), answer, settings)
-
-
-def math_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
-    """Whether what `text` concludes with is the gold answer, its currency and units included."""
-    answer = conclusion(strip_think(text))
-    if answer is None:
-        return Verdict(kind="no_answer")
-    return _verdict(math_score(answer, label), cleaned(answer), settings)
-
-
-def _verdict(score: float, answer: str | None, settings: RewardSection) -> Verdict:
-    if not math.isfinite(score):
-        raise ValueError(f"the scorer returned {score}; a finite number is expected")
-    shown = answer[:MAX_ANSWER_CHARS] if answer is not None else None
-    return Verdict(kind="scored", score=score, correct=score >= settings.threshold, answer=shown)
-
-
-def family_score(answer: str, label: Label) -> float:
-    """The reasoning-gym family's own score of `answer`."""
-    family = label.entry["family"]
-    dataset = _family(family, json.dumps(label.entry.get("params", {}), sort_keys=True))
-    return float(dataset.score_answer(answer, label.entry))
-
-
-@lru_cache(maxsize=64)
-def _family(name: str, params: str) -> Any:
-    from pipeline.problems.reasoning_gym import create_family
-
-    return create_family(FamilySettings(name=name, params=json.loads(params)), 0, 0, 1)
-
-
-def math_score(answer: str, label: Label) -> float:
-    """1 for the gold answer in whatever format, or within the error that the label allows, else 0.
-
-    Raises ValueError for what is too large to judge."""
-    if same_answer(label.answer, answer):
-        return 1.0
-    return float("tolerance" in label.entry and within(label.answer, answer, label.entry["tolerance"]))
-
-
-def code_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
-    """Whether the code in `text` passes the tests of `label.entry`: `tests`, `entry_point` and, optionally, a `prompt` that the code
-    completes and `setup`, which only the tests see.
-
-    Raises ValueError when the tests cannot be run, IsolationError when nothing can.
-    """
-    tests, entry_point, prompt = label.entry["tests"], label.entry["entry_point"], label.entry.get("prompt", "")
-    setup = "\n".join(part for part in (prompt, label.entry.get("setup", "")) if part)
-    code = extract_code(text, entry_point)
-    if code is None:
-        return Verdict(kind="no_answer")
-    program = as_program(code, prompt, entry_point)
-    limit_s = 0.8 * settings.timeout_s  # within the parent's, which would cost a new worker
-    outcome = asyncio.run(run_tests(program, tests, entry_point, setup=setup, timeout_s=limit_s))
-    if outcome.kind == "error":
-        raise ValueError(outcome.reason)
-    if outcome.kind == "timeout":
-        return Verdict(kind="timeout")
-    return _verdict(float(outcome.kind == "passed"), code, settings)
 
 
 def _warm_up(settings: RewardSection) -> None:

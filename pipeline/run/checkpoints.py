@@ -13,7 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.run.folder import RunFolder, write_atomic
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.files import write_atomic
 
 MANIFEST = "complete.json"
 SMALL_FILE_BYTES = 1 << 20

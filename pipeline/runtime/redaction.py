@@ -6,15 +6,10 @@ Redaction works on finished text, after messages, arguments and tracebacks were 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from urllib.parse import quote, unquote, urlsplit
-
-from pipeline.config import Config
-from pipeline.run.folder import is_uri
-from pipeline.storage.object_store import CREDENTIALS
+from urllib.parse import quote
 
 MASK = "***"
 # Shorter ones would blank out what is no key; those below WHOLE_WORD are found as whole words only.
@@ -24,16 +19,6 @@ SHAPES = re.compile(
     r"""|\bsk-[A-Za-z0-9_-]{8,}"""  # OpenAI and those who follow it
     r"""|\bhf_[A-Za-z0-9]{16,}"""  # Hugging Face
 )
-
-
-def secrets_of(config: Config) -> tuple[str, ...]:
-    """The keys that the endpoints of `config` name by environment variable, passwords within their URLs, and the credentials of an
-    object store."""
-    endpoints = config.named_endpoints
-    keys = {os.environ.get(endpoint.api_key_env, "") for endpoint in endpoints if endpoint.api_key_env}
-    passwords = {unquote(urlsplit(endpoint.url).password or "") for endpoint in endpoints}
-    of_store = {os.environ.get(name, "") for name in CREDENTIALS if is_uri(config.run.store)}
-    return tuple(sorted((keys | passwords | of_store) - {""}))
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

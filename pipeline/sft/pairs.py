@@ -20,7 +20,7 @@ from pipeline.config import Config
 from pipeline.config.problems import ProblemsSection
 from pipeline.config.sft import SftSection
 from pipeline.experience.contexts import messages_of
-from pipeline.run.folder import write_atomic
+from pipeline.runtime.files import write_atomic
 from pipeline.runtime.plugins import is_plugin
 from pipeline.sft.lessons import ALL, lessons_of
 from pipeline.sft.worked_solutions import Solution, answer_only, solve, with_mistake

@@ -22,13 +22,13 @@ from pipeline.config import Config
 from pipeline.errors import DataError, EndpointError, FinalEndpointError
 from pipeline.experience.abstraction import check_reply
 from pipeline.experience.contexts import messages_of
+from pipeline.hashing import seed_of
 from pipeline.inference.client import EndpointPool
-from pipeline.loop.rollouts import seed_of
-from pipeline.rewards.answers import visible
 from pipeline.rewards.verifier import Verifier
-from pipeline.run.folder import disk_error
+from pipeline.runtime.files import disk_error
 from pipeline.sft.pairs import drawn_lessons, file_digests, pair_of, refuse_heldout, skills_of
 from pipeline.sft.worked_solutions import solve, with_mistake
+from pipeline.text import visible
 from pipeline.types import Record, Task
 from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 

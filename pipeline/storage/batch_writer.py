@@ -17,22 +17,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-from pipeline.experience.pool import Pool
-from pipeline.run.metrics_log import StageClock
 from pipeline.runtime.event_loop import to_the_end
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.storage.journal import Journal
-from pipeline.types import Experience, RolloutGroup
 
 T = TypeVar("T")
 # Calls that wait for a commit: bounds what a crash can lose after it was paid for, and the memory that a slow disk holds.
 MAX_QUEUED = 256
 # A commit costs 2 to 3 ms however small it is; a larger one only delays its first item.
 MAX_BATCH = 64
-# Each commit makes a file; a read opens as many files more as there were commits since the last maintenance.
-MAINTAIN_JOURNAL_EVERY = 128
-# And a search looks through what is not yet in the index row by row.
-MAINTAIN_POOL_EVERY = 16
 COMMIT_DEADLINE_S = 60.0
 
 
@@ -122,11 +115,3 @@ class BatchWriter(Generic[T]):
 
     async def _in_thread(self, work: Callable[..., object], *arguments: Any) -> None:
         await to_the_end(asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments))
-
-
-def journal_writer(journal: Journal, clock: StageClock, watchdog: Watchdog) -> BatchWriter[RolloutGroup]:
-    return BatchWriter("journal", journal.append, journal.compact, MAINTAIN_JOURNAL_EVERY, clock, watchdog)
-
-
-def pool_writer(pool: Pool, clock: StageClock, watchdog: Watchdog) -> BatchWriter[Experience]:
-    return BatchWriter("pool", pool.add, pool.compact, MAINTAIN_POOL_EVERY, clock, watchdog)

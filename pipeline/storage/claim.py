@@ -17,7 +17,8 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import StoreError
-from pipeline.run.folder import Elsewhere, RunFolder, is_uri
+from pipeline.run.folder import Elsewhere, RunFolder
+from pipeline.runtime.files import is_uri
 from pipeline.storage.object_store import LOOKING, WORKING
 from pipeline.storage.tables import WRITTEN, connect, failures_named
 

@@ -1,7 +1,7 @@
 """The rollout journal: an append-only LanceDB table with one row per group.
 
 Invariants: one writer (the orchestrator); a group is acknowledged when `append` returned, and is then on disk; rows are
-never changed. Which rows count after a restart follows from the lineages of the run (`pipeline.run.folder.survives`), not from
+never changed. Which rows count after a restart follows from the lineages of the run (`pipeline.run.lineage.survives`), not from
 marks in the table. The learner reads by step; the step of its checkpoint is its cursor.
 """
 
@@ -14,19 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.run.folder import Lineage, counts, survives
-from pipeline.storage.tables import (
-    WRITTEN,
-    Reader,
-    append,
-    clone,
-    compact,
-    drop_torn_indices,
-    failures_named,
-    open_table,
-    quoted,
-    unindexed,
-)
+from pipeline.run.lineage import Lineage, counts, survives
+from pipeline.storage.maintenance import compact, drop_torn_indices, ensure_indices
+from pipeline.storage.tables import WRITTEN, Reader, append, clone, failures_named, open_table, quoted
 from pipeline.types import Attempt, ContextKind, RolloutGroup, WeightVersion
 
 TABLE = "journal"
@@ -94,12 +84,8 @@ class Journal:
         """Merge the files of many commits, index what is searched by, remove old versions. The writer's: one at a time.
 
         Raises DiskError, StoreError; the table is then as it was."""
-        from lancedb.index import BTree
-
         with failures_named(self._path):
-            for column in unindexed(self._table, INDEXED):
-                with self._commits:
-                    self._table.create_index(column, config=BTree())
+            ensure_indices(self._table, INDEXED, self._commits)
             compact(self._table, KEEP_VERSIONS, self._commits)
 
     def append(self, groups: list[RolloutGroup]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.errors import StoreError
-from pipeline.run.folder import disk_error, is_uri
+from pipeline.runtime.files import disk_error, is_uri
 
 # How Lance is to wait. It tries a listing six times and an upload four, whatever is set here: this is what each of those tries may
 # take, and what a failure costs in the end is a multiple of it.

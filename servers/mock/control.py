@@ -10,7 +10,8 @@ from typing import NamedTuple
 from aiohttp import web
 
 from pipeline.weights.canary import Canary, read_canary
-from pipeline.weights.sync import ADAPTER_CONFIG, CHECKING, LOADING, REJECTED
+from pipeline.weights.publishing import ADAPTER_CONFIG
+from pipeline.weights.sync import CHECKING, LOADING, REJECTED
 from pipeline.weights.vllm_control import LOAD_ADAPTER, UNLOAD_ADAPTER
 from servers.mock.misbehaviour import error
 

@@ -33,7 +33,7 @@ POINTS: dict[str, Point] = {
         "pathlib.Path.rename", "after", "orchestrator", "the folder is a run now, and has nothing but its settings"
     ),
     "reference written": Point(
-        "pipeline.weights.sync.name_latest", "before", "orchestrator", "the first weights are there, and nothing names them"
+        "pipeline.weights.publishing.name_latest", "before", "orchestrator", "the first weights are there, and nothing names them"
     ),
     "first evaluation written": Point(
         "pipeline.commands.session.Session.save_state", "before", "orchestrator",
@@ -64,7 +64,7 @@ POINTS: dict[str, Point] = {
         only="/journal.lance",
     ),
     "journal merge committed": Point(
-        "pipeline.storage.tables.index", "before", "orchestrator", "files were swapped, and the indices know the old ones",
+        "pipeline.storage.maintenance.index", "before", "orchestrator", "files were swapped, and the indices know the old ones",
         only="name='journal'",
     ),
     # Pool.
@@ -91,7 +91,7 @@ POINTS: dict[str, Point] = {
         only="/pool.lance",
     ),
     "a table compacted": Point(
-        "pipeline.storage.tables._give_back_memory", "before", "orchestrator", "old versions are gone, the writer knows nothing of it"
+        "pipeline.storage.maintenance._give_back_memory", "before", "orchestrator", "old versions are gone, the writer knows nothing of it"
     ),
     # Training and publication.
     "batch read": Point(
@@ -101,13 +101,13 @@ POINTS: dict[str, Point] = {
         "trainer.step_log.StepLog.write", "after", "learner", "a step was trained and reported, and not saved", passing=4
     ),
     "weights saved": Point(
-        "pipeline.weights.sync._checksums", "before", "learner", "weights lie in a folder that nothing describes", only="/.l0-", passing=2
+        "pipeline.weights.publishing._checksums", "before", "learner", "weights lie in a folder that nothing describes", only="/.l0-", passing=2
     ),
     "weights published": Point(
-        "pipeline.weights.sync.name_latest", "before", "learner", "a version is whole, and LATEST names the one before", passing=2
+        "pipeline.weights.publishing.name_latest", "before", "learner", "a version is whole, and LATEST names the one before", passing=2
     ),
     "weights named": Point(
-        "pipeline.weights.sync.name_latest", "after", "learner", "LATEST names a version that no server has", passing=2
+        "pipeline.weights.publishing.name_latest", "after", "learner", "LATEST names a version that no server has", passing=2
     ),
     "server paused": Point(
         "pipeline.weights.sync._WholeModel._from_files", "before", "learner", "a server is paused", passing=3
@@ -120,11 +120,11 @@ POINTS: dict[str, Point] = {
         "pipeline.weights.sync._check", "before", "learner", "a server samples by weights that nobody has checked", passing=3
     ),
     "servers reloaded": Point(
-        "pipeline.weights.sync.prune", "before", "learner", "every server has a version that the status file does not name",
+        "pipeline.weights.publishing.prune", "before", "learner", "every server has a version that the status file does not name",
         passing=3,
     ),
     "old weights removed": Point(
-        "pipeline.weights.sync.prune", "after", "learner", "old weights are gone, and the status file names them", passing=4
+        "pipeline.weights.publishing.prune", "after", "learner", "old weights are gone, and the status file names them", passing=4
     ),
     # Checkpoints.
     "checkpoint saved": Point(
@@ -194,7 +194,7 @@ POINTS: dict[str, Point] = {
         first="before a pool commit",
     ),
     "resume: weights published": Point(
-        "pipeline.weights.sync.prune", "before", "learner", "a resumed learner has published, and trained nothing",
+        "pipeline.weights.publishing.prune", "before", "learner", "a resumed learner has published, and trained nothing",
         first="step trained",
     ),
     "resume: trained again": Point(

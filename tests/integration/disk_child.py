@@ -24,9 +24,10 @@ from pipeline.experience.pool import Pool
 from pipeline.experience.pool_integrity import entry_faults
 from pipeline.run.checkpoints import checkpoint_path, is_whole, newest_whole, write_manifest
 from pipeline.run.checkpoints import prune as prune_checkpoints
-from pipeline.run.folder import RunFolder, disk_error, write_atomic
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.files import disk_error, write_atomic
 from pipeline.storage.journal import Journal
-from pipeline.weights.sync import latest, path_of, prune, publish, verify
+from pipeline.weights.publishing import latest, path_of, prune, publish, verify
 from tests.builders import experience, group, saving, version
 
 SIZE = 64 << 20

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from pipeline.run.folder import RunFolder
-from pipeline.weights.sync import bring_all, latest
+from pipeline.weights.publishing import latest
+from pipeline.weights.sync import bring_all
 
 if __name__ == "__main__":
     run = RunFolder.open(Path(sys.argv[1]))

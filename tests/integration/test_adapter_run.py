@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from pipeline.storage.journal import Journal
 from pipeline.types import WeightVersion
-from pipeline.weights.sync import is_adapter
+from pipeline.weights.publishing import is_adapter
 from tests.integration.crash_driver import Driver
 from tests.integration.test_end_to_end import lines_of
 from tests.integration.test_faults import full

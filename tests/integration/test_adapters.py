@@ -20,10 +20,11 @@ from pipeline.errors import EndpointSetupError, RetryableEndpointError, WeightSy
 from pipeline.inference.capabilities import _check_adapter, check_adapters, check_endpoint
 from pipeline.inference.client import CHAT, GENERATE, EndpointPool
 from pipeline.inference.endpoint import Endpoint
-from pipeline.inference.protocol import Samples
+from pipeline.inference.token_protocol import Samples
 from pipeline.run.folder import RunFolder
 from pipeline.weights.canary import FILE, Canary, CanarySequence
-from pipeline.weights.sync import ADAPTER_CONFIG, REJECTED, bring_to, latest, path_of, prune, publish
+from pipeline.weights.publishing import ADAPTER_CONFIG, latest, path_of, prune, publish
+from pipeline.weights.sync import REJECTED, bring_to
 from servers.mock.control import Adapter
 from servers.mock.endpoint import MockEndpoint, Settings
 from tests.builders import version

@@ -16,13 +16,14 @@ from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointSetupError, MalformedReplyError, WeightsRefusedError, WeightSyncError
 from pipeline.inference.capabilities import take_label
 from pipeline.inference.client import EndpointPool
-from pipeline.inference.protocol import Samples
+from pipeline.inference.token_protocol import Samples
 from pipeline.observability.live_view import View
 from pipeline.problems.dataset import ProblemSet
 from pipeline.rewards.verifier import Verifier
 from pipeline.run.folder import RunFolder
 from pipeline.weights.canary import FILE, Canary, CanarySequence
-from pipeline.weights.sync import CHECKING, REJECTED, UNKNOWN, bring_to, disown, publish
+from pipeline.weights.publishing import publish
+from pipeline.weights.sync import CHECKING, REJECTED, UNKNOWN, bring_to, disown
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 from tests.integration.test_endpoints import MESSAGES, break_next, ready_pool, sample

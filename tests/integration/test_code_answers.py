@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.rollout import RewardSection
 from pipeline.rewards.code import sandbox
-from pipeline.rewards.worker import code_verdict
+from pipeline.rewards.scorers import code_verdict
 from pipeline.types import Label
 
 PROBLEM = sandbox.isolation_problem()

@@ -19,7 +19,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.storage.journal import Journal
 from pipeline.types import WeightVersion
-from pipeline.weights.sync import path_of
+from pipeline.weights.publishing import path_of
 from tests.integration.test_learner import EXIT_TIMEOUT_S, ROOT, learner, read_until, status_of
 from tests.unit.trainer.groups import make_groups, make_run
 from trainer.learner import Learner

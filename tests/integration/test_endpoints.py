@@ -25,18 +25,8 @@ from pipeline.inference.client import EndpointPool
 from pipeline.inference.endpoint import Endpoint
 from pipeline.run.folder import RunFolder
 from pipeline.types import Message, WeightVersion
-from pipeline.weights.sync import (
-    MANIFEST,
-    ServerAddress,
-    bring_all,
-    bring_to,
-    latest,
-    path_of,
-    prune,
-    publish,
-    verify,
-    write_servers,
-)
+from pipeline.weights.publishing import MANIFEST, latest, path_of, prune, publish, verify
+from pipeline.weights.sync import ServerAddress, bring_all, bring_to, write_servers
 from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
@@ -219,7 +209,7 @@ async def test_weights_are_read_once_for_all_servers_and_not_while_none_answers(
 ) -> None:
     """A learner tries again every two seconds while a server is down, and a model may have many gigabytes."""
     read: list[str] = []
-    monkeypatch.setattr("pipeline.weights.sync.verify", lambda folder: read.append(folder.name))
+    monkeypatch.setattr("pipeline.weights.publishing.verify", lambda folder: read.append(folder.name))
     async with ready_pool(tmp_path, await start_mock(), await start_mock()) as (pool, run):
         publish(run, version(1), saving(b"new"))
         read.clear()

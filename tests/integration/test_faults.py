@@ -20,7 +20,7 @@ from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.inference.client import EndpointPool
-from pipeline.inference.protocol import Samples
+from pipeline.inference.token_protocol import Samples
 from pipeline.runtime.watchdog import Stuck, Watchdog
 from pipeline.types import Message
 from servers.mock.faults import CATALOGUE, GENERATE, named

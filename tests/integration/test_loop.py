@@ -31,12 +31,15 @@ from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
-from pipeline.run.folder import RunFolder, write_atomic
-from pipeline.run.metrics_log import MetricsWriter, StageClock, read_metrics
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from pipeline.runtime.child_process import Child
+from pipeline.runtime.files import write_atomic
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
 from pipeline.types import Experience, RolloutGroup
-from pipeline.weights.sync import bring_to, publish
+from pipeline.weights.publishing import publish
+from pipeline.weights.sync import bring_to
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 

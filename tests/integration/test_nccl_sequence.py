@@ -18,7 +18,8 @@ from torch import Tensor
 from pipeline.errors import WeightSyncError
 from pipeline.run.folder import RunFolder
 from pipeline.types import WeightVersion
-from pipeline.weights.sync import LOADING, ServerAddress, bring_to, publish
+from pipeline.weights.publishing import publish
+from pipeline.weights.sync import LOADING, ServerAddress, bring_to
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import tiny_config
 from trainer.models import load_model, state_of

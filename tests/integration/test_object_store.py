@@ -18,7 +18,7 @@ import pytest
 from pipeline.config.experience import PoolSection
 from pipeline.errors import DataError, StoreError
 from pipeline.experience.pool import Pool
-from pipeline.run.folder import Lineage
+from pipeline.run.lineage import Lineage
 from pipeline.storage.journal import Journal
 from pipeline.storage.object_store import WORKING
 from tests.builders import experience, group

@@ -27,9 +27,9 @@ from pipeline.inference.client import EndpointPool
 from pipeline.inference.telemetry import request_fields
 from pipeline.observability import http_server, logs
 from pipeline.observability.http_server import OperationsServer
+from pipeline.observability.secrets import secrets_of
 from pipeline.observability.snapshot import Sources
 from pipeline.runtime.child_process import free_port
-from pipeline.runtime.redaction import secrets_of
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.types import Message
 from servers.mock.faults import CHAT, Fault

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.config.endpoints import RequestsSection
 from pipeline.inference.capabilities import check_endpoint
-from pipeline.weights.sync import bring_to, let_go, publish, write_servers
+from pipeline.weights.publishing import publish
+from pipeline.weights.sync import bring_to, let_go, write_servers
 from tests.builders import version
 from tests.integration.conftest import StartMock
 from tests.integration.test_canary import label_of, with_canary

@@ -213,7 +213,7 @@ async def test_a_full_disk_ends_the_run_and_what_was_acknowledged_stays(
 async def test_the_journal_is_compacted_between_commits_and_reads_the_same(
     tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.storage.batch_writer.MAINTAIN_JOURNAL_EVERY", 2)
+    monkeypatch.setattr("pipeline.loop.writers.MAINTAIN_JOURNAL_EVERY", 2)
     async with make_loop(tmp_path, start_mock, feedback=SCRATCH) as loop:
         await loop.bring_servers_to(99)
         await loop.scheduler().run(0)
@@ -227,7 +227,7 @@ async def test_the_journal_is_compacted_between_commits_and_reads_the_same(
 
 
 def test_every_attempt_draws_anew_and_every_place_the_same(tmp_path: Path) -> None:
-    from pipeline.run.folder import Lineage
+    from pipeline.run.lineage import Lineage
     from tests.builders import version
 
     lineages = [Lineage(number=0, start_step=0), Lineage(number=1, start_step=4)]

@@ -19,7 +19,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.storage.journal import Journal
 from pipeline.types import WeightVersion
 from pipeline.weights.canary import FILE, Canary
-from pipeline.weights.sync import path_of
+from pipeline.weights.publishing import path_of
 from tests.documents import Document
 from tests.integration.test_data_parallel import COMPARED, children_of, steps_of, wait_until_gone
 from tests.integration.test_learner import EXIT_TIMEOUT_S, ROOT, learner, read_until, status_of

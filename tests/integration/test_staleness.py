@@ -17,11 +17,12 @@ import pytest
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.experience.pool_snapshots import set_back
+from pipeline.hashing import seed_of
 from pipeline.inference.endpoint import Endpoint
-from pipeline.loop.rollouts import seed_of
 from pipeline.run.folder import RunFolder
-from pipeline.run.folder import counts as still_counts
-from pipeline.weights.sync import bring_to, latest, publish
+from pipeline.run.lineage import counts as still_counts
+from pipeline.weights.publishing import latest, publish
+from pipeline.weights.sync import bring_to
 from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock

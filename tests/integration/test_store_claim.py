@@ -22,7 +22,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.storage.claim import check_claim, check_reachable, new_run, release
 from pipeline.storage.journal import Journal
 from pipeline.storage.object_store import LOOKING
-from pipeline.weights.sync import publish
+from pipeline.weights.publishing import publish
 from tests.builders import experience, group, saving, version
 from tests.integration.test_object_store import objects
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands.sft import taught
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import DataError, FinalEndpointError
@@ -19,6 +18,7 @@ from pipeline.inference.client import pool_of
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.verifier import Verifier
 from pipeline.sft.data_card import Teaching, card
+from pipeline.sft.stage import taught
 from pipeline.sft.teacher import Lines, teach
 from prompts.schemas import Lesson
 from tests.integration.conftest import StartMock

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,78 +18,155 @@ from pipeline.config import Config
 from pipeline.config.loading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("pipeline", "prompts", "servers", "trainer")
+TOP = ("pipeline", "prompts", "servers", "trainer")
 HEAVY = ("torch", "vllm", "trl", "transformers", "lancedb", "datasets", "reasoning_gym", "openai")
 RECIPES = sorted(path.stem for path in (ROOT / "pipeline" / "config" / "recipes").glob("*.toml"))
 
-# What servers and trainer may import of pipeline: the contract between the kinds of process.
-CONTRACT = frozenset(
-    f"pipeline.{name}"
-    for name in (
-        "config",
-        "section",
-        "records",
-        "errors",
-        "run",
-        "store",
-        "claim",
-        "journal",
-        "weights",
-        "canary",
-        "metrics",
-        "checkpoints",
-        "process",
-        "changes",
-        "control",
-        "lora",
-    )
+# Lowest first. A module imports its own package and lower ones; those of one line are peers, which never import each other, but for
+# the leaves.
+ORDER = (
+    "errors types text hashing statistics",
+    "runtime",
+    "config",
+    "run",
+    "storage",
+    "weights",
+    "inference",
+    "observability",
+    "problems",
+    "rewards",
+    "experience",
+    "loop evaluation sft audit",
+    "preflight",
+    "commands",
+    "orchestrate",
 )
-STORES = {"pool.py", "journal.py", "store.py"}
+FLOOR = {name: floor for floor, names in enumerate(ORDER) for name in names.split()}
+# What servers and trainer may import of pipeline: the contract between the kinds of process.
+CONTRACT = {*ORDER[0].split(), "runtime", "config", "run", "storage", "weights"}
+
 NOT_IN_PIPELINE = {"torch", "vllm", "trl", "transformers"}
+# Libraries that only these parts of pipeline import.
+OWNERS = {
+    "lancedb": ("pipeline/storage/",),
+    "lance": ("pipeline/storage/",),
+    "aiohttp": ("pipeline/inference/http.py", "pipeline/observability/http_server.py"),
+    "httpx": ("pipeline/weights/", "pipeline/inference/local_servers.py"),
+    "matplotlib": ("pipeline/evaluation/plots.py", "pipeline/observability/"),
+    "rich": ("pipeline/observability/",),
+    "uvloop": ("pipeline/runtime/event_loop.py",),
+    "prometheus_client": ("pipeline/observability/prometheus.py",),
+    "datasets": ("pipeline/problems/rows.py",),
+    "reasoning_gym": ("pipeline/problems/reasoning_gym.py", "pipeline/rewards/"),
+    "sympy": ("pipeline/rewards/math/",),
+    "math_verify": ("pipeline/rewards/math/",),
+    "pyarrow": ("pipeline/storage/", "pipeline/experience/"),
+    "pydantic_settings": ("pipeline/commands/parser.py", "pipeline/config/loading.py"),
+}
+# Of these, what costs a start time is imported within functions.
+LAZY = set(OWNERS) - {"aiohttp", "httpx"}
+MAX_LINES = 400
+MAX_PARAMETERS = 10
+MAX_MODULES_AT_THE_TOP = 8
 MAX_START_S = 1.0
 
 
-def imported(source: str, package: str = "") -> set[str]:
-    """Every module that `source` imports at any depth, dotted; a relative import is resolved against `package`."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, base] if base else parents)
-            # `from pipeline import config` names a module, `from pipeline.config.root import Config` a member of one.
-            names.update(f"{base}.{alias.name}" if base in ROOMS else base for alias in node.names)
-    return names
+def resolved(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
+    """Dotted names that an import statement names; a relative one is resolved against `package`."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ""
+    if node.level:
+        parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+        base = ".".join([*parents, base] if base else parents)
+    # `from pipeline.inference import protocol` names a module, `from pipeline.config import Config` a member of one.
+    return [f"{base}.{alias.name}" if base.partition(".")[0] in TOP else base for alias in node.names]
+
+
+def imports(source: str, package: str = "") -> Iterator[tuple[str, bool]]:
+    """Every dotted name that `source` imports at any depth, and whether that happens as soon as it is itself imported."""
+    tree = ast.parse(source)
+    at_once = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((name, id(node) in at_once) for name in resolved(node, package))
+
+
+def allowed(importer: str, imported: str) -> bool:
+    """Whether the part `importer` of pipeline may import the part `imported`; a part is a package or a module at the top."""
+    if importer == imported:
+        return True
+    own, other = FLOOR.get(importer), FLOOR.get(imported)
+    return own is not None and other is not None and (other < own or other == own == 0)
 
 
 def violations(path: Path, source: str) -> list[str]:
-    """Imports of the file at `path` (relative to the root) that its room may not make."""
-    room = path.parts[0]
-    found = []
-    for name in sorted(imported(source, ".".join(path.parent.parts))):
-        other = name.partition(".")[0]
-        if other in ROOMS and other != room:
-            module = ".".join(name.split(".")[:2])
-            allowed = other == "prompts" or (room in ("servers", "trainer") and module in CONTRACT)
-            if room == "prompts" or not allowed:
-                found.append(f"{path}: {room} may not import {name}")
-        if other == "lancedb" and not (room == "pipeline" and path.name in STORES):
-            found.append(f"{path}: only {' and '.join(sorted(STORES))} of pipeline import lancedb")
-        if room == "pipeline" and other in NOT_IN_PIPELINE:
-            found.append(f"{path}: pipeline may not import {other}")
-    return found
+    """Imports of the file at `path` (relative to the root) that it may not make."""
+    top, part, where = path.parts[0], path.with_suffix("").parts[1], path.as_posix()
+    found = set()
+    for name, at_once in imports(source, ".".join(path.parent.parts)):
+        other, *rest = name.split(".")
+        if other in TOP and other != top:
+            contract = top in ("servers", "trainer") and other == "pipeline" and rest and rest[0] in CONTRACT
+            if top == "prompts" or not (other == "prompts" or contract):
+                found.add(f"{where}: {top} may not import {name}")
+        if other == top == "pipeline" and rest and not allowed(part, rest[0]):
+            found.add(f"{where}: {part} may not import {name}")
+        if other in ("lancedb", "lance") and not where.startswith(OWNERS[other]):
+            found.add(f"{where}: only storage imports {other}")
+        elif top == "pipeline" and (
+            other in NOT_IN_PIPELINE
+            or (other in OWNERS and not where.startswith(OWNERS[other]))
+            or (other in LAZY and at_once)
+        ):
+            found.add(f"{where}: pipeline may not import {other} here{' at once' * at_once}")
+    return sorted(found)
 
 
 def sources() -> list[Path]:
-    return sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+    return sorted(path.relative_to(ROOT) for top in TOP for path in (ROOT / top).rglob("*.py"))
+
+
+def cycle(modules: dict[str, set[str]]) -> list[str]:
+    """A cycle of imports among `modules`, empty where there is none."""
+    try:
+        TopologicalSorter(modules).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """The modules of pipeline that each of them imports, at any depth, under TYPE_CHECKING and within functions too."""
+    paths = {path: path.with_suffix("").parts for path in sources() if path.parts[0] == "pipeline"}
+    names = {path: ".".join(parts[:-1] if parts[-1] == "__init__" else parts) for path, parts in paths.items()}
+    known = set(names.values())
+    graph: dict[str, set[str]] = {}
+    for path, name in names.items():
+        found = {
+            wanted if wanted in known else wanted.rpartition(".")[0]
+            for wanted, _ in imports((ROOT / path).read_text(encoding="utf-8"), ".".join(path.parent.parts))
+        }
+        graph[name] = found & known
+    return graph
 
 
 @pytest.mark.parametrize("path", sources(), ids=str)
-def test_rooms_import_only_what_they_may(path: Path) -> None:
+def test_a_module_imports_only_what_it_may(path: Path) -> None:
     assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert cycle(imported_modules()) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+
+def test_every_part_of_pipeline_has_its_floor() -> None:
+    found = {path.with_suffix("").parts[1] for path in sources() if path.parts[0] == "pipeline"} - {"__init__"}
+    assert found == set(FLOOR)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +176,19 @@ def test_rooms_import_only_what_they_may(path: Path) -> None:
         ("prompts/render.py", "import trainer"),
         ("pipeline/observability/live_view.py", "import servers.launch"),
         ("pipeline/commands/train.py", "def f():\n    from trainer import learner"),
-        ("pipeline/observability/live_view.py", "import torch.nn"),
-        ("pipeline/loop/rollouts.py", "import lancedb"),
+        ("pipeline/commands/train.py", "def f():\n    import torch.nn"),
+        ("pipeline/loop/rollouts.py", "def f():\n    import lancedb"),
+        ("pipeline/loop/rollouts.py", "from pipeline.evaluation.modes import Mode"),
+        ("pipeline/loop/rollouts.py", "from pipeline.commands import train"),
+        ("pipeline/storage/journal.py", "if TYPE_CHECKING:\n    from pipeline.loop.scheduler import Scheduler"),
+        ("pipeline/storage/tables.py", "import lance"),
+        ("pipeline/text.py", "from pipeline.runtime.files import flat"),
+        ("pipeline/inference/client.py", "def f():\n    import rich"),
+        ("pipeline/observability/live_view.py", "import rich"),
+        ("pipeline/preflight/endpoints.py", "import aiohttp"),
         ("servers/launch.py", "from trainer.grpo import Trainer"),
         ("servers/launch.py", "from pipeline.loop.rollouts import sample"),
-        ("trainer/grpo.py", "from pipeline import scheduler"),
+        ("trainer/grpo.py", "from pipeline import loop"),
         ("trainer/grpo.py", "import lancedb"),
         ("pipeline/commands/train.py", "from ...trainer import learner"),
     ],
@@ -112,20 +200,59 @@ def test_a_forbidden_import_is_found(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        (
-            "pipeline/experience/pool.py",
-            "import lancedb\nfrom prompts.schemas import Lesson\nfrom pipeline.loop.scheduler import x",
-        ),
+        ("pipeline/storage/tables.py", "def f():\n    import lancedb"),
+        ("pipeline/loop/scheduler.py", "from prompts.schemas import Lesson\nfrom pipeline.experience.pool import x"),
         ("pipeline/commands/train.py", "from ..config import Config\nfrom . import evaluate"),
+        ("pipeline/types.py", "from pipeline.text import text_hash"),
         (
             "trainer/learner.py",
             "import torch\nfrom pipeline import config\nfrom pipeline.storage.journal import Journal",
         ),
-        ("servers/launch.py", "from pipeline.runtime.child_process import start\nfrom servers.embedded import prepare"),
+        ("servers/launch.py", "from pipeline.runtime.child_process import x\nfrom servers.embedded import prepare"),
     ],
 )
 def test_an_allowed_import_passes(path: str, source: str) -> None:
     assert violations(Path(path), source) == []
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_a_module_is_short_and_its_constructors_take_few_parameters(path: Path) -> None:
+    source = (ROOT / path).read_text(encoding="utf-8")
+    assert source.count("\n") <= MAX_LINES
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1:]
+            assert len(parameters) <= MAX_PARAMETERS, f"{path}:{node.lineno} takes {len(parameters)}"
+
+
+def test_the_top_of_pipeline_holds_few_modules() -> None:
+    modules = [path for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MAX_MODULES_AT_THE_TOP
+
+
+def test_no_file_repeats_the_name_of_its_folder() -> None:
+    # A pool is one of the things that experience is about, not the folder.
+    assert [str(path) for path in sources() if path.stem.startswith(f"{path.parent.name}_")] == []
+
+
+# Where modules were before packages: nothing may answer under these names.
+FLAT = (
+    "records",
+    "run_config",
+    "settings",
+    "wire",
+    "endpoints",
+    "scheduler",
+    "pool",
+    "journal",
+    "eval_run",
+    "math_answers",
+)
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_modules_of_the_flat_folder_do_not_import(name: str) -> None:
+    assert importlib.util.find_spec(f"pipeline.{name}") is None
 
 
 def start_s(*arguments: str) -> tuple[float, str]:

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.orchestrate import EXAMPLES, build_parser, main
-from pipeline.run.folder import RunFolder, flat
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.files import flat
 from tests.documents import DOCUMENTS, ROOT, Document, promises
 
 ROOMS = ("pipeline", "prompts", "servers", "trainer")

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.rewards.answers import strip_think
+from pipeline.text import strip_think
 
 MAX_CLOSINGS = 30
 """Fences that a block may hold in its docstrings."""

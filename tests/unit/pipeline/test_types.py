@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.types import Problem, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Problem
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pipeline.config import Config
 from pipeline.run.folder import RunFolder
 from pipeline.storage.journal import Journal
 from pipeline.types import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
-from pipeline.weights import sync
+from pipeline.weights import publishing, sync
 from tests.tiny_model import make_tiny_model
 
 NUM_WORDS = 250
@@ -91,7 +91,7 @@ def make_run(root: Path, *, num_steps: int = 3, num_written: int | None = None, 
     `num_written` steps are in the journal; None: all.
     """
     run = RunFolder.create(tiny_config(root, num_steps=num_steps, **learner))
-    sync.publish(run, WeightVersion(lineage=0, step=0), make_tiny_model)  # type: ignore[arg-type]
+    publishing.publish(run, WeightVersion(lineage=0, step=0), make_tiny_model)  # type: ignore[arg-type]
     sync.write_servers(run, [])
     journal = Journal(run.store)
     for step in range(num_steps if num_written is None else num_written):

@@ -18,7 +18,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.storage.journal import Journal
 from pipeline.types import WeightVersion
 from pipeline.weights.canary import read_canary
-from pipeline.weights.sync import is_adapter, path_of, verify
+from pipeline.weights.publishing import is_adapter, path_of, verify
 from tests.unit.trainer.groups import make_groups, make_run
 from trainer.canary import _logprobs
 from trainer.learner import Learner

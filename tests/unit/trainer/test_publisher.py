@@ -12,7 +12,7 @@ from pipeline.errors import WeightsRefusedError, WeightSyncError
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from pipeline.types import WeightVersion
-from pipeline.weights import sync
+from pipeline.weights import publishing, sync
 from tests.unit.trainer.groups import tiny_config
 from trainer.publisher import Publisher, link_final_model
 from trainer.status import LearnerStatus
@@ -32,7 +32,7 @@ class Fixture:
         send: sync.Send | None = None,
     ) -> None:
         self.run = RunFolder.create(tiny_config(folder))
-        sync.publish(self.run, WeightVersion(lineage=0, step=0), self.save)
+        publishing.publish(self.run, WeightVersion(lineage=0, step=0), self.save)
         self.saved: list[str] = []
         self.brought: list[str] = []
         self.ways: list[str] = []
@@ -84,7 +84,7 @@ def test_a_resumed_learner_publishes_under_its_own_lineage(tmp_path: Path, monke
     fixture = Fixture(tmp_path, monkeypatch, every=4, lineage=2)
     fixture.publisher.publish(3)
     assert fixture.brought == ["l2-s000003"]
-    assert sync.latest(fixture.run) == WeightVersion(lineage=2, step=3)
+    assert publishing.latest(fixture.run) == WeightVersion(lineage=2, step=3)
 
 
 def test_only_due_steps_and_the_last_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ def test_what_a_publication_that_was_killed_left_behind_goes(tmp_path: Path, mon
 
     fixture = Fixture(tmp_path, monkeypatch)
     with monkeypatch.context() as killed:
-        killed.setattr(sync.shutil, "rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
+        killed.setattr(publishing.shutil, "rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
         killed.setattr(sync, "_checksums", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fixture.publisher.publish(1)

@@ -20,7 +20,7 @@ from pipeline.experience.pool_snapshots import set_back
 from pipeline.run.checkpoints import checkpoint_path, newest_whole, write_manifest
 from pipeline.run.folder import RunFolder
 from pipeline.storage.journal import Journal
-from pipeline.weights.sync import latest, publish, verify
+from pipeline.weights.publishing import latest, publish, verify
 from tests.builders import experience, group, saving, version
 
 

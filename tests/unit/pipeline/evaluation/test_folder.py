@@ -9,11 +9,11 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.errors import RunFolderError
-from pipeline.evaluation.cost import Prices
 from pipeline.evaluation.folder import Answered, EvalFolder, Failed
 from pipeline.evaluation.modes import Inferred, Searched, Turn
 from pipeline.evaluation.plan import Asked, Plan, labels, planned, questions, task_hash, verifier_version
 from pipeline.evaluation.scores import scored
+from pipeline.inference.usage import Prices
 from pipeline.types import Label, Problem, Task, Verdict
 
 WHO = [{"url": "http://a", "model": "m", "root": "/weights/m"}]

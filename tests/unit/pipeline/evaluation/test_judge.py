@@ -24,7 +24,7 @@ from pipeline.evaluation.judge import (
 from pipeline.inference import protocol
 from pipeline.inference.client import EndpointPool
 from pipeline.inference.endpoint import Endpoint
-from pipeline.run.metrics_log import cohen_kappa, wilson_interval
+from pipeline.statistics import cohen_kappa, wilson_interval
 from pipeline.types import Label, Problem, Verdict
 from prompts.render import render
 from prompts.schemas import PromptInput

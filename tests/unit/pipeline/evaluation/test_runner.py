@@ -14,13 +14,13 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.evaluation import Mode
 from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
-from pipeline.evaluation.cost import Prices
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.plan import Asked, planned
 from pipeline.evaluation.reply_cache import Replies
 from pipeline.evaluation.runner import EvalRun
 from pipeline.evaluation.scores import Scored, scored
 from pipeline.inference.protocol import Reply
+from pipeline.inference.usage import Prices
 from pipeline.types import Label, Message, Problem, Task, Verdict
 
 NUM = 6

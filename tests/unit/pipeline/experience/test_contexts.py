@@ -22,7 +22,8 @@ from pipeline.experience.contexts import (
 )
 from pipeline.experience.pool import Candidate
 from pipeline.experience.similarity import lexical
-from pipeline.types import Attempt, Context, Problem, Split, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Attempt, Context, Problem, Split
 from prompts.schemas import Lesson
 from tests.builders import candidates, experience
 

@@ -17,8 +17,8 @@ from pipeline.experience.eviction import Holding, evicted
 from pipeline.experience.pool import Pool
 from pipeline.experience.usefulness import Use
 from pipeline.problems.dataset import load_problems
-from pipeline.storage.tables import index
-from pipeline.types import text_hash
+from pipeline.storage.maintenance import index
+from pipeline.text import text_hash
 from tests.builders import experience, tear_index
 
 
@@ -200,7 +200,7 @@ def test_an_entry_is_added_while_the_indices_are_brought_up_to_date(
         add_aside(pool, 40)
         index(table)
 
-    monkeypatch.setattr("pipeline.storage.tables.index", index_beside_an_add)
+    monkeypatch.setattr("pipeline.storage.maintenance.index", index_beside_an_add)
     pool.compact()
     assert pool.num_entries() == 41
 

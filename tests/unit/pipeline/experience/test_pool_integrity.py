@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.experience.pool_integrity import entry_faults, faults
-from pipeline.types import Experience, text_hash
+from pipeline.text import text_hash
+from pipeline.types import Experience
 from prompts.schemas import Lesson
 from tests.builders import experience
 

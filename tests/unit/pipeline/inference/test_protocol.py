@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import FinalEndpointError, MalformedReplyError, RetryableEndpointError
-from pipeline.inference import protocol
+from pipeline.inference import protocol, token_protocol
 from pipeline.types import Message
 from tests.builders import version
 
@@ -28,7 +28,7 @@ def choice(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_sample_has_its_ids_log_probabilities_and_oldest_and_newest_version() -> None:
-    samples = protocol.parse_generate({"choices": [choice(index=1, text="b"), choice()]}, (1, 2), 2)
+    samples = token_protocol.parse_generate({"choices": [choice(index=1, text="b"), choice()]}, (1, 2), 2)
     assert [completion.text for completion in samples.completions] == ["12", "b"]
     first = samples.completions[0]
     assert (first.token_ids, first.logprobs) == ((5, 6), (-0.1, -0.2))
@@ -54,7 +54,7 @@ def test_a_sample_has_its_ids_log_probabilities_and_oldest_and_newest_version() 
 )
 def test_a_partial_answer_is_refused_by_name(reply: Any, kind: str) -> None:
     with pytest.raises(MalformedReplyError) as caught:
-        protocol.parse_generate(reply, (1,), 1)
+        token_protocol.parse_generate(reply, (1,), 1)
     assert caught.value.kind == kind
 
 
@@ -110,8 +110,8 @@ def test_a_schema_asks_for_structured_outputs() -> None:
 )  # fmt: skip
 def test_whatever_stands_where_something_else_was_promised_is_a_malformed_reply(reply: object) -> None:
     for parse in (
-        lambda: protocol.parse_generate(reply, (1,), 2),
-        lambda: protocol.parse_chat_samples(reply, 2, "l0-s000000", "l0-s000000"),
+        lambda: token_protocol.parse_generate(reply, (1,), 2),
+        lambda: token_protocol.parse_chat_samples(reply, 2, "l0-s000000", "l0-s000000"),
         lambda: protocol.parse_chat(reply),
     ):
         with pytest.raises(MalformedReplyError):
@@ -174,7 +174,7 @@ def test_an_answer_that_did_not_come_is_asked_for_again(message: Any, finish_rea
 
 def test_what_was_filtered_is_no_sample_to_train_on() -> None:
     with pytest.raises(MalformedReplyError, match="content_filter"):
-        protocol.parse_generate({"choices": [choice(finish_reason="content_filter")]}, (1,), 1)
+        token_protocol.parse_generate({"choices": [choice(finish_reason="content_filter")]}, (1,), 1)
 
 
 def test_a_stream_keeps_its_reasoning_apart() -> None:

@@ -22,8 +22,8 @@ from pipeline.inference.client import EndpointPool
 from pipeline.observability.http_server import OperationsServer, readiness
 from pipeline.observability.prometheus import Family, labels_of, render
 from pipeline.observability.snapshot import ENDPOINT, Sources, Spread
-from pipeline.run.metrics_log import StageClock
 from pipeline.runtime.histogram import Histogram
+from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -12,7 +12,9 @@ from pipeline.loop.step_metrics import step_numbers
 from pipeline.observability.live_view import Board, View, duration
 from pipeline.observability.summary import render_summary
 from pipeline.run.folder import RunFolder
-from pipeline.run.metrics_log import MetricsWriter, StageClock, read_metrics, wilson_interval
+from pipeline.run.metrics_log import MetricsWriter, read_metrics
+from pipeline.runtime.stage_clock import StageClock
+from pipeline.statistics import wilson_interval
 from tests.builders import group
 
 STEP = {

@@ -19,7 +19,8 @@ from pipeline.errors import RetryableEndpointError
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.telemetry import request_fields
 from pipeline.observability import logs
-from pipeline.runtime.redaction import redact, secrets_of
+from pipeline.observability.secrets import secrets_of
+from pipeline.runtime.redaction import redact
 
 KEY = "canary-7f3a91c0d2"
 AWKWARD = [

@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.rewards.answers import boxed, extract_answer, strip_think
+from pipeline.rewards.answers import boxed, extract_answer
+from pipeline.text import strip_think
 
 
 @pytest.mark.parametrize(

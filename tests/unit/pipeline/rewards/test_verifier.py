@@ -9,9 +9,10 @@ from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
 from pipeline.problems.dataset import load_problems
-from pipeline.rewards import worker
+from pipeline.rewards import scorers
+from pipeline.rewards.scorers import make_scorer, math_score
 from pipeline.rewards.verifier import reward_of
-from pipeline.rewards.worker import make_scorer, math_score, reply_to
+from pipeline.rewards.worker import reply_to
 from pipeline.types import Label, Verdict
 
 
@@ -71,8 +72,8 @@ def test_auto_falls_back_to_math_and_math_ignores_the_family() -> None:
 
 
 def test_auto_takes_tests_for_a_program_and_refuses_it_where_none_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "isolation_problem", lambda: "there are no walls")
-    worker._isolated.cache_clear()
+    monkeypatch.setattr(scorers, "isolation_problem", lambda: "there are no walls")
+    scorers._isolated.cache_clear()
     program = label("", tests="assert f(1)", entry_point="f")
     score = make_scorer(RewardSection())
     with pytest.raises(IsolationError, match="there are no walls"):

@@ -9,7 +9,10 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.errors import DiskError, RunFolderError
-from pipeline.run.folder import Lineage, RunFolder, check_resume_config, disk_error, survives, write_atomic
+from pipeline.run.folder import RunFolder
+from pipeline.run.lineage import Lineage, survives
+from pipeline.run.resume import check_resume_config
+from pipeline.runtime.files import disk_error, write_atomic
 from tests.builders import group
 
 
@@ -108,7 +111,7 @@ def test_a_run_that_died_while_its_folder_was_made_can_be_started_again(
         write_atomic(path, text)
 
     with monkeypatch.context() as killed:
-        killed.setattr("pipeline.run.folder.write_atomic", cut_short)
+        killed.setattr("pipeline.runtime.files.write_atomic", cut_short)
         killed.setattr("pipeline.run.folder.shutil.rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
         with pytest.raises(KeyboardInterrupt):
             RunFolder.create(config(tmp_path))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.folder import write_atomic
 from pipeline.runtime.file_watcher import Changes
+from pipeline.runtime.files import write_atomic
 from pipeline.storage.journal import Journal
 from tests.builders import group
 

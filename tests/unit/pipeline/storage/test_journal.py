@@ -13,9 +13,9 @@ from lance.optimize import Compaction
 
 from pipeline.errors import DataError, DiskError
 from pipeline.experience.usefulness import usefulness_in
-from pipeline.run.folder import Lineage
+from pipeline.run.lineage import Lineage
 from pipeline.storage.journal import INDEXED, TABLE, Journal, Outcome, schema
-from pipeline.storage.tables import MERGE
+from pipeline.storage.maintenance import MERGE
 from pipeline.types import Context
 from tests.builders import group, tear_index
 

@@ -9,9 +9,11 @@ import pytest
 from pipeline.config import Config
 from pipeline.config.loading import validated
 from pipeline.errors import ConfigError, DiskError, StoreError
+from pipeline.observability.secrets import secrets_of
 from pipeline.preflight.machine import CHECKS
-from pipeline.run.folder import RunFolder, check_resume_config
-from pipeline.runtime.redaction import redact, secrets_of
+from pipeline.run.folder import RunFolder
+from pipeline.run.resume import check_resume_config
+from pipeline.runtime.redaction import redact
 from pipeline.storage.tables import failures_named
 
 

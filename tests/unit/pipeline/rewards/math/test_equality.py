@@ -8,7 +8,8 @@ from pipeline.config.rollout import RewardSection
 from pipeline.rewards.extraction import conclusion
 from pipeline.rewards.math.equality import same_answer
 from pipeline.rewards.math.expressions import TooLargeError
-from pipeline.rewards.worker import make_scorer, reply_to
+from pipeline.rewards.scorers import make_scorer
+from pipeline.rewards.worker import reply_to
 from pipeline.types import Label, Verdict
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.rollout import RewardSection
 from pipeline.rewards.math.tolerance import within
-from pipeline.rewards.worker import math_verdict
+from pipeline.rewards.scorers import math_verdict
 from pipeline.types import Label
 
 

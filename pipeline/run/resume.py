@@ -1,0 +1,48 @@
+"""Which settings a resumed run may change."""
+
+from __future__ import annotations
+
+from pipeline.config import Config
+from pipeline.errors import RunFolderError
+from pipeline.runtime.files import flat
+
+# A resume may change these and nothing else: they alter neither what is sampled nor what is learned.
+HARMLESS = (
+    "run.root",
+    "run.name",
+    "servers.port",
+    "servers.gpu_ids",
+    "servers.startup_timeout_s",
+    "servers.max_restarts",
+    "servers.kv_cache_gib",
+    "servers.canary_tolerance",
+    "endpoints",
+    "eval.every",
+    "learner.num_steps",
+    "learner.checkpoint_every",
+    "learner.num_checkpoints_kept",
+    "learner.num_weights_kept",
+    "learner.logprob_gap_tolerance",
+    "learner.report_to",
+    "learner.cpu_threads",
+    "reward.num_workers",
+    "requests",
+    "operations",
+    "rollout.max_groups_in_flight",
+    "rollout.group_timeout_s",
+    "rollout.max_group_attempts",
+    "rollout.max_failed_groups",
+)
+
+
+def check_resume_config(stored: Config, wanted: Config) -> None:
+    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each difference."""
+    before, after = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
+    differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    harmful = [key for key in differing if not any(key == ok or key.startswith(f"{ok}.") for ok in HARMLESS)]
+    if harmful:
+        lines = "\n".join(f"  {key}: {before.get(key)!r} in the run, {after.get(key)!r} now" for key in harmful)
+        raise RunFolderError(
+            f"a resumed run must keep its settings, but these differ:\n{lines}\n"
+            "Leave them as they were, or start a new run with `train --config`."
+        )

@@ -1,0 +1,81 @@
+"""Small files: atomic replacement, locks, what the system says of a full or failing disk."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.errors import DiskError
+
+DISK = "the disk that holds"
+"""How the message of a DiskError begins, by which it is known in another process's words."""
+GO_ON = "then give the same command again, a run with `train --resume`: what was written whole is kept"
+FULL, FAILING = {errno.ENOSPC, errno.EDQUOT}, {errno.EIO, errno.EROFS, errno.ESTALE}
+_LANCE_IO = "LanceError(IO)"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def cache_folder() -> Path:
+    """Where prepared models are kept between runs: $LANPO_CACHE, else ~/.cache/lanpo."""
+    return Path(os.environ.get("LANPO_CACHE") or Path.home() / ".cache" / "lanpo").expanduser()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` as a whole. Raises DiskError when there is no room; the old content then stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: Exception, path: Path | str) -> Exception:
+    """`error` as the user should see it: a full or failing disk named with its remedy, anything else unchanged.
+
+    Libraries in Rust and C++ report what the system said as a text: "No space left on device (os error 28)".
+    """
+    text = str(error)
+    told = _OS_ERROR.search(text)
+    number = (isinstance(error, OSError) and error.errno) or (int(told[1]) if told else None)
+    if number in FULL or "No space left on device" in text:
+        return DiskError(f"{DISK} {path} is full: make room, {GO_ON}")
+    if number in FAILING or "Input/output error" in text or (_LANCE_IO in text and "://" not in str(path)):
+        reason = os.strerror(number) if number else text[:300]
+        return DiskError(
+            f"{DISK} {path} fails ({reason}): look at what the system says of it (dmesg), mend or replace it, {GO_ON}"
+        )
+    return error
+
+
+def is_uri(location: Path | str) -> bool:
+    """Whether `location` is in an object store, not a folder."""
+    return "://" in str(location)
+
+
+def taken(file: TextIO) -> bool:
+    """Whether the lock of `file` could be taken at once."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {'rollout.group_size': 8, ...}; lists stay whole."""
+    if not isinstance(value, dict) or (not value and prefix):
+        return {prefix: value}
+    return {
+        key: leaf
+        for name, item in value.items()
+        for key, leaf in flat(item, f"{prefix}.{name}" if prefix else name).items()
+    }

@@ -1,0 +1,31 @@
+"""What this machine is: cores, memory, GPUs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from typing import Any
+
+
+def hardware() -> dict[str, Any]:
+    return {
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "num_cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": gpus(),
+    }
+
+
+@cache
+def gpus() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs here; empty without any. Asked once: several checks at start-up want to know."""
+    if not shutil.which("nvidia-smi"):
+        return ()
+    answer = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True, text=True
+    )
+    return tuple(answer.stdout.strip().splitlines()) if answer.returncode == 0 else ()

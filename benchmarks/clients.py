@@ -20,7 +20,7 @@ import orjson
 
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
-from pipeline.inference.client import CHAT, GENERATE, EndpointPool
+from pipeline.inference.client import CHAT, GENERATE, InferenceClient
 from pipeline.inference.protocol import sampling_body
 from pipeline.inference.token_protocol import generate_body
 from pipeline.runtime import event_loop
@@ -35,7 +35,7 @@ Ask = Callable[[], Awaitable[Read]]
 async def lanpo(url: str, concurrency: int, stack: AsyncExitStack) -> Ask:
     """The pool with everything on (it is by default): places, retries, breaker, adaptive bound, usage, watchdog, records."""
     settings = EndpointSettings(url=url, max_concurrency=concurrency)
-    pool = await stack.enter_async_context(EndpointPool((settings,), "policy", RequestsSection()))
+    pool = await stack.enter_async_context(InferenceClient((settings,), "policy", RequestsSection()))
     pool.endpoints[0].has_token_route = True
     sampling = SamplingSection()
 

@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.experience.abstraction import Abstractor
 from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import retriever_of
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.loop.learner_link import LearnerLink, LearnerStatus
 from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
@@ -30,7 +30,7 @@ STEPS_KEPT = 10
 class _ReadyLearner:
     """Relabels the weights of the only endpoint as soon as a step asks for newer ones."""
 
-    def __init__(self, pool: EndpointPool) -> None:
+    def __init__(self, pool: InferenceClient) -> None:
         (self._endpoint,) = pool.endpoints
         self._step = 0
 
@@ -53,14 +53,14 @@ async def _label(url: str, version: str) -> None:
         response.raise_for_status()
 
 
-async def accept_weights(pool: EndpointPool, max_model_len: int) -> None:
+async def accept_weights(pool: InferenceClient, max_model_len: int) -> None:
     """Label the only endpoint's weights as the run's first, and use its token routes."""
     (endpoint,) = pool.endpoints
     endpoint.has_token_route, endpoint.max_model_len = True, max_model_len
     await _label(endpoint.url, _version(0))
 
 
-def scheduler_in(folder: Path, config: Config, pool: EndpointPool, verifier: Verifier) -> tuple[Scheduler, Journal]:
+def scheduler_in(folder: Path, config: Config, pool: InferenceClient, verifier: Verifier) -> tuple[Scheduler, Journal]:
     """A scheduler with its store and metrics in `folder`, and the journal that it writes."""
     journal, store, clock = Journal(folder), Pool(folder, config.pool), StageClock()
     problems = load_problems(config.problems, config.run.seed)

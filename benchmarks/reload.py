@@ -32,13 +32,13 @@ import httpx
 from benchmarks.machine import described, table
 from pipeline.config import Config
 from pipeline.errors import EndpointError
-from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.local_servers import Serving
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import event_loop
 from pipeline.types import Completion, Message, WeightVersion
 from pipeline.weights.publishing import prune, publish
-from pipeline.weights.sync import bring_to
+from pipeline.weights.sync import sync_server
 from servers.embedded import resolve
 
 MAX_PAUSE_RATIO = 1.5
@@ -121,7 +121,7 @@ def linking(folder: Path) -> Callable[[Path], None]:
 class Load:
     """Requests in flight over all reloads."""
 
-    def __init__(self, pool: EndpointPool, config: Config, prompts: list[tuple[int, ...]]) -> None:
+    def __init__(self, pool: InferenceClient, config: Config, prompts: list[tuple[int, ...]]) -> None:
         self._pool, self._config, self._prompts = pool, config, prompts
         self.answers: list[Answer] = []
         self.num_failed = 0
@@ -147,7 +147,7 @@ class Load:
             await asyncio.sleep(0.02)
 
 
-async def bare_reload_s(pool: EndpointPool, folder: Path) -> float:
+async def bare_reload_s(pool: InferenceClient, folder: Path) -> float:
     """Seconds of vLLM's own reload of an idle server, nothing around it; a tied head on a CPU is packed again."""
     begin_s = time.perf_counter()
     async with httpx.AsyncClient(base_url=pool.endpoints[0].url, timeout=300.0) as client:
@@ -157,7 +157,7 @@ async def bare_reload_s(pool: EndpointPool, folder: Path) -> float:
     return time.perf_counter() - begin_s
 
 
-async def num_cached_tokens(pool: EndpointPool) -> int:
+async def num_cached_tokens(pool: InferenceClient) -> int:
     """Prompt tokens that the server took from its prefix cache so far."""
     async with httpx.AsyncClient(base_url=pool.endpoints[0].url) as client:
         metrics = (await client.get("/metrics")).text
@@ -207,12 +207,12 @@ async def measure(
     publish(run, version(0), linking(base))
     async with (
         Serving(config, run, base, print) as serving,
-        pool_of(config, serving.endpoints, adapters=adapters) as pool,
+        client_of(config, serving.endpoints, adapters=adapters) as pool,
     ):
         pool.endpoints[0].has_token_route = True
         address = pool.endpoints[0].address
         bare = [await bare_reload_s(pool, base if adapters else folders[number % 2]) for number in (1, 0, 1, 0)]
-        await bring_to(run, address, version(0))
+        await sync_server(run, address, version(0))
         questions = [f"Problem {number}: what is {number} + {7 * number}?" for number in range(NUM_PROMPTS)]
         prompts = [await pool.render((Message(role="user", content=question),)) for question in questions]
         load, paused, brought = Load(pool, config, prompts), [], []
@@ -223,7 +223,7 @@ async def measure(
                 await load.some_more(in_flight)
                 publish(run, version(number), linking(folders[number % 2]))
                 begin_s = time.perf_counter()
-                paused.append(await bring_to(run, address, version(number)))
+                paused.append(await sync_server(run, address, version(number)))
                 brought.append(time.perf_counter() - begin_s)
                 prune(run, 2, config.requests.timeout_s if adapters else 0.0)
             await load.some_more(in_flight)

@@ -33,8 +33,8 @@ from benchmarks.machine import described, server, table
 from benchmarks.pool import BATCH, entries_of
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.experience.pool import Candidate, Pool
-from pipeline.experience.similarity import Embedding, Judge, Lexical, Measure, NormalisedBm25
-from pipeline.inference.client import EndpointPool
+from pipeline.experience.similarity import Embedding, JudgeSimilarity, Lexical, Measure, NormalisedBm25
+from pipeline.inference.client import InferenceClient
 
 NUM_PROBLEMS, NUM_CANDIDATES = 5000, 32
 GAMMAS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
@@ -130,7 +130,7 @@ async def measure_all(arguments: argparse.Namespace) -> tuple[dict[str, list[Gra
         for first in range(0, len(texts), 32 * BATCH):
             pool.add(entries_of(texts[first : first + 32 * BATCH], first))
         pool.compact()
-        async with EndpointPool((EndpointSettings(url=url),), "embedder", RequestsSection()) as embedder:
+        async with InferenceClient((EndpointSettings(url=url),), "embedder", RequestsSection()) as embedder:
             measures: dict[str, Measure] = {
                 "lexical": Lexical(),
                 "bm25": NormalisedBm25(pool),
@@ -139,8 +139,8 @@ async def measure_all(arguments: argparse.Namespace) -> tuple[dict[str, list[Gra
             found = {name: await graded_by(measure, pool, labels, queries) for name, measure in measures.items()}
         if arguments.judge:
             endpoint = EndpointSettings(url=arguments.judge, model=arguments.judge_model)
-            async with EndpointPool((endpoint,), "", RequestsSection()) as judge:
-                found["judge"] = await graded_by(Judge(judge), pool, labels, queries)
+            async with InferenceClient((endpoint,), "", RequestsSection()) as judge:
+                found["judge"] = await graded_by(JudgeSimilarity(judge), pool, labels, queries)
     return found, queries
 
 

@@ -29,8 +29,8 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import retriever_of
-from pipeline.inference.client import CHAT, GENERATE, pool_of
-from pipeline.loop.rollouts import GroupSampler, Place
+from pipeline.inference.client import CHAT, GENERATE, client_of
+from pipeline.loop.rollouts import GroupKey, GroupSampler
 from pipeline.loop.writers import journal_writer
 from pipeline.rewards.verifier import Verifier
 from pipeline.run.lineage import Lineage
@@ -62,7 +62,7 @@ async def lanpo(url: str, num_rollouts: int, num_in_flight: int) -> dict[str, fl
         clock, watchdog = StageClock(), Watchdog()
         journal = Journal(folder)
         writer = journal_writer(journal, clock, watchdog)
-        async with pool_of(config, config.endpoints, watchdog=watchdog) as pool, Verifier(config.reward) as verifier:
+        async with client_of(config, config.endpoints, watchdog=watchdog) as pool, Verifier(config.reward) as verifier:
             pool.endpoints[0].has_token_route = True
             pool.endpoints[0].max_model_len = 32_768
             sampler = GroupSampler(config, pool, verifier, journal, retriever_of(config, Pool(folder), pool), clock)
@@ -76,7 +76,7 @@ async def lanpo(url: str, num_rollouts: int, num_in_flight: int) -> dict[str, fl
                     num_left -= 1
                     problem = Problem(id=f"p{num_left}", text="What is 12 + 35?")
                     task = Task(problem=problem, label=Label(problem_id=problem.id, answer=ANSWER))
-                    place = Place([Lineage(number=0, start_step=0)], 0, num_left, 0, 1, 0, order=num_left)
+                    place = GroupKey([Lineage(number=0, start_step=0)], 0, num_left, 0, 1, 0, order=num_left)
                     group = await sampler.sample(task, place)
                     await writer.write([group])
                     num_correct += sum(rollout.verdict.correct for rollout in group.rollouts)

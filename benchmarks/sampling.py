@@ -29,7 +29,7 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.loading import load_config
 from pipeline.experience.contexts import messages_of, prompt_input
-from pipeline.inference.client import GENERATE, EndpointPool, pool_of
+from pipeline.inference.client import GENERATE, InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
 from pipeline.inference.protocol import sampling_body
 from pipeline.inference.token_protocol import generate_body
@@ -44,7 +44,7 @@ GOAL = 0.95
 GROUPS_PER_STEP = 8
 
 
-async def raw(config: Config, pool: EndpointPool, prompts: list[tuple[int, ...]], concurrency: int) -> float:
+async def raw(config: Config, pool: InferenceClient, prompts: list[tuple[int, ...]], concurrency: int) -> float:
     """Tokens/s of a closed loop with nothing around it."""
     rollout, endpoint = config.rollout, pool.endpoints[0]
     parameters = sampling_body(rollout.sampling, rollout.sampling.max_tokens, rollout.group_size, None)
@@ -66,7 +66,7 @@ async def raw(config: Config, pool: EndpointPool, prompts: list[tuple[int, ...]]
     return num_tokens / (time.perf_counter() - begin_s)
 
 
-async def scheduled(config: Config, pool: EndpointPool, verifier: Verifier, folder: Path) -> float:
+async def scheduled(config: Config, pool: InferenceClient, verifier: Verifier, folder: Path) -> float:
     """Tokens/s of the scheduler's loop, journal included."""
     scheduler, journal = scheduler_in(folder, config, pool, verifier)
     begin_s, before = time.perf_counter(), pool.usage.total("completion_tokens", "rollout")
@@ -78,7 +78,7 @@ async def scheduled(config: Config, pool: EndpointPool, verifier: Verifier, fold
     return (pool.usage.total("completion_tokens", "rollout") - before) / seconds
 
 
-def at_once(endpoints: tuple[EndpointSettings, ...], num: int) -> tuple[EndpointSettings, ...]:
+def for_load(endpoints: tuple[EndpointSettings, ...], num: int) -> tuple[EndpointSettings, ...]:
     return tuple(endpoint.model_copy(update={"max_concurrency": num}) for endpoint in endpoints)
 
 
@@ -102,7 +102,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         ours, bare = [], []
         async with (
             Serving(config, run, model, print) as serving,
-            pool_of(config, at_once(serving.endpoints, arguments.concurrency)) as pool,
+            client_of(config, for_load(serving.endpoints, arguments.concurrency)) as pool,
             Verifier(config.reward) as verifier,
         ):
             await accept_weights(pool, config.servers.max_model_len)

@@ -25,7 +25,7 @@ from benchmarks.clients import resident_bytes
 from benchmarks.loop import accept_weights, scheduler_in
 from benchmarks.machine import described, server, table
 from pipeline.config import Config
-from pipeline.inference.client import pool_of
+from pipeline.inference.client import client_of
 from pipeline.rewards.verifier import Verifier
 from pipeline.runtime import event_loop
 
@@ -74,7 +74,7 @@ async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict
     )
     looks: list[Look] = []
 
-    async with pool_of(config, config.endpoints) as pool, Verifier(config.reward) as verifier:
+    async with client_of(config, config.endpoints) as pool, Verifier(config.reward) as verifier:
         await accept_weights(pool, 32_768)
         scheduler, _ = scheduler_in(folder, config, pool, verifier)
         running = asyncio.create_task(scheduler.run(0))

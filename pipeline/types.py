@@ -17,10 +17,10 @@ from prompts.schemas import AnswerForm, Lesson
 
 ContextKind = Literal["scratch", "inter", "intra"]
 Split = Literal["train", "heldout"]
-Outcome = Literal[
+SearchOutcome = Literal[
     "shown", "trimmed", "same_problem", "held_out", "crowded_out", "below_threshold", "same_lesson", "not_among_best"
 ]
-FOREIGN = "i-"
+IMPORTED = "i-"
 """How the ids of imported entries begin."""
 
 
@@ -41,13 +41,13 @@ class Problem(Record):
     )
 
     @property
-    def asked(self) -> str:
+    def query_text(self) -> str:
         """What tells this problem from others: compared and searched for, never shown in place of `text`."""
         return self.question or self.text
 
     @property
     def text_hash(self) -> str:
-        return text_hash(self.asked)
+        return text_hash(self.query_text)
 
 
 class Label(Record):
@@ -96,18 +96,18 @@ class Experience(Record):
     reward_sum: float = Field(0.0, description="Sum of their rewards.")
 
     @property
-    def is_foreign(self) -> bool:
+    def is_imported(self) -> bool:
         """Whether another run made it: its rollout and step are none of the run whose pool it is in."""
-        return self.id.startswith(FOREIGN)
+        return self.id.startswith(IMPORTED)
 
-    def as_foreign(self) -> Experience:
+    def as_imported(self) -> Experience:
         """The entry as another run's pool keeps it: under an id that no run gives, since every run counts from its own first step,
         and older than all that is made there."""
-        if self.is_foreign:
+        if self.is_imported:
             return self
         content = "\n".join((self.id, self.problem_hash, self.lesson.model_dump_json(), repr(self.created_s)))
         digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-        return self.model_copy(update={"id": f"{FOREIGN}{digest}-{self.id}", "step": 0})
+        return self.model_copy(update={"id": f"{IMPORTED}{digest}-{self.id}", "step": 0})
 
 
 class Considered(Record):
@@ -116,7 +116,7 @@ class Considered(Record):
     id: str
     bm25: float
     similarity: float | None
-    outcome: Outcome
+    outcome: SearchOutcome
 
 
 class Context(Record):

@@ -29,7 +29,7 @@ def repository() -> Path:
 def logging_as_before() -> Iterator[None]:
     """Undo what a test does to the handlers and levels of logging."""
     root = logging.getLogger()
-    loggers = [root, *map(logging.getLogger, logs.ROOMS)]
+    loggers = [root, *map(logging.getLogger, logs.PACKAGES)]
     levels, formatters = [logger.level for logger in loggers], [(h, h.formatter) for h in root.handlers]
     yield
     known = [handler for handler, _ in formatters]

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.run.checkpoints import MANIFEST, checkpoint_path, is_whole, newest_whole, prune, write_manifest
 from pipeline.run.folder import RunFolder
-from trainer.processes import leads, led, together
+from trainer.processes import barrier, is_rank0, on_rank0
 from trainer.stop import StopSignal
 
 __all__ = ["CheckpointCallback", "newest_whole", "save_now"]
@@ -32,7 +32,7 @@ class CheckpointCallback(TrainerCallback):
         state.compute_steps(args, state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if led(lambda: self._stop.requested):
+        if on_rank0(lambda: self._stop.requested):
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -41,8 +41,8 @@ class CheckpointCallback(TrainerCallback):
 
 def declare_whole(run: RunFolder, step: int, num_kept: int) -> None:
     """Once every process has written its part."""
-    together()
-    if leads():
+    barrier()
+    if is_rank0():
         write_manifest(checkpoint_path(run, step))
         prune(run, num_kept)
 
@@ -56,6 +56,6 @@ def remove(folder: Path) -> None:
 def save_now(trainer: Any, run: RunFolder, num_kept: int) -> None:
     """Save a checkpoint at the completed step unless there is a whole one, or no step was completed (nothing to keep)."""
     step = trainer.state.global_step
-    if led(lambda: step > 0 and not is_whole(checkpoint_path(run, step))):
+    if on_rank0(lambda: step > 0 and not is_whole(checkpoint_path(run, step))):
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)
         declare_whole(run, step, num_kept)

@@ -46,7 +46,7 @@ from trainer.batches import RULES, RolloutBatch
 from trainer.checkpoints import remove
 from trainer.gap import GapMeter
 from trainer.lora import without_wrapper
-from trainer.processes import led
+from trainer.processes import on_rank0
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
 Logs = dict[str, Any]
@@ -298,7 +298,7 @@ class JournalGRPOTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """TRL's, into an empty folder (deviation 12)."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        led(lambda: remove(folder))
+        on_rank0(lambda: remove(folder))
         super()._save_checkpoint(model, trial)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

@@ -42,7 +42,7 @@ from pipeline.storage.journal import Journal
 from pipeline.weights.publishing import REFERENCE, canary_of, is_adapter, path_of
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
-from trainer.processes import Others, leads, led, obey_the_leader
+from trainer.processes import WorkerProcesses, ignore_stop_signals, is_rank0, on_rank0
 from trainer.status import LearnerStatus, QuietStatus
 from trainer.stop import StopRequested, StopSignal, end_with_parent
 from trainer.without_vllm import leave_vllm_out
@@ -77,7 +77,7 @@ class Learner:
             self._finished_model() if finished and self.start_step else load_model(self.reference, self.config.learner)
         )
         self.model = without_wrapper(self.policy)
-        if leads() and not finished and canary_of(run, REFERENCE) is None:
+        if is_rank0() and not finished and canary_of(run, REFERENCE) is None:
             write_canary(self.model, self.tokenizer, run.weights)
         self.publisher: Any = self._publisher(status) if isinstance(status, LearnerStatus) else None
         self._gathered: dict[str, Any] = {}
@@ -149,7 +149,7 @@ class Learner:
         from trainer.grpo import JournalGRPOTrainer
         from trainer.lora import lora_config
 
-        if leads():
+        if is_rank0():
             check_claim(self.run)
             self.reader = JournalReader(Journal(self.run.store), self.lineages, self.config, self.stop)
         trainer = JournalGRPOTrainer(
@@ -158,8 +158,8 @@ class Learner:
             self.tokenizer,
             next_batch=self._next_batch,
             sync_weights=lambda: self._publish(trainer.state.global_step),
-            on_log=self.step_log.write if leads() else (lambda step, logs: None),
-            more_logs=self._more_logs if leads() else dict,
+            on_log=self.step_log.write if is_rank0() else (lambda step, logs: None),
+            more_logs=self._more_logs if is_rank0() else dict,
             kl_coef=partial(value_at, self.config.learner.kl_coef),
             share_prefix=self.config.learner.share_prefix,
             peft_config=lora_config(self.config),
@@ -178,16 +178,16 @@ class Learner:
         from trainer.sharding import gathered, is_divided
 
         if self.trainer is None:  # nothing was left to train, so the processes never met
-            return self.publisher.publish(step, final=final) if leads() else None
-        if is_divided(self.model) and led(lambda: self.publisher.will_save(step, final=final)):
+            return self.publisher.publish(step, final=final) if is_rank0() else None
+        if is_divided(self.model) and on_rank0(lambda: self.publisher.will_save(step, final=final)):
             self._gathered = gathered(self.model)
         try:
-            return led(lambda: self.publisher.publish(step, final=final))
+            return on_rank0(lambda: self.publisher.publish(step, final=final))
         finally:
             self._gathered = {}
 
     def _next_batch(self, step: int) -> Any:
-        batch = led(lambda: self.reader.wait_for(step, on_wait=lambda: self.status.update("waiting", step=step)))
+        batch = on_rank0(lambda: self.reader.wait_for(step, on_wait=lambda: self.status.update("waiting", step=step)))
         self.status.update("training", step=step)
         return batch
 
@@ -202,7 +202,7 @@ class Learner:
         if self.trainer is not None:
             try:
                 self.trainer.train(resume_from_checkpoint=self._checkpoint(step) if step else None)
-                interrupted = led(lambda: self.stop.requested) and (
+                interrupted = on_rank0(lambda: self.stop.requested) and (
                     self.trainer.state.global_step < self.config.learner.num_steps
                 )
             except StopRequested:
@@ -213,7 +213,7 @@ class Learner:
                 self.status.update("waiting", step=step)
                 raise StopRequested
         folder = self._publish(step, final=True)
-        if leads():
+        if is_rank0():
             self._finish(step, folder)
 
     def _checkpoint(self, step: int) -> str:
@@ -264,7 +264,7 @@ def work(
         learner = Learner(run, status, stop)
         begins()
         learner.train()
-        if leads():
+        if is_rank0():
             learner.linger()
         return 0
     except StopRequested:
@@ -286,16 +286,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stop = StopSignal()
     keep_freed_memory()
-    level = logging.INFO if leads() else logging.WARNING
+    level = logging.INFO if is_rank0() else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     run = RunFolder.open(options.run)
-    if not leads():
-        obey_the_leader()
+    if not is_rank0():
+        ignore_stop_signals()
         return work(run, QuietStatus(), stop)
     end_with_parent()
     others = [sys.executable, "-m", "trainer.learner", "--run", str(run.path)]
     try:
-        with run.locked(LEARNER_LOCK), Others(run.config().learner.num_processes, others):
+        with run.locked(LEARNER_LOCK), WorkerProcesses(run.config().learner.num_processes, others):
             return work(run, LearnerStatus(run), stop, begins=stop.install)
     except RunFolderError as error:
         logger.error("another learner is at work: %s", error)

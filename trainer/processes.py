@@ -42,11 +42,11 @@ def num_on_this_machine() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def leads() -> bool:
+def is_rank0() -> bool:
     return rank() == 0
 
 
-class Others:
+class WorkerProcesses:
     """The processes that rank 0 started; use as a context manager."""
 
     def __init__(self, num_processes: int, command: list[str]) -> None:
@@ -55,7 +55,7 @@ class Others:
         self._children: list[subprocess.Popen[bytes]] = []
         self._ending = threading.Event()
 
-    def __enter__(self) -> Others:
+    def __enter__(self) -> WorkerProcesses:
         if not self._num:
             return self
         world = str(self._num + 1)
@@ -86,34 +86,34 @@ class Others:
                 child.wait()
 
 
-def obey_the_leader() -> None:
+def ignore_stop_signals() -> None:
     """Of a process that does not lead: a stop request is for rank 0, whose word comes by broadcast. Its death ends this one."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent(signal.SIGKILL)
 
 
-def led(work: Callable[[], Result]) -> Result:
+def on_rank0(work: Callable[[], Result]) -> Result:
     """What `work` returns at rank 0, everywhere. A stop that is asked for there is raised everywhere; another failure there is a
     RuntimeError elsewhere. Every rank must call this.
     """
     if world_size() == 1:
         return work()
-    if not leads():
+    if not is_rank0():
         return _followed(_broadcast(None))
     try:
         result = work()
     except StopRequested:
-        _broadcast(Said(stop=True))
+        _broadcast(RankZeroMessage(stop=True))
         raise
     except Exception as error:
-        _broadcast(Said(failure=f"{type(error).__name__}: {error}"))
+        _broadcast(RankZeroMessage(failure=f"{type(error).__name__}: {error}"))
         raise
-    _broadcast(Said(result=result))
+    _broadcast(RankZeroMessage(result=result))
     return result
 
 
-class Said(NamedTuple):
+class RankZeroMessage(NamedTuple):
     """What rank 0 tells the others of a piece of work."""
 
     result: Any = None
@@ -121,7 +121,7 @@ class Said(NamedTuple):
     failure: str = ""
 
 
-def _followed(said: Said) -> Any:
+def _followed(said: RankZeroMessage) -> Any:
     if said.stop:
         raise StopRequested
     if said.failure:
@@ -129,7 +129,7 @@ def _followed(said: Said) -> Any:
     return said.result
 
 
-def together() -> None:
+def barrier() -> None:
     """Wait until every rank is here."""
     if world_size() > 1:
         from torch import distributed

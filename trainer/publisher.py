@@ -106,7 +106,7 @@ class Publisher:
         refused_since = float("inf")
         while True:
             try:
-                return sync.bring_all(self._run, version, send).reload_s
+                return sync.sync_all(self._run, version, send).reload_s
             except WeightSyncError as error:
                 now = time.monotonic()
                 refused_since = min(refused_since, now) if isinstance(error, WeightsRefusedError) else float("inf")
@@ -125,7 +125,7 @@ def merged_model(run: RunFolder, label: str, save: Callable[[Path], None]) -> Pa
     """The folder with the whole model of a version that was published as an adapter; that of another one goes. Raises DiskError."""
     for other in run.merged.iterdir() if run.merged.exists() else ():
         shutil.rmtree(other)
-    return publishing.written(run.merged / label, save)
+    return publishing.write_version(run.merged / label, save)
 
 
 def link_final_model(run: RunFolder, folder: Path) -> None:

@@ -33,7 +33,7 @@ from trl.trainer.utils import add_fused_lm_head, create_model_from_path, disable
 
 from pipeline.errors import ConfigError
 from trainer.lora import merged_state, without_wrapper
-from trainer.processes import leads
+from trainer.processes import is_rank0
 
 SETTINGS = Path(__file__).parent / "launch" / "fsdp2.yaml"
 """What `learner.sharding = "fsdp2"` means: the same file that `accelerate launch` takes."""
@@ -140,7 +140,7 @@ def gathered(model: PreTrainedModel) -> dict[str, Tensor]:
     for name, weight in state.items():
         if name not in model.all_tied_weights_keys:
             tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
-            if leads():
+            if is_rank0():
                 whole[name] = tensor.detach().cpu()
     return whole
 

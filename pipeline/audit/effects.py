@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.experience.usefulness import NEVER, Use
-from pipeline.storage.journal import Outcome
+from pipeline.storage.journal import GroupResult
 from pipeline.types import Record
 
 NUM_RESAMPLES = 1000
@@ -73,7 +73,7 @@ class Groups:
         self._codes: dict[str, int] = {}
 
     @classmethod
-    def collected(cls, outcomes: Iterable[Outcome], entry_ids: Collection[str] = ()) -> Groups:
+    def collected(cls, outcomes: Iterable[GroupResult], entry_ids: Collection[str] = ()) -> Groups:
         groups = cls()
         groups._uses = {entry_id: [] for entry_id in entry_ids}
         families: dict[str, int] = {}

@@ -25,7 +25,7 @@ _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,}")
 _WORD = re.compile(r"\w+")
 
 
-class Sighting(Record):
+class AuditedEntry(Record):
     """One entry, looked at beside its source."""
 
     entry: Experience
@@ -71,10 +71,10 @@ class Sighting(Record):
         return not self.reasons
 
 
-def look(entry: Experience, trajectory: str, answer: str | None) -> Sighting:
+def look(entry: Experience, trajectory: str, answer: str | None) -> AuditedEntry:
     """What the heuristics say of `entry` beside its problem and the trajectory that it was made from."""
     text = render_lessons((entry.lesson,))
-    return Sighting(
+    return AuditedEntry(
         entry=entry,
         trajectory=trajectory,
         numbers=tuple(sorted(_numbers(text) & _numbers(entry.problem_text) - COMMON_NUMBERS)),
@@ -102,7 +102,7 @@ def _ngrams(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
 
 
-class Agreement(BaseModel):
+class JudgeAgreement(BaseModel):
     """Of a judge and the heuristics, over the sightings that the judge could read."""
 
     num: int
@@ -111,7 +111,7 @@ class Agreement(BaseModel):
     """Cohen's: agreement beyond chance; None where one of them always says the same."""
 
 
-def agreement(sightings: Sequence[Sighting]) -> Agreement | None:
+def agreement(sightings: Sequence[AuditedEntry]) -> JudgeAgreement | None:
     pairs = [
         (s.transferable, s.verdict == "transferable") for s in sightings if s.verdict in ("transferable", "specific")
     ]
@@ -119,4 +119,4 @@ def agreement(sightings: Sequence[Sighting]) -> Agreement | None:
         return None
     share = sum(a == b for a, b in pairs) / len(pairs)
     counts = [pairs.count(pair) for pair in ((True, True), (False, True), (False, False), (True, False))]
-    return Agreement(num=len(pairs), share=share, kappa=cohen_kappa(*counts))
+    return JudgeAgreement(num=len(pairs), share=share, kappa=cohen_kappa(*counts))

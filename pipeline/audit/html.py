@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from html import escape
 
-from pipeline.audit.entries import Sighting
+from pipeline.audit.entries import AuditedEntry
 from pipeline.audit.report import AuditReport
 from prompts.render import render_lessons
 
@@ -30,7 +30,7 @@ NOTE = (
 )
 
 
-def page(report: AuditReport, sightings: list[Sighting]) -> str:
+def page(report: AuditReport, sightings: list[AuditedEntry]) -> str:
     rows = "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in report.rows())
     articles = "\n".join(_article(number, sighting) for number, sighting in enumerate(sightings, 1))
     return (
@@ -42,7 +42,7 @@ def page(report: AuditReport, sightings: list[Sighting]) -> str:
     )
 
 
-def _article(number: int, sighting: Sighting) -> str:
+def _article(number: int, sighting: AuditedEntry) -> str:
     entry = sighting.entry
     state = "good" if sighting.transferable else "bad"
     words = "transferable" if sighting.transferable else "; ".join(sighting.reasons)
@@ -67,7 +67,7 @@ def _times(num: int, noun: str) -> str:
     return f"{num} {noun}" if num == 1 else f"{num} {noun}s"
 
 
-def _effect(sighting: Sighting) -> str:
+def _effect(sighting: AuditedEntry) -> str:
     if sighting.effect is not None:
         return str(sighting.effect)
     return "no groups to compare" if sighting.num_retrieved else "not shown yet"

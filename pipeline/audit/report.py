@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel
 
 from pipeline.audit.effects import LessonsEffect
-from pipeline.audit.entries import Agreement, Sighting, agreement
+from pipeline.audit.entries import AuditedEntry, JudgeAgreement, agreement
 from pipeline.statistics import wilson_interval
 
 
@@ -20,7 +20,7 @@ class Share(BaseModel):
     high: float
 
     @classmethod
-    def counted(cls, sightings: Sequence[Sighting], holds: Callable[[Sighting], bool]) -> Share:
+    def counted(cls, sightings: Sequence[AuditedEntry], holds: Callable[[AuditedEntry], bool]) -> Share:
         num = sum(map(holds, sightings))
         low, high = wilson_interval(num, len(sightings))
         return cls(num=num, of=len(sightings), low=low, high=high)
@@ -38,7 +38,7 @@ class Useful(BaseModel):
     num_below: int
 
     @classmethod
-    def counted(cls, sightings: Sequence[Sighting]) -> Useful:
+    def counted(cls, sightings: Sequence[AuditedEntry]) -> Useful:
         found = [sighting.effect for sighting in sightings if sighting.effect is not None]
         return cls(num=len(found), num_above=sum(e.low > 0 for e in found), num_below=sum(e.high < 0 for e in found))
 
@@ -72,7 +72,7 @@ class AuditReport(BaseModel):
     effect: LessonsEffect | None
     useful: Useful
     spread_only: bool = False
-    judge: Agreement | None
+    judge: JudgeAgreement | None
     num_unreadable_verdicts: int
 
     @classmethod
@@ -80,13 +80,13 @@ class AuditReport(BaseModel):
         cls,
         run: str,
         num_entries: int,
-        sightings: Sequence[Sighting],
+        sightings: Sequence[AuditedEntry],
         seed: int,
         found: LessonsEffect | None,
         *,
         spread_only: bool = False,
     ) -> AuditReport:
-        def share(holds: Callable[[Sighting], bool]) -> Share:
+        def share(holds: Callable[[AuditedEntry], bool]) -> Share:
             return Share.counted(sightings, holds)
 
         ages = sorted(sighting.age_steps for sighting in sightings)

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from pipeline.audit.effects import Groups
-from pipeline.audit.entries import Sighting, look
+from pipeline.audit.entries import AuditedEntry, look
 from pipeline.audit.html import page
 from pipeline.audit.report import AuditReport
 from pipeline.commands.opened_run import RunPool, open_run
@@ -22,8 +22,8 @@ from pipeline.evaluation.judge_endpoint import judge_endpoint
 from pipeline.experience.abstraction import near_copy
 from pipeline.experience.pool_export import writing
 from pipeline.experience.usefulness import total_use
-from pipeline.inference.client import EndpointPool
-from pipeline.inference.structured_output import ROOM_TO_THINK, parse_json_reply
+from pipeline.inference.client import InferenceClient
+from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.observability.progress import progress
 from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
@@ -92,11 +92,11 @@ def audit_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _as_json(sighting: Sighting) -> dict[str, object]:
+def _as_json(sighting: AuditedEntry) -> dict[str, object]:
     return {**sighting.model_dump(), "transferable": sighting.transferable, "reasons": sighting.reasons}
 
 
-def _sightings(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[Sighting]:
+def _sightings(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[AuditedEntry]:
     answers = parts.answers()
     if len(sample) < SHOW_PROGRESS_FROM:
         return [_sighting(parts, entry, groups, answers, newest) for entry in sample]
@@ -108,7 +108,9 @@ def _sightings(parts: RunPool, sample: list[Experience], groups: Groups, newest:
     return found
 
 
-def _sighting(parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[str, str], newest: int) -> Sighting:
+def _sighting(
+    parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[str, str], newest: int
+) -> AuditedEntry:
     use = total_use(entry, groups.use_of(entry.id))
     trajectory = parts.journal.rollout_text(entry.rollout_id, entry.problem_text)
     update = {
@@ -132,7 +134,7 @@ def _copied(parts: RunPool, entry: Experience) -> str:
     return near_copy(entry.lesson, [other for other in others if other[0] != entry.id], threshold) or ""
 
 
-async def _judged(parts: RunPool, sightings: list[Sighting], arguments: argparse.Namespace) -> list[Sighting]:
+async def _judged(parts: RunPool, sightings: list[AuditedEntry], arguments: argparse.Namespace) -> list[AuditedEntry]:
     """`sightings` with the verdicts of an endpoint. Raises EndpointSetupError, and DataError when it does not answer."""
     settings = EndpointSettings(url=arguments.judge, model=arguments.judge_model, api_key_env=arguments.judge_key_env)
     async with (
@@ -145,12 +147,12 @@ async def _judged(parts: RunPool, sightings: list[Sighting], arguments: argparse
     ]
 
 
-async def _verdict(judge: EndpointPool, sighting: Sighting) -> str:
+async def _verdict(judge: InferenceClient, sighting: AuditedEntry) -> str:
     value = JudgeLesson(problem=sighting.entry.problem_text, lesson=render_lessons((sighting.entry.lesson,)))
     try:
         reply = await judge.chat(
             (Message(role="user", content=render(value)),),
-            max_tokens=ROOM_TO_THINK,
+            max_tokens=THINKING_TOKENS,
             temperature=0.0,
             stage="judge",
             schema=_Verdict.model_json_schema(),

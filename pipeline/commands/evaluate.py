@@ -24,9 +24,9 @@ from pipeline.evaluation.cost import Live
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.judge import AnswerJudge, agreement
 from pipeline.evaluation.judge_endpoint import judge_endpoint
-from pipeline.evaluation.lessons import KeptEndpoints, LessonSearch, copied
+from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.markdown import page
-from pipeline.evaluation.plan import Asked, Plan, PlannedCell, planned, verifier_version
+from pipeline.evaluation.plan import BenchmarkTasks, Plan, PlannedCell, planned, verifier_version
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.reply_cache import Replies
 from pipeline.evaluation.report import BenchmarkReport, report
@@ -37,7 +37,7 @@ from pipeline.experience.contamination import check_pool
 from pipeline.experience.retrieval import retriever_of
 from pipeline.hashing import digest
 from pipeline.inference.capabilities import check_embeddings, check_endpoint
-from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
 from pipeline.inference.usage import Prices
 from pipeline.observability import logs
@@ -59,7 +59,7 @@ from pipeline.types import Task
 add_options = eval_options.add_options
 MAX_ANSWER_TOKENS = 4096
 """Longest answer where neither the benchmark nor the user says."""
-PROMPT_ROOM = 2048
+PROMPT_TOKENS = 2048
 """Tokens of a context window left to the prompt, half of a smaller window."""
 
 
@@ -145,7 +145,7 @@ class _Evaluation:
             return 1 if evaluation.failures else 0
 
     async def _ask(
-        self, evaluation: EvalRun, wanted: list[tuple[Asked, list[PlannedCell]]]
+        self, evaluation: EvalRun, wanted: list[tuple[BenchmarkTasks, list[PlannedCell]]]
     ) -> tuple[float, EndpointError | None]:
         """The seconds that it took, and the failure that ended it: what was had is reported all the same."""
         begin_s = time.monotonic()
@@ -199,9 +199,9 @@ class _Evaluation:
         if one.known is None:
             return settings.max_answer_tokens or settings.max_tokens
         max_tokens = settings.max_answer_tokens or one.known.max_tokens or MAX_ANSWER_TOKENS
-        return max_tokens if limit is None else min(max_tokens, limit - min(limit // 2, PROMPT_ROOM))
+        return max_tokens if limit is None else min(max_tokens, limit - min(limit // 2, PROMPT_TOKENS))
 
-    def _asked(self, one: _Benchmark, limit: int | None) -> Asked:
+    def _asked(self, one: _Benchmark, limit: int | None) -> BenchmarkTasks:
         settings = self._config.eval
         max_tokens = self._max_tokens(one, limit)
         shortened = ""
@@ -216,13 +216,13 @@ class _Evaluation:
             f"{', '.join(settings.modes)}, of at most {max_tokens} tokens{shortened}, at temperature {settings.sampling_temperature:g}"
         )
         if one.known:
-            return Asked(one.name, one.tasks, max_tokens, one.known.verifier, source_of(one.known))
+            return BenchmarkTasks(one.name, one.tasks, max_tokens, one.known.verifier, source_of(one.known))
         held_out = digest([self._config.problems.model_dump(mode="json"), self._config.run.seed])[:12]
-        return Asked(one.name, one.tasks, max_tokens, self._config.reward.scorer, held_out)
+        return BenchmarkTasks(one.name, one.tasks, max_tokens, self._config.reward.scorer, held_out)
 
     def _planned(
-        self, asked: list[Asked], pool_key: str, judge: AnswerJudge | None, plan: Plan
-    ) -> list[tuple[Asked, list[PlannedCell]]]:
+        self, asked: list[BenchmarkTasks], pool_key: str, judge: AnswerJudge | None, plan: Plan
+    ) -> list[tuple[BenchmarkTasks, list[PlannedCell]]]:
         """The cells that this command wants; they join those of `plan`."""
         wanted = []
         for one in asked:
@@ -243,7 +243,7 @@ class _Evaluation:
 
     # Who is asked
 
-    async def _asked_of(self, stack: contextlib.AsyncExitStack) -> tuple[EvalFolder, EndpointPool]:
+    async def _asked_of(self, stack: contextlib.AsyncExitStack) -> tuple[EvalFolder, InferenceClient]:
         """The folder, held for this evaluation, and endpoints that answer: running ones, or a server started here."""
         config = self._config
         if config.endpoints:
@@ -266,10 +266,10 @@ class _Evaluation:
         serving = await stack.enter_async_context(Serving(config, run, model, self._view.say))
         return folder, await self._checked(stack, serving.endpoints)
 
-    async def _checked(self, stack: contextlib.AsyncExitStack, settings: tuple[Any, ...]) -> EndpointPool:
+    async def _checked(self, stack: contextlib.AsyncExitStack, settings: tuple[Any, ...]) -> InferenceClient:
         # A long answer is no alert: what is waited for is named at half of its deadline.
         watchdog = Watchdog(stuck_after_s=self._config.requests.attempt_timeout_s)
-        endpoints = await stack.enter_async_context(pool_of(self._config, settings, watchdog=watchdog))
+        endpoints = await stack.enter_async_context(client_of(self._config, settings, watchdog=watchdog))
         for endpoint in endpoints.endpoints:
             await check_endpoint(endpoints, endpoint, training=False)
         self._live.watch(endpoints)
@@ -289,7 +289,7 @@ class _Evaluation:
         logs.configure(folder.logs / "eval.log", config.operations, secrets)
 
     async def _lessons(
-        self, stack: contextlib.AsyncExitStack, folder: EvalFolder, endpoints: EndpointPool, replies: Replies, asked: list[Asked]
+        self, stack: contextlib.AsyncExitStack, folder: EvalFolder, endpoints: InferenceClient, replies: Replies, asked: list[BenchmarkTasks]
     ) -> tuple[LessonSearch | None, str]:  # fmt: skip
         """A search of the lessons that this folder began with, after a look that they hold nothing of what is asked; and their identity."""
         config = self._config
@@ -305,14 +305,14 @@ class _Evaluation:
         self._view.say(f"lessons: {copy.words}; other lessons need another --out")
         measured = endpoints
         if (settings := config.feedback.similarity_endpoint) is not None:
-            measured = await stack.enter_async_context(pool_of(config, (settings,)))
+            measured = await stack.enter_async_context(client_of(config, (settings,)))
             self._live.watch(measured)
             if config.feedback.similarity == "embedding":
                 await check_embeddings(measured, measured.endpoints[0])
-        kept = cast(EndpointPool, KeptEndpoints(measured, replies))  # all of it that a measure asks
+        kept = cast(InferenceClient, CachedClient(measured, replies))  # all of it that a measure asks
         return LessonSearch(retriever_of(config, copy.pool, kept)), copy.key
 
-    async def _verifiers(self, stack: contextlib.AsyncExitStack, asked: list[Asked]) -> dict[str, Verifier]:
+    async def _verifiers(self, stack: contextlib.AsyncExitStack, asked: list[BenchmarkTasks]) -> dict[str, Verifier]:
         """By the scorer that they stand for; a judge is none of them."""
         reward, found = self._config.reward, {}
         for scorer in sorted({one.scorer for one in asked} - {"judge"}):
@@ -321,7 +321,7 @@ class _Evaluation:
         return found
 
     async def _judge(
-        self, stack: contextlib.AsyncExitStack, asked: list[Asked], replies: Replies
+        self, stack: contextlib.AsyncExitStack, asked: list[BenchmarkTasks], replies: Replies
     ) -> AnswerJudge | None:
         """The judge, after its agreement with labelled answers was shown."""
         settings = judge_of(self._arguments)
@@ -366,7 +366,7 @@ class _Evaluation:
         )
 
 
-def _total(wanted: list[tuple[Asked, list[PlannedCell]]]) -> int:
+def _total(wanted: list[tuple[BenchmarkTasks, list[PlannedCell]]]) -> int:
     return sum(number for asked, of_modes in wanted for cell in of_modes for _, number in cell.wanted.values())
 
 
@@ -379,7 +379,7 @@ def _other(path: Path, prices: Prices) -> Other:
     return Other(folder.path.name, cells(folder.plan().cells, _known(folder, prices), folder.failures()))
 
 
-def _dropped(endpoints: EndpointPool) -> list[str]:
+def _dropped(endpoints: InferenceClient) -> list[str]:
     """What the endpoints refused to be told, and so sampled as they please."""
     return [
         f"{one.url} refuses {', '.join(sorted(one.dialect.dropped))}: its answers are sampled with its own value"

@@ -14,7 +14,7 @@ from pipeline.experience.usefulness import Usefulness, usefulness_in
 from pipeline.problems.dataset import ProblemSet, load_problems
 from pipeline.run.folder import RunFolder
 from pipeline.storage.claim import check_claim
-from pipeline.storage.journal import Journal, Outcome
+from pipeline.storage.journal import GroupResult, Journal
 
 MAX_DIGITS = 18
 """Of a version: what is longer fits into no table, and is no pin either."""
@@ -37,7 +37,7 @@ class RunPool:
         """The uses of every entry that a group of this run saw."""
         return usefulness_in(self.journal, self.run.lineages())
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[GroupResult]:
         """What came of every group of the run."""
         return self.journal.outcomes(self.run.lineages())
 

@@ -158,7 +158,7 @@ def _counted(entry: Experience, here: Use) -> Experience:
 def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
     """All of the file or nothing: it is read and checked before the first entry is added."""
     heldout = parts.problems().heldout_hashes
-    parts.pool.hold_out(heldout)
+    parts.pool.set_heldout(heldout)
     total, num_read = num_rows(arguments.file), 0
     refused: list[str] = []
     num_refused = 0
@@ -175,7 +175,7 @@ def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
     with _progress("entries imported", total) as told:
         entries = told(read(arguments.file))
         for number, batch in enumerate(iter(lambda: list(islice(entries, IMPORT_BATCH)), []), 1):
-            parts.pool.take_in(batch)
+            parts.pool.import_entries(batch)
             if number % COMPACT_EVERY == 0:
                 parts.pool.compact()
     parts.pool.compact()

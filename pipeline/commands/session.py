@@ -17,11 +17,11 @@ from pipeline.errors import EndpointError
 from pipeline.evaluation.heldout import EvalReport, evaluate
 from pipeline.experience.abstraction import Abstractor
 from pipeline.experience.pool import Pool
-from pipeline.experience.pool_snapshots import set_back
+from pipeline.experience.pool_snapshots import rollback
 from pipeline.experience.retrieval import retriever_of
 from pipeline.experience.usefulness import Usefulness, usefulness_in
 from pipeline.inference.capabilities import check_adapters, check_embeddings, check_endpoint, take_label
-from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.local_servers import Serving, resolve_model, spare_gpu
 from pipeline.loop.learner_link import LearnerLink
@@ -49,8 +49,8 @@ from pipeline.storage.claim import check_claim
 from pipeline.storage.journal import Journal
 from pipeline.types import WeightVersion
 from pipeline.weights.lora import adapted_layers
-from pipeline.weights.publishing import REFERENCE, latest, path_of, publish, written
-from pipeline.weights.sync import bring_to, let_go, load_unpublished, write_servers
+from pipeline.weights.publishing import REFERENCE, latest, path_of, publish, write_version
+from pipeline.weights.sync import load_unpublished, resume_if_paused, sync_server, write_servers
 
 LEARNER_GRACE_S = 90.0
 BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
@@ -59,8 +59,8 @@ BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
 class Helpers(NamedTuple):
     """Who does what the policy's endpoints need not do themselves."""
 
-    summarizer: EndpointPool
-    similarity: EndpointPool
+    summarizer: InferenceClient
+    similarity: InferenceClient
 
 
 class Session:
@@ -104,7 +104,7 @@ class Session:
             with self.clock.stage("server_start"):
                 serving = await stack.enter_async_context(Serving(config, self.run, model, view.say))
             endpoints = await stack.enter_async_context(
-                pool_of(
+                client_of(
                     config,
                     serving.endpoints,
                     repair=self._repair,
@@ -117,7 +117,7 @@ class Session:
             verifier = await stack.enter_async_context(Verifier(config.reward))
             for endpoint in endpoints.endpoints:
                 if resumed:
-                    await let_go(self.run, endpoint.address)
+                    await resume_if_paused(self.run, endpoint.address)
                 await check_endpoint(
                     endpoints, endpoint, training=True, temperature=config.rollout.sampling.temperature
                 )
@@ -144,13 +144,13 @@ class Session:
             await self._train(problems, endpoints, helpers, verifier, serving, resumed)
         self._finish()
 
-    async def _helper(self, stack: contextlib.AsyncExitStack, name: str, endpoint: EndpointSettings) -> EndpointPool:
+    async def _helper(self, stack: contextlib.AsyncExitStack, name: str, endpoint: EndpointSettings) -> InferenceClient:
         """A pool over one endpoint beside the policy's."""
-        pool = await stack.enter_async_context(pool_of(self.config, (endpoint,), watchdog=self.watchdog))
+        pool = await stack.enter_async_context(client_of(self.config, (endpoint,), watchdog=self.watchdog))
         self.sources.pools[name] = pool
         return pool
 
-    async def _seed(self, model: Path, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
+    async def _seed(self, model: Path, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier) -> None:
         """Evaluate the untouched model, seed the skills, publish the first version."""
         if self.config.sft.enabled and self.config.eval.baseline and BASELINE not in self.state["evals"]:
             if self.config.endpoints:
@@ -162,26 +162,26 @@ class Session:
             self.save_state()
         publish(self.run, REFERENCE, lambda folder: _copy(model, folder))
 
-    async def _load_untouched(self, model: Path, endpoints: EndpointPool) -> None:
+    async def _load_untouched(self, model: Path, endpoints: InferenceClient) -> None:
         """Have endpoints that run elsewhere serve the model that the run begins with: they may have another run's weights still. It
         comes from the run folder, which they see."""
         folder = self.run.weights / BASELINE
         with self.clock.stage("reload"):
             try:
-                await asyncio.to_thread(written, folder, lambda beside: _copy(model, beside))
+                await asyncio.to_thread(write_version, folder, lambda beside: _copy(model, beside))
                 for endpoint in endpoints.endpoints:
                     await load_unpublished(self.run, endpoint.address, folder)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    async def _after_sft(self, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier) -> None:
+    async def _after_sft(self, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier) -> None:
         """Evaluate the model that reinforcement learning begins with."""
         name = AFTER_SFT if self.config.sft.enabled else BASELINE
         if name in self.state["evals"]:
             return
         with self.clock.stage("reload"):
             for endpoint in endpoints.endpoints:
-                await bring_to(self.run, endpoint.address, REFERENCE)
+                await sync_server(self.run, endpoint.address, REFERENCE)
         await self._evaluate(name, 0, problems, endpoints, verifier)
 
     async def _evaluate(
@@ -189,7 +189,7 @@ class Session:
         name: str,
         step: int,
         problems: ProblemSet,
-        endpoints: EndpointPool,
+        endpoints: InferenceClient,
         verifier: Verifier,
         learner: LearnerLink | None = None,
     ) -> EvalReport:
@@ -226,7 +226,7 @@ class Session:
     async def _train(
         self,
         problems: ProblemSet,
-        endpoints: EndpointPool,
+        endpoints: InferenceClient,
         helpers: Helpers,
         verifier: Verifier,
         serving: Serving,
@@ -241,9 +241,9 @@ class Session:
         # With S = 0 a resumed run equals an unbroken one.
         ordered = self.config.rollout.max_staleness == 0
         pool = await asyncio.to_thread(Pool, self.run.store, self.config.pool, uses=usefulness.of, ordered=ordered)
-        pool.hold_out(problems.heldout_hashes)
+        pool.set_heldout(problems.heldout_hashes)
         if resumed:
-            await asyncio.to_thread(set_back, pool, first_step)
+            await asyncio.to_thread(rollback, pool, first_step)
         self.view.say(f"starting the learner (log: {self.run.logs / 'learner.log'})")
         command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
         # Of an earlier learner, whose process number this one may get after a restart of the machine or container.
@@ -280,7 +280,7 @@ class Session:
     def _scheduler(
         self,
         problems: ProblemSet,
-        endpoints: EndpointPool,
+        endpoints: InferenceClient,
         helpers: Helpers,
         verifier: Verifier,
         journal: Journal,
@@ -315,7 +315,7 @@ class Session:
             clock=self.clock,
             lineages=self.run.lineages(),
             evaluate=evaluate_if_due,
-            dark=lambda: endpoints.dark,
+            all_unavailable=lambda: endpoints.all_unavailable,
             oldest_checkpoint=lambda: checkpoints.oldest_whole(self.run) or 0,
             usefulness=usefulness,
             watchdog=self.watchdog,
@@ -357,7 +357,7 @@ class Session:
     async def _repair(self, endpoint: Endpoint) -> None:
         """Bring a server that came back to the newest published version, before it gets requests again."""
         version = latest(self.run)
-        await bring_to(self.run, endpoint.address, version or WeightVersion(lineage=0, step=0))
+        await sync_server(self.run, endpoint.address, version or WeightVersion(lineage=0, step=0))
 
     def _keep_totals(self, scheduler: Scheduler, pool: Pool) -> None:
         totals = self.state.setdefault("totals", {})
@@ -365,7 +365,7 @@ class Session:
             totals[name] = _added(totals.get(name), value)
         totals["pool_size"] = pool.num_entries()
 
-    def _keep_costs(self, endpoints: EndpointPool) -> None:
+    def _keep_costs(self, endpoints: InferenceClient) -> None:
         totals = self.state.setdefault("totals", {})
         totals["usage"] = _added(totals.get("usage"), endpoints.usage.by_stage())
         if cost := endpoints.usage.cost():

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.errors import ConfigError, DataError, ServerStartError
 from pipeline.inference.capabilities import check_endpoint
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.load_test import Load, Stress, StressReport
 from pipeline.observability.latency_plot import plot_latency
 from pipeline.observability.progress import progress
@@ -127,7 +127,7 @@ async def _run(
             url=url, model=arguments.model, api_key_env=arguments.api_key_env, max_concurrency=load.concurrency
         )
         watchdog = Watchdog(lambda stuck: print(stuck, file=sys.stderr), stuck_after_s=60.0)
-        pool = await stack.enter_async_context(EndpointPool((settings,), "", requests, watchdog=watchdog))
+        pool = await stack.enter_async_context(InferenceClient((settings,), "", requests, watchdog=watchdog))
         await check_endpoint(pool, pool.endpoints[0], training=False)
         stress = Stress(pool, load, stack.enter_context(progress("requests", load.num_requests)))
         running = asyncio.ensure_future(stress.run())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 
 
 class Live:
     """What the pools of this sitting have spent so far, in words."""
 
     def __init__(self) -> None:
-        self._pools: list[EndpointPool] = []
+        self._pools: list[InferenceClient] = []
 
-    def watch(self, pool: EndpointPool) -> EndpointPool:
+    def watch(self, pool: InferenceClient) -> InferenceClient:
         self._pools.append(pool)
         return pool
 

@@ -27,7 +27,7 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import RunFolderError
 from pipeline.evaluation.modes import Inferred
 from pipeline.evaluation.plan import Plan
-from pipeline.runtime.files import disk_error, taken, write_atomic
+from pipeline.runtime.files import disk_error, try_lock, write_atomic
 from pipeline.types import Record, Verdict
 
 R = TypeVar("R", bound=Record)
@@ -86,7 +86,7 @@ class EvalFolder:
         Raises RunFolderError when another process holds it, or when what it holds is of somebody else."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as lock:
-            if not taken(lock):
+            if not try_lock(lock):
                 raise RunFolderError(
                     f"--out {self.path}: another evaluation is writing there; wait for it, or choose another folder"
                 )

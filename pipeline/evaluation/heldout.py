@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pipeline.config import Config
 from pipeline.errors import EndpointError
 from pipeline.evaluation.modes import Inference
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.rewards.verifier import Verifier
 from pipeline.statistics import wilson_interval
@@ -69,7 +69,7 @@ async def evaluate(
     name: str,
     tasks: list[Task],
     config: Config,
-    endpoints: EndpointPool,
+    endpoints: InferenceClient,
     verifier: Verifier,
     out: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -110,7 +110,7 @@ async def evaluate(
     )
 
 
-async def _answer(task: Task, config: Config, endpoints: EndpointPool, verifier: Verifier) -> Answer:
+async def _answer(task: Task, config: Config, endpoints: InferenceClient, verifier: Verifier) -> Answer:
     async def ask(messages: tuple[Message, ...], sample: int) -> Reply:
         return await endpoints.chat(
             messages,

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import ConfigError, EndpointError
 from pipeline.evaluation.reply_cache import key_of
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
-from pipeline.inference.structured_output import ROOM_TO_THINK, parse_json_reply
+from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.rewards.answers import extract_answer
 from pipeline.statistics import cohen_kappa, wilson_interval
 from pipeline.types import Label, Message, Problem, Record, Verdict
@@ -51,9 +51,9 @@ class AnswerJudge:
 
     def __init__(
         self,
-        endpoints: EndpointPool,
+        endpoints: InferenceClient,
         *,
-        max_tokens: int = ROOM_TO_THINK,
+        max_tokens: int = THINKING_TOKENS,
         fence: Callable[[], str] = _fence,
         kept: Kept | None = None,
     ) -> None:

@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.errors import EndpointSetupError
 from pipeline.inference.capabilities import check_endpoint
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 
 
 @asynccontextmanager
-async def judge_endpoint(settings: EndpointSettings, requests: RequestsSection) -> AsyncIterator[EndpointPool]:
+async def judge_endpoint(settings: EndpointSettings, requests: RequestsSection) -> AsyncIterator[InferenceClient]:
     """A pool of this one endpoint; where `settings` name no model it is the only one that is served there.
 
     Raises EndpointSetupError when it does not answer, or serves no such model, or several and none was named."""
-    async with EndpointPool((settings,), "", requests) as pool:
+    async with InferenceClient((settings,), "", requests) as pool:
         try:
             await check_endpoint(pool, pool.endpoints[0], training=False)
         except EndpointSetupError as error:

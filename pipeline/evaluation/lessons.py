@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 from pipeline.config.experience import PoolSection
 from pipeline.errors import ConfigError, RunFolderError
-from pipeline.evaluation.modes import Found, Searched
+from pipeline.evaluation.modes import Searched, ShownLessons
 from pipeline.evaluation.reply_cache import Replies, key_of
 from pipeline.experience import pool_export
 from pipeline.experience.pool import Pool
 from pipeline.experience.pool_schema import TABLE
 from pipeline.experience.retrieval import Retriever
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.files import write_atomic
@@ -116,10 +116,10 @@ class _Meter:
 _METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
 
 
-class KeptEndpoints:
-    """The part of an EndpointPool that measures of similarity ask: chat replies are kept, and counted to the search they belong to."""
+class CachedClient:
+    """The part of an InferenceClient that measures of similarity ask: chat replies are kept, and counted to the search they belong to."""
 
-    def __init__(self, endpoints: EndpointPool, replies: Replies) -> None:
+    def __init__(self, endpoints: InferenceClient, replies: Replies) -> None:
         self._endpoints = endpoints
         self._replies = replies
 
@@ -144,7 +144,7 @@ class LessonSearch:
     def __init__(self, retriever: Retriever) -> None:
         self._retriever = retriever
 
-    async def __call__(self, problem: Problem) -> Found:
+    async def __call__(self, problem: Problem) -> ShownLessons:
         """Raises EndpointError. Each call has a task of its own, and so a meter of its own."""
         meter = _Meter()
         token = _METER.set(meter)
@@ -152,4 +152,4 @@ class LessonSearch:
             context = await self._retriever.context(problem)
         finally:
             _METER.reset(token)
-        return Found(context, Searched(meter.endpoint, meter.num_prompt_tokens, meter.num_completion_tokens))
+        return ShownLessons(context, Searched(meter.endpoint, meter.num_prompt_tokens, meter.num_completion_tokens))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pipeline.evaluation.comparison import Comparison
-from pipeline.evaluation.report import BenchmarkReport, Row
+from pipeline.evaluation.report import BenchmarkReport, ReportRow
 from pipeline.statistics import Estimate
 
 
@@ -43,7 +43,7 @@ def _lines(report: BenchmarkReport) -> Iterator[str]:
     yield from _spending(report)
 
 
-def _results(rows: list[Row]) -> Iterator[str]:
+def _results(rows: list[ReportRow]) -> Iterator[str]:
     num = max((row.num_samples for row in rows), default=1)
     priced = any(row.mean_cost for row in rows)
     names = ["benchmark", "mode", "problems", "samples", "avg@k"]
@@ -68,7 +68,7 @@ def _shown(found: Estimate) -> str:
     return f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}]"
 
 
-def _at_k(row: Row, measured: Mapping[int, Estimate]) -> str:
+def _at_k(row: ReportRow, measured: Mapping[int, Estimate]) -> str:
     """The measure at the largest k that most problems have; k and their number where these go without saying no longer."""
     k = row.shown_k
     found = measured[k]
@@ -92,7 +92,7 @@ def _p(value: float) -> str:
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def _cautions(row: Row) -> Iterator[str]:
+def _cautions(row: ReportRow) -> Iterator[str]:
     """What a reader of the row must know."""
     where = f"\n{row.benchmark}, {row.name}: "
     if row.num_missing:

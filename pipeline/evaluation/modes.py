@@ -30,14 +30,14 @@ class Searched(NamedTuple):
     num_completion_tokens: int = 0
 
 
-class Found(NamedTuple):
+class ShownLessons(NamedTuple):
     """Lessons for a problem, and what finding them took."""
 
     context: Context
     search: Searched = Searched()
 
 
-Search = Callable[[Problem], Awaitable[Found]]
+Search = Callable[[Problem], Awaitable[ShownLessons]]
 """Raises EndpointError."""
 
 
@@ -71,7 +71,7 @@ class Inference:
         self._config = config
         self._ask = ask
         self._search = search
-        self._found: dict[str, asyncio.Future[Found]] = {}
+        self._found: dict[str, asyncio.Future[ShownLessons]] = {}
 
     async def infer(self, problem: Problem, mode: Mode, sample: int = 0) -> Inferred:
         """Answer `problem` in one mode. Raises EndpointError; what of it was answered before is lost to the caller."""
@@ -85,7 +85,7 @@ class Inference:
             case "reflect":
                 return await self._reflected(problem, sample)
 
-    async def _lessons(self, problem: Problem) -> Found:
+    async def _lessons(self, problem: Problem) -> ShownLessons:
         """What is found for a problem, once for all of its samples, which are asked beside each other."""
         assert self._search is not None, "retrieval needs a pool"
         found = self._found.get(problem.id)
@@ -94,7 +94,7 @@ class Inference:
             found.add_done_callback(lambda done: self._forget(problem.id, done))
         return await asyncio.shield(found)
 
-    def _forget(self, problem_id: str, done: asyncio.Future[Found]) -> None:
+    def _forget(self, problem_id: str, done: asyncio.Future[ShownLessons]) -> None:
         """A failure is not remembered, nor is more than `NUM_FOUND_KEPT`."""
         if done.cancelled() or done.exception() is not None:
             self._found.pop(problem_id, None)

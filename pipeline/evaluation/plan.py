@@ -30,7 +30,7 @@ SEARCHING = (
 )  # fmt: skip
 
 
-class Asked(NamedTuple):
+class BenchmarkTasks(NamedTuple):
     """A benchmark's problems, how long an answer may be, who judges it (a value of reward.scorer), and where the problems come from."""
 
     name: str
@@ -43,14 +43,14 @@ class Asked(NamedTuple):
 class Question(NamedTuple):
     """One answer that is wanted."""
 
-    asked: Asked
+    asked: BenchmarkTasks
     task: Task
     mode: Mode
     sample: int
     key: str
 
 
-class Wanted(NamedTuple):
+class SampleTarget(NamedTuple):
     """Of one problem: the identity of its text, gold answer and tests, and how many answers."""
 
     task_hash: str
@@ -68,13 +68,13 @@ class PlannedCell(BaseModel):
     of_mode: dict[str, Any]
     votes: bool
     """False for programs: no two of them are one answer."""
-    wanted: dict[str, Wanted]
+    wanted: dict[str, SampleTarget]
 
     @property
     def id(self) -> str:
         return digest([self.benchmark, self.mode, self.settings, self.of_mode])[:12]
 
-    def key(self, wanted: Wanted, sample: int) -> str:
+    def key(self, wanted: SampleTarget, sample: int) -> str:
         """Identity of one answer."""
         return f"{self.id}-{wanted.task_hash}-{sample}"
 
@@ -122,7 +122,7 @@ class Plan:
         self._cells[cell.id] = known.with_more(cell) if known else cell
 
 
-def planned(config: Config, asked: Asked, mode: Mode, *, pool_key: str = "", judge: str = "") -> PlannedCell:
+def planned(config: Config, asked: BenchmarkTasks, mode: Mode, *, pool_key: str = "", judge: str = "") -> PlannedCell:
     """The cell of a benchmark in one mode as `config` wants it. `pool_key` names the lessons, `judge` who decides where an LLM does."""
     num_samples = config.eval.num_samples
     return PlannedCell(
@@ -131,11 +131,11 @@ def planned(config: Config, asked: Asked, mode: Mode, *, pool_key: str = "", jud
         settings=_settings(config, asked, judge if asked.scorer == "judge" else ""),
         of_mode=_of_mode(config, mode, pool_key),
         votes=not any(task.problem.form == "code" for task in asked.tasks),
-        wanted={task.problem.id: Wanted(task_hash(task), num_samples) for task in asked.tasks},
+        wanted={task.problem.id: SampleTarget(task_hash(task), num_samples) for task in asked.tasks},
     )
 
 
-def questions(config: Config, benchmarks: list[tuple[Asked, list[PlannedCell]]]) -> Iterator[Question]:
+def questions(config: Config, benchmarks: list[tuple[BenchmarkTasks, list[PlannedCell]]]) -> Iterator[Question]:
     """All that `config` wants of benchmarks and their cells, samples of one prompt beside each other."""
     for asked, cells in benchmarks:
         for task in asked.tasks:
@@ -155,7 +155,7 @@ def sampling_of(config: Config, max_tokens: int) -> dict[str, Any]:
     }
 
 
-def _settings(config: Config, asked: Asked, judge: str) -> dict[str, Any]:
+def _settings(config: Config, asked: BenchmarkTasks, judge: str) -> dict[str, Any]:
     forms = sorted({task.problem.form for task in asked.tasks})
     found: dict[str, Any] = {
         "source": asked.source,

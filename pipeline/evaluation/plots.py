@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.report import BenchmarkReport, Row
+from pipeline.evaluation.report import BenchmarkReport, ReportRow
 
 COLOURS = {"zero-shot": "tab:blue", "retrieval": "tab:green", "reflect": "tab:orange"}
 LINES = ("-", "--", ":", "-.")
@@ -55,7 +55,7 @@ def plot_compute(report: BenchmarkReport, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _curves(axis: Any, rows: Sequence[Row]) -> None:
+def _curves(axis: Any, rows: Sequence[ReportRow]) -> None:
     for number, row in enumerate(rows):
         at = [k for k in sorted(row.maj_at) if k <= row.shown_k]
         line = LINES[sum(other.mode == row.mode for other in rows[:number]) % len(LINES)]

@@ -103,9 +103,9 @@ class Replies:
         key: str,
         ask: Callable[[], Awaitable[Reply]],
         stage: str = "answers",
-        room: AbstractAsyncContextManager[Any] | None = None,
+        slots: AbstractAsyncContextManager[Any] | None = None,
     ) -> Reply:
-        """The reply to the question `key`: the one that is kept, else that of `ask`, which is then kept. `room` is taken from before the
+        """The reply to the question `key`: the one that is kept, else that of `ask`, which is then kept. `slots` is taken from before the
         request until its reply is kept, and by nobody who only waits for another's or finds one.
 
         Raises what `ask` raises, to each caller that waits for it; nothing is kept then. Raises DiskError."""
@@ -117,7 +117,7 @@ class Replies:
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._under_way[key] = reply
         try:
-            async with room or nullcontext():
+            async with slots or nullcontext():
                 self.num_asked += 1
                 answer = await ask()
                 committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

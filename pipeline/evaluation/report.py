@@ -19,7 +19,7 @@ from pipeline.inference.usage import Spent
 from pipeline.statistics import Estimate, estimate, holm
 
 
-class Row(BaseModel):
+class ReportRow(BaseModel):
     """One benchmark in one mode under one setting, which `label` tells from others of that mode.
 
     `avg` counts the `num_missing` answers that could not be had as wrong, `avg_answered` leaves them out (None where none is missing).
@@ -72,7 +72,7 @@ class BenchmarkReport(BaseModel):
     this one."""
 
     name: str
-    rows: list[Row]
+    rows: list[ReportRow]
     comparisons: list[Comparison]
     matched: list[Comparison]
     unmatched: list[Unmatched]
@@ -123,13 +123,13 @@ def report(
     )
 
 
-def _row(cell: Cell, versions: Mapping[str, str]) -> Row:
+def _row(cell: Cell, versions: Mapping[str, str]) -> ReportRow:
     answers = list(cell.answered())
     judged = [answer for answer in answers if answer.judged is not None]
     version = versions.get(cell.planned.settings.get("scorer", ""))
     num_missing = cell.missing.total()
     of_answered = cell.correct_of_answered()
-    return Row(
+    return ReportRow(
         benchmark=cell.benchmark,
         mode=cell.mode,
         label=cell.label,

@@ -23,10 +23,10 @@ from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.evaluation.folder import Answered, AnswerLog, EvalFolder, Failed
 from pipeline.evaluation.judge import AnswerJudge
 from pipeline.evaluation.modes import Inference, Search
-from pipeline.evaluation.plan import Asked, PlannedCell, Question, questions, sampling_of, verifier_version
+from pipeline.evaluation.plan import BenchmarkTasks, PlannedCell, Question, questions, sampling_of, verifier_version
 from pipeline.evaluation.reply_cache import Replies, key_of
 from pipeline.evaluation.scores import Scored, scored
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.inference.usage import Prices
 from pipeline.rewards.verifier import Verifier
@@ -50,7 +50,7 @@ class EvalRun:
         self,
         config: Config,
         folder: EvalFolder,
-        endpoints: EndpointPool,
+        endpoints: InferenceClient,
         replies: Replies,
         verifiers: dict[str, Verifier],
         known: dict[str, Scored],
@@ -76,7 +76,7 @@ class EvalRun:
         self._fatal: EndpointError | None = None
         self._inferences: dict[str, Inference] = {}
         # An endpoint's place is free when the reply is here; until it is on the disk, a kill would lose it like one in flight.
-        self._room = asyncio.Semaphore(self._num_at_once)
+        self._slots = asyncio.Semaphore(self._num_at_once)
         self._versions = {scorer: verifier_version(scorer) for scorer in {*verifiers, "judge"}}
         self.num_done = self._num_in_a_row = 0
         self.num_verdicts = 0
@@ -92,7 +92,7 @@ class EvalRun:
         """Requests that the endpoints take together."""
         return sum(endpoint.settings.max_concurrency for endpoint in self._endpoints.endpoints)
 
-    async def run(self, benchmarks: list[tuple[Asked, list[PlannedCell]]]) -> None:
+    async def run(self, benchmarks: list[tuple[BenchmarkTasks, list[PlannedCell]]]) -> None:
         """Ask for every answer that is wanted and not known.
 
         Raises FinalEndpointError for a failure that all requests would meet, EndpointError after too many in a row."""
@@ -193,7 +193,7 @@ class EvalRun:
             self.first_failure = self.first_failure or f"judge: {error.kind}: {error}"
             return None
 
-    def _inference(self, asked: Asked) -> Inference:
+    def _inference(self, asked: BenchmarkTasks) -> Inference:
         settings = self._config.eval
         sampling = sampling_of(self._config, asked.max_tokens)
         greedy = settings.sampling_temperature == 0
@@ -215,6 +215,6 @@ class EvalRun:
                     affinity=messages[-1].content,
                 )
 
-            return await self._replies.ask(key, paid, room=self._room)
+            return await self._replies.ask(key, paid, slots=self._slots)
 
         return Inference(self._config, ask, self._search)

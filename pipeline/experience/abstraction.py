@@ -19,7 +19,7 @@ from pipeline.errors import EndpointError
 from pipeline.experience.contexts import messages_of, shortened
 from pipeline.experience.leakage import gives_answer_away, gives_program_away
 from pipeline.hashing import seed_of
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.structured_output import parse_json_reply
 from pipeline.rewards.code.extraction import code_of
 from pipeline.text import visible
@@ -43,7 +43,7 @@ class Rejection(Record):
 class Abstractor:
     """Summarises trajectories through an endpoint."""
 
-    def __init__(self, config: Config, endpoints: EndpointPool) -> None:
+    def __init__(self, config: Config, endpoints: InferenceClient) -> None:
         self._config = config
         self._endpoints = endpoints
         self._schema = Lesson.model_json_schema()
@@ -182,7 +182,7 @@ def _experience(group: RolloutGroup, rollout: Rollout, lesson: Lesson) -> Experi
         id=entry_id(rollout),
         lesson=lesson,
         problem_id=group.problem.id,
-        problem_text=group.problem.asked,
+        problem_text=group.problem.query_text,
         problem_hash=group.problem.text_hash,
         family=group.problem.family,
         split=group.problem.split,

@@ -16,7 +16,7 @@ from rapidfuzz import fuzz
 from pipeline.config.base import value_at
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.pool import Candidate
-from pipeline.types import Attempt, Considered, Context, ContextKind, Message, Outcome, Problem
+from pipeline.types import Attempt, Considered, Context, ContextKind, Message, Problem, SearchOutcome
 from prompts.render import render
 from prompts.schemas import Inter, Intra, PromptInput, Scratch
 
@@ -29,12 +29,12 @@ def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> Conte
     return "intra" if reflects < settings.intra_share else "inter"
 
 
-class Found(NamedTuple):
+class RetrievalResult(NamedTuple):
     """A candidate with its similarity to the problem, or why it may not be shown for it."""
 
     candidate: Candidate
     similarity: float = 0.0
-    excluded: Outcome | None = None
+    excluded: SearchOutcome | None = None
 
 
 class Weighing(NamedTuple):
@@ -46,12 +46,12 @@ class Weighing(NamedTuple):
 
 def exclusions(
     problem: Problem, candidates: Sequence[Candidate], most_per_problem: int | None = None
-) -> list[Outcome | None]:
+) -> list[SearchOutcome | None]:
     """Why each candidate may not be shown for `problem`, None where it may: the same problem (same id or same normalised text;
     a number-swapped twin is another problem), a held-out one, or one more of a problem that has `most_per_problem` before it."""
-    own_hash, counted, reasons = problem.text_hash, Counter[str](), list[Outcome | None]()
+    own_hash, counted, reasons = problem.text_hash, Counter[str](), list[SearchOutcome | None]()
     for candidate in candidates:
-        reason: Outcome | None = None
+        reason: SearchOutcome | None = None
         if candidate.split != "train":
             reason = "held_out"
         elif candidate.problem_id == problem.id or candidate.problem_hash == own_hash:
@@ -64,7 +64,9 @@ def exclusions(
     return reasons
 
 
-def inter_context(found: Sequence[Found], settings: FeedbackSection, weighing: Weighing = Weighing()) -> Context:  # noqa: B008
+def inter_context(
+    found: Sequence[RetrievalResult], settings: FeedbackSection, weighing: Weighing = Weighing()
+) -> Context:  # noqa: B008
     """Relevant Abstraction: the best admissible lessons at least gamma similar; scratch when there is none.
 
     Whatever was found is in the trace (`Context.considered`). Of equal lessons the best ranked one is kept."""
@@ -91,7 +93,7 @@ def inter_context(found: Sequence[Found], settings: FeedbackSection, weighing: W
     )
 
 
-def _outcome(one: Found, shown: Set[str], lessons: Set[str], threshold: float) -> Outcome:
+def _outcome(one: RetrievalResult, shown: Set[str], lessons: Set[str], threshold: float) -> SearchOutcome:
     if one.excluded:
         return one.excluded
     if one.candidate.id in shown:
@@ -101,7 +103,7 @@ def _outcome(one: Found, shown: Set[str], lessons: Set[str], threshold: float) -
     return "same_lesson" if one.candidate.lesson_json in lessons else "not_among_best"
 
 
-def _choose(found: Sequence[Found], settings: FeedbackSection, weighing: Weighing) -> list[Candidate]:
+def _choose(found: Sequence[RetrievalResult], settings: FeedbackSection, weighing: Weighing) -> list[Candidate]:
     """The lessons to show, best first: by rank, or by maximal marginal relevance (Carbonell and Goldstein 1998)."""
     left = [
         (_rank(one, settings, weighing), one.candidate)
@@ -116,7 +118,7 @@ def _choose(found: Sequence[Found], settings: FeedbackSection, weighing: Weighin
     return chosen
 
 
-def _rank(one: Found, settings: FeedbackSection, weighing: Weighing) -> float:
+def _rank(one: RetrievalResult, settings: FeedbackSection, weighing: Weighing) -> float:
     rank = one.similarity
     if settings.recency_weight:
         age = max(0, weighing.step - one.candidate.step)

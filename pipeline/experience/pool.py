@@ -40,7 +40,7 @@ from pipeline.storage.tables import (
     unpin,
 )
 from pipeline.text import STOP_WORDS
-from pipeline.types import FOREIGN, Experience, Split
+from pipeline.types import IMPORTED, Experience, Split
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
@@ -50,7 +50,7 @@ LOCK_FILE = "pool.lock"
 MAX_FOUND = 1024
 # A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
 KEEP_VERSIONS = timedelta(minutes=2)
-SET_BACK = "before-set-back"
+ROLLBACK_PIN = "before-set-back"
 """The version that a return to an earlier one began with, until that is done."""
 COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step")
 """What a search reads, in the order of Candidate's fields; its score comes last."""
@@ -118,7 +118,7 @@ class Pool:
                 # All of a new pool's, or what a start that was cut short did not come to.
                 ensure_indices(self._table, INDEXED, self._writing(), text="problem_text", stop_words=STOP_WORDS)
 
-    def hold_out(self, hashes: Collection[str]) -> None:
+    def set_heldout(self, hashes: Collection[str]) -> None:
         """Refuse entries of the problems with these text hashes from now on, whatever their split says."""
         self._heldout = hashes
 
@@ -152,10 +152,10 @@ class Pool:
         self._evict()
         return len(unique)
 
-    def take_in(self, entries: list[Experience]) -> int:
+    def import_entries(self, entries: list[Experience]) -> int:
         """Store what another run made, or this one long ago, as `add` does; return how many entries were not there yet."""
         here = {entry.id: entry.lesson for entry in self._of_ids([entry.id for entry in entries])}
-        return self.add([entry if here.get(entry.id) == entry.lesson else entry.as_foreign() for entry in entries])
+        return self.add([entry if here.get(entry.id) == entry.lesson else entry.as_imported() for entry in entries])
 
     def search(self, text: str, num_candidates: int) -> list[Candidate]:
         """The entries whose problem text matches `text` best by BM25, best first, equals by step (newest first), slot and rollout.
@@ -260,26 +260,26 @@ class Pool:
         with self._writing() as alone:
             self._reader.refresh()
             imported = self.imported()
-            if SET_BACK in self.pins:
-                imported += Pool(self._path, self._settings, version=SET_BACK).imported()
+            if ROLLBACK_PIN in self.pins:
+                imported += Pool(self._path, self._settings, version=ROLLBACK_PIN).imported()
             else:
-                pin(self._table, SET_BACK)
+                pin(self._table, ROLLBACK_PIN)
             self._table.checkout(version)
             self._table.restore()
             self._table.checkout_latest()
-            self._look()
+            self._refresh()
             self._insert(imported, alone=alone)
-            unpin(self._table, SET_BACK)
+            unpin(self._table, ROLLBACK_PIN)
 
     def imported(self) -> list[Experience]:
         """The entries that came from elsewhere."""
-        return list(map(entry_of, self._where(f"starts_with(id, {quoted(FOREIGN)})")))
+        return list(map(entry_of, self._where(f"starts_with(id, {quoted(IMPORTED)})")))
 
-    def forget(self) -> None:
+    def clear_run_entries(self) -> None:
         """Delete what this run added: to begin again from the start. What was imported stays."""
         with self._maintenance, self._writing():
-            self._table.delete(f"NOT starts_with(id, {quoted(FOREIGN)})")
-            self._look()
+            self._table.delete(f"NOT starts_with(id, {quoted(IMPORTED)})")
+            self._refresh()
 
     def index(self) -> None:
         """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.
@@ -317,7 +317,7 @@ class Pool:
             if last != self._last_turn:
                 # Another handle wrote. Asking for its version costs a fifth of a small commit, so it is not asked each time.
                 self._table.checkout_latest()
-                self._look()
+                self._refresh()
             # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
             self._last_turn = None
             turn = secrets.token_hex(8)
@@ -335,7 +335,7 @@ class Pool:
         if self._read_only:
             raise DataError(f"the pool at {self._path} was opened at one of its versions; that is read-only")
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         """Learn what is in the table: another process wrote, or this one has only begun."""
         self._reader.refresh()
         rows = self._reader.rows(columns=["id", "problem_id"])

@@ -21,7 +21,7 @@ def version_at(pool: Pool, step: int) -> int | None:
     return pool.pins.get(_name_of(step))
 
 
-def set_back(pool: Pool, step: int) -> None:
+def rollback(pool: Pool, step: int) -> None:
     """Return the pool to what it was when `step` began last, for a resume from there.
 
     A step that has not begun adds no lessons, so there is nothing to undo. The start's name is let go of when a later checkpoint will
@@ -31,7 +31,7 @@ def set_back(pool: Pool, step: int) -> None:
     if version is not None and version != pool.version:
         pool.restore(version)
     elif version is None and step == 0 and any(name.startswith(PIN) for name in pool.pins):
-        pool.forget()
+        pool.clear_run_entries()
     for name in pool.pins:
         if name.startswith(PIN) and _step_of(name) > step:
             pool.unpin(name)

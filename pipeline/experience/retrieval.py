@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from pipeline.config import Config
 from pipeline.config.experience import FeedbackSection
-from pipeline.experience.contexts import Found, Weighing, exclusions, inter_context
+from pipeline.experience.contexts import RetrievalResult, Weighing, exclusions, inter_context
 from pipeline.experience.pool import MAX_FOUND, Candidate, Pool
 from pipeline.experience.similarity import Measure, measure_of
-from pipeline.inference.client import EndpointPool
-from pipeline.types import Context, Outcome, Problem
+from pipeline.inference.client import InferenceClient
+from pipeline.types import Context, Problem, SearchOutcome
 
 
 class Retriever:
@@ -34,14 +34,16 @@ class Retriever:
         candidates, excluded = await asyncio.to_thread(self._candidates, problem)
         # What may not be shown is not worth an endpoint's time.
         asked = [candidate for candidate, reason in zip(candidates, excluded, strict=True) if reason is None]
-        similarities = iter(await self._measure(problem.asked, asked))
+        similarities = iter(await self._measure(problem.query_text, asked))
         found = [
-            Found(candidate, next(similarities)) if reason is None else Found(candidate, excluded=reason)
+            RetrievalResult(candidate, next(similarities))
+            if reason is None
+            else RetrievalResult(candidate, excluded=reason)
             for candidate, reason in zip(candidates, excluded, strict=True)
         ]
         return inter_context(found, self._settings, Weighing(step, self._usefulness))
 
-    def _candidates(self, problem: Problem) -> tuple[list[Candidate], list[Outcome | None]]:
+    def _candidates(self, problem: Problem) -> tuple[list[Candidate], list[SearchOutcome | None]]:
         """The best `num_candidates` that may be shown, and those on the way to them that may not, with the reason. Blocks.
 
         The problem's own entries rank first, and as many may be of one twin: what is left out is asked for again."""
@@ -49,7 +51,7 @@ class Retriever:
         num_wanted = settings.num_candidates
         num_asked = min(num_wanted + self._pool.num_of_problem(problem.id), MAX_FOUND)
         while True:
-            found = self._pool.search(problem.asked, num_asked)
+            found = self._pool.search(problem.query_text, num_asked)
             excluded = exclusions(problem, found, settings.num_candidates_per_problem)
             admissible = [place for place, reason in enumerate(excluded, start=1) if reason is None]
             if len(admissible) >= num_wanted or len(found) < num_asked or num_asked == MAX_FOUND:
@@ -62,7 +64,7 @@ class Retriever:
 def retriever_of(
     config: Config,
     pool: Pool,
-    endpoints: EndpointPool,
+    endpoints: InferenceClient,
     usefulness: Callable[[str], float | None] = lambda entry_id: None,
 ) -> Retriever:
     """As `config` wants it; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's."""

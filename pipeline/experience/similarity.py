@@ -17,8 +17,8 @@ from rapidfuzz import fuzz
 
 from pipeline.config import Config
 from pipeline.experience.pool import Candidate, Pool
-from pipeline.inference.client import EndpointPool
-from pipeline.inference.structured_output import ROOM_TO_THINK, parse_json_reply
+from pipeline.inference.client import InferenceClient
+from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.text import normalised, text_hash, words
 from pipeline.types import Message
 from prompts.render import render
@@ -95,7 +95,7 @@ class NormalisedBm25:
 class Embedding:
     """Cosine of sentence embeddings from any `/v1/embeddings` endpoint, negative ones as 0."""
 
-    def __init__(self, endpoints: EndpointPool) -> None:
+    def __init__(self, endpoints: InferenceClient) -> None:
         self._endpoints = endpoints
         self._vectors: _Remembered[str, Any] = _Remembered()
 
@@ -113,13 +113,13 @@ class Embedding:
         return [vector / np.linalg.norm(vector) for vector in vectors]
 
 
-class Judge:
+class JudgeSimilarity:
     """Relevance of each candidate as a language model judges it, all of a problem's in one request (the paper's kind).
 
     A reply that is no list of as many grades from 0 to 10 is a failure of that request: nothing that it was about is relevant
     then, and the same is asked again the next time."""
 
-    def __init__(self, endpoints: EndpointPool) -> None:
+    def __init__(self, endpoints: InferenceClient) -> None:
         self._endpoints = endpoints
         self._grades: _Remembered[tuple[str, str], float] = _Remembered()
         self.num_malformed = 0
@@ -143,7 +143,7 @@ class Judge:
         kind = _grades_of(len(others))
         reply = await self._endpoints.chat(
             (Message(role="user", content=render(Relevance(problem=text, others=tuple(others)))),),
-            max_tokens=ROOM_TO_THINK + 8 * len(others),
+            max_tokens=THINKING_TOKENS + 8 * len(others),
             temperature=0.0,
             stage="judge",
             schema=kind.model_json_schema(),
@@ -189,7 +189,7 @@ class _Remembered(Generic[K, V]):
         return [known[question] for question in questions]
 
 
-def measure_of(config: Config, pool: Pool, endpoints: EndpointPool) -> Measure:
+def measure_of(config: Config, pool: Pool, endpoints: InferenceClient) -> Measure:
     """The measure that `feedback.similarity` names; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's."""
     match config.feedback.similarity:
         case "lexical":
@@ -199,4 +199,4 @@ def measure_of(config: Config, pool: Pool, endpoints: EndpointPool) -> Measure:
         case "embedding":
             return Embedding(endpoints)
         case "judge":
-            return Judge(endpoints)
+            return JudgeSimilarity(endpoints)

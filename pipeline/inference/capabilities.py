@@ -19,17 +19,17 @@ from pipeline.errors import (
     WeightSyncError,
 )
 from pipeline.inference import protocol, token_protocol
-from pipeline.inference.client import CHAT, EMBEDDINGS, GENERATE, RENDER, EndpointPool
+from pipeline.inference.client import CHAT, EMBEDDINGS, GENERATE, RENDER, InferenceClient
 from pipeline.inference.endpoint import Endpoint
 from pipeline.run.folder import RunFolder
 from pipeline.types import Message
 from pipeline.weights.lora import RUNTIME_SWITCH, server_options
 from pipeline.weights.publishing import ADAPTER_CONFIG
-from pipeline.weights.sync import disown
+from pipeline.weights.sync import clear_version_label
 from pipeline.weights.vllm_control import LOAD_ADAPTER
 
 
-async def served_models(pool: EndpointPool, endpoint: Endpoint) -> dict[str, Any]:
+async def served_models(pool: InferenceClient, endpoint: Endpoint) -> dict[str, Any]:
     """What an endpoint says of each model that it serves, by name. Raises EndpointSetupError when it does not answer."""
     try:
         models = await pool.get(endpoint, "/v1/models")
@@ -54,7 +54,9 @@ def _tries() -> AsyncRetrying:
     )
 
 
-async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bool, temperature: float = 1.0) -> None:
+async def check_endpoint(
+    pool: InferenceClient, endpoint: Endpoint, *, training: bool, temperature: float = 1.0
+) -> None:
     """Prove that an endpoint can do its work, before anything is trained. Raises EndpointSetupError naming the lack."""
     try:
         await _tries()(_check, pool, endpoint, training, temperature)
@@ -64,7 +66,7 @@ async def check_endpoint(pool: EndpointPool, endpoint: Endpoint, *, training: bo
         ) from error
 
 
-async def _check(pool: EndpointPool, endpoint: Endpoint, training: bool, temperature: float) -> None:
+async def _check(pool: InferenceClient, endpoint: Endpoint, training: bool, temperature: float) -> None:
     known = await served_models(pool, endpoint)
     if not endpoint.model:  # nobody named one
         if len(known) != 1:
@@ -81,7 +83,7 @@ async def _check(pool: EndpointPool, endpoint: Endpoint, training: bool, tempera
         await _check_for_training(pool, endpoint, temperature)
 
 
-async def check_adapters(pool: EndpointPool, endpoint: Endpoint, config: Config, folder: Path) -> None:
+async def check_adapters(pool: InferenceClient, endpoint: Endpoint, config: Config, folder: Path) -> None:
     """Prove that an endpoint would load the run's adapters from below `folder`, changing nothing. Raises EndpointSetupError naming
     the lack."""
     with TemporaryDirectory(prefix=".adapter-", dir=folder.resolve()) as probe:
@@ -91,7 +93,7 @@ async def check_adapters(pool: EndpointPool, endpoint: Endpoint, config: Config,
         await _tries()(_check_adapter, pool, endpoint, Path(probe), server_options(config))
 
 
-async def _check_adapter(pool: EndpointPool, endpoint: Endpoint, probe: Path, options: list[str]) -> None:
+async def _check_adapter(pool: InferenceClient, endpoint: Endpoint, probe: Path, options: list[str]) -> None:
     """`probe` is an adapter without tensors, which vLLM refuses for that, after it has looked at everything else."""
     said = "it took an adapter without tensors"
     try:
@@ -111,7 +113,7 @@ async def take_label(run: RunFolder, endpoint: Endpoint) -> None:
 
     async def take() -> None:
         try:
-            await disown(run, endpoint.address)
+            await clear_version_label(run, endpoint.address)
         except WeightSyncError as error:
             raise EndpointSetupError(
                 f"endpoint {endpoint.url} does not take the label of its weights ({error}); is another run using it, or a proxy before it?"
@@ -120,7 +122,7 @@ async def take_label(run: RunFolder, endpoint: Endpoint) -> None:
     await _tries()(take)
 
 
-async def check_embeddings(pool: EndpointPool, endpoint: Endpoint) -> None:
+async def check_embeddings(pool: InferenceClient, endpoint: Endpoint) -> None:
     """Prove that an endpoint embeds texts. Raises EndpointSetupError naming the lack."""
     body = {"model": endpoint.model, "input": ["a problem", "another"], "encoding_format": "float"}
 
@@ -136,7 +138,7 @@ async def check_embeddings(pool: EndpointPool, endpoint: Endpoint) -> None:
         ) from error
 
 
-async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperature: float) -> None:
+async def _check_for_training(pool: InferenceClient, endpoint: Endpoint, temperature: float) -> None:
     messages = (Message(role="user", content="What is 2 + 2?"),)
     need = "training needs vLLM's control routes; start it with VLLM_SERVER_DEV_MODE=1"
     try:
@@ -157,7 +159,7 @@ async def _check_for_training(pool: EndpointPool, endpoint: Endpoint, temperatur
     await _check_processed_logprobs(pool, endpoint, messages, 0.5 if temperature == 1.0 else temperature)
 
 
-async def _check_samples(pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...]) -> None:
+async def _check_samples(pool: InferenceClient, endpoint: Endpoint, messages: tuple[Message, ...]) -> None:
     body = pool.chat_body(endpoint, messages, max_tokens=2) | {"logprobs": True, "return_token_ids": True}
     try:
         reply = await pool.post(endpoint, CHAT, body, 60.0)
@@ -176,7 +178,7 @@ async def _check_samples(pool: EndpointPool, endpoint: Endpoint, messages: tuple
 
 
 async def _check_processed_logprobs(
-    pool: EndpointPool, endpoint: Endpoint, messages: tuple[Message, ...], temperature: float
+    pool: InferenceClient, endpoint: Endpoint, messages: tuple[Message, ...], temperature: float
 ) -> None:
     """Log-probabilities must be of the distribution that was sampled from.
 

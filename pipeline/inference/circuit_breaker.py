@@ -28,15 +28,15 @@ class CircuitBreaker:
     def on_success(self) -> None:
         self.num_failures = 0
 
-    def on_failure(self, *, at_once: bool = False) -> bool:
+    def on_failure(self, *, immediate: bool = False) -> bool:
         """Count a failure; return whether it opened the breaker."""
         self.num_failures += 1
-        if self.state != "closed" or not (at_once or self.num_failures >= self._most):
+        if self.state != "closed" or not (immediate or self.num_failures >= self._most):
             return False
         self.state = "open"
         self.num_opened += 1
         # What was proved by one failure may be cured at once (a dropped connection); a series needs a pause first.
-        self.pause_s = 0.0 if at_once else self._min_pause_s
+        self.pause_s = 0.0 if immediate else self._min_pause_s
         return True
 
     def begin_probe(self) -> None:

@@ -21,8 +21,8 @@ from pipeline.inference import protocol, token_protocol
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health, Repair
 from pipeline.inference.http import Transport
-from pipeline.inference.requests import Attempt, Attempts, Request
-from pipeline.inference.router import Places
+from pipeline.inference.requests import HttpAttempt, Request, RequestRunner
+from pipeline.inference.router import Router
 from pipeline.inference.structured_output import described
 from pipeline.inference.usage import Usage
 from pipeline.runtime.watchdog import Watchdog
@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
 EMBEDDINGS = "/v1/embeddings"
-CANARY = (Message(role="user", content="Hi"),)
+PROBE = (Message(role="user", content="Hi"),)
 VERDICT_POLL_S = 0.05
 
 
-class Wanted(TypedDict, total=False):
+class SamplingRequest(TypedDict, total=False):
     """What samples are wanted, beside the prompt and how to sample."""
 
     max_tokens: Required[int]
@@ -49,14 +49,14 @@ class Wanted(TypedDict, total=False):
     """Which weights may have sampled; what others sampled is not returned."""
 
 
-class Named(NamedTuple):
+class ServedModel(NamedTuple):
     """The model that a request asks for, and the weights that it is by that; None where the server's label tells."""
 
     model: str
     version: WeightVersion | None = None
 
 
-class EndpointPool:
+class InferenceClient:
     """Async context manager; owns the connections and the endpoints' health.
 
     `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training endpoints,
@@ -85,10 +85,10 @@ class EndpointPool:
         self._has_weights = has_weights
         self._adapters = adapters
         self._watchdog = watchdog or Watchdog()
-        self._places = Places(self.endpoints, affinity=requests.affinity, max_outage_s=requests.max_outage_s)
+        self._router = Router(self.endpoints, affinity=requests.affinity, max_outage_s=requests.max_outage_s)
         self._health = Health(
             self.endpoints,
-            self._places,
+            self._router,
             self.usage,
             repair,
             has_weights,
@@ -96,10 +96,10 @@ class EndpointPool:
             self._weight_version,
             requests.check_every_s,
         )
-        self._attempts = Attempts(
+        self._attempts = RequestRunner(
             requests,
             self.transport,
-            self._places,
+            self._router,
             self._health,
             self.usage,
             self._watchdog,
@@ -115,7 +115,7 @@ class EndpointPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._health.close()
-        self._places.close()
+        self._router.close()
         await self.transport.__aexit__(kind, error, trace)
 
     @property
@@ -131,12 +131,12 @@ class EndpointPool:
     @property
     def num_waiting(self) -> int:
         """Requests that wait for a place."""
-        return self._places.num_waiting
+        return self._router.num_waiting
 
     @property
-    def dark(self) -> bool:
+    def all_unavailable(self) -> bool:
         """Whether no endpoint is fit at present."""
-        return self._places.dark
+        return self._router.all_unavailable
 
     # What can be asked
 
@@ -164,7 +164,7 @@ class EndpointPool:
             "top_p": top_p,
         }
 
-        async def ask(attempt: Attempt) -> protocol.Reply:
+        async def ask(attempt: HttpAttempt) -> protocol.Reply:
             endpoint, asked = attempt.endpoint, self._streamed if stream else _answered
             async with self._named(endpoint) as named:
                 while True:
@@ -183,19 +183,23 @@ class EndpointPool:
     async def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> tuple[int, ...]:
         """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises EndpointError."""
 
-        async def ask(attempt: Attempt) -> tuple[int, ...]:
+        async def ask(attempt: HttpAttempt) -> tuple[int, ...]:
             return token_protocol.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
 
         return await self._attempts.ask(Request("render", priority), ask)
 
     async def generate(
-        self, prompt_ids: tuple[int, ...], sampling: SamplingSection, num_samples: int, **wanted: Unpack[Wanted]
+        self,
+        prompt_ids: tuple[int, ...],
+        sampling: SamplingSection,
+        num_samples: int,
+        **wanted: Unpack[SamplingRequest],
     ) -> token_protocol.Samples:
         """`num_samples` completions of a rendered prompt, with log-probabilities and weight versions; needs
         `has_token_route`. Raises EndpointError."""
         parameters = self._parameters(sampling, num_samples, wanted)
 
-        async def ask(attempt: Attempt) -> token_protocol.Samples:
+        async def ask(attempt: HttpAttempt) -> token_protocol.Samples:
             async with self._named(attempt.endpoint) as named:
                 reply = await attempt.post(GENERATE, token_protocol.generate_body(named.model, prompt_ids, parameters))
             samples = token_protocol.parse_generate(reply, prompt_ids, num_samples, named.version)
@@ -204,7 +208,11 @@ class EndpointPool:
         return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
 
     async def sample(
-        self, messages: tuple[Message, ...], sampling: SamplingSection, num_samples: int, **wanted: Unpack[Wanted]
+        self,
+        messages: tuple[Message, ...],
+        sampling: SamplingSection,
+        num_samples: int,
+        **wanted: Unpack[SamplingRequest],
     ) -> token_protocol.Samples:
         """As `generate`, from messages: by the token routes where there are, else by the chat route with token ids,
         bracketed by the server's weight version before and after. Raises EndpointError."""
@@ -213,7 +221,7 @@ class EndpointPool:
             return await self.generate(prompt_ids, sampling, num_samples, **wanted)
         parameters = self._parameters(sampling, num_samples, wanted)
 
-        async def ask(attempt: Attempt) -> token_protocol.Samples:
+        async def ask(attempt: HttpAttempt) -> token_protocol.Samples:
             body = {
                 **self.chat_body(attempt.endpoint, messages),
                 **parameters,
@@ -232,13 +240,13 @@ class EndpointPool:
     async def embed(self, texts: list[str], *, stage: str = "embed", priority: int = 0) -> list[list[float]]:
         """One embedding for each text, by any endpoint's `/v1/embeddings`. Raises EndpointError."""
 
-        async def ask(attempt: Attempt) -> list[list[float]]:
+        async def ask(attempt: HttpAttempt) -> list[list[float]]:
             body = {"model": attempt.endpoint.model, "input": texts, "encoding_format": "float"}
             return protocol.parse_embeddings(await attempt.post(EMBEDDINGS, body), len(texts))
 
         return await self._attempts.ask(Request(stage, priority), ask)
 
-    def _parameters(self, sampling: SamplingSection, num_samples: int, wanted: Wanted) -> Json:
+    def _parameters(self, sampling: SamplingSection, num_samples: int, wanted: SamplingRequest) -> Json:
         return protocol.sampling_body(
             sampling, wanted["max_tokens"], num_samples, wanted["seed"] if self._seeded else None
         )
@@ -266,7 +274,7 @@ class EndpointPool:
         except TimeoutError as error:
             raise RetryableEndpointError("timeout", f"{endpoint.url}{path}: no answer in {timeout_s:g} s") from error
 
-    async def _streamed(self, attempt: Attempt, body: Json) -> protocol.Reply:
+    async def _streamed(self, attempt: HttpAttempt, body: Json) -> protocol.Reply:
         loop = asyncio.get_running_loop()
         begin_s, first_s, events = loop.time(), None, []
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
@@ -280,24 +288,24 @@ class EndpointPool:
         """One token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
         with self._watchdog.watch(self._requests.canary_timeout_s, "canary to", endpoint.url):
             async with self._named(endpoint) as named:
-                body = self.chat_body(endpoint, CANARY) | {"model": named.model}
-                protocol.check_canary(await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s))
+                body = self.chat_body(endpoint, PROBE) | {"model": named.model}
+                protocol.check_probe(await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s))
 
     @asynccontextmanager
-    async def _named(self, endpoint: Endpoint) -> AsyncIterator[Named]:
+    async def _named(self, endpoint: Endpoint) -> AsyncIterator[ServedModel]:
         """By which name the endpoint is asked for the weights that it was verified for. Raises EndpointError where there are none,
         or the endpoint says that it has them no longer: it started anew."""
         if not self._adapters or not self._has_weights():
-            yield Named(endpoint.model)
+            yield ServedModel(endpoint.model)
             return
         version = token_protocol.version_of(
             token_protocol.parse_weight_version(await self.get(endpoint, "/weight_info")), verified=True
         )
         if version == REFERENCE:
-            yield Named(endpoint.model, version)
+            yield ServedModel(endpoint.model, version)
             return
         try:
-            yield Named(version.label, version)
+            yield ServedModel(version.label, version)
         except FinalEndpointError as error:
             if error.kind != "http_404":
                 raise
@@ -311,9 +319,9 @@ class EndpointPool:
         )
 
 
-def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> EndpointPool:
+def client_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> InferenceClient:
     """The pool that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters` and `watchdog`."""
-    return EndpointPool(
+    return InferenceClient(
         endpoints,
         config.model.name,
         config.requests,
@@ -323,16 +331,16 @@ def pool_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: An
     )
 
 
-def _request(wanted: Wanted) -> Request:
+def _request(wanted: SamplingRequest) -> Request:
     return Request(wanted["stage"], wanted.get("priority", 0), wanted.get("affinity", ""))
 
 
-async def _answered(attempt: Attempt, body: Json) -> protocol.Reply:
+async def _answered(attempt: HttpAttempt, body: Json) -> protocol.Reply:
     return protocol.parse_chat(await attempt.post(CHAT, body), attempt.endpoint.url)
 
 
 async def _accepted(
-    samples: token_protocol.Samples, accept: Callable[[WeightVersion], bool] | None, attempt: Attempt
+    samples: token_protocol.Samples, accept: Callable[[WeightVersion], bool] | None, attempt: HttpAttempt
 ) -> token_protocol.Samples:
     """`samples`, if their weights are fresh enough and have passed their canary. Raises EndpointError."""
     if samples.under_check:

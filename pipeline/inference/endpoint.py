@@ -57,7 +57,7 @@ class Endpoint:
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     @property
-    def fit(self) -> bool:
+    def available(self) -> bool:
         return self.breaker.state == "closed"
 
     @property
@@ -67,7 +67,7 @@ class Endpoint:
 
     def has_room(self, now_s: float) -> bool:
         """Whether it may be given one more request now."""
-        return self.fit and self.num_in_flight < max(1, int(self.limit.value)) and now_s >= self.not_before_s
+        return self.available and self.num_in_flight < max(1, int(self.limit.value)) and now_s >= self.not_before_s
 
     def rank(self, affinity: str) -> int:
         """Rendezvous hash: the endpoint of the highest rank is the home of `affinity`, in every process and run."""

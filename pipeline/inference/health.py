@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.inference import token_protocol
 from pipeline.inference.endpoint import Endpoint
-from pipeline.inference.router import Places
+from pipeline.inference.router import Router
 from pipeline.inference.usage import Usage
 from pipeline.weights.sync import CHECKING, LOADING
 
@@ -31,26 +31,26 @@ Repair = Callable[[Endpoint], Awaitable[None]]
 class Health:
     """Owns the rejoin tasks and the inspection; `close` ends them.
 
-    `canary` asks an endpoint for one token, `look` for the label of its weights; both raise EndpointError."""
+    `canary` asks an endpoint for one token, `label_of` for the label of its weights; both raise EndpointError."""
 
     def __init__(
         self,
         endpoints: Sequence[Endpoint],
-        places: Places,
+        places: Router,
         usage: Usage,
         repair: Repair | None,
         has_weights: Callable[[], bool],
         canary: Callable[[Endpoint], Awaitable[None]],
-        look: Callable[[Endpoint], Awaitable[str]],
+        label_of: Callable[[Endpoint], Awaitable[str]],
         check_every_s: float,
     ) -> None:
         self._endpoints = endpoints
-        self._places = places
+        self._router = places
         self._usage = usage
         self._repair = repair
         self._has_weights = has_weights
         self._canary = canary
-        self._look = look
+        self._label_of = label_of
         self._check_every_s = check_every_s
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -61,18 +61,18 @@ class Health:
     def start(self) -> None:
         """Look at training endpoints from now on."""
         if self.serves_training:
-            self._own(self._inspect(), "inspect endpoints")
+            self._own(self._inspect_all(), "inspect endpoints")
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def suspect(self, endpoint: Endpoint, *, at_once: bool) -> None:
+    def record_failure(self, endpoint: Endpoint, *, immediate: bool) -> None:
         """Count a failure; once the breaker opened, the endpoint gets nothing until it was repaired and has answered."""
-        if endpoint.breaker.on_failure(at_once=at_once):
+        if endpoint.breaker.on_failure(immediate=immediate):
             logger.warning("%s is set aside after %d failures in a row", endpoint.url, endpoint.breaker.num_failures)
-            self._places.endpoint_changed(endpoint)
+            self._router.endpoint_changed(endpoint)
             self._own(self._rejoin(endpoint), f"rejoin {endpoint.url}")
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -84,7 +84,7 @@ class Health:
         """Probe an endpoint until it is fit: pause, half open, repair, canary."""
         tally = self._usage.at(endpoint.url, "rejoin")
         told = ""
-        while not endpoint.fit:
+        while not endpoint.available:
             await asyncio.sleep(endpoint.breaker.pause_s)
             endpoint.breaker.begin_probe()
             try:
@@ -101,26 +101,26 @@ class Health:
                 endpoint.breaker.on_probe(succeeded=True)
                 tally.num_succeeded += 1
         logger.info("%s is back", endpoint.url)
-        self._places.endpoint_changed(endpoint)
+        self._router.endpoint_changed(endpoint)
 
-    async def _inspect(self) -> None:
+    async def _inspect_all(self) -> None:
         """Notice a training endpoint that died or restarted while nothing was asked of it."""
         while True:
             await asyncio.sleep(self._check_every_s)
-            await asyncio.gather(*(self._inspect_one(endpoint) for endpoint in self._endpoints if endpoint.fit))
+            await asyncio.gather(*(self._inspect_one(endpoint) for endpoint in self._endpoints if endpoint.available))
 
     async def _inspect_one(self, endpoint: Endpoint) -> None:
         try:
-            label = await self._look(endpoint)
+            label = await self._label_of(endpoint)
         except FinalEndpointError:
             return  # it has no such route, and says so by itself when it is asked for samples
         except EndpointError as error:
             # A server whose processors are busy may be slow to say what it serves.
-            self.suspect(endpoint, at_once=error.kind != "timeout")
+            self.record_failure(endpoint, immediate=error.kind != "timeout")
             return
         if (
             self._has_weights()
             and token_protocol.parsed_version(label) is None
             and not label.startswith((LOADING, CHECKING))
         ):
-            self.suspect(endpoint, at_once=True)
+            self.record_failure(endpoint, immediate=True)

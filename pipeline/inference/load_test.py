@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from pipeline.errors import EndpointError
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.types import Message
 
 QUANTILES = (50, 90, 95, 99, 100)
@@ -112,7 +112,7 @@ class StressReport(BaseModel):
 class Stress:
     """Runs a load; `shots` holds what is done so far."""
 
-    def __init__(self, pool: EndpointPool, load: Load, progress: Callable[[int], None] = lambda done: None) -> None:
+    def __init__(self, pool: InferenceClient, load: Load, progress: Callable[[int], None] = lambda done: None) -> None:
         self._pool = pool
         self._load = load
         self._progress = progress

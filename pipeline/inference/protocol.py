@@ -153,7 +153,7 @@ def _said(message: Json) -> tuple[str | None, str]:
     return "".join(texts), thought or "".join(thoughts)
 
 
-def check_canary(reply: Any) -> None:
+def check_probe(reply: Any) -> None:
     """Raise MalformedReplyError unless an answer of one token came. A model that reasons may have no text in it yet."""
     _chat_finish_reason(choices_of(reply, 1)[0])
 

@@ -25,7 +25,7 @@ from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health
 from pipeline.inference.http import Transport
 from pipeline.inference.retries import RetryPolicy
-from pipeline.inference.router import Places
+from pipeline.inference.router import Router
 from pipeline.inference.telemetry import request_fields
 from pipeline.inference.usage import Tally, Usage
 from pipeline.runtime.watchdog import Watchdog
@@ -62,7 +62,7 @@ class Request:
         self.deadline_s = float("inf")
 
 
-class Attempt(NamedTuple):
+class HttpAttempt(NamedTuple):
     """One attempt at one endpoint: what an asker needs to speak to it."""
 
     transport: Transport
@@ -76,17 +76,17 @@ class Attempt(NamedTuple):
         return self.transport.request("GET", self.endpoint.at(path), self.headers)
 
 
-Asker = Callable[[Attempt], Awaitable[T]]
+RequestFn = Callable[[HttpAttempt], Awaitable[T]]
 
 
-class Attempts:
+class RequestRunner:
     """Sees requests through. State between them is the endpoints' own (places, health, usage)."""
 
     def __init__(
         self,
         settings: RequestsSection,
         transport: Transport,
-        places: Places,
+        places: Router,
         health: Health,
         usage: Usage,
         watchdog: Watchdog,
@@ -95,7 +95,7 @@ class Attempts:
     ) -> None:
         self._settings = settings
         self._transport = transport
-        self._places = places
+        self._router = places
         self._health = health
         self._usage = usage
         self._watchdog = watchdog
@@ -103,10 +103,10 @@ class Attempts:
         self._retries = RetryPolicy(settings)
 
     async def ask(
-        self, request: Request, ask: Asker[T], tokens: Callable[[T], tuple[int, int, int]] | None = None
+        self, request: Request, ask: RequestFn[T], tokens: Callable[[T], tuple[int, int, int]] | None = None
     ) -> T:
         # The first attempt nearly always finds a place and an answer; only what fails pays for the machinery of retries.
-        endpoint = self._places.try_first(request.affinity) or await self._places.take(
+        endpoint = self._router.try_first(request.affinity) or await self._router.take(
             request.priority, request.affinity
         )
         request.deadline_s = asyncio.get_running_loop().time() + self._settings.timeout_s
@@ -127,12 +127,12 @@ class Attempts:
             tally.num_cached_prompt_tokens += num_cached
         return answer
 
-    async def _again(self, request: Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+    async def _again(self, request: Request, ask: RequestFn[T]) -> tuple[T, Endpoint]:
         """A further attempt, at a place that is waited for no longer than the request's deadline."""
         self._usage.at("", request.stage).others["retries"] += 1
         try:
             async with asyncio.timeout_at(request.deadline_s):
-                endpoint = await self._places.take(request.priority, request.affinity)
+                endpoint = await self._router.take(request.priority, request.affinity)
         except TimeoutError:
             self._usage.at("", request.stage).others["failed_deadline"] += 1
             raise RetryableEndpointError(
@@ -140,16 +140,16 @@ class Attempts:
             ) from None
         return await self._at(endpoint, request, ask)
 
-    async def _at(self, endpoint: Endpoint, request: Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+    async def _at(self, endpoint: Endpoint, request: Request, ask: RequestFn[T]) -> tuple[T, Endpoint]:
         """An answer from `endpoint`, where the request has a place that is given back, or from its hedge; and from which."""
         if self._hedges:
             return await self._hedged(endpoint, request, ask)
         try:
             return await self._on(endpoint, request, ask), endpoint
         finally:
-            self._places.give_back(endpoint)
+            self._router.give_back(endpoint)
 
-    async def _on(self, endpoint: Endpoint, request: Request, ask: Asker[T]) -> T:
+    async def _on(self, endpoint: Endpoint, request: Request, ask: RequestFn[T]) -> T:
         """One attempt at an endpoint where the request has a place."""
         now = asyncio.get_running_loop().time
         begin_s = now()
@@ -160,7 +160,7 @@ class Attempts:
         tally.num_requests += 1
         try:
             with self._watchdog.limit(timeout_s, request.stage, "request", name, "to", endpoint.url):
-                answer = await ask(Attempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
+                answer = await ask(HttpAttempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
             latency_s = now() - begin_s
             endpoint.breaker.num_failures = 0
             endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
@@ -177,21 +177,21 @@ class Attempts:
             self._judge(endpoint, request, tally, error)
             raise
 
-    async def _hedged(self, endpoint: Endpoint, request: Request, ask: Asker[T]) -> tuple[T, Endpoint]:
+    async def _hedged(self, endpoint: Endpoint, request: Request, ask: RequestFn[T]) -> tuple[T, Endpoint]:
         """Ask `endpoint`; when it takes long, a second one as well. The first answer counts, the other attempt is dropped."""
         askers: dict[asyncio.Task[T], Endpoint] = {}
 
         def begin(at: Endpoint) -> None:
             task = asyncio.create_task(self._on(at, request, ask))
             # Not within `_on`: a task that is cancelled before its first turn never gets there.
-            task.add_done_callback(lambda _: self._places.give_back(at))
+            task.add_done_callback(lambda _: self._router.give_back(at))
             askers[task] = at
 
         begin(endpoint)
         try:
             done, _ = await asyncio.wait(askers, timeout=self._settings.hedge_after_s)
             if not done and request.num_attempts < self._settings.max_attempts:
-                other = self._places.try_take(other_than=endpoint)
+                other = self._router.try_take(other_than=endpoint)
                 if other is not None:
                     self._usage.at(other.url, request.stage).others["hedges"] += 1
                     begin(other)
@@ -221,8 +221,8 @@ class Attempts:
             endpoint.limit.on_overload(now_s)
         if error.retry_after_s:
             endpoint.not_before_s = max(endpoint.not_before_s, now_s + error.retry_after_s)
-            self._places.endpoint_changed(endpoint)
+            self._router.endpoint_changed(endpoint)
         # A training server that drops a connection may have died, and come back with other weights.
-        at_once = error.kind in AT_ONCE or (error.kind == "connection" and self._health.serves_training)
-        if at_once or error.kind in BROKEN:
-            self._health.suspect(endpoint, at_once=at_once)
+        immediate = error.kind in AT_ONCE or (error.kind == "connection" and self._health.serves_training)
+        if immediate or error.kind in BROKEN:
+            self._health.record_failure(endpoint, immediate=immediate)

@@ -26,7 +26,7 @@ HOME_ADVANTAGE = 0.15
 Waiter = tuple[int, int, "asyncio.Future[Endpoint]", str]
 
 
-class Places:
+class Router:
     """Gives out places. The number of waiters is bounded by those who ask: the scheduler's groups, an evaluation's requests."""
 
     def __init__(self, endpoints: Sequence[Endpoint], *, affinity: bool, max_outage_s: float) -> None:
@@ -44,13 +44,13 @@ class Places:
         return sum(not waiter[2].done() for waiter in self._waiters)
 
     @property
-    def dark(self) -> bool:
+    def all_unavailable(self) -> bool:
         """Whether no endpoint is fit."""
-        return not any(endpoint.fit for endpoint in self._endpoints)
+        return not any(endpoint.available for endpoint in self._endpoints)
 
     async def take(self, priority: int = 0, affinity: str = "") -> Endpoint:
         """Wait for a place; give it back with `give_back`. Raises FinalEndpointError('no_endpoint') after an outage."""
-        if self._gave_up and self.dark:
+        if self._gave_up and self.all_unavailable:
             raise self._no_endpoint()
         if (endpoint := self.try_first(affinity)) is not None:
             return endpoint
@@ -125,7 +125,7 @@ class Places:
 
     def _watch_outage(self) -> None:
         """Start the clock when the last fit endpoint is gone, stop it when one is back."""
-        if not self.dark:
+        if not self.all_unavailable:
             self._gave_up = False
             if self._outage:
                 self._outage.cancel()

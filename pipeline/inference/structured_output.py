@@ -16,7 +16,7 @@ from pipeline.text import strip_think
 from pipeline.types import Message
 
 M = TypeVar("M", bound=BaseModel)
-ROOM_TO_THINK = 1024
+THINKING_TOKENS = 1024
 """Tokens for what a model says before its JSON; where the endpoint allows nothing but JSON they cost nothing."""
 # Hostile text may open an object with each of its characters.
 MAX_OPENINGS = 1024

@@ -14,10 +14,10 @@ from pipeline.config import Config
 from pipeline.experience.contexts import draw_kind, intra_context, messages_of, prompt_input, trimmed
 from pipeline.experience.retrieval import Retriever
 from pipeline.hashing import seed_of
-from pipeline.inference.client import EndpointPool, Wanted
+from pipeline.inference.client import InferenceClient, SamplingRequest
 from pipeline.inference.token_protocol import Samples
 from pipeline.rewards.verifier import Verifier, reward_of
-from pipeline.run.lineage import Lineage, counts
+from pipeline.run.lineage import Lineage, is_current
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
 from pipeline.text import visible
@@ -25,7 +25,7 @@ from pipeline.types import Attempt, Context, Problem, Rollout, RolloutGroup, Tas
 
 
 @dataclass(frozen=True)
-class Place:
+class GroupKey:
     """Where a group belongs, and all that its draws depend on.
 
     `turn` counts the attempts and replacements of the slot; `oldest_step` is the least weights that it may be sampled by."""
@@ -53,7 +53,7 @@ class Place:
 
     def accepts(self, version: WeightVersion) -> bool:
         """Whether a sample by `version` may be trained here: not older than the bound, and of weights that still count."""
-        return version.step >= self.oldest_step and counts(version, self.lineages)
+        return version.step >= self.oldest_step and is_current(version, self.lineages)
 
 
 class GroupSampler:
@@ -62,7 +62,7 @@ class GroupSampler:
     def __init__(
         self,
         config: Config,
-        endpoints: EndpointPool,
+        endpoints: InferenceClient,
         verifier: Verifier,
         journal: Journal,
         retriever: Retriever,
@@ -75,7 +75,7 @@ class GroupSampler:
         self._retriever = retriever
         self._clock = clock
 
-    async def sample(self, task: Task, place: Place) -> RolloutGroup:
+    async def sample(self, task: Task, place: GroupKey) -> RolloutGroup:
         """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""
         config = self._config
         rng = random.Random(seed_of("context", *place.draw(config.run.seed)))
@@ -113,11 +113,11 @@ class GroupSampler:
             created_s=time.time(),
         )
 
-    async def _completions(self, problem: Problem, context: Context, place: Place) -> tuple[Context, Samples]:
+    async def _completions(self, problem: Problem, context: Context, place: GroupKey) -> tuple[Context, Samples]:
         """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was left."""
         config, endpoints = self._config, self._endpoints
         sampling, num_samples, limit = config.rollout.sampling, config.rollout.group_size, endpoints.max_model_len
-        wanted: Wanted = {
+        wanted: SamplingRequest = {
             "max_tokens": sampling.max_tokens,
             "seed": seed_of("rollout", *place.draw(config.run.seed)),
             "stage": "rollout",
@@ -147,7 +147,7 @@ class GroupSampler:
     def _visible(self, text: str) -> str:
         return visible(text, strip=self._config.rollout.strip_think)
 
-    async def _draw_context(self, task: Task, place: Place, rng: random.Random) -> Context:
+    async def _draw_context(self, task: Task, place: GroupKey, rng: random.Random) -> Context:
         problem, feedback = task.problem, self._config.feedback
         kind = draw_kind(rng, feedback, place.step)
         if kind == "inter":
@@ -158,7 +158,7 @@ class GroupSampler:
             return intra_context(attempt, self._config.reflection.max_attempt_chars)
         return Context()
 
-    async def _attempt(self, task: Task, place: Place, rng: random.Random) -> Attempt | None:
+    async def _attempt(self, task: Task, place: GroupKey, rng: random.Random) -> Attempt | None:
         """An earlier attempt from the journal, else one sampled now: its cost is counted, it is not trained on."""
         failed_only = self._config.reflection.select == "failed"
         with self._clock.stage("retrieve"):

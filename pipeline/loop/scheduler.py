@@ -32,8 +32,8 @@ from pipeline.experience.pool import Pool
 from pipeline.experience.usefulness import Usefulness
 from pipeline.hashing import seed_of
 from pipeline.loop.learner_link import LearnerLink
-from pipeline.loop.rollouts import GroupSampler, Place
-from pipeline.loop.step_metrics import Totals, step_numbers
+from pipeline.loop.rollouts import GroupKey, GroupSampler
+from pipeline.loop.step_metrics import Totals, step_metrics
 from pipeline.loop.writers import journal_writer, pool_writer
 from pipeline.problems.dataset import ProblemStream
 from pipeline.run.lineage import Lineage
@@ -86,7 +86,7 @@ class Scheduler:
     """Runs the steps of one sitting.
 
     `evaluate(step)` is started when the servers have the step's weights and runs beside the rollouts; it returns at once when
-    no evaluation is due. `dark()` tells whether no endpoint is fit: what fails then is not held against a problem. The pool is
+    no evaluation is due. `all_unavailable()` tells whether no endpoint is fit: what fails then is not held against a problem. The pool is
     kept as it was at each step since `oldest_checkpoint()`, for a resume from there."""
 
     def __init__(
@@ -103,7 +103,7 @@ class Scheduler:
         clock: StageClock,
         lineages: list[Lineage],
         evaluate: Callable[[int], Coroutine[Any, Any, None]],
-        dark: Callable[[], bool] = lambda: False,
+        all_unavailable: Callable[[], bool] = lambda: False,
         oldest_checkpoint: Callable[[], int] = lambda: 0,
         usefulness: Usefulness | None = None,
         watchdog: Watchdog | None = None,
@@ -120,14 +120,14 @@ class Scheduler:
         self._clock = clock
         self._lineages = lineages
         self._evaluate = evaluate
-        self._dark = dark
+        self._dark = all_unavailable
         self._oldest_checkpoint = oldest_checkpoint
         self._usefulness = usefulness or Usefulness()
         self._watchdog = watchdog or Watchdog()
         self._writer = journal_writer(journal, clock, self._watchdog)
         self._pool_writer = pool_writer(pool, clock, self._watchdog)
         # Bounds the rollouts in memory and the requests that queue at the endpoints.
-        self._room = asyncio.Semaphore(config.rollout.max_groups_in_flight)
+        self._slots = asyncio.Semaphore(config.rollout.max_groups_in_flight)
         self._steps: dict[int, _Step] = {}
         self._num_failed_in_a_row = 0
         self._last_success_s = time.monotonic()
@@ -183,7 +183,7 @@ class Scheduler:
         step = self._steps[number] = _Step(number, self._config.rollout.num_problems_per_step, kept, pool_version)
         work.create_task(self._finish(step))
         for slot in step.missing:
-            await self._room.acquire()
+            await self._slots.acquire()
             self.num_groups_in_flight += 1
             work.create_task(self._slot(step, slot, fresh_enough))
 
@@ -215,7 +215,7 @@ class Scheduler:
             step.add(group)
         finally:
             self.num_groups_in_flight -= 1
-            self._room.release()
+            self._slots.release()
 
     async def _sampled(self, step: _Step, slot: int, oldest_step: int) -> RolloutGroup:
         """A group for the slot: of its own problem, or of another one where that failed or taught nothing."""
@@ -224,7 +224,7 @@ class Scheduler:
         num_refills = num_failures = num_replacements = turn = 0
         while True:
             task = self._problems.problem_at(index + num_replacements * REPLACEMENT_STRIDE)
-            place = Place(self._lineages, step.number, slot, turn, step.pool_version, oldest_step, order=index)
+            place = GroupKey(self._lineages, step.number, slot, turn, step.pool_version, oldest_step, order=index)
             result = await self._attempt(task, place)
             turn += 1
             if isinstance(result, RolloutGroup):
@@ -248,7 +248,7 @@ class Scheduler:
                             f"{settings.max_group_attempts} attempts each; the last failure: {result}",
                         ) from result
 
-    async def _attempt(self, task: Task, place: Place) -> RolloutGroup | EndpointError:
+    async def _attempt(self, task: Task, place: GroupKey) -> RolloutGroup | EndpointError:
         """One attempt at a group. Raises EndpointError('no_endpoint') only: an outage longer than the run may wait."""
         limit_s = self._config.rollout.group_timeout_s
         try:
@@ -322,7 +322,7 @@ class Scheduler:
         return [(candidate.id, candidate.lesson) for candidate in found]
 
     async def _report(self, step: int, groups: list[RolloutGroup], sampled_s: float, num_accepted: int) -> None:
-        numbers = step_numbers(groups)
+        numbers = step_metrics(groups)
         self.totals.add(groups)
         self.staleness = step - min(group.oldest_version.step for group in groups)
         self.pool_size = await asyncio.to_thread(self._pool.num_entries)
@@ -341,7 +341,7 @@ class Scheduler:
         self._metrics.write("step", step, **numbers)
 
 
-def _outcome(task: Task, place: Place, kind: Any, error: EndpointError | None = None) -> GroupOutcome:
+def _outcome(task: Task, place: GroupKey, kind: Any, error: EndpointError | None = None) -> GroupOutcome:
     return GroupOutcome(
         step=place.step,
         slot=place.slot,

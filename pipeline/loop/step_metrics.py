@@ -38,7 +38,7 @@ class Totals:
         }
 
 
-def step_numbers(groups: list[RolloutGroup]) -> dict[str, Any]:
+def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
     """Means and shares of one step's groups. Pure."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     numbers: dict[str, Any] = {

@@ -56,7 +56,7 @@ def readiness(sources: Sources) -> Readiness:
     """Ready when every pool has an endpoint whose breaker is closed, and the learner, if there is one, is alive."""
     reasons = [] if sources.pools else ["no endpoint is known yet: servers are being started"]
     for name, pool in sources.pools.items():
-        if pool.dark:
+        if pool.all_unavailable:
             states = (f"{':'.join(map(str, e.host_and_port))} is {e.breaker.state}" for e in pool.endpoints)
             reasons.append(f"no endpoint of the pool {name!r} has a closed breaker: {', '.join(states)}")
     if sources.learner is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.config.operations import OperationsSection
 from pipeline.runtime.redaction import redact
 
-ROOMS = ("pipeline", "prompts", "servers")
+PACKAGES = ("pipeline", "prompts", "servers")
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -68,8 +68,8 @@ def configure(file: Path | None, settings: OperationsSection, secrets: Iterable[
             other.setFormatter(Redacting(inner or logging.Formatter(), hidden))
     root.addHandler(handler)
     root.setLevel(of_others)
-    for room in ROOMS:
-        logging.getLogger(room).setLevel(level)
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(level)
 
 
 def _json() -> logging.Formatter:

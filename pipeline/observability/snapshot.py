@@ -15,7 +15,7 @@ from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from pipeline.inference.client import EndpointPool
+    from pipeline.inference.client import InferenceClient
     from pipeline.inference.usage import Tally
 
 Labels = tuple[str, ...]
@@ -105,7 +105,7 @@ class Sources:
 
     `learner` raises a LanpoError when the learner failed or is gone."""
 
-    pools: dict[str, EndpointPool] = field(default_factory=dict)
+    pools: dict[str, InferenceClient] = field(default_factory=dict)
     clock: Callable[[], StageClock] | None = None
     scheduler: SchedulerState | None = None
     watchdog: Watchdog | None = None
@@ -135,14 +135,14 @@ class Sources:
         )
 
 
-def _labels(name: str, pool: EndpointPool) -> list[Labels]:
+def _labels(name: str, pool: InferenceClient) -> list[Labels]:
     return [
         (name, str(index), endpoint.host_and_port[0], str(endpoint.host_and_port[1]), endpoint.model)
         for index, endpoint in enumerate(pool.endpoints)
     ]
 
 
-def _stages(name: str, pool: EndpointPool, labels: list[Labels]) -> Iterator[StageNow]:
+def _stages(name: str, pool: InferenceClient, labels: list[Labels]) -> Iterator[StageNow]:
     by_url: dict[str, Labels] = {}
     for own, endpoint in zip(labels, pool.endpoints, strict=True):
         by_url.setdefault(endpoint.url, own)

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError, UserError
 from pipeline.inference.capabilities import check_adapters, check_embeddings, check_endpoint
-from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.endpoint import Endpoint
 from pipeline.preflight.machine import LOOPBACK, longest_answers
 
@@ -49,7 +49,7 @@ async def _findings_of(
     name = f"endpoint {settings.url}"
     facts: dict[str, Any] = {"url": settings.url}
     try:
-        async with asyncio.timeout(WITHIN_S), pool_of(config, (settings,)) as pool:
+        async with asyncio.timeout(WITHIN_S), client_of(config, (settings,)) as pool:
             (endpoint,) = pool.endpoints
             if config.feedback.similarity == "embedding" and settings == config.feedback.similarity_endpoint:
                 await check_embeddings(pool, endpoint)
@@ -66,7 +66,7 @@ async def _findings_of(
 
 
 async def _probe(
-    config: Config, pool: EndpointPool, endpoint: Endpoint, training: bool, facts: dict[str, Any]
+    config: Config, pool: InferenceClient, endpoint: Endpoint, training: bool, facts: dict[str, Any]
 ) -> AsyncIterator[Finding]:
     """Findings about one endpoint, worst first: what follows from an earlier one is not asked any more."""
     name = f"endpoint {endpoint.url}"
@@ -126,7 +126,7 @@ async def _models(endpoint: Endpoint) -> tuple[int, str, dict[str, Any]]:
         return 0, f"{type(error).__name__}: {error}", {}
 
 
-async def _asked(pool: EndpointPool, endpoint: Endpoint, path: str) -> dict[str, Any]:
+async def _asked(pool: InferenceClient, endpoint: Endpoint, path: str) -> dict[str, Any]:
     """What a control route says; nothing where there is none (`check_endpoint` names that)."""
     try:
         answer = await pool.get(endpoint, path, 10.0)

@@ -19,7 +19,6 @@ from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.extraction import conclusion
 from pipeline.rewards.math.equality import same_answer
 from pipeline.rewards.math.tolerance import within
-from pipeline.rewards.worker import MAX_ANSWER_CHARS
 from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import strip_think
 from pipeline.types import Label, Verdict
@@ -131,3 +130,6 @@ def code_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
     if outcome.kind == "timeout":
         return Verdict(kind="timeout")
     return _verdict(float(outcome.kind == "passed"), code, settings)
+
+
+MAX_ANSWER_CHARS = 1000

@@ -26,7 +26,6 @@ from pipeline.runtime.plugins import is_plugin
 from pipeline.types import Label
 
 MEMORY_BYTES = 1 << 30
-MAX_ANSWER_CHARS = 1000
 
 
 def _warm_up(settings: RewardSection) -> None:

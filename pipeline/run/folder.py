@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.config import Config
 from pipeline.errors import RunFolderError
 from pipeline.run.lineage import Lineage
-from pipeline.runtime.files import is_uri, taken, write_atomic
+from pipeline.runtime.files import is_uri, try_lock, write_atomic
 
 STORE = "store"
 LEARNER_LOCK = "learner"
@@ -139,7 +139,7 @@ class RunFolder:
         self.locks.mkdir(exist_ok=True)
         deadline_s = time.monotonic() + patience_s
         with (self.locks / name).open("w") as file:
-            while not taken(file):
+            while not try_lock(file):
                 if time.monotonic() >= deadline_s:
                     raise RunFolderError(
                         f"{self.path} is in use by another process (lock {name!r}); wait for it to end"

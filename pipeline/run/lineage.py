@@ -25,11 +25,11 @@ class Lineage(BaseModel):
         return sampled_by.step > self.start_step or (self.fresh and step is not None and step >= self.start_step)
 
 
-def survives(group: RolloutGroup, lineages: list[Lineage]) -> bool:
+def group_is_current(group: RolloutGroup, lineages: list[Lineage]) -> bool:
     """Whether `group` belongs to the surviving history: no later lineage abandons it."""
-    return counts(WeightVersion(lineage=group.lineage, step=group.newest_version.step), lineages, group.step)
+    return is_current(WeightVersion(lineage=group.lineage, step=group.newest_version.step), lineages, group.step)
 
 
-def counts(version: WeightVersion, lineages: list[Lineage], step: int | None = None) -> bool:
+def is_current(version: WeightVersion, lineages: list[Lineage], step: int | None = None) -> bool:
     """Whether what `version` samples for `step` belongs to the surviving history, so that it may be trained."""
     return not any(lineage.abandons(version, step) for lineage in lineages if lineage.number > version.lineage)

@@ -7,7 +7,7 @@ from pipeline.errors import RunFolderError
 from pipeline.runtime.files import flat
 
 # A resume may change these and nothing else: they alter neither what is sampled nor what is learned.
-HARMLESS = (
+RESUMABLE_SETTINGS = (
     "run.root",
     "run.name",
     "servers.port",
@@ -39,7 +39,7 @@ def check_resume_config(stored: Config, wanted: Config) -> None:
     """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each difference."""
     before, after = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    harmful = [key for key in differing if not any(key == ok or key.startswith(f"{ok}.") for ok in HARMLESS)]
+    harmful = [key for key in differing if not any(key == ok or key.startswith(f"{ok}.") for ok in RESUMABLE_SETTINGS)]
     if harmful:
         lines = "\n".join(f"  {key}: {before.get(key)!r} in the run, {after.get(key)!r} now" for key in harmful)
         raise RunFolderError(

@@ -61,7 +61,7 @@ def is_uri(location: Path | str) -> bool:
     return "://" in str(location)
 
 
-def taken(file: TextIO) -> bool:
+def try_lock(file: TextIO) -> bool:
     """Whether the lock of `file` could be taken at once."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import ProcessEndedError
 from pipeline.inference.capabilities import check_endpoint
-from pipeline.inference.client import pool_of
+from pipeline.inference.client import client_of
 from pipeline.inference.local_servers import spare_gpu
 from pipeline.problems.dataset import ProblemSet, load_problems
 from pipeline.rewards.code.preflight import check_code
@@ -89,7 +89,7 @@ async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None
         say(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
         pairs = lines.pairs
         if len(pairs) < wanted:
-            async with pool_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
+            async with client_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
                 await check_endpoint(pool, pool.endpoints[0], training=False)
                 before = dict(cost)
 

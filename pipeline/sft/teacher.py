@@ -23,7 +23,7 @@ from pipeline.errors import DataError, EndpointError, FinalEndpointError
 from pipeline.experience.abstraction import check_reply
 from pipeline.experience.contexts import messages_of
 from pipeline.hashing import seed_of
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.rewards.verifier import Verifier
 from pipeline.runtime.files import disk_error
 from pipeline.sft.pairs import drawn_lessons, file_digests, pair_of, refuse_heldout, skills_of
@@ -53,7 +53,7 @@ class Taught(Record):
     """The endpoint failed, which is no fault of the pair: it is not written, and the next sitting asks for it again."""
 
 
-class Reply(NamedTuple):
+class TeacherReply(NamedTuple):
     text: str
     reason: str
     """Why it cannot be used; empty: it can."""
@@ -62,7 +62,7 @@ class Reply(NamedTuple):
 class Teacher:
     """Asks for pairs, many at a time; places at the endpoint bound how many."""
 
-    def __init__(self, config: Config, tasks: list[Task], endpoints: EndpointPool, verifier: Verifier) -> None:
+    def __init__(self, config: Config, tasks: list[Task], endpoints: InferenceClient, verifier: Verifier) -> None:
         self._config = config
         self._tasks = tasks
         self._endpoints = endpoints
@@ -110,14 +110,14 @@ class Teacher:
             return Intra(problem=problem, attempt=attempt or "I do not know.")
         return Abstract(problem=problem, trajectory=attempt or "I do not know.")
 
-    async def _asked(self, skill: str, value: PromptInput, task: Task, place: tuple[int, int]) -> Reply:
+    async def _asked(self, skill: str, value: PromptInput, task: Task, place: tuple[int, int]) -> TeacherReply:
         if skill.startswith("summarise"):
             reply = await self._answer(value, place, schema=Lesson.model_json_schema())
             trajectory = value.trajectory if isinstance(value, Abstract) else ""
             checked = reply.reason or check_reply(reply.text, "stop", "", task.label, trajectory)
             if isinstance(checked, Lesson):
-                return Reply(json.dumps(checked.model_dump(mode="json"), separators=(",", ":")), "")
-            return Reply("", checked if isinstance(checked, str) else checked.reason)
+                return TeacherReply(json.dumps(checked.model_dump(mode="json"), separators=(",", ":")), "")
+            return TeacherReply("", checked if isinstance(checked, str) else checked.reason)
         reply = await self._answer(value, place)
         if reply.reason:
             return reply
@@ -125,7 +125,7 @@ class Teacher:
         wrong = "wrong" if verdict.kind == "scored" else verdict.kind
         return reply if verdict.correct else reply._replace(reason=wrong)
 
-    async def _answer(self, value: PromptInput, place: tuple[object, ...], schema: Json | None = None) -> Reply:
+    async def _answer(self, value: PromptInput, place: tuple[object, ...], schema: Json | None = None) -> TeacherReply:
         settings = self._config.sft
         reply = await self._endpoints.chat(
             messages_of(value, self._config.rollout.system_prompt),
@@ -136,7 +136,7 @@ class Teacher:
             seed=seed_of("teacher", settings.seed, *place),
         )
         text = visible(reply.text, strip=self._config.rollout.strip_think)
-        return Reply(text.strip(), "cut" if reply.finish_reason == "length" else "" if text.strip() else "empty")
+        return TeacherReply(text.strip(), "cut" if reply.finish_reason == "length" else "" if text.strip() else "empty")
 
 
 class Lines:
@@ -213,7 +213,7 @@ async def teach(
     config: Config,
     tasks: list[Task],
     heldout_hashes: Collection[str],
-    endpoints: EndpointPool,
+    endpoints: InferenceClient,
     verifier: Verifier,
     lines: Lines,
     progress: Callable[[int, int], None] = lambda done, total: None,

@@ -1,7 +1,7 @@
 """The rollout journal: an append-only LanceDB table with one row per group.
 
 Invariants: one writer (the orchestrator); a group is acknowledged when `append` returned, and is then on disk; rows are
-never changed. Which rows count after a restart follows from the lineages of the run (`pipeline.run.lineage.survives`), not from
+never changed. Which rows count after a restart follows from the lineages of the run (`pipeline.run.lineage.group_is_current`), not from
 marks in the table. The learner reads by step; the step of its checkpoint is its cursor.
 """
 
@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.run.lineage import Lineage, counts, survives
+from pipeline.run.lineage import Lineage, group_is_current, is_current
 from pipeline.storage.maintenance import compact, drop_torn_indices, ensure_indices
 from pipeline.storage.tables import WRITTEN, Reader, append, clone, failures_named, open_table, quoted
 from pipeline.types import Attempt, ContextKind, RolloutGroup, WeightVersion
@@ -48,7 +48,7 @@ def schema() -> Any:
     )
 
 
-class Outcome(NamedTuple):
+class GroupResult(NamedTuple):
     """What came of one group, without its texts. `drawn` is the kind of context that chance chose, `kind` what it became."""
 
     step: int
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
     rewards: list[float]
 
 
-_OUTCOME_COLUMNS = (*Outcome._fields, "lineage", "newest_step")
+_OUTCOME_COLUMNS = (*GroupResult._fields, "lineage", "newest_step")
 
 
 class Journal:
@@ -101,7 +101,7 @@ class Journal:
         """
         by_slot: dict[int, RolloutGroup] = {}
         for group in self._read(f"step = {step}"):
-            if survives(group, lineages):
+            if group_is_current(group, lineages):
                 by_slot.setdefault(group.slot, group)
         return [by_slot[slot] for slot in sorted(by_slot)]
 
@@ -118,7 +118,7 @@ class Journal:
         left = sorted(
             (row["step"], row["slot"], row["group_id"])
             for row in rows.to_pylist()
-            if counts(WeightVersion(lineage=row["lineage"], step=row["newest_step"]), lineages, row["step"])
+            if is_current(WeightVersion(lineage=row["lineage"], step=row["newest_step"]), lineages, row["step"])
         )
         while left:
             _, _, group_id = left.pop(rng.randrange(len(left)))
@@ -135,18 +135,18 @@ class Journal:
         group_id = rollout_id.rpartition("-")[0]
         for group in self._read(f"group_id = {quoted(group_id)}"):
             for rollout in group.rollouts:
-                if rollout.id == rollout_id and group.problem.asked == problem_text:
+                if rollout.id == rollout_id and group.problem.query_text == problem_text:
                     return rollout.text
         return ""
 
-    def outcomes(self, lineages: list[Lineage]) -> Iterator[Outcome]:
+    def outcomes(self, lineages: list[Lineage]) -> Iterator[GroupResult]:
         """What came of every surviving group, without its texts, in no certain order."""
         self._reader.refresh()
         for batch in self._reader.batches(columns=list(_OUTCOME_COLUMNS)):
             for row in batch.to_pylist():
                 newest = WeightVersion(lineage=row["lineage"], step=row["newest_step"])
-                if counts(newest, lineages, row["step"]):
-                    yield Outcome(*(row[name] for name in Outcome._fields))
+                if is_current(newest, lineages, row["step"]):
+                    yield GroupResult(*(row[name] for name in GroupResult._fields))
 
     def copy_to(self, path: Path | str) -> None:
         """Make the journal of an empty store at `path` a copy of this one. Raises DiskError, StoreError."""

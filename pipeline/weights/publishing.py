@@ -50,12 +50,12 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
 
     Raises DiskError; LATEST then still names the version before.
     """
-    final = written(path_of(run, version), save)
+    final = write_version(path_of(run, version), save)
     name_latest(run, version)
     return final
 
 
-def written(final: Path, save: Callable[[Path], None]) -> Path:
+def write_version(final: Path, save: Callable[[Path], None]) -> Path:
     """`final`, the folder of a version, as a whole, checksummed and flushed, with what `save` writes. Raises DiskError."""
     temporary = final.with_name(f".{final.name}.{os.getpid()}")
     try:

@@ -3,7 +3,7 @@
 `weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed,
 then renamed; `LATEST` names it last. It holds a whole model, or a LoRA adapter to the reference, which is a whole one.
 
-`bring_to` gives a server a version, under one lock per server, and then asks it the canary, before it may bear the version's
+`sync_server` gives a server a version, under one lock per server, and then asks it the canary, before it may bear the version's
 label. For a whole model the server is paused without dropping what is in flight, loads, resets the prefix cache and resumes —
 resumes in a `finally`, so that neither a failure nor a second caller leaves it paused or half loaded. An adapter is loaded beside
 those that are there, under its version's label as its name: what is in flight goes on with the one that it was asked of.
@@ -84,7 +84,7 @@ def read_servers(run: RunFolder) -> list[ServerAddress]:
     return [ServerAddress.model_validate(item) for item in json.loads(run.servers_file.read_text(encoding="utf-8"))]
 
 
-def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) -> ReloadReport:
+def sync_all(run: RunFolder, version: WeightVersion, send: Send | None = None) -> ReloadReport:
     """Bring every server of the run to `version`, all at once. Raises WeightSyncError naming each one that failed;
     WeightsRefusedError if all of those have answered the canary."""
     under_way: dict[Path, asyncio.Future[None]] = {}
@@ -95,7 +95,7 @@ def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) 
         await asyncio.shield(under_way[folder])
 
     async def everyone() -> list[float | BaseException]:
-        work = (bring_to(run, server, version, send=send, verified=verified_once) for server in servers)
+        work = (sync_server(run, server, version, send=send, verified=verified_once) for server in servers)
         return await asyncio.gather(*work, return_exceptions=True)
 
     servers = read_servers(run)
@@ -115,7 +115,7 @@ def bring_all(run: RunFolder, version: WeightVersion, send: Send | None = None) 
     )
 
 
-async def bring_to(
+async def sync_server(
     run: RunFolder,
     server: ServerAddress,
     version: WeightVersion,
@@ -133,15 +133,15 @@ async def bring_to(
         return await _bring(run, server, client, version, send, verified)
 
 
-async def let_go(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
+async def resume_if_paused(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
     """Let a server serve again that a process of this run paused before it died: it would hold the first request for ever. Who is
     reloading it now is waited for. One that cannot be reached, or knows no pause, is left to the checks that follow."""
     with suppress(ValueError, WeightSyncError):
         async with _alone_with(run, server, timeout_s) as client:
-            await _resume_if_paused(client)
+            await _resume(client)
 
 
-async def disown(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
+async def clear_version_label(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
     """Take the label from a server that runs elsewhere: another run, which counts its versions as this one does, may have given it.
 
     Raises WeightSyncError when it cannot be asked."""
@@ -161,7 +161,7 @@ async def load_unpublished(run: RunFolder, server: ServerAddress, folder: Path, 
         raise WeightSyncError(f"{server.url}: {error}") from error
 
 
-async def _resume_if_paused(client: httpx.AsyncClient) -> None:
+async def _resume(client: httpx.AsyncClient) -> None:
     reply = await client.get("/is_paused")
     if reply.is_success and reply.json().get("is_paused"):
         await post(client, "/resume")
@@ -180,7 +180,7 @@ async def _bring(
         _Adapter(client, folder) if is_adapter(folder) else _WholeModel(client, folder, server, send)
     )
     if label == version.label and await way.is_there():
-        await _resume_if_paused(client)
+        await _resume(client)
         return 0.0
     paused_s = 0.0
     # A server that started anew, or was found wrong: its base is not known either.

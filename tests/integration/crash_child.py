@@ -219,13 +219,13 @@ def _dying(point: Point, passing: int, mark: Path) -> Wrap:
             return later
 
         @wraps(function)
-        def at_once(*arguments: Any, **named: Any) -> Any:
+        def immediate(*arguments: Any, **named: Any) -> Any:
             passed("before", arguments, named)
             result = function(*arguments, **named)
             passed("after", arguments, named)
             return result
 
-        return at_once
+        return immediate
 
     return wrap
 

@@ -174,7 +174,7 @@ def groups_of(run: RunFolder) -> list[Any]:
     return found
 
 
-def pool_of(run: RunFolder) -> list[Any]:
+def client_of(run: RunFolder) -> list[Any]:
     entries = list(Pool(run.store).entries())
     ids = [without_lineage(entry.id) for entry in entries]
     texts = [(entry.problem_id, entry.lesson.model_dump_json(), entry.reward, entry.step) for entry in entries]
@@ -191,7 +191,7 @@ def assert_equal(broken: RunFolder, unbroken: RunFolder) -> None:
     show in all that follows it."""
     num_steps, expected_groups = unbroken.config().learner.num_steps, groups_of(unbroken)
     assert groups_of(broken) == expected_groups
-    assert pool_of(broken) == pool_of(unbroken)
+    assert client_of(broken) == client_of(unbroken)
     expected, found = losses_of(unbroken), losses_of(broken)
     assert found.keys() == expected.keys() == set(range(1, num_steps + 1))
     for step, numbers in expected.items():
@@ -207,7 +207,7 @@ def assert_worth_comparing(unbroken: RunFolder) -> None:
     assert len(groups) == config.rollout.num_problems_per_step * config.learner.num_steps
     kinds = {json.loads(context)["kind"] for _, _, _, context, _, _ in groups}
     assert kinds == {"scratch", "inter", "intra"}
-    assert pool_of(unbroken)
+    assert client_of(unbroken)
     start = load_file(unbroken.weights / "l0-s000000" / "model.safetensors")
     end = load_file(unbroken.final_model / "model.safetensors")
     assert any(not torch.equal(start[key], tensor) for key, tensor in end.items())

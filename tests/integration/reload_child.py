@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pipeline.run.folder import RunFolder
 from pipeline.weights.publishing import latest
-from pipeline.weights.sync import bring_all
+from pipeline.weights.sync import sync_all
 
 if __name__ == "__main__":
     run = RunFolder.open(Path(sys.argv[1]))
     version = latest(run)
     assert version is not None
-    bring_all(run, version)
+    sync_all(run, version)

@@ -18,13 +18,13 @@ from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointSetupError, RetryableEndpointError, WeightSyncError
 from pipeline.inference.capabilities import _check_adapter, check_adapters, check_endpoint
-from pipeline.inference.client import CHAT, GENERATE, EndpointPool
+from pipeline.inference.client import CHAT, GENERATE, InferenceClient
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.token_protocol import Samples
 from pipeline.run.folder import RunFolder
 from pipeline.weights.canary import FILE, Canary, CanarySequence
 from pipeline.weights.publishing import ADAPTER_CONFIG, latest, path_of, prune, publish
-from pipeline.weights.sync import REJECTED, bring_to
+from pipeline.weights.sync import REJECTED, sync_server
 from servers.mock.control import Adapter
 from servers.mock.endpoint import MockEndpoint, Settings
 from tests.builders import version
@@ -111,7 +111,7 @@ def adapter(logprob: float) -> Callable[[Path], None]:
 @asynccontextmanager
 async def adapter_pool(
     tmp_path: Path, server: Recorded, *, token_route: bool = True
-) -> AsyncIterator[tuple[EndpointPool, RunFolder]]:
+) -> AsyncIterator[tuple[InferenceClient, RunFolder]]:
     """A pool over a server that has the reference, and its run."""
     run = RunFolder.create(
         Config.model_validate(
@@ -123,21 +123,21 @@ async def adapter_pool(
     async def repair(endpoint: Endpoint) -> None:
         newest = latest(run)
         assert newest is not None
-        await bring_to(run, endpoint.address, newest)
+        await sync_server(run, endpoint.address, newest)
 
     settings = EndpointSettings(url=server.url, max_concurrency=32)
-    async with EndpointPool((settings,), "policy", REQUESTS, repair=repair, adapters=True) as pool:
+    async with InferenceClient((settings,), "policy", REQUESTS, repair=repair, adapters=True) as pool:
         pool.endpoints[0].has_token_route = token_route
-        await bring_to(run, pool.endpoints[0].address, version(0))
+        await sync_server(run, pool.endpoints[0].address, version(0))
         server.calls.clear()
         yield pool, run
 
 
-async def bring(pool: EndpointPool, run: RunFolder, step: int, lineage: int = 0) -> float:
-    return await bring_to(run, pool.endpoints[0].address, version(step, lineage))
+async def bring(pool: InferenceClient, run: RunFolder, step: int, lineage: int = 0) -> float:
+    return await sync_server(run, pool.endpoints[0].address, version(step, lineage))
 
 
-async def sampled(pool: EndpointPool, **wanted: Any) -> Samples:
+async def sampled(pool: InferenceClient, **wanted: Any) -> Samples:
     return await pool.sample(MESSAGES, SamplingSection(), 2, max_tokens=16, seed=1, stage="rollout", **wanted)
 
 
@@ -358,7 +358,7 @@ async def test_what_an_endpoint_lacks_for_adapters_is_named(
     config = Config.model_validate(
         {"learner": {"transfer": "lora", "lora": {"rank": 9}}, "rollout": {"max_staleness": 2}}
     )
-    async with EndpointPool((await start_mock(**settings),), "policy", REQUESTS) as pool:
+    async with InferenceClient((await start_mock(**settings),), "policy", REQUESTS) as pool:
         (endpoint,) = pool.endpoints
         await check_endpoint(pool, endpoint, training=True)
         if message is None:
@@ -370,6 +370,6 @@ async def test_what_an_endpoint_lacks_for_adapters_is_named(
 
 
 async def test_an_endpoint_that_does_not_see_the_run_folder_is_named(start_mock: StartMock) -> None:
-    async with EndpointPool((await start_mock(max_lora_rank=8),), "policy", REQUESTS) as pool:
+    async with InferenceClient((await start_mock(max_lora_rank=8),), "policy", REQUESTS) as pool:
         with pytest.raises(EndpointSetupError, match=r"does not see the folder /runs-there \(.*by the same path"):
             await _check_adapter(pool, pool.endpoints[0], Path("/runs-there/.adapter-x"), ["--enable-lora"])

@@ -15,7 +15,7 @@ from pipeline.config.endpoints import RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointSetupError, MalformedReplyError, WeightsRefusedError, WeightSyncError
 from pipeline.inference.capabilities import take_label
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.token_protocol import Samples
 from pipeline.observability.live_view import View
 from pipeline.problems.dataset import ProblemSet
@@ -23,7 +23,7 @@ from pipeline.rewards.verifier import Verifier
 from pipeline.run.folder import RunFolder
 from pipeline.weights.canary import FILE, Canary, CanarySequence
 from pipeline.weights.publishing import publish
-from pipeline.weights.sync import CHECKING, REJECTED, UNKNOWN, bring_to, disown
+from pipeline.weights.sync import CHECKING, REJECTED, UNKNOWN, clear_version_label, sync_server
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 from tests.integration.test_endpoints import MESSAGES, break_next, ready_pool, sample
@@ -43,12 +43,12 @@ def with_canary(logprob: float) -> Callable[[Path], None]:
     return save
 
 
-async def label_of(pool: EndpointPool) -> str:
+async def label_of(pool: InferenceClient) -> str:
     return (await pool.get(pool.endpoints[0], "/weight_info"))["weight_version"]
 
 
-async def bring(pool: EndpointPool, run: RunFolder, step: int) -> None:
-    await bring_to(run, pool.endpoints[0].address, version(step))
+async def bring(pool: InferenceClient, run: RunFolder, step: int) -> None:
+    await sync_server(run, pool.endpoints[0].address, version(step))
 
 
 async def test_a_server_that_answers_right_gets_the_label(tmp_path: Path, start_mock: StartMock) -> None:
@@ -102,7 +102,7 @@ async def test_the_label_that_another_run_gave_is_not_believed(tmp_path: Path, s
         loaded = await num_loads(pool)
         await bring(pool, run, 0)
         assert await num_loads(pool) == loaded
-        await disown(run, pool.endpoints[0].address)
+        await clear_version_label(run, pool.endpoints[0].address)
         await bring(pool, run, 0)
         assert await num_loads(pool) == loaded + 1
 
@@ -122,7 +122,7 @@ async def test_a_label_that_cannot_be_taken_at_once_is_taken_at_the_next_try(
 async def test_a_reference_is_asked_the_canary_that_its_learner_made(tmp_path: Path, start_mock: StartMock) -> None:
     async with ready_pool(tmp_path, await start_mock()) as (pool, run):
         with_canary(-3.0)(run.weights)  # and the mock endpoint gives -1
-        await disown(run, pool.endpoints[0].address)
+        await clear_version_label(run, pool.endpoints[0].address)
         with pytest.raises(WeightsRefusedError, match=r"servers\.canary_tolerance"):
             await bring(pool, run, 0)
 
@@ -155,7 +155,7 @@ async def test_the_untouched_model_is_evaluated_whatever_an_endpoint_elsewhere_h
     assert [folder.name for folder in run.weights.iterdir() if folder.is_dir()] == [version(0).label]
 
 
-async def num_loads(pool: EndpointPool) -> int:
+async def num_loads(pool: InferenceClient) -> int:
     return (await pool.get(pool.endpoints[0], "/_mock/counters"))["requests"].get("/collective_rpc", 0)
 
 

@@ -15,7 +15,7 @@ from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.errors import EndpointSetupError
 from pipeline.experience.similarity import Embedding
 from pipeline.inference.capabilities import check_embeddings
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from servers.embed import EmbeddingServer
 from tests.builders import candidates
 from tests.integration.conftest import StartMock
@@ -42,7 +42,7 @@ async def test_like_problems_are_nearer_than_others_and_both_encodings_agree(url
         assert len(one) == 384
         assert sum(value * value for value in one) == pytest.approx(1.0, abs=1e-5)
         assert one == pytest.approx(other, abs=1e-6)
-    async with EndpointPool((EndpointSettings(url=url),), "m", RequestsSection()) as pool:
+    async with InferenceClient((EndpointSettings(url=url),), "m", RequestsSection()) as pool:
         await check_embeddings(pool, pool.endpoints[0])
         measure = Embedding(pool)
         same, twin, far, _ = await measure(TEXTS[0], candidates(TEXTS))
@@ -81,9 +81,9 @@ def test_a_bad_request_is_told_what_is_wrong(url: str, body: bytes, words: str) 
 
 async def test_an_endpoint_that_does_not_embed_is_named(start_mock: StartMock) -> None:
     mock = await start_mock()
-    async with EndpointPool((mock,), "policy", RequestsSection()) as pool:
+    async with InferenceClient((mock,), "policy", RequestsSection()) as pool:
         await check_embeddings(pool, pool.endpoints[0])
-    async with EndpointPool((EndpointSettings(url="http://127.0.0.1:9"),), "m", RequestsSection()) as pool:
+    async with InferenceClient((EndpointSettings(url="http://127.0.0.1:9"),), "m", RequestsSection()) as pool:
         with pytest.raises(EndpointSetupError, match=r"127\.0\.0\.1:9 does not embed texts \(refused"):
             await check_embeddings(pool, pool.endpoints[0])
 

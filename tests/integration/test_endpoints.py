@@ -21,12 +21,12 @@ from pipeline.errors import (
     WeightSyncError,
 )
 from pipeline.inference.capabilities import check_endpoint
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.endpoint import Endpoint
 from pipeline.run.folder import RunFolder
 from pipeline.types import Message, WeightVersion
 from pipeline.weights.publishing import MANIFEST, latest, path_of, prune, publish, verify
-from pipeline.weights.sync import ServerAddress, bring_all, bring_to, write_servers
+from pipeline.weights.sync import ServerAddress, sync_all, sync_server, write_servers
 from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
@@ -35,7 +35,7 @@ MESSAGES = (Message(role="user", content="What is 12 + 35 ="),)
 REQUESTS = RequestsSection(timeout_s=20.0, attempt_timeout_s=10.0, max_attempts=4)
 
 
-async def sample(pool: EndpointPool, num_samples: int = 2) -> tuple[str, ...]:
+async def sample(pool: InferenceClient, num_samples: int = 2) -> tuple[str, ...]:
     samples = await pool.sample(MESSAGES, SamplingSection(), num_samples, max_tokens=32, seed=1, stage="rollout")
     return tuple(completion.text for completion in samples.completions)
 
@@ -49,23 +49,23 @@ def make_run(tmp_path: Path) -> RunFolder:
 @asynccontextmanager
 async def ready_pool(
     tmp_path: Path, *settings: EndpointSettings, requests: RequestsSection = REQUESTS
-) -> AsyncIterator[tuple[EndpointPool, RunFolder]]:
+) -> AsyncIterator[tuple[InferenceClient, RunFolder]]:
     """A pool whose endpoints have passed the checks and have version l0-s000000."""
     run = make_run(tmp_path)
 
     async def repair(endpoint: Endpoint) -> None:
         newest = latest(run)
         assert newest is not None
-        await bring_to(run, endpoint.address, newest)
+        await sync_server(run, endpoint.address, newest)
 
-    async with EndpointPool(settings, "policy", requests, repair=repair) as pool:
+    async with InferenceClient(settings, "policy", requests, repair=repair) as pool:
         for endpoint in pool.endpoints:
             await check_endpoint(pool, endpoint, training=True)
-            await bring_to(run, endpoint.address, version(0))
+            await sync_server(run, endpoint.address, version(0))
         yield pool, run
 
 
-async def break_next(pool: EndpointPool, **fault: object) -> None:
+async def break_next(pool: InferenceClient, **fault: object) -> None:
     """Make the next requests of a route fail."""
     async with (
         aiohttp.ClientSession() as session,
@@ -124,7 +124,7 @@ async def test_a_dead_endpoint_is_set_aside_and_the_other_one_answers(tmp_path: 
         pool.endpoints.insert(0, dead)
         for _ in range(5):
             assert await sample(pool)
-        assert not dead.fit
+        assert not dead.available
         assert pool.usage.total("failed_refused") == 1
 
 
@@ -158,7 +158,7 @@ async def test_requests_in_flight_stay_within_the_bound(tmp_path: Path, start_mo
 async def test_what_an_endpoint_lacks_is_named_before_training(
     start_mock: StartMock, settings: dict[str, object], model: str, message: str
 ) -> None:
-    async with EndpointPool((await start_mock(**settings),), model, REQUESTS) as pool:
+    async with InferenceClient((await start_mock(**settings),), model, REQUESTS) as pool:
         with pytest.raises(EndpointSetupError, match=message):
             await check_endpoint(pool, pool.endpoints[0], training=True)
 
@@ -166,7 +166,7 @@ async def test_what_an_endpoint_lacks_is_named_before_training(
 async def test_an_endpoint_without_token_ids_is_refused_for_training_and_fine_for_evaluation(
     start_mock: StartMock,
 ) -> None:
-    async with EndpointPool((await start_mock(hide_token_ids=True),), "policy", REQUESTS) as pool:
+    async with InferenceClient((await start_mock(hide_token_ids=True),), "policy", REQUESTS) as pool:
         await check_endpoint(pool, pool.endpoints[0], training=False)
         with pytest.raises(EndpointSetupError, match="returns no token ids"):
             await check_endpoint(pool, pool.endpoints[0], training=True)
@@ -174,14 +174,14 @@ async def test_an_endpoint_without_token_ids_is_refused_for_training_and_fine_fo
 
 
 async def test_an_endpoint_that_is_down_is_named() -> None:
-    async with EndpointPool((EndpointSettings(url="http://127.0.0.1:9"),), "policy", REQUESTS) as pool:
+    async with InferenceClient((EndpointSettings(url="http://127.0.0.1:9"),), "policy", REQUESTS) as pool:
         with pytest.raises(EndpointSetupError, match=r"http://127\.0\.0\.1:9 does not answer"):
             await check_endpoint(pool, pool.endpoints[0], training=False)
 
 
 @pytest.mark.parametrize("fault", ["empty_body", "missing_token_ids", "missing_logprobs", "reset", "http_503"])
 async def test_one_lost_answer_does_not_fail_the_check_but_a_lack_does(start_mock: StartMock, fault: str) -> None:
-    async with EndpointPool((await start_mock(),), "policy", REQUESTS) as pool:
+    async with InferenceClient((await start_mock(),), "policy", REQUESTS) as pool:
         endpoint = pool.endpoints[0]
         await break_next(pool, **named(fault).values)
         await check_endpoint(pool, endpoint, training=True)
@@ -197,9 +197,9 @@ async def test_a_server_is_brought_to_a_version_and_serves_again(tmp_path: Path,
     async with ready_pool(tmp_path, await start_mock()) as (pool, run):
         publish(run, version(1), saving(b"new"))
         write_servers(run, [endpoint.address for endpoint in pool.endpoints])
-        report = await asyncio.to_thread(bring_all, run, version(1))
+        report = await asyncio.to_thread(sync_all, run, version(1))
         assert report.paused_s > 0
-        assert await bring_to(run, pool.endpoints[0].address, version(1)) == 0.0, "it has the version already"
+        assert await sync_server(run, pool.endpoints[0].address, version(1)) == 0.0, "it has the version already"
         samples = await pool.sample(MESSAGES, SamplingSection(), 1, max_tokens=32, seed=1, stage="rollout")
     assert samples.completions[0].oldest_version == version(1)
 
@@ -209,16 +209,16 @@ async def test_weights_are_read_once_for_all_servers_and_not_while_none_answers(
 ) -> None:
     """A learner tries again every two seconds while a server is down, and a model may have many gigabytes."""
     read: list[str] = []
-    monkeypatch.setattr("pipeline.weights.publishing.verify", lambda folder: read.append(folder.name))
+    monkeypatch.setattr("pipeline.weights.sync.verify", lambda folder: read.append(folder.name))
     async with ready_pool(tmp_path, await start_mock(), await start_mock()) as (pool, run):
         publish(run, version(1), saving(b"new"))
         read.clear()
         write_servers(run, [ServerAddress(url="http://127.0.0.1:1", model="policy")])
         with pytest.raises(WeightSyncError, match="ConnectError"):
-            await asyncio.to_thread(bring_all, run, version(1))
+            await asyncio.to_thread(sync_all, run, version(1))
         assert read == []
         write_servers(run, [endpoint.address for endpoint in pool.endpoints])
-        await asyncio.to_thread(bring_all, run, version(1))
+        await asyncio.to_thread(sync_all, run, version(1))
     assert read == [version(1).label]
 
 
@@ -236,7 +236,7 @@ async def test_a_failed_reload_leaves_the_server_running_and_unverified(tmp_path
         publish(run, version(1), saving(b"new"))
         await break_next(pool, route="/collective_rpc", kind="status", code=500)
         with pytest.raises(WeightSyncError, match="/collective_rpc answered 500"):
-            await bring_to(run, pool.endpoints[0].address, version(1))
+            await sync_server(run, pool.endpoints[0].address, version(1))
         assert (await pool.get(pool.endpoints[0], "/is_paused")) == {"is_paused": False}
         assert WeightVersion.parse((await pool.get(pool.endpoints[0], "/weight_info"))["weight_version"]) is None
 
@@ -246,7 +246,7 @@ async def test_torn_weights_are_never_loaded(tmp_path: Path, start_mock: StartMo
         publish(run, version(1), saving(b"whole"))
         (path_of(run, version(1)) / "model.safetensors").write_bytes(b"torn")
         with pytest.raises(WeightSyncError, match="differs from its manifest"):
-            await bring_to(run, pool.endpoints[0].address, version(1))
+            await sync_server(run, pool.endpoints[0].address, version(1))
         counters = await pool.get(pool.endpoints[0], "/_mock/counters")
     assert counters["requests"].get("/collective_rpc", 0) == 1, "only the first, good version was loaded"
 
@@ -261,7 +261,7 @@ async def test_weights_that_a_server_is_loading_are_not_pruned(tmp_path: Path, s
             prune(run, 2)
             seen.append(sorted(folder.name for folder in run.weights.iterdir() if folder.is_dir()))
 
-        await bring_to(run, pool.endpoints[0].address, version(1), send=send)
+        await sync_server(run, pool.endpoints[0].address, version(1), send=send)
         prune(run, 2)
         assert seen == [["l0-s000000", "l0-s000001", "l0-s000002", "l0-s000003"]]
         assert not path_of(run, version(1)).exists(), "nobody loads it any more"
@@ -270,7 +270,7 @@ async def test_weights_that_a_server_is_loading_are_not_pruned(tmp_path: Path, s
 async def test_weights_that_are_gone_are_named(tmp_path: Path, start_mock: StartMock) -> None:
     async with ready_pool(tmp_path, await start_mock()) as (pool, run):
         with pytest.raises(WeightSyncError, match="l0-s000007 has no readable manifest"):
-            await bring_to(run, pool.endpoints[0].address, version(7))
+            await sync_server(run, pool.endpoints[0].address, version(7))
 
 
 def test_a_publication_that_fails_leaves_the_latest_one(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ async def test_malformed_replies_have_a_name(tmp_path: Path, start_mock: StartMo
 async def test_an_endpoint_is_asked_as_it_wants_to_be_after_one_refusal(start_mock: StartMock) -> None:
     """OpenAI's reasoning models want `max_completion_tokens` and no temperature."""
     settings = await start_mock(refused=("max_tokens", "temperature"))
-    async with EndpointPool((settings,), "policy", RequestsSection()) as pool:
+    async with InferenceClient((settings,), "policy", RequestsSection()) as pool:
         for _ in range(3):
             reply = await pool.chat(
                 (Message(role="user", content="1 + 2"),), max_tokens=5, temperature=0.0, stage="eval"

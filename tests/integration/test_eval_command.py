@@ -24,7 +24,7 @@ from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.loading import load_recipe
 from pipeline.evaluation.folder import Answered, EvalFolder
 from pipeline.experience.pool import Pool
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.problems.benchmark import sampled
 from pipeline.problems.dataset import load_problems
 from pipeline.run.folder import RunFolder
@@ -434,7 +434,7 @@ async def test_an_endpoint_that_is_down_ends_the_command_with_status_2(tmp_path:
 async def test_the_reference_client_reads_the_same_answer(start_mock: StartMock) -> None:
     settings = await start_mock()
     question = "What is 12 + 35 ="
-    async with EndpointPool((settings,), "policy", RequestsSection()) as pool:
+    async with InferenceClient((settings,), "policy", RequestsSection()) as pool:
         ours = await pool.chat((Message(role="user", content=question),), max_tokens=32, temperature=0.0, stage="eval")
     async with openai.AsyncOpenAI(base_url=f"{settings.url}/v1", api_key="none", max_retries=0) as client:
         theirs = await client.chat.completions.create(

@@ -19,7 +19,7 @@ from aiohttp import web
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointError, FinalEndpointError
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.token_protocol import Samples
 from pipeline.runtime.watchdog import Stuck, Watchdog
 from pipeline.types import Message
@@ -52,16 +52,16 @@ async def counters(url: str) -> Any:
 @asynccontextmanager
 async def pool_over(
     *endpoints: EndpointSettings, requests: RequestsSection = QUICK, **parts: Any
-) -> AsyncIterator[EndpointPool]:
+) -> AsyncIterator[InferenceClient]:
     """A pool over mock endpoints that serve version l0-s000000 through the token routes."""
-    async with EndpointPool(endpoints, "policy", requests, **parts) as pool:
+    async with InferenceClient(endpoints, "policy", requests, **parts) as pool:
         for endpoint in pool.endpoints:
             endpoint.has_token_route = True
             await control(endpoint.url, "/update_weight_version", {"new_version": VERSION})
         yield pool
 
 
-async def generate(pool: EndpointPool, num_samples: int = 2) -> Samples:
+async def generate(pool: InferenceClient, num_samples: int = 2) -> Samples:
     return await pool.generate((5, 6, 7), SamplingSection(), num_samples, max_tokens=16, seed=1, stage="rollout")
 
 
@@ -111,7 +111,7 @@ async def test_a_stream_that_is_cut_is_asked_for_again(start_mock: StartMock) ->
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
         settings = EndpointSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}")
-        async with EndpointPool((settings,), "policy", QUICK) as pool:
+        async with InferenceClient((settings,), "policy", QUICK) as pool:
             reply = await pool.chat(
                 (Message(role="user", content="?"),), max_tokens=4, temperature=0.0, stage="eval", stream=True
             )
@@ -225,7 +225,7 @@ async def test_work_resumes_soon_after_every_endpoint_was_down(start_mock: Start
         assert all(isinstance(result, EndpointError) for result in first), "their attempts are used up"
         waiting = [asyncio.create_task(generate(pool)) for _ in range(8)]
         await asyncio.wait(waiting, timeout=outage_s)
-        assert pool.dark
+        assert pool.all_unavailable
         await control(endpoint.url, "/_mock/flap", None)
         async with asyncio.timeout(30):
             done = await asyncio.gather(*waiting, return_exceptions=True)
@@ -260,7 +260,7 @@ async def test_a_restarted_endpoint_gets_nothing_until_it_was_repaired(start_moc
             begin = time.monotonic()
             before = endpoint.breaker.num_opened
             await control(endpoint.url, "/_mock/crash")
-            while endpoint.breaker.num_opened == before or not endpoint.fit:  # noqa: ASYNC110 - the inspection finds it
+            while endpoint.breaker.num_opened == before or not endpoint.available:  # noqa: ASYNC110 - the inspection finds it
                 await asyncio.sleep(0.01)
             assert time.monotonic() - begin < 10, "noticed while nothing was asked of it"
             assert await generate(pool), index
@@ -277,7 +277,7 @@ async def test_before_a_run_has_weights_no_server_is_set_aside_for_lacking_them(
 
     settings = QUICK.model_copy(update={"check_every_s": 0.05})
     parts: dict[str, Any] = {"repair": repair, "has_weights": lambda: published}
-    async with EndpointPool((await start_mock(),), "policy", settings, **parts) as pool:
+    async with InferenceClient((await start_mock(),), "policy", settings, **parts) as pool:
         (endpoint,) = pool.endpoints
         for _ in range(20):
             assert (
@@ -286,7 +286,7 @@ async def test_before_a_run_has_weights_no_server_is_set_aside_for_lacking_them(
             await asyncio.sleep(0.02)
         assert endpoint.breaker.num_opened == 0
         published = True
-        while not endpoint.breaker.num_opened or not endpoint.fit:  # noqa: ASYNC110 - now it lacks something
+        while not endpoint.breaker.num_opened or not endpoint.available:  # noqa: ASYNC110 - now it lacks something
             await asyncio.sleep(0.01)
         assert await pool._weight_version(endpoint) == VERSION
 

@@ -8,7 +8,7 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError
 from pipeline.evaluation.judge import AnswerJudge, agreement, labelled_answers
-from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.client import InferenceClient, client_of
 from pipeline.types import Label, Problem
 from servers.mock.faults import CHAT, Fault
 from tests.integration.conftest import StartMock
@@ -17,9 +17,9 @@ PROBLEM = Problem(id="p", text="What is 3 + 4?", split="heldout")
 LABEL = Label(problem_id="p", answer="7")
 
 
-def pool_over(endpoint: EndpointSettings) -> EndpointPool:
+def pool_over(endpoint: EndpointSettings) -> InferenceClient:
     requests = {"backoff_s": 0.01, "max_attempts": 2, "attempt_timeout_s": 2.0}
-    return pool_of(Config.model_validate({"requests": requests}), (endpoint,))
+    return client_of(Config.model_validate({"requests": requests}), (endpoint,))
 
 
 async def test_every_labelled_answer_gets_a_verdict_by_the_schema(start_mock: StartMock) -> None:

@@ -24,7 +24,7 @@ from pipeline.experience.abstraction import Abstractor
 from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import retriever_of
 from pipeline.inference.capabilities import check_endpoint
-from pipeline.inference.client import EndpointPool, pool_of
+from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.health import Repair
 from pipeline.loop.learner_link import LearnerLink, LearnerStatus
 from pipeline.loop.rollouts import GroupSampler
@@ -39,7 +39,7 @@ from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
 from pipeline.types import Experience, RolloutGroup
 from pipeline.weights.publishing import publish
-from pipeline.weights.sync import bring_to
+from pipeline.weights.sync import sync_server
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 
@@ -71,7 +71,7 @@ class Loop:
     """The wired parts of one sitting."""
 
     def __init__(
-        self, run: RunFolder, config: Config, problems: ProblemSet, endpoints: EndpointPool, verifier: Verifier
+        self, run: RunFolder, config: Config, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier
     ) -> None:
         self.run, self.config, self.endpoints, self.verifier = run, config, endpoints, verifier
         self.problems = problems
@@ -105,14 +105,14 @@ class Loop:
             clock=self.clock,
             lineages=self.run.lineages(),
             evaluate=evaluate_never,
-            dark=lambda: self.endpoints.dark,
+            all_unavailable=lambda: self.endpoints.all_unavailable,
         )
 
     async def bring_servers_to(self, step: int, lineage: int = 0) -> None:
         """Publish and load a version, as the learner would, and say so."""
         publish(self.run, version(step, lineage), saving(b"x"))
         for endpoint in self.endpoints.endpoints:
-            await bring_to(self.run, endpoint.address, version(step, lineage))
+            await sync_server(self.run, endpoint.address, version(step, lineage))
         say(self.run, step, lineage)
 
     def groups(self, num_steps: int) -> list[RolloutGroup]:
@@ -135,7 +135,7 @@ async def sitting(
 ) -> AsyncIterator[Loop]:
     """The parts of `run` over `servers`, wired as a training run wires them."""
     problems = load_problems(config.problems, config.run.seed)
-    async with pool_of(config, servers, repair=repair) as endpoints, Verifier(config.reward) as verifier:
+    async with client_of(config, servers, repair=repair) as endpoints, Verifier(config.reward) as verifier:
         for endpoint in endpoints.endpoints:
             await check_endpoint(endpoints, endpoint, training=True)
         yield Loop(run, config, problems, endpoints, verifier)

@@ -19,7 +19,7 @@ from pipeline.errors import WeightSyncError
 from pipeline.run.folder import RunFolder
 from pipeline.types import WeightVersion
 from pipeline.weights.publishing import publish
-from pipeline.weights.sync import LOADING, ServerAddress, bring_to
+from pipeline.weights.sync import LOADING, ServerAddress, sync_server
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import tiny_config
 from trainer.models import load_model, state_of
@@ -108,7 +108,7 @@ def a_run(folder: Path) -> tuple[RunFolder, NcclSender, dict[str, Tensor]]:
 
 async def test_the_sequence_of_a_transfer(tmp_path: Path, server: RecordingServer, wire: dict[str, Any]) -> None:
     run, sender, state = a_run(tmp_path)
-    await bring_to(run, ServerAddress(url=server.url, model="policy"), VERSION, send=sender)
+    await sync_server(run, ServerAddress(url=server.url, model="policy"), VERSION, send=sender)
     assert server.calls == [
         "/pause",
         "/update_weight_version",
@@ -145,10 +145,10 @@ async def test_a_failed_transfer_leaves_a_server_that_serves_under_no_version(
     server.failing = failing
     address = ServerAddress(url=server.url, model="policy")
     with pytest.raises(WeightSyncError, match=r"over NCCL failed.*500.*out of memory"):
-        await bring_to(run, address, VERSION, send=sender)
+        await sync_server(run, address, VERSION, send=sender)
     assert server.calls[-1] == "/resume"
     assert server.labels[-1] == LOADING + VERSION.label
     server.failing, server.calls = "", []
-    await bring_to(run, address, VERSION)
+    await sync_server(run, address, VERSION)
     assert server.calls.count("/collective_rpc") == 1, "the files, this time"
     assert server.labels[-1] == VERSION.label

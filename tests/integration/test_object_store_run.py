@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.run.folder import RunFolder
-from tests.integration.crash_driver import Driver, assert_equal, mock_endpoint, pool_of
+from tests.integration.crash_driver import Driver, assert_equal, client_of, mock_endpoint
 from tests.integration.test_object_store import objects
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def test_a_run_in_an_object_store_that_is_killed_equals_one_in_a_folder(
 
     assert stored.store == f"{s3}/runs/stored"
     assert not (stored.path / "store").exists()
-    assert pool_of(local)
+    assert client_of(local)
     assert_equal(stored, local)
     assert keys_in(stored, tmp_path / "stored" / "stored.txt", s3, s3_server) == []
 

@@ -23,7 +23,7 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.operations import OperationsSection
 from pipeline.errors import EndpointError, ServerStartError
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.telemetry import request_fields
 from pipeline.observability import http_server, logs
 from pipeline.observability.http_server import OperationsServer
@@ -70,7 +70,7 @@ async def scrape(
     return found
 
 
-async def ask(pool: EndpointPool, stage: str = "eval") -> None:
+async def ask(pool: InferenceClient, stage: str = "eval") -> None:
     await pool.chat(QUESTION, max_tokens=8, temperature=0.0, stage=stage)
 
 
@@ -79,7 +79,7 @@ async def test_a_scrape_equals_what_was_done(start_mock: StartMock, session: aio
     settings = (await start_mock(faults=faults)).model_copy(update={"prompt_price": 1.0, "completion_price": 3.0})
     watchdog = Watchdog()
     async with (
-        EndpointPool((settings,), "policy", REQUESTS, watchdog=watchdog) as pool,
+        InferenceClient((settings,), "policy", REQUESTS, watchdog=watchdog) as pool,
         serving(Sources(pools={"policy": pool}, watchdog=watchdog)) as server,
     ):
         for stage, num in (("eval", 3), ("abstract", 2)):
@@ -115,7 +115,7 @@ async def test_a_scrape_equals_what_was_done(start_mock: StartMock, session: aio
 async def test_a_scrape_sees_what_is_under_way(start_mock: StartMock, session: aiohttp.ClientSession) -> None:
     settings = (await start_mock(latency_s=30.0)).model_copy(update={"max_concurrency": 2})
     async with (
-        EndpointPool((settings,), "policy", REQUESTS) as pool,
+        InferenceClient((settings,), "policy", REQUESTS) as pool,
         serving(Sources(pools={"policy": pool})) as server,
     ):
         asking = [asyncio.ensure_future(ask(pool)) for _ in range(5)]
@@ -137,7 +137,7 @@ async def test_readiness_follows_the_breaker(start_mock: StartMock, session: aio
     sources = Sources()
     async with serving(sources) as server:
         assert (await get(session, f"{server.url}/readyz"))[0] == 503
-        async with EndpointPool((settings,), "policy", requests) as pool:
+        async with InferenceClient((settings,), "policy", requests) as pool:
             sources.pools["policy"] = pool
             assert await get(session, f"{server.url}/readyz") == (200, {"ready": True, "reasons": []})
             closed, pool.endpoints[0].breaker.state = pool.endpoints[0].breaker.state, "open"
@@ -147,7 +147,7 @@ async def test_readiness_follows_the_breaker(start_mock: StartMock, session: aio
             pool.endpoints[0].breaker.state = closed
             with pytest.raises(EndpointError):
                 await ask(pool)
-            while pool.dark:  # noqa: ASYNC110 - the event is the pool's state
+            while pool.all_unavailable:  # noqa: ASYNC110 - the event is the pool's state
                 await asyncio.sleep(0.01)
             assert (await get(session, f"{server.url}/readyz"))[0] == 200
 
@@ -278,7 +278,7 @@ async def _fail_with_the_key(
     """Requests that are refused, by the pool and by the openai client, logged as a run would; returns what a scrape says."""
     logs.configure(log, settings, secrets)
     logger = logging.getLogger("pipeline.test")
-    async with EndpointPool(endpoints, "policy", REQUESTS) as pool:
+    async with InferenceClient(endpoints, "policy", REQUESTS) as pool:
         try:
             await ask(pool)
         except EndpointError as error:

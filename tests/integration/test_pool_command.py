@@ -78,7 +78,7 @@ async def test_what_is_exported_can_be_imported_elsewhere_with_its_uses(
         from pipeline.experience.pool_export import read
 
         first, second = list(read(file)), list(read(again))
-    assert {entry.id: entry.as_foreign() for entry in first} == {entry.id.split("-", 2)[2]: entry for entry in second}
+    assert {entry.id: entry.as_imported() for entry in first} == {entry.id.split("-", 2)[2]: entry for entry in second}
     assert sum(entry.num_retrieved for entry in first) > 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from pipeline.config.endpoints import RequestsSection
 from pipeline.inference.capabilities import check_endpoint
 from pipeline.weights.publishing import publish
-from pipeline.weights.sync import bring_to, let_go, write_servers
+from pipeline.weights.sync import resume_if_paused, sync_server, write_servers
 from tests.builders import version
 from tests.integration.conftest import StartMock
 from tests.integration.test_canary import label_of, with_canary
@@ -55,7 +55,7 @@ async def test_a_kill_between_pause_and_resume_leaves_no_server_paused(
             num_paused += await paused()
             await control(endpoint.url, "/_mock/faults", [])
             begin_s = time.monotonic()
-            await bring_to(run, pool.endpoints[0].address, version(step))
+            await sync_server(run, pool.endpoints[0].address, version(step))
             assert not await paused()
             assert await label_of(pool) == version(step).label
             await sample(pool)
@@ -80,9 +80,9 @@ async def test_a_resume_finds_a_server_serving_that_its_last_sitting_left_paused
 
         await control(endpoint.url, "/pause", {})
         assert await paused()
-        await let_go(run, address)
+        await resume_if_paused(run, address)
         await check_endpoint(pool, pool.endpoints[0], training=True)
         await control(endpoint.url, "/pause", {})
-        await bring_to(run, address, version(0))
+        await sync_server(run, address, version(0))
         assert not await paused(), "it died before it took the label of the weights that the server has"
-        await let_go(run, address.model_copy(update={"url": "http://127.0.0.1:1"}))
+        await resume_if_paused(run, address.model_copy(update={"url": "http://127.0.0.1:1"}))

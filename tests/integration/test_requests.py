@@ -71,7 +71,7 @@ async def test_the_bound_follows_what_the_endpoint_can_take(start_mock: StartMoc
         await asyncio.gather(*(generate(pool) for _ in range(200)))
         (endpoint,) = pool.endpoints
         assert 1 <= endpoint.limit.value < 16
-        assert endpoint.fit, "to be busy is not to be broken"
+        assert endpoint.available, "to be busy is not to be broken"
 
 
 async def test_usage_and_cost_are_counted_by_endpoint_and_stage(start_mock: StartMock) -> None:

@@ -18,7 +18,7 @@ import pytest
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
 from pipeline.rewards.code import sandbox
-from pipeline.rewards.code.test_runner import Outcome, run_tests
+from pipeline.rewards.code.test_runner import ProgramResult, run_tests
 from pipeline.rewards.verifier import Verifier
 from pipeline.types import Label
 from tests.hostile_code import HACKS_TESTS, OWNER, escapes, hacks, honest
@@ -49,7 +49,7 @@ def left_behind() -> set[str]:
     return found
 
 
-async def escaped(names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Outcome]:
+async def escaped(names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, ProgramResult]:
     """The escapes among `names` that succeeded, or that left a trace."""
     secret = folder / "secret"
     secret.write_text("secret")
@@ -81,7 +81,7 @@ async def test_150_escapes_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert await escaped(some(escapes(), 150), tmp_path, monkeypatch) == {}
 
 
-async def paid(names: Iterable[str]) -> dict[str, Outcome]:
+async def paid(names: Iterable[str]) -> dict[str, ProgramResult]:
     outcomes = {name: await run_tests(hacks()[name], HACKS_TESTS, "f", timeout_s=3.0) for name in names}
     assert not left_behind()
     return {name: outcome for name, outcome in outcomes.items() if outcome.kind == "passed"}
@@ -89,7 +89,7 @@ async def paid(names: Iterable[str]) -> dict[str, Outcome]:
 
 async def test_reward_hacks_are_not_paid() -> None:
     needs_isolation(25)
-    assert await run_tests("def f(x): return 3 * x + 1", HACKS_TESTS, "f") == Outcome("passed")
+    assert await run_tests("def f(x): return 3 * x + 1", HACKS_TESTS, "f") == ProgramResult("passed")
     assert await paid(some(hacks(), 25)) == {}
 
 
@@ -100,7 +100,7 @@ async def test_60_reward_hacks_are_not_paid() -> None:
     assert await paid(hacks()) == {}
 
 
-async def refused(names: Iterable[str]) -> dict[str, Outcome]:
+async def refused(names: Iterable[str]) -> dict[str, ProgramResult]:
     outcomes = {name: await run_tests(*honest()[name], "f") for name in names}
     return {name: outcome for name, outcome in outcomes.items() if outcome.kind != "passed"}
 
@@ -182,7 +182,7 @@ FORGED = {
 }
 
 
-async def outcomes_of(cases: dict[str, tuple[str, str]]) -> dict[str, Outcome]:
+async def outcomes_of(cases: dict[str, tuple[str, str]]) -> dict[str, ProgramResult]:
     head = "from collections import Counter, OrderedDict, defaultdict, deque\nfrom enum import Enum\n"
     classes = (
         "class Own:\n    def __init__(self, n): self.n = n\n    def __len__(self): return self.n\n"
@@ -283,7 +283,9 @@ async def test_each_way_to_no_verdict_is_an_outcome_of_its_own() -> None:
     begin = time.monotonic()
     assert (await run_tests("while True: pass", "f(1)", "f", timeout_s=1.0)).kind == "timeout"
     assert time.monotonic() - begin < 2
-    assert (await run_tests("def f(x): pass", "pass", "f")) == Outcome("error", "the tests never call the candidate")
+    assert (await run_tests("def f(x): pass", "pass", "f")) == ProgramResult(
+        "error", "the tests never call the candidate"
+    )
     assert (await run_tests("def f(x): pass", "f(lambda: 0)", "f")).kind == "error"
     assert (await run_tests("def f(x): pass", "f(1); g(2)", "f")).kind == "error"
     assert (await run_tests("def f(x): return g", "f(1)", "f")).kind == "failed"
@@ -342,4 +344,4 @@ async def test_without_isolation_code_is_refused_with_reason_and_remedy(
     (tmp_path / "bwrap").chmod(0o755)
     assert "No permissions to create new namespace; install" in (sandbox.isolation_problem() or "")
     outcome = await run_tests("def f(x): pass", "f(1)", "f")
-    assert outcome == Outcome("error", "a sandbox did not start: No permissions to create new namespace")
+    assert outcome == ProgramResult("error", "a sandbox did not start: No permissions to create new namespace")

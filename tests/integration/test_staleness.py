@@ -16,13 +16,13 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
-from pipeline.experience.pool_snapshots import set_back
+from pipeline.experience.pool_snapshots import rollback
 from pipeline.hashing import seed_of
 from pipeline.inference.endpoint import Endpoint
 from pipeline.run.folder import RunFolder
-from pipeline.run.lineage import counts as still_counts
+from pipeline.run.lineage import is_current
 from pipeline.weights.publishing import latest, publish
-from pipeline.weights.sync import bring_to
+from pipeline.weights.sync import sync_server
 from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
@@ -66,7 +66,7 @@ class Consumer:
             for ids, lag in zip(batch.completion_ids, batch.staleness, strict=True):
                 self.lags[lag] += len(ids)
             self.num_abandoned += sum(
-                not still_counts(rollout.oldest_version, lineages)
+                not is_current(rollout.oldest_version, lineages)
                 for group in await asyncio.to_thread(loop.journal.read_step, step, lineages)
                 for rollout in group.rollouts
             )
@@ -79,7 +79,7 @@ class Consumer:
         wanted = version(step, lineage)
         publish(self.run, wanted, saving(b"x"))
         for endpoint in loop.endpoints.endpoints:
-            await bring_to(self.run, endpoint.address, wanted)
+            await sync_server(self.run, endpoint.address, wanted)
             await asyncio.sleep(self.rng.uniform(0, 0.05))
         say(self.run, step, lineage)
         if step % 2:
@@ -101,10 +101,10 @@ async def running(
     async def repair(endpoint: Endpoint) -> None:
         newest = latest(run)
         assert newest is not None
-        await bring_to(run, endpoint.address, newest)
+        await sync_server(run, endpoint.address, newest)
 
     async with sitting(run, consumer.config, consumer.servers, repair) as loop:
-        await asyncio.to_thread(set_back, loop.pool, consumer.checkpoint)
+        await asyncio.to_thread(rollback, loop.pool, consumer.checkpoint)
         learner = asyncio.create_task(consumer.train(loop, consumer.checkpoint, last_step))
         scheduler = asyncio.create_task(loop.scheduler().run(consumer.checkpoint))
         try:

@@ -16,7 +16,7 @@ from pipeline.commands.opened_run import make_tables, open_run
 from pipeline.config import Config
 from pipeline.errors import RunFolderError, StoreError
 from pipeline.experience.pool import Pool
-from pipeline.experience.pool_snapshots import set_back
+from pipeline.experience.pool_snapshots import rollback
 from pipeline.run.checkpoints import checkpoint_path, newest_whole, write_manifest
 from pipeline.run.folder import RunFolder
 from pipeline.storage.claim import check_claim, check_reachable, new_run, release
@@ -201,7 +201,7 @@ def test_a_fork_needs_nothing_of_the_other_run_and_changes_nothing_of_it(
     make_tables(run, run.config())
     assert newest_whole(run) == 2
     journal, pool, lineages = Journal(run.store), Pool(run.store), run.lineages()
-    set_back(pool, 2)
+    rollback(pool, 2)
     assert sorted(entry.id for entry in pool.entries()) == ["x0", "x1"]
     assert [len(journal.read_step(step, lineages)) for step in range(4)] == [1, 1, 0, 0]
     assert sorted(objects(s3_server, f"{s3}/old")) == before

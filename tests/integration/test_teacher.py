@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import DataError, FinalEndpointError
 from pipeline.inference.capabilities import check_endpoint
-from pipeline.inference.client import pool_of
+from pipeline.inference.client import client_of
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.verifier import Verifier
 from pipeline.sft.data_card import Teaching, card
@@ -44,7 +44,7 @@ async def pairs_of(config: Config, path: Path) -> tuple[list[dict[str, Any]], di
     problems = load_problems(config.problems, 0)
     assert config.sft.teacher is not None
     with contextlib.closing(Lines(path)) as lines:
-        async with pool_of(config, (config.sft.teacher,)) as pool, Verifier(config.reward) as verifier:
+        async with client_of(config, (config.sft.teacher,)) as pool, Verifier(config.reward) as verifier:
             await check_endpoint(pool, pool.endpoints[0], training=False)
             before = pool.usage.total("requests")
             pairs = await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
@@ -117,7 +117,7 @@ async def test_what_an_endpoint_failed_to_answer_is_asked_for_again(tmp_path: Pa
     fault = {"route": "/v1/chat/completions", "kind": "status", "code": 503, "count": 10}
     problems = load_problems(config.problems, 0)
     with contextlib.closing(Lines(path)) as lines:
-        async with pool_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
+        async with client_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
             await control(teacher.url, "/_mock/faults", [fault])
             await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
         lost = sum(taught.lost for taught in lines.found.values())
@@ -142,7 +142,7 @@ async def test_an_empty_account_ends_it_at_once_and_what_was_paid_for_is_kept(
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: NUM // 2]))
     problems = load_problems(config.problems, 0)
     with contextlib.closing(Lines(path)) as lines:
-        async with pool_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
+        async with client_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
             await control(teacher.url, "/_mock/faults", [quota])
             with pytest.raises(ExceptionGroup) as caught:
                 await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)

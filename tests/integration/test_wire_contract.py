@@ -16,7 +16,7 @@ from aiohttp import web
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.types import Message
 from servers.mock.endpoint import MockEndpoint, Settings
 
@@ -75,9 +75,9 @@ async def recorder(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
     await runner.cleanup()
 
 
-def pool_for(recorder: Recorder, *, key: bool = True, **parts: Any) -> EndpointPool:
+def pool_for(recorder: Recorder, *, key: bool = True, **parts: Any) -> InferenceClient:
     settings = EndpointSettings(url=recorder.url, api_key_env=KEY_ENV if key else "")
-    return EndpointPool((settings,), "policy", RequestsSection(max_attempts=1), **parts)
+    return InferenceClient((settings,), "policy", RequestsSection(max_attempts=1), **parts)
 
 
 def reference(recorder: Recorder) -> openai.AsyncOpenAI:

@@ -86,10 +86,10 @@ def resolved(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
 def imports(source: str, package: str = "") -> Iterator[tuple[str, bool]]:
     """Every dotted name that `source` imports at any depth, and whether that happens as soon as it is itself imported."""
     tree = ast.parse(source)
-    at_once = {id(node) for node in tree.body}
+    immediate = {id(node) for node in tree.body}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from ((name, id(node) in at_once) for name in resolved(node, package))
+            yield from ((name, id(node) in immediate) for name in resolved(node, package))
 
 
 def allowed(importer: str, imported: str) -> bool:
@@ -104,7 +104,7 @@ def violations(path: Path, source: str) -> list[str]:
     """Imports of the file at `path` (relative to the root) that it may not make."""
     top, part, where = path.parts[0], path.with_suffix("").parts[1], path.as_posix()
     found = set()
-    for name, at_once in imports(source, ".".join(path.parent.parts)):
+    for name, immediate in imports(source, ".".join(path.parent.parts)):
         other, *rest = name.split(".")
         if other in TOP and other != top:
             contract = top in ("servers", "trainer") and other == "pipeline" and rest and rest[0] in CONTRACT
@@ -117,9 +117,9 @@ def violations(path: Path, source: str) -> list[str]:
         elif top == "pipeline" and (
             other in NOT_IN_PIPELINE
             or (other in OWNERS and not where.startswith(OWNERS[other]))
-            or (other in LAZY and at_once)
+            or (other in LAZY and immediate)
         ):
-            found.add(f"{where}: pipeline may not import {other} here{' at once' * at_once}")
+            found.add(f"{where}: pipeline may not import {other} here{' at once' * immediate}")
     return sorted(found)
 
 

@@ -19,7 +19,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.runtime.files import flat
 from tests.documents import DOCUMENTS, ROOT, Document, promises
 
-ROOMS = ("pipeline", "prompts", "servers", "trainer")
+TOP = ("pipeline", "prompts", "servers", "trainer")
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 FILE = re.compile(r"[\w.*/-]+\.(py|md|toml|txt|ini|yaml|yml|sh)|Makefile|LICENSE")
 DOTTED = re.compile(r"[a-z_]+(\.[A-Za-z_]\w*)+")
@@ -53,7 +53,7 @@ def is_setting(name: str) -> bool:
 def is_code(name: str) -> bool:
     """Whether `name` is a module of ours ('pipeline.run.folder'), or something defined at the top of one."""
     parts = name.split(".")
-    if parts[0] not in ROOMS:
+    if parts[0] not in TOP:
         return False
     for length in range(len(parts), 0, -1):
         base = ROOT.joinpath(*parts[:length])
@@ -100,7 +100,7 @@ def test_dotted_names_are_settings_or_code(document: Document, tmp_path: Path) -
     for span in document.spans:
         name = span.partition(" = ")[0].removeprefix("--")
         if DOTTED.fullmatch(name) and not FILE.fullmatch(name) and name not in files:
-            ours = name.split(".")[0] in {*ROOMS, *Config.model_fields}
+            ours = name.split(".")[0] in {*TOP, *Config.model_fields}
             known = is_setting(name) or is_code(name)
             outside = not ours and re.match(r"(asyncio|vllm|torch|wilson)\b", name)
             assert known or outside, f"{document.path.name} names {name}: neither a setting nor code of ours"
@@ -132,7 +132,7 @@ def test_modules_started_exist(document: Document) -> None:
     for words in document.commands:
         if Path(words[0]).name == "python" and "-m" in words:
             module = words[words.index("-m") + 1]
-            if module.split(".")[0] in {*ROOMS, "benchmarks"}:
+            if module.split(".")[0] in {*TOP, "benchmarks"}:
                 path = ROOT.joinpath(*module.split("."))
                 assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
@@ -201,7 +201,7 @@ def test_the_map_of_rooms_is_complete() -> None:
     spans = set(Document.read(ROOT / "CONTRIBUTING.md").spans)
     modules = {
         str(path.relative_to(ROOT))
-        for room in ROOMS
+        for room in TOP
         for path in (ROOT / room).rglob("*.py")
         if path.name != "__init__.py"
     }

@@ -126,7 +126,7 @@ def serve_candidate(channel: Channel) -> None:
             channel.send(["ended", [], str(error)])
 
 
-class Judge:
+class TestProcess:
     """Runs the tests with a stand-in for the candidate's function, and says what came of it."""
 
     def __init__(self, channel: Channel) -> None:
@@ -223,7 +223,7 @@ def main(role: str, limits: str) -> None:
     if role == "candidate":
         serve_candidate(channel)
     elif role == "judge":
-        Judge(channel).judge()
+        TestProcess(channel).judge()
 
 
 if __name__ == "__main__":

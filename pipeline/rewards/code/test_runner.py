@@ -37,7 +37,7 @@ from pipeline.rewards.code.sandbox import Sandbox, sandboxed
 TIMEOUT_S = 5.0
 
 
-class Outcome(NamedTuple):
+class ProgramResult(NamedTuple):
     """'error' says that the tests could not be run or are at fault; all others are about the program."""
 
     kind: Literal["passed", "failed", "timeout", "error"]
@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
 async def run_tests(
     program: str, tests: str, entry_point: str, *, setup: str = "", timeout_s: float = TIMEOUT_S
-) -> Outcome:
+) -> ProgramResult:
     """Run `tests` on the function `entry_point` of `program`; seconds include the start of the sandboxes.
 
     `tests` are assertions that call it by name, or define `check(candidate)` as HumanEval does; `setup` is trusted
@@ -60,17 +60,17 @@ async def run_tests(
         ):
             return await _examine(candidate, judge, program, tests, entry_point, setup)
     except TimeoutError:
-        return Outcome("timeout", f"not done after {timeout_s:g} s")
+        return ProgramResult("timeout", f"not done after {timeout_s:g} s")
 
 
 async def _examine(
     candidate: Sandbox, judge: Sandbox, program: str, tests: str, entry_point: str, setup: str
-) -> Outcome:
+) -> ProgramResult:
     try:
         await candidate.ready()
         await judge.ready()
     except ProcessEndedError as error:
-        return Outcome("error", str(error))
+        return ProgramResult("error", str(error))
     # json, not orjson: a model's answer may hold lone surrogates.
     await judge.write(json.dumps({"setup": setup, "tests": tests, "entry_point": entry_point}).encode())
     await candidate.write(json.dumps({"program": program, "entry_point": entry_point}).encode())
@@ -78,16 +78,16 @@ async def _examine(
         try:
             frame = await judge.read()
         except ProcessEndedError as error:
-            return Outcome("error", f"the tests gave no verdict: {error}")
+            return ProgramResult("error", f"the tests gave no verdict: {error}")
         if not frame.startswith(b'{"call": '):
             return _verdict(json.loads(frame))
         await candidate.write(frame[len(b'{"call": ') : -1])
         try:
             reply = await candidate.read()
         except ProcessEndedError as error:
-            return Outcome("failed", f"the program gave no result: {error}")
+            return ProgramResult("failed", f"the program gave no result: {error}")
         await judge.write(reply)
 
 
-def _verdict(said: dict[str, Any]) -> Outcome:
-    return Outcome(said["verdict"], said["reason"])
+def _verdict(said: dict[str, Any]) -> ProgramResult:
+    return ProgramResult(said["verdict"], said["reason"])

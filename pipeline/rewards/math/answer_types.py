@@ -62,7 +62,7 @@ class Relation(NamedTuple):
         return Relation(tuple(reversed(self.sides)), signs)
 
 
-class Named(NamedTuple):
+class NamedValue(NamedTuple):
     """A value with what it is the value of. `is_name`: a plain name, not `a + b` or `3 + 4`. `region`: by inequality."""
 
     tokens: Tokens
@@ -79,4 +79,4 @@ class Assigned(NamedTuple):
     values: dict[str, Shape | None]
 
 
-Shape: TypeAlias = Value | Words | Choice | Group | Listing | Matrix | Relation | Named | Assigned
+Shape: TypeAlias = Value | Words | Choice | Group | Listing | Matrix | Relation | NamedValue | Assigned

@@ -32,7 +32,7 @@ from pipeline.rewards.math.answer_types import (
     Group,
     Listing,
     Matrix,
-    Named,
+    NamedValue,
     Relation,
     Shape,
     Value,
@@ -162,7 +162,7 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
         return False
     if isinstance(answer, Choice) or isinstance(gold, Choice):
         return _same_choice(gold, answer)
-    if isinstance(gold, Named) or isinstance(answer, Named):
+    if isinstance(gold, NamedValue) or isinstance(answer, NamedValue):
         return _same_named(gold, answer)
     if isinstance(gold, Assigned) or isinstance(answer, Assigned):
         return _same_assigned(gold, answer)
@@ -200,17 +200,17 @@ def _same_choice(gold: Shape, answer: Shape) -> bool:
 
 
 def _same_named(gold: Shape, answer: Shape) -> bool:
-    if isinstance(gold, Named) and isinstance(answer, Named):
+    if isinstance(gold, NamedValue) and isinstance(answer, NamedValue):
         if gold.name == answer.name or (
             not gold.is_name and not answer.is_name and same_value(gold.tokens, answer.tokens)
         ):
             return same_shape(gold.value, answer.value)
         return _same_relation(gold.relation, answer.relation)
-    if isinstance(gold, Named):
+    if isinstance(gold, NamedValue):
         if isinstance(answer, Relation):
             return _same_relation(gold.relation, answer)
         return gold.is_name and same_shape(gold.value, answer)
-    assert isinstance(answer, Named)
+    assert isinstance(answer, NamedValue)
     if isinstance(gold, Relation):
         return _same_relation(gold, answer.relation)
     return same_shape(gold, answer.value)

@@ -14,7 +14,7 @@ from pipeline.rewards.math.answer_types import (
     Group,
     Listing,
     Matrix,
-    Named,
+    NamedValue,
     Relation,
     Shape,
     Tokens,
@@ -114,7 +114,7 @@ def _listing(tokens: Tokens) -> Shape | None:
     shapes = [_single(part) for part in kept]
     if any(shape is None for shape in shapes):
         return None
-    named = [shape for shape in shapes if isinstance(shape, Named)]
+    named = [shape for shape in shapes if isinstance(shape, NamedValue)]
     if not named:
         return _flat(shapes)
     if len(named) == len(shapes):
@@ -131,7 +131,7 @@ def _flat(shapes: Sequence[Shape | None]) -> Listing:
     return Listing(tuple(items))
 
 
-def _all_named(named: Sequence[Named], marks: Sequence[str]) -> Shape | None:
+def _all_named(named: Sequence[NamedValue], marks: Sequence[str]) -> Shape | None:
     names = [each.name for each in named]
     if not all(each.is_name for each in named):
         return None
@@ -149,7 +149,7 @@ def _all_named(named: Sequence[Named], marks: Sequence[str]) -> Shape | None:
     return None
 
 
-def _regions(named: Sequence[Named], marks: Sequence[str]) -> Shape | None:
+def _regions(named: Sequence[NamedValue], marks: Sequence[str]) -> Shape | None:
     """Inequalities of one name: joined by "or" a union, else what is between two of them."""
     if set(marks) <= {"or", "∪"}:
         return named[0]._replace(value=_flat([each.value for each in named]))
@@ -298,7 +298,7 @@ def _relation(relation: Relation) -> Shape | None:
         return _equation(relation, rounded)
     if signs == ["∈"]:
         name = _name(sides[0])
-        return Named(sides[0], name, True, _listing(sides[1]), relation) if name else None
+        return NamedValue(sides[0], name, True, _listing(sides[1]), relation) if name else None
     return _inequality(relation) or relation
 
 
@@ -311,7 +311,7 @@ def _equation(relation: Relation, rounded: Shape | None) -> Shape | None:
     if not _name(left) and _name(right) and len(relation.sides) == 2 and _is_constant(left):
         left, right = right, left
     if name := _name(left):
-        return Named(left, name, True, _with_rounded(_single(right), rounded), relation)
+        return NamedValue(left, name, True, _with_rounded(_single(right), rounded), relation)
     letters = _variables(left)
     has_words = any(token.kind == "word" for token in left)
     is_sum_of_names = len(letters) >= 2 and not has_words and not any(token.kind == "number" for token in left)
@@ -320,15 +320,15 @@ def _equation(relation: Relation, rounded: Shape | None) -> Shape | None:
     )
     is_computed = not letters and not has_words
     if is_sum_of_names or (is_function_of_name and left[0].text != r"\sqrt") or is_computed:
-        return Named(left, written(left), False, _with_rounded(_single(right), rounded), relation)
+        return NamedValue(left, written(left), False, _with_rounded(_single(right), rounded), relation)
     return relation
 
 
-def _inequality(relation: Relation) -> Named | None:
+def _inequality(relation: Relation) -> NamedValue | None:
     """A region of one name, as an interval; None for any other inequality."""
     if relation.signs == ("!=",) and _is_variable(relation.sides[0]) and _is_constant(relation.sides[1]):
         name = relation.sides[0]
-        return Named(name, written(name), True, _without(relation.sides[1]), relation, region=True)
+        return NamedValue(name, written(name), True, _without(relation.sides[1]), relation, region=True)
     rising = relation.turned() if set(relation.signs) <= {">", ">="} else relation
     if not set(rising.signs) <= {"<", "<="} or len(rising.signs) > 2:
         return None
@@ -345,7 +345,7 @@ def _inequality(relation: Relation) -> Named | None:
     if not _is_variable(name) or not _is_constant(low) or not _is_constant(high):
         return None
     group = Group("[" if closed[0] else "(", "]" if closed[1] else ")", (_bound(low), _bound(high)))
-    return Named(name, written(name), True, group, relation, region=True)
+    return NamedValue(name, written(name), True, group, relation, region=True)
 
 
 def _variables(tokens: Tokens) -> set[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from pipeline.rewards.math.answer_types import Assigned, Group, Listing, Named, Relation, Shape, Value
+from pipeline.rewards.math.answer_types import Assigned, Group, Listing, NamedValue, Relation, Shape, Value
 from pipeline.rewards.math.evaluation import is_less
 from pipeline.rewards.math.expressions import TooLargeError, Tree, UnreadableError, expression
 from pipeline.rewards.math.parsing import shape_of
@@ -53,7 +53,7 @@ def _values(shape: Shape | None) -> Iterator[Tree | None]:
         case Assigned(values=values):
             for item in values.values():
                 yield from _values(item)
-        case Named(value=value):
+        case NamedValue(value=value):
             yield from _values(value)
         case Relation(sides=sides, signs=signs) if set(signs) <= {"=", "≈"}:
             yield from _values(shape_of(sides[-1]))

@@ -48,4 +48,4 @@ def test_what_wraps_a_question_is_no_part_of_its_identity() -> None:
     bare = Problem(id="a", text="Add 4 and 3.")
     wrapped = Problem(id="b", text="Solve this. Add 4 and 3. Answer in a box.", question="Add 4 and 3.")
     assert bare.text_hash == wrapped.text_hash
-    assert wrapped.asked == bare.asked
+    assert wrapped.query_text == bare.query_text

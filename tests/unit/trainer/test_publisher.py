@@ -52,7 +52,7 @@ class Fixture:
             patience_s=0.0 if every == 1 else 60.0,
             send=send,
         )
-        monkeypatch.setattr(sync, "bring_all", self.bring_all)
+        monkeypatch.setattr(sync, "sync_all", self.sync_all)
         monkeypatch.setattr("trainer.publisher.RETRY_S", 0.0)
 
     def save(self, folder: Path) -> None:
@@ -60,7 +60,7 @@ class Fixture:
             self.saved.append(folder.name)
         (folder / "model.safetensors").write_bytes(b"weights")
 
-    def bring_all(self, run: RunFolder, version: WeightVersion, send: sync.Send | None = None) -> sync.ReloadReport:
+    def sync_all(self, run: RunFolder, version: WeightVersion, send: sync.Send | None = None) -> sync.ReloadReport:
         self.ways.append("sent" if send else "files")
         if self.failures:
             self.failures -= 1
@@ -183,7 +183,7 @@ def test_what_a_publication_that_was_killed_left_behind_goes(tmp_path: Path, mon
     fixture = Fixture(tmp_path, monkeypatch)
     with monkeypatch.context() as killed:
         killed.setattr(publishing.shutil, "rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
-        killed.setattr(sync, "_checksums", interrupted)
+        killed.setattr(publishing, "_checksums", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fixture.publisher.publish(1)
     assert len(list(fixture.run.weights.glob(".l0-s000001.*"))) == 1

@@ -8,13 +8,15 @@ from statistics import fmean, median
 import pytest
 
 from pipeline.audit.effects import Groups
-from pipeline.storage.journal import Outcome
+from pipeline.storage.journal import GroupResult
 
 FAMILIES = {"easy": (0.4, 0.2), "hard": (0.0, 1.0)}
 """What a family adds to the reward of every rollout, and to the chance that a lesson is found."""
 
 
-def simulated(lift: float, seed: int, num_steps: int = 60, num_groups: int = 24, x9_lift: float = 0.0) -> list[Outcome]:
+def simulated(
+    lift: float, seed: int, num_steps: int = 60, num_groups: int = 24, x9_lift: float = 0.0
+) -> list[GroupResult]:
     """A run that gets better with its steps, shows more and finds more as it goes on, and finds more for easy problems.
 
     `lift` is what lessons add where they are shown, `x9_lift` what the entry x9 adds beside it."""
@@ -35,11 +37,11 @@ def simulated(lift: float, seed: int, num_steps: int = 60, num_groups: int = 24,
             chance = 0.05 + 0.3 * progress + easier + talent
             chance += (lift if kind == "inter" else 0.0) + (x9_lift if "x9" in ids else 0.0)
             rewards = [float(rng.random() < chance) for _ in range(8)]
-            found.append(Outcome(step, f"{family}-{problem}", family, drawn, kind, ids, rewards))  # type: ignore[arg-type]
+            found.append(GroupResult(step, f"{family}-{problem}", family, drawn, kind, ids, rewards))  # type: ignore[arg-type]
     return found
 
 
-def mean_reward(outcomes: list[Outcome], kind: str) -> float:
+def mean_reward(outcomes: list[GroupResult], kind: str) -> float:
     return fmean(fmean(one.rewards) for one in outcomes if one.kind == kind)
 
 
@@ -99,8 +101,8 @@ def test_a_problem_that_comes_again_is_no_new_evidence() -> None:
 
 def test_families_do_not_mix_and_nothing_to_compare_is_said() -> None:
     mixed = [
-        Outcome(0, "p", "easy", "inter", "inter", ["x1"], [1.0, 1.0]),
-        Outcome(0, "q", "hard", "scratch", "scratch", [], [0.0, 0.0]),
+        GroupResult(0, "p", "easy", "inter", "inter", ["x1"], [1.0, 1.0]),
+        GroupResult(0, "q", "hard", "scratch", "scratch", [], [0.0, 0.0]),
     ]
     groups = Groups.collected(mixed, ["x1"])
     assert groups.effect_of_lessons() is None
@@ -110,7 +112,7 @@ def test_families_do_not_mix_and_nothing_to_compare_is_said() -> None:
 
 def test_lessons_that_were_never_found_have_no_effect_of_their_own() -> None:
     outcomes = [
-        Outcome(step, f"p{step}", "", drawn, "scratch", [], [float(step % 2)])
+        GroupResult(step, f"p{step}", "", drawn, "scratch", [], [float(step % 2)])
         for step in range(40)
         for drawn in ("inter", "scratch")
     ]
@@ -121,7 +123,7 @@ def test_lessons_that_were_never_found_have_no_effect_of_their_own() -> None:
 
 def test_equal_rewards_leave_a_doubt() -> None:
     outcomes = [
-        Outcome(0, f"p{number}", "", drawn, drawn, ["x"] if drawn == "inter" else [], [1.0] * 8)
+        GroupResult(0, f"p{number}", "", drawn, drawn, ["x"] if drawn == "inter" else [], [1.0] * 8)
         for number in range(10)
         for drawn in ("inter", "scratch")
     ]
@@ -161,10 +163,10 @@ def test_few_uses_make_a_wide_interval() -> None:
     """One that was seen once can hardly be told from anything; the width falls with the square root of the uses."""
     rng = random.Random(5)
 
-    def outcomes(num_uses: int) -> list[Outcome]:
-        shown = [Outcome(0, f"s{n}", "", "inter", "inter", ["x"], [1.0]) for n in range(num_uses)]
+    def outcomes(num_uses: int) -> list[GroupResult]:
+        shown = [GroupResult(0, f"s{n}", "", "inter", "inter", ["x"], [1.0]) for n in range(num_uses)]
         return shown + [
-            Outcome(0, f"p{n}", "", "scratch", "scratch", [], [float(rng.random() < 0.5)]) for n in range(400)
+            GroupResult(0, f"p{n}", "", "scratch", "scratch", [], [float(rng.random() < 0.5)]) for n in range(400)
         ]
 
     effects = [Groups.collected(outcomes(num), ["x"]).effect_of("x") for num in (1, 4, 64)]
@@ -174,8 +176,8 @@ def test_few_uses_make_a_wide_interval() -> None:
     assert effects[0] and effects[0].low < 0 < effects[0].high and effects[0].num_with == 1
     assert effects[2] and effects[2].low > 0.3
     alone = [
-        Outcome(0, "p", "", "inter", "inter", ["x"], [1.0]),
-        Outcome(0, "q", "", "scratch", "scratch", [], [0.0]),
+        GroupResult(0, "p", "", "inter", "inter", ["x"], [1.0]),
+        GroupResult(0, "q", "", "scratch", "scratch", [], [0.0]),
     ]
     one = Groups.collected(alone, ["x"]).effect_of("x")
     assert one and (one.low, one.high) == (-1.0, 1.0), "two groups tell nothing, and no reward is beyond these"
@@ -183,10 +185,12 @@ def test_few_uses_make_a_wide_interval() -> None:
 
 def test_the_spread_of_a_family_is_known_from_all_of_its_scratch_groups() -> None:
     """One use beside eight groups of its window: alone, these say little of how far rewards spread."""
-    outcomes = [Outcome(0, "first", "", "inter", "inter", ["x"], [0.5])]
+    outcomes = [GroupResult(0, "first", "", "inter", "inter", ["x"], [0.5])]
     for step in range(40):
-        outcomes.append(Outcome(step, f"i{step}", "", "inter", "inter", ["other"], [0.5]))
-        outcomes += [Outcome(step, f"s{step}-{up}", "", "scratch", "scratch", [], [0.4 + 0.2 * up]) for up in (0, 1)]
+        outcomes.append(GroupResult(step, f"i{step}", "", "inter", "inter", ["other"], [0.5]))
+        outcomes += [
+            GroupResult(step, f"s{step}-{up}", "", "scratch", "scratch", [], [0.4 + 0.2 * up]) for up in (0, 1)
+        ]
     one = Groups.collected(outcomes, ["x"]).effect_of("x")
     assert one and (one.num_with, one.num_without) == (1, 8)
     assert 0.3 < one.high - one.low < 0.7
@@ -194,8 +198,8 @@ def test_the_spread_of_a_family_is_known_from_all_of_its_scratch_groups() -> Non
 
 def test_uses_are_counted_in_the_same_pass() -> None:
     outcomes = [
-        Outcome(0, "p", "", "inter", "inter", ["x1", "x2"], [1.0, 0.0]),
-        Outcome(1, "q", "", "inter", "inter", ["x1"], [1.0, 1.0]),
+        GroupResult(0, "p", "", "inter", "inter", ["x1", "x2"], [1.0, 0.0]),
+        GroupResult(1, "q", "", "inter", "inter", ["x1"], [1.0, 1.0]),
     ]
     groups = Groups.collected(outcomes, ["x1", "x3"])
     assert groups.use_of("x1") == (2, 4, 3.0)
@@ -206,7 +210,7 @@ def test_strata_may_be_many() -> None:
     """More than fit into a byte: 20 windows of 30 families."""
     rng = random.Random(2)
     outcomes = [
-        Outcome(number // 30, f"p{number}", f"f{number % 30}", drawn, drawn, [], [float(rng.random() < 0.5)])
+        GroupResult(number // 30, f"p{number}", f"f{number % 30}", drawn, drawn, [], [float(rng.random() < 0.5)])
         for number in range(6000)
         for drawn in ("inter", "scratch")
     ]

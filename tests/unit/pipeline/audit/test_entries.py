@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.audit.effects import Effect, LessonsEffect
-from pipeline.audit.entries import Sighting, agreement, look, overlap
+from pipeline.audit.entries import AuditedEntry, agreement, look, overlap
 from pipeline.audit.html import page
 from pipeline.audit.report import AuditReport
 from pipeline.types import Experience
@@ -54,7 +54,7 @@ def test_overlap_is_the_share_of_word_runs_that_the_source_holds() -> None:
     assert overlap(["too short"], words) == 0.0
 
 
-def sighting(*, good: bool, verdict: str) -> Sighting:
+def sighting(*, good: bool, verdict: str) -> AuditedEntry:
     return look(entry("Subtract."), "", None).model_copy(
         update={"numbers": () if good else ("37",), "verdict": verdict}
     )

@@ -16,7 +16,7 @@ from pipeline.commands.fork import fork_run
 from pipeline.config import Config
 from pipeline.errors import ConfigError, DiskError, RunFolderError
 from pipeline.experience.pool import Pool
-from pipeline.experience.pool_snapshots import set_back
+from pipeline.experience.pool_snapshots import rollback
 from pipeline.run.checkpoints import checkpoint_path, newest_whole, write_manifest
 from pipeline.run.folder import RunFolder
 from pipeline.storage.journal import Journal
@@ -79,7 +79,7 @@ def test_what_was_sampled_for_later_steps_does_not_count(tmp_path: Path) -> None
     assert [len(journal.read_step(step, lineages)) for step in range(5)] == [1, 1, 0, 0, 0]
     resumed = [*lineages, run.begin_lineage(2)]
     assert [len(journal.read_step(step, resumed)) for step in range(5)] == [1, 1, 0, 0, 0]
-    set_back(pool := Pool(run.store), 2)
+    rollback(pool := Pool(run.store), 2)
     assert sorted(entry.id for entry in pool.entries()) == ["x0", "x1"]
     assert Pool(source.store).num_entries() == 4
 

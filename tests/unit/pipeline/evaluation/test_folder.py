@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.errors import RunFolderError
 from pipeline.evaluation.folder import Answered, EvalFolder, Failed
 from pipeline.evaluation.modes import Inferred, Searched, Turn
-from pipeline.evaluation.plan import Asked, Plan, labels, planned, questions, task_hash, verifier_version
+from pipeline.evaluation.plan import BenchmarkTasks, Plan, labels, planned, questions, task_hash, verifier_version
 from pipeline.evaluation.scores import scored
 from pipeline.inference.usage import Prices
 from pipeline.types import Label, Problem, Task, Verdict
@@ -35,7 +35,7 @@ def answered(number: int, *, answer: str = "7", key: str = "") -> Answered:
     )  # fmt: skip
 
 
-def asked(num: int = 2, gold: str = "7", max_tokens: int = 16) -> Asked:
+def asked(num: int = 2, gold: str = "7", max_tokens: int = 16) -> BenchmarkTasks:
     tasks = [
         Task(
             problem=Problem(id=f"p{n}", text=f"What is {n}?", split="heldout"),
@@ -43,7 +43,7 @@ def asked(num: int = 2, gold: str = "7", max_tokens: int = 16) -> Asked:
         )
         for n in range(num)
     ]
-    return Asked("sums", tasks, max_tokens, "math")
+    return BenchmarkTasks("sums", tasks, max_tokens, "math")
 
 
 def config(**settings: Any) -> Config:

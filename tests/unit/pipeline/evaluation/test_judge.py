@@ -22,7 +22,7 @@ from pipeline.evaluation.judge import (
     labelled_answers,
 )
 from pipeline.inference import protocol
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.endpoint import Endpoint
 from pipeline.statistics import cohen_kappa, wilson_interval
 from pipeline.types import Label, Problem, Verdict
@@ -52,7 +52,7 @@ class Canned:
 
 def judge_of(*replies: str | BaseException, **settings: Any) -> tuple[AnswerJudge, Canned]:
     canned = Canned(*replies)
-    return AnswerJudge(cast(EndpointPool, canned), **settings), canned
+    return AnswerJudge(cast(InferenceClient, canned), **settings), canned
 
 
 async def test_the_verdict_is_the_judges_and_the_answer_the_responses() -> None:
@@ -226,7 +226,7 @@ class Perfect(Canned):
 
 
 async def test_agreement_asks_about_the_shipped_sample() -> None:
-    found = await agreement(AnswerJudge(cast(EndpointPool, Perfect(CORRECT))))
+    found = await agreement(AnswerJudge(cast(InferenceClient, Perfect(CORRECT))))
     half = len(labelled_answers()) // 2
     assert labelled_answers()[0].correct and not labelled_answers()[1].correct
     assert found == Agreement(

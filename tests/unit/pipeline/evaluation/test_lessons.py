@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.config.loading import load_recipe
 from pipeline.errors import ConfigError, DataError, RunFolderError
-from pipeline.evaluation.lessons import KeptEndpoints, LessonSearch, copied
+from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.reply_cache import Replies
 from pipeline.experience.contamination import check_pool
 from pipeline.experience.pool import Pool
@@ -133,7 +133,7 @@ class Endpoints:
 class Retriever:
     """Asks the judge as often as the problem says."""
 
-    def __init__(self, endpoints: KeptEndpoints) -> None:
+    def __init__(self, endpoints: CachedClient) -> None:
         self._endpoints = endpoints
 
     async def context(self, problem: Problem) -> Context:
@@ -146,7 +146,7 @@ async def test_searches_beside_each_other_are_metered_apart_and_paid_once(tmp_pa
     endpoints = Endpoints()
     for _ in range(2):
         async with Replies(tmp_path / "replies.sqlite") as replies:
-            search = LessonSearch(Retriever(KeptEndpoints(endpoints, replies)))  # type: ignore[arg-type]
+            search = LessonSearch(Retriever(CachedClient(endpoints, replies)))  # type: ignore[arg-type]
             problems = [Problem(id=f"p{num}", text=str(num), split="heldout") for num in (1, 2, 3, 0)]
             found = await asyncio.gather(*(asyncio.create_task(search(problem)) for problem in problems))
             assert [one.search.num_prompt_tokens for one in found] == [1, 3, 6, 0]

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.errors import FinalEndpointError
-from pipeline.evaluation.modes import Found, Inference, Searched
+from pipeline.evaluation.modes import Inference, Searched, ShownLessons
 from pipeline.experience import contexts
 from pipeline.inference.protocol import Reply
 from pipeline.types import Message, Problem
@@ -38,10 +38,10 @@ class Lessons:
 
     num_asked = 0
 
-    async def __call__(self, problem: Problem) -> Found:
+    async def __call__(self, problem: Problem) -> ShownLessons:
         self.num_asked += 1
-        found = contexts.Found(candidates(["What is 4 + 5?"])[0], 0.95)
-        return Found(contexts.inter_context([found], Config().feedback), Searched("http://judge", 40, 10))
+        found = contexts.RetrievalResult(candidates(["What is 4 + 5?"])[0], 0.95)
+        return ShownLessons(contexts.inter_context([found], Config().feedback), Searched("http://judge", 40, 10))
 
 
 async def test_zero_shot_shows_the_problem_alone() -> None:

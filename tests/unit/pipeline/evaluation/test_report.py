@@ -11,9 +11,9 @@ import pytest
 from pipeline.config.evaluation import Mode
 from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.markdown import page
-from pipeline.evaluation.plan import PlannedCell, Wanted
+from pipeline.evaluation.plan import PlannedCell, SampleTarget
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
-from pipeline.evaluation.report import BenchmarkReport, Row, report
+from pipeline.evaluation.report import BenchmarkReport, ReportRow, report
 from pipeline.evaluation.results import cells, ks
 from pipeline.evaluation.scores import Scored
 
@@ -22,7 +22,7 @@ GONE = "gone"
 
 
 def planned(mode: Mode, numbers: Sequence[int], *, votes: bool = True, **settings: Any) -> PlannedCell:
-    wanted = {f"p{problem}": Wanted(f"h{problem}", number) for problem, number in enumerate(numbers)}
+    wanted = {f"p{problem}": SampleTarget(f"h{problem}", number) for problem, number in enumerate(numbers)}
     return PlannedCell(
         benchmark="sums", mode=mode, settings={"scorer": "math", **settings}, of_mode={}, votes=votes, wanted=wanted
     )
@@ -71,7 +71,7 @@ class Folder:
     def report(self, **options: Any) -> BenchmarkReport:
         return report("m", self.plan, self.known, self.failures, **options)
 
-    def row(self) -> Row:
+    def row(self) -> ReportRow:
         (row,) = self.report().rows
         return row
 
@@ -210,7 +210,7 @@ def test_a_comparison_that_compares_nothing_says_so() -> None:
     assert found.comparisons == []
     assert found.notes == ["sums, reflect: old has no such answers, so nothing is compared"]
     folder = Folder().add([["7"]])
-    folder.plan[0].wanted["p0"] = Wanted("another text", 1)
+    folder.plan[0].wanted["p0"] = SampleTarget("another text", 1)
     folder.known = {folder.plan[0].key(folder.plan[0].wanted["p0"], 0): score("7")}
     assert folder.report(other=other([["8"]])).notes == [
         "sums, zero-shot: no problem of it is in old too, so nothing is compared"

@@ -15,7 +15,7 @@ from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.evaluation import Mode
 from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
 from pipeline.evaluation.folder import EvalFolder
-from pipeline.evaluation.plan import Asked, planned
+from pipeline.evaluation.plan import BenchmarkTasks, planned
 from pipeline.evaluation.reply_cache import Replies
 from pipeline.evaluation.runner import EvalRun
 from pipeline.evaluation.scores import Scored, scored
@@ -55,7 +55,7 @@ class Verifier:
         return Verdict(kind="scored", score=float(self._correct), correct=self._correct, answer="7")
 
 
-class Judge:
+class StubJudge:
     """Says that nothing is right, or fails."""
 
     name = "judge"
@@ -78,14 +78,14 @@ TASKS = [
     )
     for n in range(NUM)
 ]
-ASKED = Asked("sums", TASKS, 16, "math")
+ASKED = BenchmarkTasks("sums", TASKS, 16, "math")
 QUOTA = FinalEndpointError("quota", "the quota is used up")
 
 
 class Evaluation:
     """`eval` in a folder, as often as it is called."""
 
-    def __init__(self, folder: Path, *modes: Mode, asked: Asked = ASKED) -> None:
+    def __init__(self, folder: Path, *modes: Mode, asked: BenchmarkTasks = ASKED) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = EvalFolder(folder)
         self.config = Config()
@@ -160,21 +160,21 @@ async def test_verdicts_are_given_anew_without_a_request(tmp_path: Path) -> None
 async def test_a_judge_that_comes_later_judges_what_is_kept(tmp_path: Path) -> None:
     evaluation, endpoints = Evaluation(tmp_path), Endpoints()
     await evaluation(endpoints)
-    assert await evaluation(endpoints, judge=Judge()) == 0
+    assert await evaluation(endpoints, judge=StubJudge()) == 0
     assert {(found.correct, found.judged, found.judge) for found in evaluation.known.values()} == {
         (True, False, "judge")
     }
-    assert await evaluation(endpoints, judge=Judge()) == 0
+    assert await evaluation(endpoints, judge=StubJudge()) == 0
     assert evaluation.run.num_verdicts == 0
     assert len(list(evaluation.folder.answers())) == NUM
 
 
 async def test_a_judge_that_fails_beside_a_verifier_is_asked_again_and_told(tmp_path: Path) -> None:
     evaluation, endpoints = Evaluation(tmp_path), Endpoints()
-    assert await evaluation(endpoints, judge=Judge(QUOTA)) == NUM
+    assert await evaluation(endpoints, judge=StubJudge(QUOTA)) == NUM
     assert evaluation.run.failures == {"judge: quota": NUM}
     assert [(found.correct, found.judge) for found in evaluation.known.values()] == [(True, "")] * NUM
-    assert await evaluation(endpoints, judge=(judge := Judge())) == 0
+    assert await evaluation(endpoints, judge=(judge := StubJudge())) == 0
     assert judge.num_asked == NUM
     assert {found.judge for found in evaluation.known.values()} == {"judge"}
 
@@ -183,16 +183,16 @@ async def test_a_judge_that_decides_and_fails_leaves_no_wrong_answer(tmp_path: P
     """Its quota is used up: what was answered is kept, nothing is scored, and the next command judges it."""
     evaluation, endpoints = Evaluation(tmp_path, asked=ASKED._replace(scorer="judge")), Endpoints()
     with pytest.raises(FinalEndpointError, match="used up"):
-        await evaluation(endpoints, judge=Judge(QUOTA))
+        await evaluation(endpoints, judge=StubJudge(QUOTA))
     assert evaluation.known == {}
-    assert endpoints.num_asked + await evaluation(Endpoints(), judge=Judge()) == NUM
+    assert endpoints.num_asked + await evaluation(Endpoints(), judge=StubJudge()) == NUM
     assert len(evaluation.known) == NUM
 
 
 async def test_a_judge_is_not_asked_about_programs(tmp_path: Path) -> None:
     """They have tests, and no gold answer that it could compare with."""
     tasks = [Task(problem=task.problem, label=Label(problem_id=task.problem.id, answer="")) for task in TASKS]
-    evaluation, judge = Evaluation(tmp_path, asked=ASKED._replace(tasks=tasks)), Judge()
+    evaluation, judge = Evaluation(tmp_path, asked=ASKED._replace(tasks=tasks)), StubJudge()
     assert await evaluation(Endpoints(), judge=judge) == NUM
     assert (len(evaluation.known), judge.num_asked) == (NUM, 0)
     assert await evaluation(Endpoints(), judge=judge) == 0

@@ -9,7 +9,7 @@ import pytest
 from pipeline.config.base import value_at
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.contexts import (
-    Found,
+    RetrievalResult,
     Weighing,
     draw_kind,
     exclusions,
@@ -50,9 +50,9 @@ def test_the_shares_of_the_kinds_follow_the_settings() -> None:
     assert kinds.count("intra") / 4000 == pytest.approx(0.375, abs=0.03)
 
 
-def found(candidates: list[Candidate], similarities: list[float] | None = None) -> list[Found]:
+def found(candidates: list[Candidate], similarities: list[float] | None = None) -> list[RetrievalResult]:
     values = similarities or [lexical(PROBLEM.text, one.problem_text) for one in candidates]
-    return list(map(Found, candidates, values, exclusions(PROBLEM, candidates)))
+    return list(map(RetrievalResult, candidates, values, exclusions(PROBLEM, candidates)))
 
 
 def outcomes(context: Context) -> dict[str, str]:
@@ -147,7 +147,7 @@ def test_a_long_attempt_keeps_head_and_tail() -> None:
 
 def test_a_lesson_that_was_trimmed_away_is_not_shown_in_the_trace() -> None:
     texts = ["What is 4 + 3?", "What is 4 + 4?"]
-    found = [Found(candidate, 1.0) for candidate in candidates(texts)]
+    found = [RetrievalResult(candidate, 1.0) for candidate in candidates(texts)]
     found[1] = found[1]._replace(
         candidate=found[1].candidate._replace(lesson_json=experience(2).lesson.model_dump_json())
     )

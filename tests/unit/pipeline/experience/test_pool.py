@@ -37,8 +37,8 @@ def test_equals_come_in_the_same_order_however_they_were_stored(tmp_path: Path) 
         experience(number, problem_id=f"p{number}", text=f"What is {number} plus plus?") for number in (20, 21, 22)
     ]
     entries = [entry.model_copy(update={"id": f"x-l0-{entry.step:06d}-{n:04d}-000"}) for n, entry in enumerate(entries)]
-    at_once, one_by_one = Pool(tmp_path / "a", ordered=True), Pool(tmp_path / "b", ordered=True)
-    at_once.add(entries)
+    together, one_by_one = Pool(tmp_path / "a", ordered=True), Pool(tmp_path / "b", ordered=True)
+    together.add(entries)
     for number, entry in enumerate(reversed(entries)):
         later = entry.id.replace("-l0-", "-l9-" if number % 2 else "-l10-")
         one_by_one.add([entry.model_copy(update={"id": later})])
@@ -52,8 +52,8 @@ def test_equals_come_in_the_same_order_however_they_were_stored(tmp_path: Path) 
         return [candidate.problem_id for candidate in pool.search("plus", num)]
 
     for num in (1, 2, 5, 10, 23, 50):
-        assert found(one_by_one, num) == found(at_once, num)
-        assert len(found(at_once, num)) == min(num, 23)
+        assert found(one_by_one, num) == found(together, num)
+        assert len(found(together, num)) == min(num, 23)
 
 
 def test_a_search_ranks_by_the_text_and_yields_no_reward(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_concurrent_upserts_of_one_key_make_one_row(tmp_path: Path, num: int) ->
 
 def test_a_held_out_problem_is_refused_by_its_text_too_and_nothing_of_the_batch_is_stored(tmp_path: Path) -> None:
     pool = Pool(tmp_path)
-    pool.hold_out({text_hash("What is 9 + 9?")})
+    pool.set_heldout({text_hash("What is 9 + 9?")})
     with pytest.raises(DataError, match="experience x2: problem p is held out"):
         pool.add([experience(1), experience(2, text="what is  9 + 9?")])
     assert pool.num_entries() == 0
@@ -113,7 +113,7 @@ def test_a_held_out_problem_is_refused_by_its_text_too_and_nothing_of_the_batch_
 def test_100_planted_held_out_problems_are_refused_100_times(tmp_path: Path) -> None:
     problems = load_problems(ProblemsSection(num_train=20, num_heldout=100), seed=0)
     pool = Pool(tmp_path)
-    pool.hold_out(problems.heldout_hashes)
+    pool.set_heldout(problems.heldout_hashes)
     variants: list[Callable[[str], str]] = [
         str.upper,
         lambda text: f"  {text}\n",
@@ -261,13 +261,13 @@ def test_what_another_run_made_is_kept_beside_what_this_one_makes(tmp_path: Path
     pool = Pool(tmp_path)
     own = experience(1, problem_id="own", text="How many legs has a spider?")
     foreign = experience(1, problem_id="foreign", text="How far does the train get?")
-    assert pool.take_in([foreign]) == 1
+    assert pool.import_entries([foreign]) == 1
     assert pool.add([own]) == 1
-    assert pool.take_in([foreign, own, foreign.as_foreign()]) == 0
+    assert pool.import_entries([foreign, own, foreign.as_imported()]) == 0
     stored = {entry.problem_id: entry for entry in pool.entries()}
     assert stored["own"] == own
-    assert stored["foreign"] == foreign.as_foreign()
-    assert stored["foreign"].is_foreign
+    assert stored["foreign"] == foreign.as_imported()
+    assert stored["foreign"].is_imported
     assert stored["foreign"].step == 0
 
 
@@ -276,7 +276,7 @@ def test_a_resume_keeps_what_was_imported(tmp_path: Path) -> None:
     pool.add([experience(1)])
     version = pool.version
     pool.add([experience(2)])
-    pool.take_in([experience(7, problem_id="foreign")])
+    pool.import_entries([experience(7, problem_id="foreign")])
     pool.restore(version)
     assert sorted(entry.problem_id for entry in pool.entries()) == ["foreign", "p"]
     assert pool.get("x2") is None
@@ -289,13 +289,13 @@ def test_a_return_that_was_killed_before_it_put_imports_back_is_made_good(
     pool.add([experience(1)])
     version = pool.version
     pool.add([experience(2)])
-    pool.take_in([experience(7, problem_id="foreign")])
+    pool.import_entries([experience(7, problem_id="foreign")])
     with monkeypatch.context() as killed:
         killed.setattr(Pool, "_insert", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pool.restore(version)
     again = Pool(tmp_path)
-    again.take_in([experience(8, problem_id="foreign")])
+    again.import_entries([experience(8, problem_id="foreign")])
     again.restore(version)
     assert sorted(entry.problem_id for entry in again.entries()) == ["foreign", "foreign", "p"]
     assert again.pins == {}
@@ -306,7 +306,7 @@ def test_what_is_imported_while_a_return_waits_for_its_turn_stays(tmp_path: Path
     pool.add([experience(1)])
     version = pool.version
     pool.add([experience(2)])
-    importer.take_in([experience(7, problem_id="foreign")])
+    importer.import_entries([experience(7, problem_id="foreign")])
     pool.restore(version)
     assert sorted(entry.problem_id for entry in Pool(tmp_path).entries()) == ["foreign", "p"]
 

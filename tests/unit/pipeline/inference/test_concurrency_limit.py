@@ -95,7 +95,7 @@ def test_the_breaker_opens_after_failures_in_a_row_and_closes_after_a_probe() ->
 
 def test_proof_opens_the_breaker_at_once_and_is_probed_at_once() -> None:
     breaker = CircuitBreaker(5, min_pause_s=0.5, max_pause_s=4.0)
-    assert breaker.on_failure(at_once=True)
+    assert breaker.on_failure(immediate=True)
     assert breaker.pause_s == 0.0
     breaker.on_probe(succeeded=False)
     assert breaker.pause_s == 0.5

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.experience.pool import Pool
-from pipeline.experience.pool_snapshots import keep, set_back
+from pipeline.experience.pool_snapshots import keep, rollback
 from tests.builders import experience
 
 
@@ -30,7 +30,7 @@ def test_the_pool_returns_to_a_step_again_after_the_version_that_it_had_first_is
     begin(pool, 2)
     for number in range(2, 5):
         pool.add([experience(number)])
-        set_back(pool := Pool(tmp_path), 2)
+        rollback(pool := Pool(tmp_path), 2)
         assert lessons(tmp_path) == [1]
         begin(pool, 2)
         pool.add([experience(10 + number)])
@@ -42,7 +42,7 @@ def test_a_step_that_has_not_begun_undoes_nothing(tmp_path: Path) -> None:
     begin(pool, 1)
     pool.add([experience(1)])
     version = pool.version
-    set_back(pool, 2)
+    rollback(pool, 2)
     assert pool.version == version
     assert lessons(tmp_path) == [1]
 
@@ -53,11 +53,11 @@ def test_the_pool_of_an_abandoned_lineage_does_not_come_back(tmp_path: Path) -> 
     for step in range(2, 5):
         begin(pool, step)
         pool.add([experience(step)])
-    set_back(pool, 2)
+    rollback(pool, 2)
     for step in (2, 3):
         begin(pool, step)
         pool.add([experience(10 + step)])
-    set_back(pool, 4)
+    rollback(pool, 4)
     assert lessons(tmp_path) == [12, 13]
 
 
@@ -67,7 +67,7 @@ def test_a_run_that_begins_again_because_every_checkpoint_is_torn_keeps_only_wha
     for step in range(4):
         keep(pool, step, oldest=max(0, step - 1))
         pool.add([experience(step)])
-    pool.take_in([experience(9, problem_id="foreign")])
-    set_back(pool, 0)
-    assert [entry.is_foreign for entry in Pool(tmp_path).entries()] == [True]
+    pool.import_entries([experience(9, problem_id="foreign")])
+    rollback(pool, 0)
+    assert [entry.is_imported for entry in Pool(tmp_path).entries()] == [True]
     assert pool.pins == {}

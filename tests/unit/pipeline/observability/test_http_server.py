@@ -18,7 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.errors import ProcessEndedError
-from pipeline.inference.client import EndpointPool
+from pipeline.inference.client import InferenceClient
 from pipeline.observability.http_server import OperationsServer, readiness
 from pipeline.observability.prometheus import Family, labels_of, render
 from pipeline.observability.snapshot import ENDPOINT, Sources, Spread
@@ -67,16 +67,16 @@ class Running:
         self.outcomes = Counter(journalled=40, failed=1)
 
 
-def pool_of(*urls: str, **prices: float) -> EndpointPool:
+def client_of(*urls: str, **prices: float) -> InferenceClient:
     """A pool that was never entered: it counts, and needs no loop."""
-    return EndpointPool(tuple(EndpointSettings(url=url, **prices) for url in urls), "policy", RequestsSection())
+    return InferenceClient(tuple(EndpointSettings(url=url, **prices) for url in urls), "policy", RequestsSection())
 
 
 def a_run() -> Sources:
     """Every part that can be told of, with something counted in each."""
-    pool = pool_of("http://10.0.0.1:8000/v1", "http://10.0.0.2:8000", prompt_price=1.0, completion_price=2.0)
+    pool = client_of("http://10.0.0.1:8000/v1", "http://10.0.0.2:8000", prompt_price=1.0, completion_price=2.0)
     pool.endpoints[1].num_in_flight = 3
-    pool.endpoints[1].breaker.on_failure(at_once=True)
+    pool.endpoints[1].breaker.on_failure(immediate=True)
     tally = pool.usage.at("http://10.0.0.1:8000", "rollout")
     tally.num_requests, tally.num_succeeded = 5, 3
     tally.num_prompt_tokens, tally.num_completion_tokens, tally.num_cached_prompt_tokens = 1_000_000, 500_000, 300
@@ -88,7 +88,7 @@ def a_run() -> Sources:
     clock.seconds["rollout"] = 12.5
     clock.count("attempts_sampled", 9)
     return Sources(
-        pools={"policy": pool, "summarizer": pool_of("http://10.0.0.1:8000")},
+        pools={"policy": pool, "summarizer": client_of("http://10.0.0.1:8000")},
         clock=lambda: clock,
         scheduler=Running(),
         watchdog=Watchdog(),
@@ -171,7 +171,7 @@ def test_the_run_is_told() -> None:
 
 
 def test_endpoints_that_share_a_host_and_port_are_told_apart() -> None:
-    pool = pool_of("http://gateway:80/a", "http://gateway:80/b")
+    pool = client_of("http://gateway:80/a", "http://gateway:80/b")
     for number, endpoint in enumerate(pool.endpoints):
         pool.usage.at(endpoint.url, "eval").num_requests = number + 1
     values = values_of(Sources(pools={"policy": pool}))
@@ -238,7 +238,7 @@ def test_labels_stay_few_however_much_is_asked() -> None:
 
 
 def test_a_snapshot_of_a_large_run_takes_the_loop_less_than_five_milliseconds() -> None:
-    pool = pool_of(*(f"http://10.0.0.{number}:8000" for number in range(50)))
+    pool = client_of(*(f"http://10.0.0.{number}:8000" for number in range(50)))
     for endpoint in pool.endpoints:
         for stage in ("rollout", "reflect", "abstract", "render", "eval"):
             tally = pool.usage.at(endpoint.url, stage)
@@ -262,12 +262,12 @@ def test_a_run_is_not_ready_before_it_has_endpoints() -> None:
 
 
 def test_one_closed_breaker_is_enough() -> None:
-    pool = pool_of("http://a:1", "http://b:2")
+    pool = client_of("http://a:1", "http://b:2")
     sources = Sources(pools={"policy": pool})
     assert readiness(sources).ready
-    pool.endpoints[0].breaker.on_failure(at_once=True)
+    pool.endpoints[0].breaker.on_failure(immediate=True)
     assert readiness(sources).ready
-    pool.endpoints[1].breaker.on_failure(at_once=True)
+    pool.endpoints[1].breaker.on_failure(immediate=True)
     pool.endpoints[1].breaker.begin_probe()
     assert readiness(sources) == (
         False,
@@ -279,7 +279,7 @@ def test_a_learner_that_is_gone_is_a_reason() -> None:
     def gone() -> Any:
         raise ProcessEndedError("the learner ended with status -9")
 
-    sources = Sources(pools={"policy": pool_of("http://a:1")}, learner=lambda: SimpleNamespace(state="training"))
+    sources = Sources(pools={"policy": client_of("http://a:1")}, learner=lambda: SimpleNamespace(state="training"))
     assert readiness(sources).ready
     sources.learner = gone
     assert readiness(sources) == (False, ("the learner ended with status -9",))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.loop.step_metrics import step_numbers
+from pipeline.loop.step_metrics import step_metrics
 from pipeline.observability.live_view import Board, View, duration
 from pipeline.observability.summary import render_summary
 from pipeline.run.folder import RunFolder
@@ -117,7 +117,7 @@ def test_wilson_intervals(successes: int, trials: int, low: float, high: float) 
 
 
 def test_the_numbers_of_a_step() -> None:
-    numbers = step_numbers([group(slot=0), group(slot=1, rewards=(1.0, 1.0))])
+    numbers = step_metrics([group(slot=0), group(slot=1, rewards=(1.0, 1.0))])
     assert numbers["reward"] == 0.75
     assert numbers["share_zero_variance"] == 0.5
     assert numbers["num_scratch"] == 2

@@ -10,7 +10,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.errors import DiskError, RunFolderError
 from pipeline.run.folder import RunFolder
-from pipeline.run.lineage import Lineage, survives
+from pipeline.run.lineage import Lineage, group_is_current
 from pipeline.run.resume import check_resume_config
 from pipeline.runtime.files import disk_error, write_atomic
 from tests.builders import group
@@ -52,12 +52,14 @@ def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
 
 def test_a_restart_abandons_what_newer_weights_sampled_and_nothing_else() -> None:
     lineages = [Lineage(number=0, start_step=0), Lineage(number=1, start_step=5), Lineage(number=2, start_step=7)]
-    assert survives(group(step=4, oldest=4, lineage=0), lineages)
-    assert survives(group(step=5, oldest=5, lineage=0), lineages), "sampled by the very weights of the checkpoint"
-    assert not survives(group(step=6, oldest=6, lineage=0), lineages)
-    assert survives(group(step=6, oldest=6, lineage=1), lineages)
-    assert not survives(group(step=8, oldest=8, lineage=1), lineages)
-    assert survives(group(step=99, oldest=99, lineage=2), lineages)
+    assert group_is_current(group(step=4, oldest=4, lineage=0), lineages)
+    assert group_is_current(group(step=5, oldest=5, lineage=0), lineages), (
+        "sampled by the very weights of the checkpoint"
+    )
+    assert not group_is_current(group(step=6, oldest=6, lineage=0), lineages)
+    assert group_is_current(group(step=6, oldest=6, lineage=1), lineages)
+    assert not group_is_current(group(step=8, oldest=8, lineage=1), lineages)
+    assert group_is_current(group(step=99, oldest=99, lineage=2), lineages)
 
 
 def test_lineages_are_numbered_on(tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ def test_a_run_that_died_while_its_folder_was_made_can_be_started_again(
         write_atomic(path, text)
 
     with monkeypatch.context() as killed:
-        killed.setattr("pipeline.runtime.files.write_atomic", cut_short)
+        killed.setattr("pipeline.run.folder.write_atomic", cut_short)
         killed.setattr("pipeline.run.folder.shutil.rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
         with pytest.raises(KeyboardInterrupt):
             RunFolder.create(config(tmp_path))

@@ -14,7 +14,7 @@ from lance.optimize import Compaction
 from pipeline.errors import DataError, DiskError
 from pipeline.experience.usefulness import usefulness_in
 from pipeline.run.lineage import Lineage
-from pipeline.storage.journal import INDEXED, TABLE, Journal, Outcome, schema
+from pipeline.storage.journal import INDEXED, TABLE, GroupResult, Journal, schema
 from pipeline.storage.maintenance import MERGE
 from pipeline.types import Context
 from tests.builders import group, tear_index
@@ -149,7 +149,7 @@ def test_outcomes_are_those_of_the_surviving_groups(tmp_path: Path) -> None:
     journal.append([group(step=3, slot=0, oldest=3, rewards=(1.0, 0.0), context=seen), group(step=6, slot=1, oldest=6)])
     assert len(list(journal.outcomes(ONE))) == 2
     (outcome,) = journal.outcomes([*ONE, Lineage(number=1, start_step=5)])
-    assert outcome == Outcome(3, "p", "", "inter", "inter", ["x1", "x2"], [1.0, 0.0])
+    assert outcome == GroupResult(3, "p", "", "inter", "inter", ["x1", "x2"], [1.0, 0.0])
     uses = usefulness_in(journal, ONE)
     assert uses.of("x1") == uses.of("x2") == (1, 2, 1.0)
     assert uses.of("x1").mean_reward == 0.5

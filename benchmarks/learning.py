@@ -1,4 +1,4 @@
-"""Does it learn? Held-out accuracy of the untouched model, after SFT and after RL, over several seeds.
+"""Does it learn? Held-out accuracy of the base model, after SFT and after RL, over several seeds.
 
     python -m benchmarks.learning --recipe quickstart --seeds 0 1 2      # train, then report
     python -m benchmarks.learning --runs runs/a runs/b runs/c            # report on finished runs
@@ -22,7 +22,7 @@ from pathlib import Path
 from pipeline.evaluation.heldout import Answer, read_answers
 from pipeline.statistics import wilson_interval
 
-STAGES = {"untouched": "untouched.jsonl", "after SFT": "after_SFT.jsonl", "after RL": "after_RL.jsonl"}
+STAGES = {"base model": "base_model.jsonl", "after SFT": "after_SFT.jsonl", "after RL": "after_RL.jsonl"}
 NUM_RESAMPLES = 10_000
 
 
@@ -42,7 +42,7 @@ def answers(run: Path, stage: str) -> dict[str, Answer]:
 
 
 def has(run: Path, stage: str) -> bool:
-    """Whether the stage was evaluated; with `--eval.baseline false` the untouched model, the same for all seeds, was not."""
+    """Whether the stage was evaluated; with `--eval.baseline false` the base model, the same for all seeds, was not."""
     return (run / "evals" / STAGES[stage]).exists()
 
 
@@ -87,7 +87,7 @@ def report(runs: list[Path]) -> None:
             shares = f"{correct / total:.3f} | {low:.3f} to {high:.3f} | {parsable:.3f} | {cut:.3f}"
             print(f"| {run.name} | {stage} | {shares} | {length:.0f} | {total} |")
     print()
-    for before, after in (("untouched", "after SFT"), ("after SFT", "after RL")):
+    for before, after in (("base model", "after SFT"), ("after SFT", "after RL")):
         paired = [run for run in runs if has(run, before)]
         by_run = [differences(run, before, after) for run in paired]
         for run, values in zip(paired, by_run, strict=True):

@@ -162,7 +162,7 @@ async def growth(num: int, num_appends: int) -> dict[str, Any]:
     that was left alone, in turn."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         pool = await asyncio.to_thread(filled, Path(folder), num)
-        untouched = await asyncio.to_thread(filled, Path(other), num)
+        fresh_pool = await asyncio.to_thread(filled, Path(other), num)
         queries = texts(10_000, seed=4)
         writer = pool_writer(pool, StageClock(), Watchdog())
         writing = asyncio.create_task(writer.run())
@@ -192,7 +192,7 @@ async def growth(num: int, num_appends: int) -> dict[str, Any]:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         both = [
-            [median_s([lambda p=one, q=query: p.search(q, NUM_CANDIDATES)]) for one in (untouched, pool)]  # type: ignore[misc]
+            [median_s([lambda p=one, q=query: p.search(q, NUM_CANDIDATES)]) for one in (fresh_pool, pool)]  # type: ignore[misc]
             for query in queries[:NUM_QUERIES]
         ]
         fresh_s, grown_s = (statistics.median(times) for times in zip(*both, strict=True))

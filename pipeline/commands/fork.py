@@ -117,4 +117,4 @@ def _state(source: RunFolder, run: RunFolder, step: int) -> dict[str, Any]:
     old, new = source.config(), run.config()
     same = all(getattr(old, name) == getattr(new, name) for name in EVALUATED)
     evals = {name: report for name, report in before.get("evals", {}).items() if same and report["step"] == 0}
-    return {"forked_from": {"run": str(source.path), "step": step}, "evals": evals, "sittings": 0}
+    return {"forked_from": {"run": str(source.path), "step": step}, "evals": evals, "sessions": 0}

@@ -1,4 +1,4 @@
-"""One sitting of a run, top to bottom: model, servers, SFT seeding, learner, loop, evaluations, summary."""
+"""One session of a run, top to bottom: model, servers, SFT seeding, learner, loop, evaluations, summary."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from pipeline.weights.publishing import REFERENCE, latest, path_of, publish, wri
 from pipeline.weights.sync import load_unpublished, resume_if_paused, sync_server, write_servers
 
 LEARNER_GRACE_S = 90.0
-BASELINE, AFTER_SFT, AFTER_RL = "untouched", "after SFT", "after RL"
+BASELINE, AFTER_SFT, AFTER_RL = "base model", "after SFT", "after RL"
 
 
 class Helpers(NamedTuple):
@@ -64,7 +64,7 @@ class Helpers(NamedTuple):
 
 
 class Session:
-    """The parts of one sitting, wired once."""
+    """The parts of one session, wired once."""
 
     def __init__(self, run: RunFolder, config: Config, view: View) -> None:
         self.run = run
@@ -79,7 +79,7 @@ class Session:
             json.loads(run.state_file.read_text(encoding="utf-8")) if run.state_file.exists() else {}
         )
         self.state.setdefault("evals", {})
-        self.state.setdefault("sittings", 0)
+        self.state.setdefault("sessions", 0)
 
     def _alert(self, message: str) -> None:
         self.metrics.write("alert", 0, message=redact(message, self.secrets))
@@ -89,7 +89,7 @@ class Session:
 
     async def work(self, resumed: bool) -> None:
         config, view = self.config, self.view
-        self.state["sittings"] += 1
+        self.state["sessions"] += 1
         model = await resolve_model(config, self.run, view.say)
         adapters = config.learner.transfer == "lora"
         if adapters:
@@ -151,10 +151,10 @@ class Session:
         return pool
 
     async def _seed(self, model: Path, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier) -> None:
-        """Evaluate the untouched model, seed the skills, publish the first version."""
+        """Evaluate the base model, seed the skills, publish the first version."""
         if self.config.sft.enabled and self.config.eval.baseline and BASELINE not in self.state["evals"]:
             if self.config.endpoints:
-                await self._load_untouched(model, endpoints)
+                await self._load_base_model(model, endpoints)
             await self._evaluate(BASELINE, 0, problems, endpoints, verifier)
         if self.config.sft.enabled:
             with self.clock.stage("sft"):
@@ -162,7 +162,7 @@ class Session:
             self.save_state()
         publish(self.run, REFERENCE, lambda folder: _copy(model, folder))
 
-    async def _load_untouched(self, model: Path, endpoints: InferenceClient) -> None:
+    async def _load_base_model(self, model: Path, endpoints: InferenceClient) -> None:
         """Have endpoints that run elsewhere serve the model that the run begins with: they may have another run's weights still. It
         comes from the run folder, which they see."""
         folder = self.run.weights / BASELINE

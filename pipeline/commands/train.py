@@ -1,4 +1,4 @@
-"""`train`: begins, resumes or forks a run, and ends it cleanly on a signal. What a sitting does: `pipeline/commands/session.py`."""
+"""`train`: begins, resumes or forks a run, and ends it cleanly on a signal. What a session does: `pipeline/commands/session.py`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def fork(
 
 
 def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
-    """One sitting of a run, until it is done or stopped. A first SIGINT or SIGTERM drains; a second ends at once."""
+    """One session of a run, until it is done or stopped. A first SIGINT or SIGTERM drains; a second ends at once."""
     logs.configure(run.logs / "orchestrator.log", config.operations, secrets_of(config))
     view = View(config.learner.num_steps)
     view.say(f"run folder {run.path}")

@@ -15,7 +15,7 @@ class EvalSection(Section):
     num_problems: Positive = Field(256, description="Held-out problems, greedy, zero-shot.")
     every: int = Field(0, ge=0, description="Evaluate every so many steps; 0: only before and after.")
     max_tokens: Positive = Field(64, description="Longest answer, tokens.")
-    baseline: bool = Field(True, description="Evaluate the untouched model as well.")
+    baseline: bool = Field(True, description="Evaluate the base model as well.")
     benchmarks: tuple[str, ...] = Field(
         ("heldout",),
         description="The command `eval`: what is asked, by name, as a .jsonl file, or 'heldout', the problems held out from training.",

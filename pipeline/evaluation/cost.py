@@ -6,7 +6,7 @@ from pipeline.inference.client import InferenceClient
 
 
 class Live:
-    """What the pools of this sitting have spent so far, in words."""
+    """What the pools of this session have spent so far, in words."""
 
     def __init__(self) -> None:
         self._pools: list[InferenceClient] = []

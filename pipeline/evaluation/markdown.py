@@ -38,7 +38,7 @@ def _lines(report: BenchmarkReport) -> Iterator[str]:
     for note in report.notes:
         yield f"\n{note}."
     if report.failures:
-        yield f"\nRequests of this sitting that failed for good: {_counted(report.failures)}."
+        yield f"\nRequests of this session that failed for good: {_counted(report.failures)}."
     yield ""
     yield from _spending(report)
 
@@ -132,7 +132,7 @@ def _spending(report: BenchmarkReport) -> Iterator[str]:
         else ""
     )
     yield (
-        f"This sitting: {report.num_asked:,} requests, {report.num_known:,} replies known from before{verdicts}, "
+        f"This session: {report.num_asked:,} requests, {report.num_known:,} replies known from before{verdicts}, "
         f"{report.asking_s:,.1f} of {report.seconds:,.1f} s asking"
         + (f", cost {report.cost:.4f}" if report.cost else "")
         + "."
@@ -141,6 +141,6 @@ def _spending(report: BenchmarkReport) -> Iterator[str]:
         by = f" by {one.endpoint}" if one.endpoint else ""
         cost = f", cost {one.cost:.4f}" if one.cost else ""
         yield (
-            f"All sittings, {one.stage}{by}: {one.num_replies:,} replies, {one.num_prompt_tokens:,} + {one.num_completion_tokens:,} "
+            f"All sessions, {one.stage}{by}: {one.num_replies:,} replies, {one.num_prompt_tokens:,} + {one.num_completion_tokens:,} "
             f"tokens{cost}."
         )

@@ -68,7 +68,7 @@ class ReportRow(BaseModel):
 
 class BenchmarkReport(BaseModel):
     """Of all that the folder holds. `comparisons` are at equal numbers of answers, `matched` at equal tokens and, with prices, at equal
-    cost: a mode against as many zero-shot answers, by majority, as it would have paid for. `spent` is of all sittings, `cost` of
+    cost: a mode against as many zero-shot answers, by majority, as it would have paid for. `spent` is of all sessions, `cost` of
     this one."""
 
     name: str

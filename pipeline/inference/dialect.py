@@ -1,7 +1,7 @@
 """How one endpoint wants to be asked: sampling parameters that it renames or refuses, learned from its refusals.
 
 OpenAI's reasoning models answer HTTP 400 to `max_tokens` and to any temperature but their own; other servers refuse what they do not
-know. A refusal costs nothing, so the first request of a sitting learns, and what was dropped is told: the answers are then sampled
+know. A refusal costs nothing, so the first request of a session learns, and what was dropped is told: the answers are then sampled
 with the endpoint's own value. A prompt that is too long is refused as well, and teaches nothing."""
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Prices:
 
 
 class Spent(BaseModel):
-    """Replies of one kind ('answers', 'judge', 'similarity') by one endpoint, over all sittings of a folder."""
+    """Replies of one kind ('answers', 'judge', 'similarity') by one endpoint, over all sessions of a folder."""
 
     stage: str
     endpoint: str

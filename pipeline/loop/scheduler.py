@@ -83,7 +83,7 @@ class _Step:
 
 
 class Scheduler:
-    """Runs the steps of one sitting.
+    """Runs the steps of one session.
 
     `evaluate(step)` is started when the servers have the step's weights and runs beside the rollouts; it returns at once when
     no evaluation is due. `all_unavailable()` tells whether no endpoint is fit: what fails then is not held against a problem. The pool is

@@ -1,4 +1,4 @@
-"""What one step's groups say, and the sums over a sitting."""
+"""What one step's groups say, and the sums over a session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.types import RolloutGroup
 
 
 class Totals:
-    """What the summary says of the whole run. Sums over this sitting."""
+    """What the summary says of the whole run. Sums over this session."""
 
     def __init__(self) -> None:
         self.drawn: Counter[str] = Counter()

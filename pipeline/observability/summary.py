@@ -54,7 +54,7 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
 
 
 def _learning(run: RunFolder) -> Iterator[str]:
-    """What the learner did, over all sittings of the run."""
+    """What the learner did, over all sessions of the run."""
     lines, _ = read_metrics(run.metrics_file)
     steps = {line["step"]: line for line in lines if line["event"] == "learner_step"}
     if not steps:

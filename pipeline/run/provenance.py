@@ -61,9 +61,9 @@ def package_versions() -> dict[str, str]:
 
 
 def append(run: RunFolder, config: Config) -> None:
-    """Add this sitting to the run's provenance; a resumed run has several."""
-    sittings = json.loads(run.provenance_file.read_text(encoding="utf-8")) if run.provenance_file.exists() else []
-    write_atomic(run.provenance_file, json.dumps([*sittings, collect(config)], indent=2))
+    """Add this session to the run's provenance; a resumed run has several."""
+    sessions = json.loads(run.provenance_file.read_text(encoding="utf-8")) if run.provenance_file.exists() else []
+    write_atomic(run.provenance_file, json.dumps([*sessions, collect(config)], indent=2))
 
 
 def model_fingerprint(folder: Path) -> str:

@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 
 class Teaching(NamedTuple):
-    """What a teacher gave: its pairs, counts by skill of what was kept and why the rest was not, and what all sittings cost."""
+    """What a teacher gave: its pairs, counts by skill of what was kept and why the rest was not, and what all sessions cost."""
 
     pairs: list[Json]
     counts: dict[str, dict[str, int]]
@@ -63,7 +63,7 @@ def _of_teacher(config: Config, teaching: Teaching) -> list[str]:
         "|---|---|---|",
         *rows,
         "",
-        f"Asked over all sittings: {cost.get('requests', 0):.0f} requests, {cost.get('prompt_tokens', 0):.0f} prompt and "
+        f"Asked over all sessions: {cost.get('requests', 0):.0f} requests, {cost.get('prompt_tokens', 0):.0f} prompt and "
         f"{cost.get('completion_tokens', 0):.0f} completion tokens; cost by the configured prices: {cost.get('cost', 0.0):.4f}.",
         f"SHA-256 of the pairs: `{teaching.digest}`.",
     ]

@@ -78,7 +78,7 @@ async def _problems(config: Config) -> ProblemSet:
 
 
 async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None]) -> Teaching:
-    """The teacher's pairs, those of earlier sittings among them. Raises as `pipeline.sft.teacher.teach` does."""
+    """The teacher's pairs, those of earlier sessions among them. Raises as `pipeline.sft.teacher.teach` does."""
     settings = config.sft.teacher
     assert settings is not None
     path = cache_folder() / "teacher" / f"{teacher_key(config, settings.model or config.model.name)}.jsonl"

@@ -50,7 +50,7 @@ class Taught(Record):
     pair: Json | None = None
     reason: str = ""
     lost: bool = False
-    """The endpoint failed, which is no fault of the pair: it is not written, and the next sitting asks for it again."""
+    """The endpoint failed, which is no fault of the pair: it is not written, and the next session asks for it again."""
 
 
 class TeacherReply(NamedTuple):

@@ -1,6 +1,6 @@
 """Runs the whole command, with the real learner on a tiny model, in folders of its own; kills it, resumes it, and reads what came out.
 
-A sitting that nobody kills must finish the run: that the one after it would does not count."""
+A session that nobody kills must finish the run: that the one after it would does not count."""
 
 from __future__ import annotations
 
@@ -108,18 +108,18 @@ class Driver:
             )
 
     def die(self, name: str, die_at: DieAt) -> None:
-        """One sitting, in which a process dies at each of these points."""
+        """One session, in which a process dies at each of these points."""
         marks = self.tmp_path / f"{name}-{len(list(self.tmp_path.glob(f'{name}-*')))}"
         marks.mkdir()
         status = self._wait(self.start(name, die_at, marks=marks))
-        # A learner may outlive its orchestrator for a while. Where nobody waits for its death, the next sitting begins at once.
+        # A learner may outlive its orchestrator for a while. Where nobody waits for its death, the next session begins at once.
         while (left := set(die_at) - {mark.name for mark in marks.iterdir()}) and processes_of(self.folder(name)):
             time.sleep(0.05)
         assert left == set(), f"{left} never passed:\n{self.output(name)}"
         assert (status != 0) == any(POINTS[name].broken for name in die_at)
 
     def finish(self, name: str, *, often: bool = True) -> RunFolder:
-        """One sitting that nobody kills, to the end of the run."""
+        """One session that nobody kills, to the end of the run."""
         status = self._wait(self.start(name, often=often))
         assert status == 0, self.output(name)
         assert processes_of(self.folder(name)) == []

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 class Point(NamedTuple):
     """A process of the kind `who` dies `when` it calls `target` for the n-th time (`passing`), counting in each process the calls that
-    have `only` in the text of an argument. A sitting before it ends at the point `first`; in the same sitting a process dies at
-    `beside`. A sitting that needs the process no longer is not `broken` by its death."""
+    have `only` in the text of an argument. A session before it ends at the point `first`; in the same session a process dies at
+    `beside`. A session that needs the process no longer is not `broken` by its death."""
 
     target: str
     when: Literal["before", "after"]
@@ -166,7 +166,7 @@ POINTS: dict[str, Point] = {
     ),
     # A resume.
     "resume: config kept": Point(
-        "pathlib.Path.replace", "before", "orchestrator", "the settings of this sitting are in a file beside",
+        "pathlib.Path.replace", "before", "orchestrator", "the settings of this session are in a file beside",
         only="config.json", first="step trained",
     ),
     "resume: lineage written": Point(
@@ -222,7 +222,7 @@ POINTS: dict[str, Point] = {
 
 
 def sittings_to(name: str) -> list[dict[str, int]]:
-    """What dies in each sitting, at which passing, so that the run dies at the point `name` in the last one."""
+    """What dies in each session, at which passing, so that the run dies at the point `name` in the last one."""
     point = POINTS[name]
     last = {one: POINTS[one].passing for one in (name, point.beside) if one}
     return [*(sittings_to(point.first) if point.first else []), last]

@@ -59,4 +59,4 @@ def test_a_run_samples_with_its_own_adapters_and_ends_with_a_whole_model(
     final, start = (load_file(folder / "model.safetensors") for folder in (run.final_model, run.weights / "l0-s000000"))
     assert {name for name in start if not torch.equal(start[name], final[name])} == {n for n in start if "_proj" in n}
     state = json.loads(run.state_file.read_text())
-    assert set(state["evals"]) == {"untouched", "after RL"}
+    assert set(state["evals"]) == {"base model", "after RL"}

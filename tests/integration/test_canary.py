@@ -127,14 +127,14 @@ async def test_a_reference_is_asked_the_canary_that_its_learner_made(tmp_path: P
             await bring(pool, run, 0)
 
 
-async def test_the_untouched_model_is_evaluated_whatever_an_endpoint_elsewhere_had(
+async def test_the_base_model_is_evaluated_whatever_an_endpoint_elsewhere_had(
     tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have another run's weights still, and the first accuracy of the summary would be that one's."""
     settings = await start_mock()
     model = tmp_path / "model"
     model.mkdir()
-    saving(b"untouched")(model)
+    saving(b"base model")(model)
     async with ready_pool(tmp_path, settings) as (pool, run):
         shutil.rmtree(run.weights / version(0).label)
         before = await num_loads(pool)
@@ -151,7 +151,7 @@ async def test_the_untouched_model_is_evaluated_whatever_an_endpoint_elsewhere_h
         config = run.config().model_copy(update={"endpoints": (settings,)})
         session = Session(run, config, View(0, live=False))
         await session._seed(model, cast("ProblemSet", None), pool, cast("Verifier", None))
-    assert evaluated == [("untouched", 1, UNKNOWN)]
+    assert evaluated == [("base model", 1, UNKNOWN)]
     assert [folder.name for folder in run.weights.iterdir() if folder.is_dir()] == [version(0).label]
 
 

@@ -29,7 +29,7 @@ OPTIONS = {
     "learner__num_groups_per_micro_batch": 5,
     "learner__kl_coef": 0.0,
 }
-# Steps that are left for the sitting which nobody kills.
+# Steps that are left for the session which nobody kills.
 MARGIN = 6
 START_S = 8.0
 VICTIMS = ("orchestrator", "orchestrator", "both", "both", "learner")
@@ -42,19 +42,19 @@ def mock_url(repository: Path) -> Iterator[str]:
 
 
 class Killer:
-    """Kills sittings of one run at drawn moments, so that the kills are spread over its steps."""
+    """Kills sessions of one run at drawn moments, so that the kills are spread over its steps."""
 
     def __init__(self, driver: Driver, name: str, num_steps: int, rng: random.Random) -> None:
         self._driver, self._name, self._num_steps, self._rng = driver, name, num_steps, rng
         self._start_s = START_S
-        """From the start of a sitting to its first acknowledgement, as it was last."""
+        """From the start of a session to its first acknowledgement, as it was last."""
         self.killed: Counter[str] = Counter()
 
     def kill(self, num_left: int) -> None:
-        """One sitting. Of `num_left` more kills this one is the first."""
+        """One session. Of `num_left` more kills this one is the first."""
         rng, process = self._rng, self._driver.start(self._name)
         steps_left = self._num_steps - self._num_trained() - MARGIN
-        # Sittings that only their learner's death ends count for nothing, and train as well.
+        # Sessions that only their learner's death ends count for nothing, and train as well.
         share = max(0, steps_left) * (1 - VICTIMS.count("learner") / len(VICTIMS)) / num_left
         num_groups = int(rng.uniform(-0.3, 1.7) * share * NUM_GROUPS)
         victim = rng.choice(VICTIMS)

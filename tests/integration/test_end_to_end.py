@@ -154,8 +154,8 @@ def check_finished_run(run: RunFolder, acknowledged: int, shown: str) -> None:
     kinds = [group.context.kind for step in range(NUM_STEPS) for group in journal.read_step(step, lineages)]
     assert "intra" in kinds
     state = json.loads(run.state_file.read_text())
-    assert set(state["evals"]) == {"untouched", "after SFT", "after RL"}
-    for name in ("untouched", "after SFT", "after RL"):
+    assert set(state["evals"]) == {"base model", "after SFT", "after RL"}
+    for name in ("base model", "after SFT", "after RL"):
         assert f"held-out accuracy, {name}:" in shown
     assert "wall clock by stage" in shown
     assert str(run.path) in shown

@@ -68,7 +68,7 @@ def say(run: RunFolder, step: int, lineage: int = 0, **more: Any) -> None:
 
 
 class Loop:
-    """The wired parts of one sitting."""
+    """The wired parts of one session."""
 
     def __init__(
         self, run: RunFolder, config: Config, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier
@@ -124,13 +124,13 @@ async def make_loop(tmp_path: Path, start_mock: StartMock, name: str = "r", **se
     values = {key: {**SETTINGS.get(key, {}), **sections.get(key, {})} for key in {*SETTINGS, *sections}}
     config = Config.model_validate({**values, "run": {"root": tmp_path, "name": name}})
     run = RunFolder.create(config)
-    async with sitting(run, config, (await start_mock(accuracy=0.5),)) as loop:
+    async with session(run, config, (await start_mock(accuracy=0.5),)) as loop:
         await loop.bring_servers_to(0)
         yield loop
 
 
 @asynccontextmanager
-async def sitting(
+async def session(
     run: RunFolder, config: Config, servers: tuple[EndpointSettings, ...], repair: Repair | None = None
 ) -> AsyncIterator[Loop]:
     """The parts of `run` over `servers`, wired as a training run wires them."""

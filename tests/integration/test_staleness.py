@@ -27,7 +27,7 @@ from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import control, full
-from tests.integration.test_loop import SETTINGS, Loop, say, sitting
+from tests.integration.test_loop import SETTINGS, Loop, say, session
 from trainer.batches import JournalReader
 from trainer.stop import StopRequested, StopSignal
 
@@ -93,7 +93,7 @@ class Consumer:
 async def running(
     consumer: Consumer, last_step: int
 ) -> AsyncIterator[tuple[Loop, asyncio.Task[None], asyncio.Task[None]]]:
-    """One sitting of scheduler and consumer from the last checkpoint; what is not done at its end is cancelled."""
+    """One session of scheduler and consumer from the last checkpoint; what is not done at its end is cancelled."""
     run = consumer.run
     for server in consumer.servers:
         await control(server.url, "/_mock/faults", [])
@@ -103,7 +103,7 @@ async def running(
         assert newest is not None
         await sync_server(run, endpoint.address, newest)
 
-    async with sitting(run, consumer.config, consumer.servers, repair) as loop:
+    async with session(run, consumer.config, consumer.servers, repair) as loop:
         await asyncio.to_thread(rollback, loop.pool, consumer.checkpoint)
         learner = asyncio.create_task(consumer.train(loop, consumer.checkpoint, last_step))
         scheduler = asyncio.create_task(loop.scheduler().run(consumer.checkpoint))

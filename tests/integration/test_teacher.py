@@ -110,7 +110,7 @@ async def test_a_teacher_that_is_seldom_right_is_named_and_its_pairs_are_kept(
 
 
 async def test_what_an_endpoint_failed_to_answer_is_asked_for_again(tmp_path: Path, start_mock: StartMock) -> None:
-    """An outage is no judgement of a pair: the next sitting finds its number open."""
+    """An outage is no judgement of a pair: the next session finds its number open."""
     teacher = await start_mock(accuracy=1.0)
     config, path = config_of(teacher, teacher_attempts=1), tmp_path / "t.jsonl"
     config = config.model_copy(update={"requests": config.requests.model_copy(update={"max_attempts": 1})})

@@ -164,6 +164,13 @@ def test_a_circle_is_found() -> None:
     assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
 
 
+def test_the_design_states_this_order() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    stated = " ".join(text[text.index("leaves < ") :].partition("```")[0].split())
+    lines = [f"{{{names.replace(' ', ', ')}}}" if " " in names else names for names in ORDER[1:]]
+    assert stated == " < ".join(["leaves", *lines])
+
+
 def test_every_part_of_pipeline_has_its_floor() -> None:
     found = {path.with_suffix("").parts[1] for path in sources() if path.parts[0] == "pipeline"} - {"__init__"}
     assert found == set(FLOOR)

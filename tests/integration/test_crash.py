@@ -59,7 +59,7 @@ def test_a_crash_point_names_something_that_is_there(name: str) -> None:
         assert other in {"", *POINTS}
 
 
-def test_four_deaths_in_two_sittings_change_nothing(compared: Compared, driver: Driver) -> None:
+def test_four_deaths_in_two_sessions_change_nothing(compared: Compared, driver: Driver) -> None:
     """An orphan dies with its only checkpoint half done; then a learner while it reloads a server, and its orchestrator after it."""
     driver.die("four", {"step 3 begun": 6, "first checkpoint saved": 1})
     driver.die("four", {"server paused": 3, "both ended": 1})

@@ -17,7 +17,7 @@ from pipeline.run.folder import RunFolder
 from tests.integration.crash_child import resolved
 from tests.integration.crash_driver import Driver, assert_equal, assert_worth_comparing, mock_endpoint
 from tests.integration.crash_ledger import assert_nothing_lost_nothing_twice
-from tests.integration.crash_points import POINTS, sittings_to
+from tests.integration.crash_points import POINTS, sessions_to
 
 NUM_STEPS = 8
 
@@ -71,7 +71,7 @@ def test_four_deaths_in_two_sessions_change_nothing(compared: Compared, driver: 
 @pytest.mark.parametrize("name", POINTS)
 def test_a_kill_at_a_crash_point_changes_nothing(compared: Compared, driver: Driver, name: str) -> None:
     folder = re.sub(r"\W+", "_", name)
-    for die_at in sittings_to(name):
+    for die_at in sessions_to(name):
         driver.die(folder, die_at)
     assert_equal(driver.finish(folder), compared.unbroken)
     assert_nothing_lost_nothing_twice(driver.ledger(folder), RunFolder.open(driver.folder(folder)))

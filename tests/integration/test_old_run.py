@@ -15,11 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.config import EndpointSettings
-from pipeline.journal import Journal
-from pipeline.metrics import read_metrics
-from pipeline.records import RolloutGroup
-from pipeline.run import RunFolder, flat
+from pipeline.config.endpoints import EndpointSettings
+from pipeline.run.folder import RunFolder
+from pipeline.run.metrics_log import read_metrics
+from pipeline.runtime.files import flat
+from pipeline.storage.journal import Journal
+from pipeline.types import RolloutGroup
 from tests.integration.conftest import StartMock
 from tests.integration.make_old_run import (
     CODE,

@@ -16,7 +16,6 @@ The verifier scores in another process. What it does there is done in this one a
 examples:
   python -m benchmarks.problem_path
   python -m benchmarks.problem_path --aside leaves,runtime,config --json path.json
-  python -m benchmarks.problem_path --map old_new.json   # packages that are yet to be: {"run.py": "run/folder.py"}
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import cache
-from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from types import CodeType, FrameType
@@ -39,38 +37,24 @@ from typing import Any
 from benchmarks.loop import accept_weights, scheduler_in
 from benchmarks.machine import server, table
 from pipeline.config import Config
+from pipeline.experience.pool import Pool
+from pipeline.inference.client import client_of
+from pipeline.loop.rollouts import GroupSampler
+from pipeline.problems.dataset import ProblemStream
+from pipeline.rewards.scorers import make_scorer
+from pipeline.rewards.verifier import Verifier
+from pipeline.rewards.worker import reply_to
+from pipeline.runtime.stage_clock import StageClock
+from pipeline.storage.journal import Journal
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAVES = "leaves"
 STAGES = ("context", "rollouts", "reward", "journal", "lesson", "pool")
 MOST_ENTRIES = 2  # the goal, for each package and stage
 NUM_WARM_UP = 4  # problems before the one that is followed: imports, first uses, and lessons to be found
-Told = Callable[..., object]
+Hook = Callable[..., object]
 Call = tuple[str, str, str]  # the stage, the file of the caller, that of the function
 SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-# Where the parts are: in packages, or before there were any. The first that exists counts.
-PARTS = {
-    "endpoints": ("pipeline.inference.client:pool_of", "pipeline.endpoints:pool_of"),
-    "verifier": ("pipeline.rewards.verifier:Verifier", "pipeline.rewards:Verifier"),
-    "problems": ("pipeline.problems.dataset:ProblemStream", "pipeline.problems:ProblemStream"),
-    "sampler": ("pipeline.loop.rollouts:GroupSampler", "pipeline.rollouts:GroupSampler"),
-    "clock": ("pipeline.runtime.stage_clock:StageClock", "pipeline.metrics:StageClock"),
-    "journal": ("pipeline.storage.journal:Journal", "pipeline.journal:Journal"),
-    "pool": ("pipeline.experience.pool:ExperiencePool", "pipeline.experience.pool:Pool", "pipeline.pool:Pool"),
-    "make_scorer": ("pipeline.rewards.scorers:make_scorer", "pipeline.verify_worker:make_scorer"),
-    "reply_to": ("pipeline.rewards.worker:reply_to", "pipeline.verify_worker:reply_to"),
-}
-
-
-def part(name: str) -> Any:
-    """Raises ImportError that names where it was looked for."""
-    for place in PARTS[name]:
-        module, _, attribute = place.partition(":")
-        # Of this checkout: another one may be what is installed.
-        exists = ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file()
-        if exists and (found := getattr(import_module(module), attribute, None)) is not None:
-            return found
-    raise ImportError(f"{name}: none of {', '.join(PARTS[name])}")
 
 
 @cache
@@ -141,9 +125,8 @@ class InlineLoop(asyncio.SelectorEventLoop):
         return done
 
 
-def tell(of: str, method: str, *, before: Told = lambda *_: None, after: Told = lambda *_: None) -> None:
-    """Have a method of a part call `before` and `after` with its arguments."""
-    owner = part(of)
+def hook(owner: type, method: str, *, before: Hook = lambda *_: None, after: Hook = lambda *_: None) -> None:
+    """Have a method of a class call `before` and `after` with its arguments."""
     original = getattr(owner, method)
 
     async def awaited(work: Coroutine[Any, Any, Any], arguments: tuple[Any, ...]) -> Any:
@@ -166,14 +149,14 @@ async def followed(config: Config, folder: Path) -> Trace:
     """The way of one problem. Raises RuntimeError when it did not go all the way."""
     trace, by_clock = Trace(), {"render": "rollouts", "rollout": "rollouts", "reward": "reward", "pool": "pool"}
     asyncio.get_running_loop().set_task_factory(trace.make_task)
-    tell("problems", "problem_at", before=lambda index: trace.begin("context" if index == NUM_WARM_UP else ""))
-    tell("clock", "stage", before=lambda name: trace.begin(by_clock.get(name, "")))
-    tell("sampler", "sample", after=lambda *_: trace.begin("journal"))
-    tell("journal", "append", after=lambda *_: trace.begin("lesson"))
-    tell("pool", "add", after=lambda *_: trace.end())
-    score, reply_to = part("make_scorer")(config.reward), part("reply_to")
-    tell("verifier", "verify_group", after=lambda texts, label: [reply_to(text, label, score) for text in texts])
-    async with part("endpoints")(config, config.endpoints) as endpoints, part("verifier")(config.reward) as verifier:
+    hook(ProblemStream, "problem_at", before=lambda index: trace.begin("context" if index == NUM_WARM_UP else ""))
+    hook(StageClock, "stage", before=lambda name: trace.begin(by_clock.get(name, "")))
+    hook(GroupSampler, "sample", after=lambda *_: trace.begin("journal"))
+    hook(Journal, "append", after=lambda *_: trace.begin("lesson"))
+    hook(Pool, "add", after=lambda *_: trace.end())
+    score = make_scorer(config.reward)
+    hook(Verifier, "verify_group", after=lambda texts, label: [reply_to(text, label, score) for text in texts])
+    async with client_of(config, config.endpoints) as endpoints, Verifier(config.reward) as verifier:
         await accept_weights(endpoints, 32_768)
         scheduler, journal = scheduler_in(folder, config, endpoints, verifier)
         await scheduler.run(0)
@@ -203,16 +186,13 @@ def main() -> int:
         prog="python -m benchmarks.problem_path", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--group-size", type=int, default=4, metavar="G", help="rollouts of the problem (default 4)")
-    parser.add_argument("--map", type=Path, metavar="FILE", help="JSON: paths below pipeline/ and what they are to be")
     parser.add_argument("--aside", default=LEAVES, metavar="NAMES", help="packages that are no steps of the way")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all counts, files and moves")
     arguments = parser.parse_args()
-    paths = json.loads(arguments.map.read_text(encoding="utf-8")) if arguments.map else {}
 
     def package(file: str) -> str:
-        room, _, path = file.partition("/")
-        folder, is_inside, _ = paths.get(path, path).partition("/")
-        return room if room != "pipeline" else folder if is_inside else LEAVES
+        top, folder, *inside = file.split("/")
+        return top if top != "pipeline" else folder if inside else LEAVES
 
     # One problem and one lesson a step; each prompt shows lessons of other problems, where there are any.
     values: dict[str, Any] = {
@@ -240,8 +220,12 @@ def main() -> int:
     if arguments.json:
         files = sorted({file for call in calls for file in call[1:]})
         moves = Counter(f"{caller} → {file}" for _, caller, file in calls if caller != file)
-        told = {"stages": result, "files": {file: package(file) for file in files}, "moves": dict(moves.most_common())}
-        arguments.json.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+        report = {
+            "stages": result,
+            "files": {file: package(file) for file in files},
+            "moves": dict(moves.most_common()),
+        }
+        arguments.json.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
     return 0
 
 

@@ -123,7 +123,7 @@ class _Evaluation:
             )  # fmt: skip
             asking_s, failure = await self._ask(evaluation, wanted)
             if evaluation.stopped:
-                self._view.say(
+                self._view.log(
                     f"stopped with {evaluation.num_done} of {_total(wanted)} answers; the same command goes on from there"
                 )
                 return 130
@@ -141,7 +141,7 @@ class _Evaluation:
             if failure:
                 raise failure
             if evaluation.failures:
-                self._view.say(f"some answers could not be had; the first failure: {evaluation.first_failure}")
+                self._view.log(f"some answers could not be had; the first failure: {evaluation.first_failure}")
             return 1 if evaluation.failures else 0
 
     async def _ask(
@@ -149,7 +149,7 @@ class _Evaluation:
     ) -> tuple[float, EndpointError | None]:
         """The seconds that it took, and the failure that ended it: what was had is reported all the same."""
         begin_s = time.monotonic()
-        with _stopping(evaluation.stop, self._view.say):
+        with _stopping(evaluation.stop, self._view.log):
             try:
                 await evaluation.run(wanted)
             except EndpointError as error:
@@ -211,7 +211,7 @@ class _Evaluation:
                 f"{one.name}: answers were limited to {max_tokens} tokens, not {wanted}: the endpoint takes {limit} of prompt and answer. "
                 "Serve it with a longer context (--servers.max_model_len where the server is started here)."
             )
-        self._view.say(
+        self._view.log(
             f"{one.name}: {len(one.tasks)} of {one.num_all} problems, {settings.num_samples} answers each in "
             f"{', '.join(settings.modes)}, of at most {max_tokens} tokens{shortened}, at temperature {settings.sampling_temperature:g}"
         )
@@ -235,7 +235,7 @@ class _Evaluation:
             for cell in of_modes:
                 known = before.get((cell.benchmark, cell.mode))
                 if known is not None and not any(cell.id == other.id for other in plan.cells):
-                    self._view.say(
+                    self._view.log(
                         f"{cell.benchmark}, {cell.mode}: answers of another setting are in this folder; they stay, and are reported beside"
                     )
                 plan.add(cell)
@@ -257,13 +257,13 @@ class _Evaluation:
             return folder, endpoints
         folder = self._folder((self._arguments.run_folder or Path(config.model.path)).name)
         folder.logs.mkdir(parents=True, exist_ok=True)
-        model = await resolve_model(config, RunFolder(folder.path), self._view.say)
+        model = await resolve_model(config, RunFolder(folder.path), self._view.log)
         fingerprint = await asyncio.to_thread(model_fingerprint, model)
         self._open(stack, folder, [{"model": str(model), "weights": fingerprint}])
         run = RunFolder(folder.path)  # as far as starting servers needs one
         write_atomic(run.config_file, config.model_dump_json(indent=2))
         run.locks.mkdir(exist_ok=True)
-        serving = await stack.enter_async_context(Serving(config, run, model, self._view.say))
+        serving = await stack.enter_async_context(Serving(config, run, model, self._view.log))
         return folder, await self._checked(stack, serving.endpoints)
 
     async def _checked(self, stack: contextlib.AsyncExitStack, settings: tuple[Any, ...]) -> InferenceClient:
@@ -300,9 +300,9 @@ class _Evaluation:
             raise ConfigError(
                 "--mode retrieval needs lessons; name the run whose pool holds them with --pool RUN, or a file"
             )
-        copy = await asyncio.to_thread(copied, source, folder.lessons, self._view.say)
+        copy = await asyncio.to_thread(copied, source, folder.lessons, self._view.log)
         await asyncio.to_thread(check_pool, copy.pool, [task for one in asked for task in one.tasks])
-        self._view.say(f"lessons: {copy.words}; other lessons need another --out")
+        self._view.log(f"lessons: {copy.words}; other lessons need another --out")
         measured = endpoints
         if (settings := config.feedback.similarity_endpoint) is not None:
             measured = await stack.enter_async_context(client_of(config, (settings,)))
@@ -332,7 +332,7 @@ class _Evaluation:
         pool = await stack.enter_async_context(judge_endpoint(settings, self._config.requests))
         self._live.watch(pool)
         judge = AnswerJudge(pool, kept=partial(replies.ask, stage="judge"))
-        self._view.say(f"{judge.name}, {(await agreement(judge)).line()}")
+        self._view.log(f"{judge.name}, {(await agreement(judge)).line()}")
         return judge
 
     # What came of it
@@ -361,7 +361,7 @@ class _Evaluation:
         print(page(found))
         plot_accuracy(found, folder.accuracy_plot)
         plot_compute(found, folder.compute_plot)
-        self._view.say(
+        self._view.log(
             f"every answer with its prompts, verdict and trace, the report and two plots are in {folder.path}"
         )
 
@@ -389,7 +389,7 @@ def _dropped(endpoints: InferenceClient) -> list[str]:
 
 
 @contextlib.contextmanager
-def _stopping(stop: Callable[[], None], say: Callable[[str], None]) -> Any:
+def _stopping(stop: Callable[[], None], log: Callable[[str], None]) -> Any:
     """The first Ctrl-C or SIGTERM lets requests in flight end, so that what is paid for is kept; the second one ends at once."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -401,7 +401,7 @@ def _stopping(stop: Callable[[], None], say: Callable[[str], None]) -> Any:
             task.cancel()
             return
         asked_before = True
-        say("stopping: what is in flight is waited for and kept (again: dropped)")
+        log("stopping: what is in flight is waited for and kept (again: dropped)")
         stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -45,7 +45,7 @@ class Copy(NamedTuple):
     words: str
 
 
-def copied(source: Path, folder: Path, say: Callable[[str], None] = lambda words: None) -> Copy:
+def copied(source: Path, folder: Path, log: Callable[[str], None] = lambda words: None) -> Copy:
     """The pool of the run `source`, or the entries of such a file, as they were copied into `folder` at first. Blocking.
 
     Raises ConfigError for what is neither, RunFolderError, DataError, DiskError."""
@@ -53,7 +53,7 @@ def copied(source: Path, folder: Path, say: Callable[[str], None] = lambda words
     target = folder / hashlib.sha256(str(source).encode()).hexdigest()[:12]
     note_file = target / "source.json"
     if not note_file.is_file():  # written last: without it the copy is none, or was cut short
-        say(f"copying the lessons of {source}")
+        log(f"copying the lessons of {source}")
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         write_atomic(note_file, json.dumps(_copy(source, target), indent=1))

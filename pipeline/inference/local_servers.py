@@ -27,20 +27,20 @@ LOOK_EVERY_S = 0.5
 STOP_GRACE_S = 15.0
 
 
-async def resolve_model(config: Config, run: RunFolder, say: Callable[[str], None]) -> Path:
+async def resolve_model(config: Config, run: RunFolder, log: Callable[[str], None]) -> Path:
     """The local folder of model.path; downloads and converts where needed. Raises ModelError."""
-    say(f"preparing the model {config.model.path!r}")
-    log = run.logs / "model.log"
+    log(f"preparing the model {config.model.path!r}")
+    file = run.logs / "model.log"
     child = await Child.start(
-        "model preparation", [sys.executable, "-m", "servers.embedded", "--resolve", config.model.path], log
+        "model preparation", [sys.executable, "-m", "servers.embedded", "--resolve", config.model.path], file
     )
     try:
         status = await child.wait()
     finally:
         await child.stop(5.0)
-    lines = log.read_text(encoding="utf-8").strip().splitlines()
+    lines = file.read_text(encoding="utf-8").strip().splitlines()
     if status != 0 or not lines:
-        raise ModelError(tail(log).removeprefix("error: ") or f"model preparation ended with status {status}")
+        raise ModelError(tail(file).removeprefix("error: ") or f"model preparation ended with status {status}")
     return Path(lines[-1])
 
 
@@ -72,11 +72,11 @@ def check_port(port: int) -> None:
 class Serving:
     """Async context manager. `endpoints` are ready to be asked once it is entered."""
 
-    def __init__(self, config: Config, run: RunFolder, model: Path | None, say: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, run: RunFolder, model: Path | None, log: Callable[[str], None]) -> None:
         self._config = config
         self._run = run
         self._model = model
-        self._say = say
+        self._log = log
         self._children: list[Child] = []
         self.endpoints: tuple[EndpointSettings, ...] = config.endpoints
 
@@ -109,7 +109,7 @@ class Serving:
             command += ["--port", str(port), "--model", str(self._model)]
             log = self._run.logs / f"launch-{index}.log"
             self._children.append(await Child.start(f"server {index}", command, log))
-        self._say(f"starting {settings.num_servers} vLLM server(s) (about a minute; logs in {self._run.logs})")
+        self._log(f"starting {settings.num_servers} vLLM server(s) (about a minute; logs in {self._run.logs})")
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         try:
             async with asyncio.timeout(settings.startup_timeout_s):

@@ -44,8 +44,8 @@ from pipeline.observability import logs
 from pipeline.observability.live_view import View
 from pipeline.observability.progress import progress
 from pipeline.observability.secrets import secrets_of
-from pipeline.problems.benchmark import Benchmark, benchmark, sampled, source_of
-from pipeline.problems.benchmark_items import tasks_of
+from pipeline.problems.benchmark import Benchmark, source_of
+from pipeline.problems.benchmark_items import find_benchmark, sampled, tasks_of
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.code.preflight import check_code
 from pipeline.rewards.verifier import Verifier
@@ -177,7 +177,7 @@ class _Evaluation:
                 tasks = heldout[: max(settings.num_problems, settings.limit or 0)]
                 found.append(_Benchmark(name, None, sampled(tasks, name, settings.limit, seed), len(tasks)))
             else:
-                known = benchmark(name, arguments.registry)
+                known = find_benchmark(name, arguments.registry)
                 tasks = tasks_of(known, arguments.data, settings.limit or 0)
                 found.append(
                     _Benchmark(known.name, known, sampled(tasks, known.name, settings.limit, seed), len(tasks))

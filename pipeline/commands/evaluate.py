@@ -26,7 +26,7 @@ from pipeline.evaluation.judge import AnswerJudge, agreement
 from pipeline.evaluation.judge_endpoint import judge_endpoint
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.markdown import page
-from pipeline.evaluation.plan import BenchmarkTasks, Plan, PlannedCell, planned, verifier_version
+from pipeline.evaluation.plan import BenchmarkTasks, Plan, PlannedCell, planned
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.reply_cache import Replies
 from pipeline.evaluation.report import BenchmarkReport, report
@@ -49,6 +49,7 @@ from pipeline.problems.benchmark_items import find_benchmark, sampled, tasks_of
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.code.preflight import check_code
 from pipeline.rewards.verifier import Verifier
+from pipeline.rewards.version import verifier_version
 from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
 from pipeline.runtime import event_loop

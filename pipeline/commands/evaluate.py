@@ -26,7 +26,7 @@ from pipeline.evaluation.judge import AnswerJudge, agreement
 from pipeline.evaluation.judge_endpoint import judge_endpoint
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.markdown import page
-from pipeline.evaluation.plan import BenchmarkTasks, Plan, PlannedCell, planned, verifier_version
+from pipeline.evaluation.plan import BenchmarkTasks, Plan, PlannedCell, planned
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.reply_cache import Replies
 from pipeline.evaluation.report import BenchmarkReport, report
@@ -44,11 +44,12 @@ from pipeline.observability import logs
 from pipeline.observability.live_view import View
 from pipeline.observability.progress import progress
 from pipeline.observability.secrets import secrets_of
-from pipeline.problems.benchmark import Benchmark, benchmark, sampled, source_of
-from pipeline.problems.benchmark_items import tasks_of
+from pipeline.problems.benchmark import Benchmark, source_of
+from pipeline.problems.benchmark_items import find_benchmark, sampled, tasks_of
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.code.preflight import check_code
 from pipeline.rewards.verifier import Verifier
+from pipeline.rewards.version import verifier_version
 from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
 from pipeline.runtime import event_loop
@@ -177,7 +178,7 @@ class _Evaluation:
                 tasks = heldout[: max(settings.num_problems, settings.limit or 0)]
                 found.append(_Benchmark(name, None, sampled(tasks, name, settings.limit, seed), len(tasks)))
             else:
-                known = benchmark(name, arguments.registry)
+                known = find_benchmark(name, arguments.registry)
                 tasks = tasks_of(known, arguments.data, settings.limit or 0)
                 found.append(
                     _Benchmark(known.name, known, sampled(tasks, known.name, settings.limit, seed), len(tasks))

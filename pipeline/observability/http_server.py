@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from pipeline.errors import LanpoError, ServerStartError
 from pipeline.observability.prometheus import CONTENT_TYPE, render
-from pipeline.observability.snapshot import Sources
+from pipeline.observability.snapshot import RunSources
 from pipeline.runtime.histogram import Histogram
 from pipeline.runtime.redaction import redact
 
@@ -52,7 +52,7 @@ class Readiness(NamedTuple):
     reasons: tuple[str, ...] = ()
 
 
-def readiness(sources: Sources) -> Readiness:
+def readiness(sources: RunSources) -> Readiness:
     """Ready when every pool has an endpoint whose breaker is closed, and the learner, if there is one, is alive."""
     reasons = [] if sources.pools else ["no endpoint is known yet: servers are being started"]
     for name, pool in sources.pools.items():
@@ -73,7 +73,7 @@ class OperationsServer:
     def __init__(
         self,
         port: int,
-        sources: Sources,
+        sources: RunSources,
         *,
         ready: Callable[[], Readiness] | None = None,
         secrets: Iterable[str] = (),

@@ -30,7 +30,7 @@ from pipeline.loop.scheduler import Scheduler
 from pipeline.observability.http_server import OperationsServer
 from pipeline.observability.live_view import View
 from pipeline.observability.secrets import secrets_of
-from pipeline.observability.snapshot import Sources
+from pipeline.observability.snapshot import RunSources
 from pipeline.observability.summary import render_summary
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
@@ -74,7 +74,7 @@ class Session:
         self.clock = StageClock()
         self.watchdog = Watchdog(StuckAlerts(self._alert), config.operations.stuck_after_s)
         self.secrets = secrets_of(config)
-        self.sources = Sources(clock=lambda: self.clock, watchdog=self.watchdog)
+        self.sources = RunSources(clock=lambda: self.clock, watchdog=self.watchdog)
         self.state: dict[str, Any] = (
             json.loads(run.state_file.read_text(encoding="utf-8")) if run.state_file.exists() else {}
         )

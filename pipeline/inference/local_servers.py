@@ -1,4 +1,4 @@
-"""The servers of a run: started here as children, or named by the config and running elsewhere.
+"""The servers of a run, started here as children, or named by the config and running elsewhere.
 
 Leaving the context ends every child with all that it started.
 """
@@ -10,21 +10,25 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
+from yarl import URL
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
-from pipeline.errors import ModelError, ServerStartError
+from pipeline.errors import EndpointError, ModelError, ServerStartError
+from pipeline.inference.http import Transport
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.child_process import Child, free_port, tail
 from pipeline.runtime.hardware import gpus
 
 LOOK_EVERY_S = 0.5
 STOP_GRACE_S = 15.0
+# A server that has just started may compile on its first request.
+PROBE_TIMEOUT_S = 120.0
 
 
 async def resolve_model(config: Config, run: RunFolder, log: Callable[[str], None]) -> Path:
@@ -126,19 +130,18 @@ class Serving:
         )
 
     async def _ready(self, url: str, child: Child) -> None:
-        """Wait until a one-token canary is answered: /health alone is 200 on a wedged server."""
+        """Wait until a probe of one token is answered: /health alone is 200 on a wedged server."""
         body = {"model": self._config.model.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-        async with httpx.AsyncClient(base_url=url, timeout=120.0) as client:
+        async with Transport() as transport:
             while True:
                 if child.returncode is not None:
                     raise ServerStartError(f"the {child.name} did not start:\n{tail(child.log)}")
-                try:
-                    if (await client.get("/health")).is_success and (
-                        await client.post("/v1/chat/completions", json=body)
-                    ).is_success:
-                        return
-                except httpx.HTTPError:
-                    pass  # not up yet; the launcher is watched above and the wait is bounded by the caller
+                # Not up yet is no error: the launcher is watched above, and the wait is bounded by the caller.
+                with suppress(EndpointError, TimeoutError):
+                    async with asyncio.timeout(PROBE_TIMEOUT_S):
+                        if (await transport.fetch("GET", URL(f"{url}/health"), {})).status == 200:
+                            await transport.request("POST", URL(f"{url}/v1/chat/completions"), {}, body)
+                            return
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _stop(self) -> None:

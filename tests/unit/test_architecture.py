@@ -51,7 +51,7 @@ OWNERS = {
     "lancedb": ("pipeline/storage/",),
     "lance": ("pipeline/storage/",),
     "aiohttp": ("pipeline/inference/http.py", "pipeline/observability/http_server.py"),
-    "httpx": ("pipeline/weights/", "pipeline/inference/local_servers.py"),
+    "httpx": ("pipeline/weights/",),
     "matplotlib": ("pipeline/evaluation/plots.py", "pipeline/observability/"),
     "rich": ("pipeline/observability/",),
     "uvloop": ("pipeline/runtime/event_loop.py",),

@@ -204,17 +204,17 @@ def _sign_flip_p(differences: np.ndarray, seed: int) -> float:
 
 def middle_95(values: np.ndarray) -> tuple[float, ...]:
     """The bounds of the middle 95 % of `values`; none of nothing."""
-    return tuple(np.quantile(values, (0.025, 0.975)).tolist()) if len(values) else ()
+    return tuple(float(np.quantile(values, share)) for share in (0.025, 0.975)) if len(values) else ()
 
 
-def wilson_interval(num_successes: float, num_trials: int, z: float = Z) -> tuple[float, float]:
+def wilson_interval(num_successes: float, num_trials: int) -> tuple[float, float]:
     """95 % interval of a proportion (Wilson 1927); (0, 1) without trials."""
     if num_trials == 0:
         return 0.0, 1.0
     share = num_successes / num_trials
-    centre = share + z * z / (2 * num_trials)
-    spread = z * math.sqrt(share * (1 - share) / num_trials + z * z / (4 * num_trials**2))
-    scale = 1 + z * z / num_trials
+    centre = share + Z * Z / (2 * num_trials)
+    spread = Z * math.sqrt(share * (1 - share) / num_trials + Z * Z / (4 * num_trials**2))
+    scale = 1 + Z * Z / num_trials
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 

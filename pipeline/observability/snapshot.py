@@ -148,11 +148,11 @@ def _stages(name: str, pool: InferenceClient, labels: list[Labels]) -> Iterator[
         by_url.setdefault(endpoint.url, own)
     nobody = (name, *[""] * (len(ENDPOINT) - 1))
     for (url, stage), tally in pool.usage.tallies.items():
-        prices = pool.usage.prices.get(url, (0.0, 0.0))
-        yield _stage_now(by_url.get(url, nobody), stage, tally, prices)
+        cost = pool.usage.prices.cost(url, tally.num_prompt_tokens, tally.num_completion_tokens)
+        yield _stage_now(by_url.get(url, nobody), stage, tally, cost)
 
 
-def _stage_now(labels: Labels, stage: str, tally: Tally, prices: tuple[float, float]) -> StageNow:
+def _stage_now(labels: Labels, stage: str, tally: Tally, cost: float) -> StageNow:
     tokens = tally.num_prompt_tokens, tally.num_completion_tokens, tally.num_cached_prompt_tokens
     return StageNow(
         labels=labels,
@@ -160,7 +160,7 @@ def _stage_now(labels: Labels, stage: str, tally: Tally, prices: tuple[float, fl
         num_requests=tally.num_requests,
         num_succeeded=tally.num_succeeded,
         tokens=tokens,
-        cost=(prices[0] * tokens[0] + prices[1] * tokens[1]) / 1e6,
+        cost=cost,
         latency=Spread.of(tally.latency),
         others=dict(tally.others),
     )

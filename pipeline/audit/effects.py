@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.experience.usefulness import NEVER, Use
+from pipeline.statistics import middle_95, student_t
 from pipeline.storage.journal import GroupResult
 from pipeline.types import Record
 
@@ -114,10 +115,10 @@ class Groups:
         drawn, ratio = sums.resampled(np.random.default_rng(seed), num_resamples)
         low, high = cells.interval(found)
         num_with, num_without = int((arms == INTER).sum()), int((arms == SCRATCH).sum())
-        effect = self._effect(found, (*_quantiles(drawn), low, high), num_with, num_without)
+        effect = self._effect(found, (*middle_95(drawn), low, high), num_with, num_without)
         if share == 0:
             return LessonsEffect(drawn=effect, share_carried=0.0, carried=None)
-        bounds = (*_quantiles(ratio), low / share, high / share)
+        bounds = (*middle_95(ratio), low / share, high / share)
         of_carried = self._effect(found / share, bounds, int(carried[arms == INTER].sum()), num_without)
         return LessonsEffect(drawn=effect, share_carried=share, carried=of_carried)
 
@@ -201,7 +202,7 @@ class _Cells(NamedTuple):
             spread += max(0.0, float((cells.squares - cells.sums**2 / nums).sum()))
             freedom += int((nums - 1).sum())
         variance = spread / freedom
-        half = student(freedom) * math.sqrt(variance / self.weights.sum())
+        half = student_t(freedom) * math.sqrt(variance / self.weights.sum())
         return difference - half, difference + half
 
 
@@ -238,21 +239,3 @@ class _Sums:
             found[index] = self.estimates(np.bincount(drawn, minlength=self._num_problems)[self._problem])
         differences, shares = found[~np.isnan(found[:, 0])].T
         return differences, differences[shares > 0] / shares[shares > 0]
-
-
-def _quantiles(values: Any) -> tuple[float, ...]:
-    """The bounds of the middle 95 %; none of nothing."""
-    return tuple(float(np.quantile(values, share)) for share in (0.025, 0.975)) if len(values) else ()
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % point of Student's t: known for one and two degrees of freedom, else by Abramowitz and Stegun 26.7.5 (within 1 %)."""
-    if freedom <= 2:
-        return (12.7062, 4.3027)[freedom - 1]
-    z = 1.959964
-    return (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )

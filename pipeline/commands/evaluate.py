@@ -347,14 +347,14 @@ class _Evaluation:
             known,
             folder.failures(),
             versions={scorer: verifier_version(scorer) for scorer in scorers},
-            priced=prices.known,
+            priced=prices.given,
             other=_other(compare, prices) if compare else None,
         )
 
     def _spent(self, replies: Replies, prices: Prices) -> list[Any]:
         judge = judge_of(self._arguments)
         priced = {"judge": Prices([judge] if judge else [])}
-        return [one for spent in replies.spent() for one in priced.get(spent.stage, prices).applied([spent])]
+        return [spent.priced(priced.get(spent.stage, prices)) for spent in replies.spent()]
 
     def _write(self, folder: EvalFolder, found: BenchmarkReport) -> None:
         write_atomic(folder.report_file, found.model_dump_json(indent=1))

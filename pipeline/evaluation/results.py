@@ -17,8 +17,7 @@ from pipeline.config.evaluation import Mode
 from pipeline.evaluation.plan import PlannedCell, labels
 from pipeline.evaluation.scores import Scored
 from pipeline.evaluation.voting import votes_of
-from pipeline.majority import majority_curve
-from pipeline.statistics import pass_at_k
+from pipeline.statistics import majority_curve, pass_at_k
 
 Sample = Scored | None
 ProblemKey = tuple[str, str]

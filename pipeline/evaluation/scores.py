@@ -43,7 +43,7 @@ def scored(answer: Answered, prices: Prices) -> Scored:
         has_lessons=bool(answer.inferred.lesson_ids),
         num_prompt_tokens=sum(prompt for _, prompt, _ in spent),
         num_completion_tokens=sum(completion for _, _, completion in spent),
-        cost=sum(prices.of(*each) for each in spent),
+        cost=sum(prices.cost(*each) for each in spent),
         judged=answer.judged.correct if answer.judged is not None and answer.judged.kind == "scored" else None,
         judge=sys.intern(answer.judge),
         verifier=sys.intern(answer.verifier),

@@ -24,7 +24,7 @@ from pipeline.inference.http import Transport
 from pipeline.inference.requests import HttpAttempt, Request, RequestRunner
 from pipeline.inference.router import Router
 from pipeline.inference.structured_output import described
-from pipeline.inference.usage import Usage
+from pipeline.inference.usage import Prices, Usage
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.types import Message, WeightVersion
 from pipeline.weights.publishing import REFERENCE
@@ -77,7 +77,7 @@ class InferenceClient:
         watchdog: Watchdog | None = None,
     ) -> None:
         self.endpoints = [Endpoint(settings, model, requests) for settings in endpoints]
-        self.usage = Usage({e.url: (e.settings.prompt_price, e.settings.completion_price) for e in self.endpoints})
+        self.usage = Usage(Prices(endpoints))
         self.transport = Transport()
         self._requests = requests
         self._chat_template_kwargs = chat_template_kwargs or {}

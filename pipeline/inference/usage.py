@@ -1,9 +1,9 @@
-"""What was asked of endpoints and what it cost, by endpoint and stage."""
+"""What endpoints were used for and what it cost, by endpoint and stage. The one formula of a cost is `Prices.cost`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pydantic import BaseModel
 
@@ -12,7 +12,7 @@ from pipeline.runtime.histogram import Histogram
 
 
 class Tally:
-    """What one stage asked of one endpoint. The counts that every request touches are attributes, for speed."""
+    """The requests of one stage to one endpoint. The counts that every request touches are attributes, for speed."""
 
     __slots__ = (
         "latency", "num_cached_prompt_tokens", "num_completion_tokens", "num_prompt_tokens", "num_requests", "num_succeeded", "others",
@@ -43,12 +43,34 @@ class Tally:
         return {name: count for name, count in sorted(named.items()) if count}
 
 
-class Usage:
-    """Tallies by (endpoint url, stage). Prices are per million tokens, prompt and completion, by endpoint url."""
+class Prices:
+    """What a million prompt and a million completion tokens cost, by endpoint, in the user's currency.
 
-    def __init__(self, prices: dict[str, tuple[float, float]] | None = None) -> None:
+    All of `endpoints` serve one model, so that one of them that has moved costs what the first one does; `other` is asked
+    beside them."""
+
+    def __init__(self, endpoints: Sequence[EndpointSettings] = (), other: EndpointSettings | None = None) -> None:
+        priced = [*endpoints, *([other] if other else [])]
+        self._prices = {one.base_url: (one.prompt_price, one.completion_price) for one in reversed(priced)}
+        self._first = (endpoints[0].prompt_price, endpoints[0].completion_price) if endpoints else (0.0, 0.0)
+
+    @property
+    def given(self) -> bool:
+        """Whether any price is set."""
+        return any(any(prices) for prices in self._prices.values())
+
+    def cost(self, endpoint: str, num_prompt_tokens: int, num_completion_tokens: int) -> float:
+        """What these tokens of the endpoint with this URL cost."""
+        prompt, completion = self._prices.get(endpoint, self._first)
+        return (prompt * num_prompt_tokens + completion * num_completion_tokens) / 1e6
+
+
+class Usage:
+    """Tallies by (endpoint url, stage)."""
+
+    def __init__(self, prices: Prices) -> None:
         self.tallies: dict[tuple[str, str], Tally] = {}
-        self.prices = prices or {}
+        self.prices = prices
 
     def at(self, endpoint: str, stage: str) -> Tally:
         """The tally of one endpoint and stage; '' for what belongs to no endpoint."""
@@ -73,37 +95,12 @@ class Usage:
         return {stage: dict(sorted(counts.items())) for stage, counts in table.items() if counts}
 
     def cost(self, stage: str | None = None) -> float:
-        """What the tokens cost by the configured prices, in their currency."""
-        cost = 0.0
-        for url, (prompt_price, completion_price) in self.prices.items():
-            cost += prompt_price * self.total("prompt_tokens", stage, url) / 1e6
-            cost += completion_price * self.total("completion_tokens", stage, url) / 1e6
-        return cost
-
-
-class Prices:
-    """Of a million prompt and completion tokens, by endpoint: of `endpoints`, which serve one model, so that one of them that has moved
-    costs what the first one does; and of `other`."""
-
-    def __init__(self, endpoints: Sequence[EndpointSettings] = (), other: EndpointSettings | None = None) -> None:
-        named = [*endpoints, *([other] if other else [])]
-        self._prices = {one.base_url: (one.prompt_price, one.completion_price) for one in reversed(named)}
-        self._first = (endpoints[0].prompt_price, endpoints[0].completion_price) if endpoints else (0.0, 0.0)
-
-    @property
-    def known(self) -> bool:
-        return any(any(prices) for prices in self._prices.values())
-
-    def of(self, endpoint: str, num_prompt_tokens: int, num_completion_tokens: int) -> float:
-        prompt, completion = self._prices.get(endpoint, self._first)
-        return (prompt * num_prompt_tokens + completion * num_completion_tokens) / 1e6
-
-    def applied(self, spent: Iterable[Spent]) -> list[Spent]:
-        """`spent` with its cost."""
-        return [
-            one.model_copy(update={"cost": self.of(one.endpoint, one.num_prompt_tokens, one.num_completion_tokens)})
-            for one in spent
-        ]
+        """What the tokens of one stage cost, or of all."""
+        return sum(
+            self.prices.cost(url, tally.num_prompt_tokens, tally.num_completion_tokens)
+            for (url, at), tally in self.tallies.items()
+            if stage in (None, at)
+        )
 
 
 class Spent(BaseModel):
@@ -115,3 +112,8 @@ class Spent(BaseModel):
     num_prompt_tokens: int
     num_completion_tokens: int
     cost: float = 0.0
+
+    def priced(self, prices: Prices) -> Spent:
+        """The same with its cost."""
+        cost = prices.cost(self.endpoint, self.num_prompt_tokens, self.num_completion_tokens)
+        return self.model_copy(update={"cost": cost})

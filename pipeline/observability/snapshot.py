@@ -132,8 +132,7 @@ def _stages(name: str, pool: InferenceClient, labels: list[Labels]) -> Iterator[
     for own, endpoint in zip(labels, pool.endpoints, strict=True):
         by_url.setdefault(endpoint.url, own)
     for (url, stage), tally in pool.usage.tallies.items():
-        prompt_price, completion_price = pool.usage.prices.get(url, (0.0, 0.0))
-        cost = (prompt_price * tally.num_prompt_tokens + completion_price * tally.num_completion_tokens) / 1e6
+        cost = pool.usage.prices.cost(url, tally.num_prompt_tokens, tally.num_completion_tokens)
         yield StageNow(by_url.get(url, {"pool": name}), stage, tally.counts(), cost, tally.latency.copy())
 
 

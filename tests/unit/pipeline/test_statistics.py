@@ -8,8 +8,7 @@ from math import comb
 
 import pytest
 
-from pipeline.majority import MAX_SAMPLES, majority_curve
-from pipeline.statistics import at_budget, estimate, holm, paired, pass_at_k
+from pipeline.statistics import MAX_SAMPLES, at_budget, estimate, holm, majority_curve, paired, pass_at_k, student_t
 
 
 @pytest.mark.parametrize("k", range(1, 7))
@@ -167,3 +166,10 @@ def test_a_budget_lies_between_whole_samples() -> None:
     assert at_budget([0.2, 0.4, 0.5], 3) == 0.5
     with pytest.raises(ValueError, match=r"budget of 3\.10"):
         at_budget([0.2, 0.4, 0.5], 3.1)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(1, 12.7062), (2, 4.3027), (3, 3.1824), (5, 2.5706), (30, 2.0423), (10_000, 1.9602)]
+)
+def test_students_t_is_that_of_the_tables(freedom: int, quantile: float) -> None:
+    assert student_t(freedom) == pytest.approx(quantile, rel=0.01)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.loading import load_config, merged, read_config_file, validated
@@ -91,9 +92,9 @@ class Chosen(NamedTuple):
     said: dict[str, Any]
 
 
-def chosen(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Chosen:
+def chosen(arguments: argparse.Namespace) -> Chosen:
     """The configuration of an evaluation. Raises ConfigError, RunFolderError."""
-    said = merged(overrides, overrides_of(arguments))
+    said = merged(settings_given(arguments), overrides_of(arguments))
     if arguments.run_folder is not None:
         run = RunFolder.open(arguments.run_folder)
         if not run.final_model.exists():

@@ -236,7 +236,7 @@ def test_the_key_covers_what_the_result_depends_on(tmp_path: Path, monkeypatch: 
 
 
 def test_hasty_answers_show_no_steps_in_the_wanted_share_and_a_critique_says_so_whatever_the_result() -> None:
-    config = Config.model_validate({"sft": {"num_pairs": 400, "hasty_share": 0.5}})
+    config = Config.model_validate({"sft": {"num_pairs": 400, "answer_only_share": 0.5}})
     pairs = make_pairs(config, load_problems(config.problems, 0).train)
     scratch = [
         pair for pair in pairs if pair["skill"] == "respond" and "Lessons from" not in pair["messages"][-2]["content"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin
 
-from pipeline.config.fields import Setting, kinds, settings, type_name
+from pipeline.config.fields import Setting, settings
 from pipeline.config.loading import merged
 from pipeline.errors import ConfigError
 
@@ -36,7 +36,7 @@ def add_setting_options(
         group.add_argument(
             f"--{setting.name}",
             action="append",
-            metavar=type_name(setting.type),
+            metavar=setting.type_name,
             help=_help(setting) if show_all or setting.name in common else argparse.SUPPRESS,
         )
 
@@ -52,7 +52,7 @@ def _text(value: Any) -> str:
     """A default as one would write it on the command line."""
     if value is None or isinstance(value, str | Path):
         return "none" if value is None else str(value) or "empty"
-    return json.dumps(value, default=lambda other: other.model_dump() if hasattr(other, "model_dump") else str(other))
+    return json.dumps(value, default=lambda model: model.model_dump())
 
 
 def settings_given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -68,13 +68,12 @@ def settings_given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _value(setting: Setting, texts: list[str]) -> Any:
-    of_setting = kinds(setting.type)
-    origins = {get_origin(kind) for kind in of_setting}
+    origins = {get_origin(kind) for kind in setting.kinds}
     last = texts[-1]
-    if NoneType in of_setting and last.lower() in ("none", "null"):
+    if NoneType in setting.kinds and last.lower() in ("none", "null"):
         return None
     if tuple in origins:
-        wants_text = any(get_args(kind)[:1] == (str,) for kind in of_setting)
+        wants_text = any(get_args(kind)[:1] == (str,) for kind in setting.kinds)
         items = [item for text in texts for item in _items(setting.name, text)]
         return [str(item) if wants_text and type(item) in (int, float) else item for item in items]
     if dict in origins:

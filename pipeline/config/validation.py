@@ -39,10 +39,8 @@ def invalid_fields(
         value = value if len(value) <= _MAX_VALUE_CHARS else f"{value[:_MAX_VALUE_CHARS]}…"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            # Settings in a list have no name of their own, but for their number.
-            name = ".".join(part for part in field.split(".") if not part.isdigit())
-            renamed = f"was renamed; write {RENAMED[name]}" if name in RENAMED else ""
-            message = renamed or f"unknown {kind}{did_you_mean(name, known) or hint}"
+            renamed = f"was renamed; write {RENAMED[field]}" if field in RENAMED else ""
+            message = renamed or f"unknown {kind}{did_you_mean(field, known) or hint}"
         elif item["type"] == "missing":
             value, message = "", f"{message}; it has no default"
         elif item["type"] == SECRET_IN_VALUE or not field:

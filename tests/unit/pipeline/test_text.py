@@ -27,7 +27,6 @@ from pipeline.text import did_you_mean, nearest
         ("learner.kl", "learner.kl_coef"),
         ("seed", "run.seed"),
         ("rolout", "rollout"),
-        ("endpoints.modle", "endpoints.model"),
     ],
 )
 def test_the_nearest_setting_is_that_which_a_reader_would_name(name: str, meant: str) -> None:

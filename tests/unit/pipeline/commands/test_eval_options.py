@@ -117,3 +117,24 @@ def test_a_critic_sees_the_whole_answer_unless_the_user_says_how_much() -> None:
     of_default, said = chose(*ENDPOINT), chose(*ENDPOINT, "--reflection.max_attempt_chars", "500")
     assert unshortened(of_default, of_default.config).reflection.max_attempt_chars > 10**6
     assert unshortened(said, said.config).reflection.max_attempt_chars == 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (("--benchmark", "gsm8k, aime25", "--mode", "zero-shot,reflect"), "benchmarks", ("gsm8k", "aime25")),
+        (("--mode", "zero-shot,reflect"), "modes", ("zero-shot", "reflect")),
+        (("--n", "4"), "num_samples", 4),
+        (("--eval.num_samples", "2", "--n", "4"), "num_samples", 4),
+        (("--limit", "7"), "limit", 7),
+        (("--max-tokens", "9"), "max_answer_tokens", 9),
+        (("--temperature", "0.5"), "temperature", 0.5),
+    ],
+)
+def test_an_option_that_sets_one_setting_is_its_other_name(arguments: tuple[str, ...], name: str, value: Any) -> None:
+    assert getattr(chose(*arguments).config.eval, name) == value
+
+
+def test_a_value_that_an_option_cannot_have_names_the_setting() -> None:
+    with pytest.raises(ConfigError, match=r"eval.num_samples = 'many': input should be a valid integer"):
+        chose("--n", "many")

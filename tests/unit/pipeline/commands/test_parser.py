@@ -47,7 +47,7 @@ def test_the_whole_help_lists_every_setting_with_its_meaning_and_shows_examples(
     assert [name for name in sorted(NAMES) if f"\n  --{name} " not in text] == []
     assert "Seed of everything drawn" in text
     assert "(default: true)" in text and "(must be given)" in text
-    assert "\nrollout:\n  --rollout JSON " in text
+    assert "\nrollout:\n  --rollout table " in text
     assert "examples:" in text
 
 
@@ -88,7 +88,7 @@ def test_a_wrong_command_line_ends_with_status_2_and_a_message(
 
 def test_options_of_eval_stand_where_sections_would() -> None:
     parsed = build_parser(["eval"]).parse_args(["eval", "--model", "m", "--pool", "p", "--model.path", "q"])
-    assert (parsed.model_there, str(parsed.pool_run)) == ("m", "p")
+    assert (vars(parsed)["endpoint.model"], str(parsed.pool_run)) == (["m"], "p")
     assert vars(parsed)["model.path"] == ["q"]
     assert "model" not in vars(parsed) and "pool" not in vars(parsed)
 

@@ -29,7 +29,7 @@ from pipeline.rewards.code.preflight import check_code
         ("[eval]\nnum_problems = 9999", r"eval.num_problems = 9999 exceeds problems.num_heldout"),
         (
             "[problems]\nfamilies = [{nam = 'x'}]",
-            r"problems.families.0.nam = 'x': unknown setting; did you mean problems.families.name\?",
+            r"problems.families.0.nam = 'x': unknown setting",
         ),
         ("[lerner]\nnum_steps = 3", r"lerner = {'num_steps': 3}: unknown setting; did you mean learner\?"),
         ("[learner]\nzzz = 3", r"learner.zzz = 3: unknown setting; `train --help-all` lists them all"),

@@ -1,13 +1,14 @@
-"""What counts as a word of a problem's text where texts are compared by words: the pool's index and the measure `bm25`.
+"""Words, hashes and likeness of texts: those of problems and replies, and names that a user may have mistyped.
 
-Words that stand in every text say nothing of what it is about, and to look through their postings was most of a search's time.
-The list is that of Lucene's English analyzer."""
+Stop words stand in every text and say nothing of what it is about; the list is that of Lucene's English analyzer."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _LUCENE = """
 a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will with
@@ -49,3 +50,35 @@ def strip_think(text: str) -> str:
 def visible(text: str, *, strip: bool) -> str:
     """What of a reply is scored, shown again and learned from; `strip` is `rollout.strip_think`."""
     return strip_think(text) if strip else text
+
+
+def did_you_mean(name: str, names: Iterable[str], *, num: int = 1, cutoff: float = 0.6) -> str:
+    """ "; did you mean X?" with those of `names` that are most like `name`; empty where none is like it."""
+    close = nearest(name, names, num=num, cutoff=cutoff)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def nearest(name: str, names: Iterable[str], *, num: int = 1, cutoff: float = 0.6) -> list[str]:
+    """At most `num` of `names` whose likeness to `name` is `cutoff` or more, the most like first."""
+    scored = [(_likeness(name, other), other) for other in names]
+    likely = sorted((one for one in scored if one[0] >= cutoff), key=lambda one: one[0], reverse=True)
+    return [other for _, other in likely[:num]]
+
+
+def _likeness(name: str, other: str) -> float:
+    """0 to 1. The last part of a dotted name counts twice as much as what stands before it, and initials count as the word that they
+    are of: `learner.lr` is more like `learner.learning_rate` than like `learner.lr_scheduler`."""
+    name, other = (each.lower().lstrip("-").replace("-", "_") for each in (name, other))
+    section, _, last = name.rpartition(".")
+    its_section, _, its_last = other.rpartition(".")
+    if len(last) > 1 and last == "".join(word[:1] for word in its_last.split("_")):
+        of_last = 1.0
+    else:
+        # `lora_rank` is as much of `lora.rank` as of `rank`.
+        rest, its_rest = (each.partition(".")[2] or each for each in (name, other))
+        of_last = max(_ratio(last, its_last), _ratio(rest, its_rest))
+    return (_ratio(section, its_section) + 2 * of_last) / 3 if section else of_last
+
+
+def _ratio(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()

@@ -29,6 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.config import Config
+from pipeline.config.loading import stored_config
 from pipeline.errors import DataError, UserError
 from trainer.arguments import set_threads
 from trainer.canary import write_canary
@@ -162,7 +163,7 @@ def train(
 
 def run(config_file: Path, model_path: str, pairs_file: Path, out: Path) -> None:
     """The command. Raises UserError for what the user can mend."""
-    config = Config.model_validate_json(config_file.read_text(encoding="utf-8"))
+    config = stored_config(config_file)
     pairs = read_pairs(pairs_file)
     set_threads(config)
     disable_progress_bars()

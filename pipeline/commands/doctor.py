@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 
+from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
+from pipeline.config.loading import load_config
 from pipeline.errors import UserError
 from pipeline.preflight.endpoints import Finding, findings
 from pipeline.preflight.machine import CHECKS, Check, Doubt
@@ -16,7 +19,16 @@ def check_machine(config: Config) -> None:
         check(config)
 
 
-def doctor_command(config: Config) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """None: what `doctor` looks at is the configuration."""
+
+
+def doctor_command(arguments: argparse.Namespace) -> int:
+    """Check the configuration that the arguments make; return the exit status."""
+    return doctor(load_config(arguments.config, settings_given(arguments)))
+
+
+def doctor(config: Config) -> int:
     """Run every check, those of named endpoints included; print one line each; exit status 2 when one failed."""
     found = [_finding(config, name, check) for name, check in CHECKS] + asyncio.run(findings(config))
     for finding in found:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.loading import load_config, merged, read_config_file, validated
@@ -22,38 +23,31 @@ SLOWEST_TOKENS_PER_S = 10.0
 LEAST_ATTEMPT_S = 600.0
 """The deadline of OpenAI's own client."""
 MAX_CODE_WORKERS = 8
+# Option, what it sets (a setting, or a field of the endpoint that --endpoint names), metavar, help.
+SETTING_OPTIONS = (
+    ("--model", "endpoint.model", "M", "model name there; default: the only one that it serves"),
+    ("--api-key-env", "endpoint.api_key_env", "NAME", "environment variable that holds its key"),
+    ("--concurrency", "endpoint.max_concurrency", "C", "most requests in flight there (default 128)"),
+    ("--prompt-price", "endpoint.prompt_price", "P", "what a million prompt tokens cost there: the report tells costs"),
+    ("--completion-price", "endpoint.completion_price", "P", "what a million completion tokens cost there"),
+    ("--benchmark", "eval.benchmarks", "A,B", "names, .jsonl files, reasoning_gym:FAMILY; default without --endpoint: "
+     f"{HELD_OUT}, the problems held out from training"),
+    ("--mode", "eval.modes", "A,B", "zero-shot, retrieval, reflect; default: zero-shot"),
+    ("--n", "eval.num_samples", "N", "answers to each problem in each mode: avg@n, pass@k and maj@k (default 1)"),
+    ("--limit", "eval.limit", "N", "most problems of a benchmark, a seeded sample; default: all"),
+    ("--max-tokens", "eval.max_answer_tokens", "N", "longest answer; default: what the benchmark suggests"),
+    ("--temperature", "eval.temperature", "T", "default: 0 for one answer, else 1. Samples of one temperature add up: give 1 "
+     "with --n 1 if more are to follow"),
+)  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that name what is evaluated; all other settings are fields of the configuration."""
+    """The options that name what is evaluated; one that sets one setting is another name of its option."""
     add = parser.add_argument
     add("--run-folder", type=Path, metavar="RUN", help="the final model of this run, with its configuration")
     add("--endpoint", metavar="URL", help="an endpoint that runs already (`endpoints` names several)")
-    add("--model", dest="model_there", metavar="M", help="model name there; default: the only one that it serves")
-    add("--api-key-env", metavar="NAME", help="environment variable that holds its key")
-    add("--concurrency", type=int, metavar="C", help="most requests in flight there (default 128)")
-    add(
-        "--prompt-price",
-        type=float,
-        metavar="P",
-        help="what a million prompt tokens cost there: the report tells costs",
-    )
-    add("--completion-price", type=float, metavar="P", help="what a million completion tokens cost there")
-    add(
-        "--benchmark",
-        metavar="A,B",
-        help=f"names, .jsonl files, reasoning_gym:FAMILY; default without --endpoint: {HELD_OUT}, the problems held out from training",
-    )
-    add("--mode", metavar="A,B", help="zero-shot, retrieval, reflect; default: zero-shot")
-    add("--n", type=int, metavar="N", help="answers to each problem in each mode: avg@n, pass@k and maj@k (default 1)")
-    add("--limit", type=int, metavar="N", help="most problems of a benchmark, a seeded sample; default: all")
-    add("--max-tokens", type=int, metavar="N", help="longest answer; default: what the benchmark suggests")
-    add(
-        "--temperature",
-        type=float,
-        metavar="T",
-        help="default: 0 for one answer, else 1. Samples of one temperature add up: give 1 with --n 1 if more are to follow",
-    )
+    for option, name, metavar, meaning in SETTING_OPTIONS:
+        add(option, dest=name, action="append", metavar=metavar, help=meaning)
     add(
         "--pool",
         dest="pool_run",
@@ -91,9 +85,9 @@ class Chosen(NamedTuple):
     said: dict[str, Any]
 
 
-def chosen(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Chosen:
+def chosen(arguments: argparse.Namespace) -> Chosen:
     """The configuration of an evaluation. Raises ConfigError, RunFolderError."""
-    said = merged(overrides, overrides_of(arguments))
+    said = merged(settings_given(arguments), _endpoint_of(arguments))
     if arguments.run_folder is not None:
         run = RunFolder.open(arguments.run_folder)
         if not run.final_model.exists():
@@ -110,40 +104,20 @@ def chosen(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Chosen:
     return Chosen(_of_a_foreign_model(config, said) if arguments.endpoint else config, said)
 
 
-def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What these options say of the configuration. Raises ConfigError."""
+def _endpoint_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The endpoint that the options name, as settings. Raises ConfigError."""
     if arguments.run_folder and arguments.endpoint:
         raise ConfigError("--run-folder serves its own model, --endpoint names another; give one of them")
-    settings = {
-        "benchmarks": _listed(arguments.benchmark),
-        "modes": _listed(arguments.mode),
-        "num_samples": arguments.n,
-        "limit": arguments.limit,
-        "max_answer_tokens": arguments.max_tokens,
-        "temperature": arguments.temperature,
-    }
-    overrides: dict[str, Any] = {"eval": {name: value for name, value in settings.items() if value is not None}}
-    of_endpoint = {
-        "model": ("--model", arguments.model_there),
-        "api_key_env": ("--api-key-env", arguments.api_key_env),
-        "max_concurrency": ("--concurrency", arguments.concurrency),
-        "prompt_price": ("--prompt-price", arguments.prompt_price),
-        "completion_price": ("--completion-price", arguments.completion_price),
-    }
-    given = {name: (option, value) for name, (option, value) in of_endpoint.items() if value is not None}
-    if arguments.endpoint:
-        settings = {"url": arguments.endpoint, **{name: value for name, (_, value) in given.items()}}
-        overrides["endpoints"] = [settings]
-        if arguments.model_there is None:
-            overrides["model"] = {"name": ""}
-    else:
-        for option, value in given.values():
-            raise ConfigError(f"{option} {value} says how --endpoint is asked; name it too")
-    return overrides
-
-
-def _listed(value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+    given = {}
+    for option, name, *_ in SETTING_OPTIONS:
+        if name.startswith("endpoint.") and (values := vars(arguments)[name]):
+            if not arguments.endpoint:
+                raise ConfigError(f"{option} {values[-1]} says how --endpoint is asked; name it too")
+            given[name.removeprefix("endpoint.")] = values[-1]
+    if not arguments.endpoint:
+        return {}
+    endpoint = {"endpoints": [{"url": arguments.endpoint, **given}]}
+    return endpoint if "model" in given else endpoint | {"model": {"name": ""}}
 
 
 def _feedback_of(source: Path) -> dict[str, Any]:

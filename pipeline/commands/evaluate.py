@@ -64,9 +64,9 @@ PROMPT_TOKENS = 2048
 """Tokens of a context window left to the prompt, half of a smaller window."""
 
 
-def evaluate_command(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
+def evaluate_command(arguments: argparse.Namespace) -> int:
     """Evaluate; print the report, write it and the plots. The status is 1 while some answers could not be had."""
-    chosen = eval_options.chosen(arguments, overrides)
+    chosen = eval_options.chosen(arguments)
     _check_compare(arguments.compare)
     return event_loop.run(_Evaluation(arguments, chosen, View(0, live=False)).run())
 

@@ -57,7 +57,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             help=brief,
             description=f"{brief[0].upper()}{brief[1:]}.",
             epilog="\n".join(("examples:", *(f"  {parser.prog} {name} {words}" for words in EXAMPLES[name]))),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         action.add_argument("run", type=Path, metavar="RUN", help="the run folder; the run may go on meanwhile")
         if name == "search":

@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
+from pipeline.config.loading import load_config, merged
 from pipeline.errors import ConfigError
 from pipeline.inference.local_servers import resolve_model
 from pipeline.observability.live_view import View
@@ -16,6 +18,16 @@ from pipeline.run.folder import RunFolder
 from pipeline.sft.stage import seeded_model
 
 OPTION_OF = {"model": "--teacher-model", "api_key_env": "--teacher-key-env", "n": "--n"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `sft` beside the settings."""
+    add = parser.add_argument
+    add("--out", type=Path, metavar="DIR", help="where the seeded model goes; default: the cache")
+    add("--teacher", metavar="URL", help="learn from this endpoint's answers too (sft.teacher)")
+    add("--teacher-model", metavar="M", help="its model; default: model.name")
+    add("--teacher-key-env", metavar="NAME", help="environment variable that holds its key")
+    add("--n", type=int, metavar="N", help="pairs to have from it; default: sft.num_teacher_pairs")
 
 
 def teacher_of(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -29,8 +41,10 @@ def teacher_of(parsed: argparse.Namespace) -> dict[str, Any]:
     return {"sft": {"teacher": teacher, **({"num_teacher_pairs": parsed.n} if parsed.n else {})}}
 
 
-def sft_command(config: Config, out: Path | None) -> int:
+def sft_command(arguments: argparse.Namespace) -> int:
     """Seed the skills and show where the model is."""
+    config = load_config(arguments.config, merged(settings_given(arguments), teacher_of(arguments)))
+    out: Path | None = arguments.out
     view = View(0, live=False)
     name = config.run.name or f"sft-{config.recipe}-{config.sft.seed}"
     run = RunFolder.create(

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.config.validation import invalid_fields
 from pipeline.errors import ConfigError, DataError, ServerStartError
 from pipeline.inference.capabilities import check_endpoint
 from pipeline.inference.client import InferenceClient
@@ -113,8 +114,8 @@ def _requests(arguments: argparse.Namespace) -> RequestsSection:
             max_outage_s=arguments.timeout_s,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']}: {first['msg']}") from None
+        first = invalid_fields(error)[0]
+        raise ConfigError(f"--{first.field.replace('_', '-')} {first.value}: {first.message}") from None
 
 
 async def _run(

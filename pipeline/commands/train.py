@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import signal
@@ -13,9 +14,10 @@ from pipeline.commands.doctor import check_machine
 from pipeline.commands.fork import fork_run
 from pipeline.commands.opened_run import make_tables
 from pipeline.commands.session import Session
+from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
-from pipeline.config.loading import merged, read_config_file, validated
-from pipeline.errors import LanpoError
+from pipeline.config.loading import load_config, merged, read_config_file, validated
+from pipeline.errors import ConfigError, LanpoError
 from pipeline.observability import logs
 from pipeline.observability.live_view import View
 from pipeline.observability.secrets import secrets_of
@@ -27,49 +29,58 @@ from pipeline.runtime.files import write_atomic
 from pipeline.storage.claim import check_claim, new_run
 
 
-def train(config: Config, *, dry_run: bool = False) -> int:
-    """Start a new run. Returns the exit status."""
-    if dry_run:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `train` beside the settings."""
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
+    begin.add_argument(
+        "--fork", type=Path, metavar="RUN", help="begin a new run where this one is, with its settings or others"
+    )
+    parser.add_argument(
+        "--at-step", type=int, metavar="K", help="--fork: at the checkpoint of this step; default: the newest"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="validate, print the resolved configuration, start nothing"
+    )
+
+
+def train_command(arguments: argparse.Namespace) -> int:
+    """Begin, resume or fork a run, or print its configuration; return the exit status."""
+    if arguments.at_step is not None and not arguments.fork:
+        raise ConfigError("--at-step says where --fork begins; it goes with --fork RUN")
+    given = settings_given(arguments)
+    if source := arguments.resume or arguments.fork:
+        run = RunFolder.open(source)
+        stored = run.config()
+        config = _changed(stored, arguments, given)
+        if arguments.resume:
+            check_resume_config(stored, config)
+    else:
+        config = load_config(arguments.config, given)
+    if arguments.dry_run:
         print(config.model_dump_json(indent=2))
         return 0
     check_machine(config)
-    run = new_run(config)
+    if arguments.resume:
+        return _resume(run, config)
+    run = fork_run(run, config, arguments.at_step) if arguments.fork else new_run(config)
     make_tables(run, config)
-    return run_session(run, config, resumed=False)
+    return run_session(run, config, resumed=bool(arguments.fork))
 
 
-def resume(folder: Path, config_file: Path | None, overrides: dict[str, Any], *, dry_run: bool = False) -> int:
-    """Continue a run. Raises RunFolderError when the configuration differs in more than harmless settings."""
-    run = RunFolder.open(folder)
-    stored = run.config()
-    wanted = validated(
-        merged(stored.model_dump(mode="json"), merged(read_config_file(config_file) if config_file else {}, overrides))
-    )
-    check_resume_config(stored, wanted)
-    if dry_run:
-        print(wanted.model_dump_json(indent=2))
-        return 0
-    check_machine(wanted)
+def _changed(stored: Config, arguments: argparse.Namespace, given: dict[str, Any]) -> Config:
+    """The configuration of a run with what file and options change; a fork gets a name of its own."""
+    values = stored.model_dump(mode="json")
+    if arguments.fork:
+        values["run"]["name"] = ""
+    from_file = read_config_file(arguments.config) if arguments.config else {}
+    return validated(merged(values, merged(from_file, given)))
+
+
+def _resume(run: RunFolder, config: Config) -> int:
     check_claim(run)
     with run.locked():
-        write_atomic(run.config_file, wanted.model_dump_json(indent=2))
-    return run_session(run, wanted, resumed=True)
-
-
-def fork(
-    folder: Path, step: int | None, config_file: Path | None, overrides: dict[str, Any], *, dry_run: bool = False
-) -> int:
-    """Start a new run from a checkpoint of the one in `folder`, with its settings but for those given. Returns the exit status."""
-    source = RunFolder.open(folder)
-    stored = source.config().model_dump(mode="json")
-    stored["run"]["name"] = ""
-    config = validated(merged(stored, merged(read_config_file(config_file) if config_file else {}, overrides)))
-    if dry_run:
-        print(config.model_dump_json(indent=2))
-        return 0
-    check_machine(config)
-    run = fork_run(source, config, step)
-    make_tables(run, config)
+        write_atomic(run.config_file, config.model_dump_json(indent=2))
     return run_session(run, config, resumed=True)
 
 

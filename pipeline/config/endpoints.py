@@ -82,8 +82,8 @@ class RequestsSection(Section):
         21600.0,
         description="Longest wait while no endpoint is fit; then what waits fails, and a run ends (it can be resumed).",
     )
-    canary_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="Longest wait for the one-token canary that an endpoint must answer before it (re)joins."
+    probe_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Longest wait for the one-token probe that an endpoint must answer before it (re)joins."
     )
 
     @model_validator(mode="after")

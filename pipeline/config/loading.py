@@ -1,23 +1,23 @@
-"""From recipe, TOML file and command line to one validated `Config`, and back to words when something is wrong.
+"""Makes one validated `Config` of recipe, file and command line.
 
 Order, later wins: the recipe, the file given by --config, the options. Every error names the field, the value and the
 remedy."""
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.config.fields import known_fields
+from pipeline.config.renamed import with_new_names
 from pipeline.config.root import Config
-from pipeline.config.run import SECRET_IN_VALUE
+from pipeline.config.validation import invalid_fields
 from pipeline.errors import ConfigError
-from pipeline.runtime.files import flat
+from pipeline.text import did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "quickstart"
@@ -46,7 +46,7 @@ def load_config(file: Path | None = None, overrides: dict[str, Any] | None = Non
 
 
 def read_config_file(file: Path) -> dict[str, Any]:
-    """The settings in a TOML file, or in the config.json of a run. Raises ConfigError."""
+    """The settings in a TOML file, or in the config.json of a run, which may be older than their names. Raises ConfigError."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -54,27 +54,32 @@ def read_config_file(file: Path) -> dict[str, Any]:
             f"--config {file}: {error.strerror or error}; give a TOML file, or the config.json of a run"
         ) from error
     try:
-        return dict(json.loads(text)) if file.suffix == ".json" else tomllib.loads(text)
+        return with_new_names(dict(json.loads(text))) if file.suffix == ".json" else tomllib.loads(text)
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"--config {file}: not valid {file.suffix.removeprefix('.').upper() or 'TOML'}: {error}"
         ) from error
 
 
+def stored_config(file: Path) -> Config:
+    """The configuration that a run or an evaluation stored, under whatever names settings had then."""
+    return Config.model_validate(with_new_names(json.loads(file.read_text(encoding="utf-8"))))
+
+
 def validated(values: dict[str, Any]) -> Config:
-    """`values` as a Config. Raises ConfigError that words each problem on a line of its own."""
+    """`values` as a Config. Raises ConfigError with a line for each problem."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = list(dict.fromkeys(_worded(item) for item in error.errors()))
-        raise ConfigError("\n".join(lines)) from None
+        invalid = invalid_fields(error, known_fields(), kind="setting", hint="; `train --help-all` lists them all")
+        raise ConfigError("\n".join(map(str, invalid))) from None
 
 
 def _recipe_values(name: str) -> dict[str, Any]:
     file = RECIPES / f"{name}.toml"
     if not file.is_file():
         raise ConfigError(
-            f"recipe = {name!r}: no such recipe{_did_you_mean(name, recipe_names())}; there are {', '.join(recipe_names())}"
+            f"recipe = {name!r}: no such recipe{did_you_mean(name, recipe_names())}; there are {', '.join(recipe_names())}"
         )
     return {"recipe": name, **tomllib.loads(file.read_text(encoding="utf-8"))}
 
@@ -86,72 +91,3 @@ def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
         old = result.get(key)
         result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return result
-
-
-def _worded(error: Any) -> str:
-    field = ".".join(
-        str(part) for part in error["loc"] if not str(part).startswith(("function-", "tuple[", "constrained-"))
-    )
-    if error["type"] == "extra_forbidden":
-        return f"{field} = {error['input']!r}: unknown setting{_did_you_mean(field, known_fields())}; `train --help` lists them all"
-    message = error["msg"].removeprefix("Value error, ")
-    if not field:
-        return message
-    if error["type"] == "missing":
-        return f"{field}: {message}; it has no default"
-    if error["type"] == SECRET_IN_VALUE:
-        return f"{field}: {message}"
-    return f"{field} = {error['input']!r}: {message[0].lower() + message[1:]}"
-
-
-def known_fields() -> list[str]:
-    return [*flat(Config().model_dump(mode="json")), *Config.model_fields]
-
-
-def _did_you_mean(word: str, words: list[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-class FieldOptions:
-    """Adds one option for each field of Config to a parser, and reads them back as nested overrides."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        from pydantic_settings import BaseSettings, CliSettingsSource
-
-        class Fields(Config, BaseSettings):  # type: ignore[misc]
-            pass
-
-        self._source: Any = CliSettingsSource(Fields, root_parser=parser, cli_hide_none_type=True)
-
-    def overrides(self, arguments: argparse.Namespace) -> dict[str, Any]:
-        """What the command line sets. Raises ConfigError for a value that cannot be read."""
-        from pydantic_settings import SettingsError
-
-        try:
-            return dict(self._source(parsed_args=arguments)())
-        except SettingsError as error:
-            raise ConfigError(
-                f"{error}; lists and tables are written as JSON, for example --learner.report_to '[\"wandb\"]'"
-            ) from error
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that suggests the option one meant."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = next((word.split("=")[0] for word in message.split() if word.startswith("--")), "")
-        self.exit(
-            2,
-            f"{self.prog}: error: {message}{_did_you_mean(unknown, sorted(self._options()))}\nTry {self.prog} --help.\n",
-        )
-
-    def _options(self) -> set[str]:
-        """Options of this parser and of its subcommands: an unknown one is reported by the outermost."""
-        options: set[str] = set()
-        for action in self._actions:
-            options.update(action.option_strings)
-            if isinstance(action, argparse._SubParsersAction):
-                for parser in action.choices.values():
-                    options |= parser._options()
-        return options

@@ -21,7 +21,7 @@ from pipeline.config.sft import SftSection
 
 
 class Config(Section):
-    """One run. `train --help` lists every field; a recipe is a complete set of them."""
+    """One run. `train --help-all` lists every field; a recipe is a complete set of them."""
 
     recipe: str = Field("quickstart", description="Name of the recipe that this configuration began with.")
     run: RunSection = RunSection()

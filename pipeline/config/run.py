@@ -9,9 +9,9 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.base import Section
+from pipeline.config.validation import SECRET_IN_VALUE
 
 STORE_SCHEMES = ("s3", "gs", "az")
-SECRET_IN_VALUE = "secret_in_value"  # noqa: S105 - the type of an error whose value must not be shown
 
 
 class RunSection(Section):

@@ -24,7 +24,7 @@ class SftSection(Section):
     teacher_max_tokens: Positive = Field(512, description="Longest answer of the teacher, tokens.")
     respond_share: Probability = Field(0.7, description="Share of pairs that answer (with and without lessons).")
     inspect_share: Probability = Field(0.2, description="Share of pairs that critique an attempt; the rest summarise.")
-    hasty_share: Probability = Field(
+    answer_only_share: Probability = Field(
         0.0,
         description="Of the answers from scratch, the share that gives the result at once: a second way to answer, worse or better.",
     )

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from pipeline.config.validation import invalid_fields
 from pipeline.errors import DataError, DiskError
 from pipeline.experience.pool_schema import entry_of, schema, table_of
 from pipeline.types import Experience
@@ -139,6 +140,5 @@ def _checked(make: Callable[[], Experience], file: Path, where: str) -> Experien
     except KeyError as error:
         raise DataError(f"{file}, {where}: the field {error} is missing") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the line"
-        raise DataError(f"{file}, {where}: {field}: {first['msg']}") from error
+        first = invalid_fields(error)[0]
+        raise DataError(f"{file}, {where}: {first.field or 'the line'}: {first.message}") from error

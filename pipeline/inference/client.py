@@ -286,10 +286,10 @@ class InferenceClient:
 
     async def probe(self, endpoint: Endpoint) -> None:
         """Request one token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
-        with self._watchdog.watch(self._requests.canary_timeout_s, "probe to", endpoint.url):
+        with self._watchdog.watch(self._requests.probe_timeout_s, "probe to", endpoint.url):
             async with self._served_model(endpoint) as served:
                 body = self.chat_body(endpoint, PROBE) | {"model": served.model}
-                protocol.check_probe(await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s))
+                protocol.check_probe(await self.post(endpoint, CHAT, body, self._requests.probe_timeout_s))
 
     @asynccontextmanager
     async def _served_model(self, endpoint: Endpoint) -> AsyncIterator[ServedModel]:

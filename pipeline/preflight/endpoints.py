@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.http import RawReply, Transport
 from pipeline.preflight.machine import LOOPBACK, longest_answers
+from pipeline.text import did_you_mean
 
 WITHIN_S = 30.0
 CONNECT_WITHIN_S = 3.0
@@ -84,8 +84,7 @@ async def _probe(
         return
     served = {str(item.get("id")): item for item in models.get("data", [])} if isinstance(models, dict) else {}
     if endpoint.model not in served:
-        close = difflib.get_close_matches(endpoint.model, served, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(repr(endpoint.model), map(repr, served), cutoff=0.5)
         lack = f"it has no model {endpoint.model!r}, it serves {sorted(served)}{hint}"
         yield Finding("FAILED", name, f"{lack}; set model.name or the endpoint's model")
         return

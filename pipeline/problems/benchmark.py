@@ -5,7 +5,6 @@ read here but registries; `pipeline.problems.benchmark_items` finds a benchmark 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.config.base import Positive
+from pipeline.config.validation import invalid_fields
 from pipeline.errors import ConfigError
 from pipeline.problems.tasks import RowFormat
 from pipeline.runtime.plugins import is_plugin
@@ -137,14 +137,5 @@ def validated(name: str, table: dict[str, Any], file: Path) -> Benchmark:
     try:
         return Benchmark.model_validate({**table, "name": name})
     except ValidationError as error:
-        lines = [_worded(item, f"{file} [{name}]") for item in error.errors()]
+        lines = [f"{file} [{name}] {invalid}" for invalid in invalid_fields(error, Benchmark.model_fields)]
         raise ConfigError("\n".join(lines)) from None
-
-
-def _worded(item: Any, where: str) -> str:
-    field = ".".join(map(str, item["loc"]))
-    if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(field, Benchmark.model_fields, n=1)
-        return f"{where} {field}: unknown field{f'; did you mean {close[0]}?' if close else ''}"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{where} {field} = {item['input']!r}: {message}" if field else f"{where} {message}"

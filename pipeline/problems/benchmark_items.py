@@ -6,7 +6,6 @@ larger one."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator
 from importlib import metadata
@@ -19,6 +18,7 @@ from pipeline.problems.benchmark import SHIPPED, Benchmark, name_key, registry, 
 from pipeline.problems.rows import TEXT_LINE, Row, hub_rows, jsonl_rows, plugin_rows
 from pipeline.problems.tasks import CODE_LINE, asks_for_program, parse_row
 from pipeline.runtime.plugins import load_function
+from pipeline.text import did_you_mean
 from pipeline.types import Task
 
 GENERATED = "reasoning_gym:"
@@ -46,10 +46,9 @@ def find_benchmark(name: str, extra: Path | None = None) -> Benchmark:
         return validated(
             name, {"source": "reasoning_gym", "dataset": family, "title": f"reasoning-gym: {family}"}, SHIPPED
         )
-    close = [found[key] for key in difflib.get_close_matches(name_key(name), found, n=3, cutoff=0.5)]
     raise ConfigError(
-        f"benchmark {name!r} is unknown{'; did you mean ' + ' or '.join(close) + '?' if close else ''}; there are "
-        f"{', '.join(known)}, {GENERATED}FAMILY, and files that end in .jsonl"
+        f"benchmark {name!r} is unknown{did_you_mean(name, known, num=3, cutoff=0.5)}; there are {', '.join(known)}, "
+        f"{GENERATED}FAMILY, and files that end in .jsonl"
     )
 
 

@@ -6,7 +6,6 @@ first, from `heldout_seed` alone; a training problem that equals one is skipped 
 
 from __future__ import annotations
 
-import difflib
 import random
 from typing import Any
 
@@ -14,7 +13,7 @@ from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.problems.code_families import FAMILIES, Exercise
 from pipeline.problems.reasoning_gym import DRAWS_PER_PROBLEM, EXTRA_DRAWS, shares
-from pipeline.text import text_hash
+from pipeline.text import nearest, text_hash
 from pipeline.types import Label, Problem, Split, Task
 
 
@@ -31,7 +30,7 @@ def _families(settings: ProblemsSection) -> tuple[FamilySettings, ...]:
     """Those of the settings, all where they name none."""
     for position, family in enumerate(settings.families):
         if family.name not in FAMILIES:
-            close = difflib.get_close_matches(family.name, FAMILIES, n=3, cutoff=0.5)
+            close = nearest(family.name, FAMILIES, num=3, cutoff=0.5)
             raise ConfigError(
                 f"problems.families[{position}].name = {family.name!r} is no family of problems.source = 'procedural_code'; "
                 f"use [] for all, or of {', '.join(close or FAMILIES)}"

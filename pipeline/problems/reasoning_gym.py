@@ -6,7 +6,6 @@ from `heldout_seed` alone; a training problem that equals one is skipped and ano
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import random
@@ -14,7 +13,7 @@ from typing import Any
 
 from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.text import text_hash
+from pipeline.text import nearest, text_hash
 from pipeline.types import Label, Problem, Split, Task
 
 # Draws per wanted problem before a family is said to be exhausted: collecting the last of n values takes about n ln n
@@ -87,7 +86,7 @@ def check_family(name: str, field: str) -> None:
     from reasoning_gym.factory import DATASETS
 
     if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, n=4, cutoff=0.4)
+        close = nearest(name, DATASETS, num=4, cutoff=0.4)
         raise ConfigError(
             f"{field} = {name!r} is no reasoning-gym family; "
             + (

@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Config
+from pipeline.config.loading import stored_config
 from pipeline.errors import RunFolderError
 from pipeline.run.lineage import Lineage
 from pipeline.runtime.files import is_uri, try_lock, write_atomic
@@ -130,7 +131,7 @@ class RunFolder:
         return elsewhere.location if (elsewhere := self.elsewhere) else self.path / STORE
 
     def config(self) -> Config:
-        return Config.model_validate_json(self.config_file.read_text(encoding="utf-8"))
+        return stored_config(self.config_file)
 
     @contextmanager
     def locked(self, name: str = "run", patience_s: float = 0.0) -> Iterator[None]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.config.problems import ProblemsSection
+from pipeline.config.renamed import with_old_names
 from pipeline.config.sft import SftSection
 from pipeline.experience.contexts import messages_of
 from pipeline.runtime.files import write_atomic
@@ -49,7 +50,7 @@ def make_pairs(
     """`sft.num_pairs` pairs from training `tasks`, skills in the configured shares and mixed, drawn by `sft.seed`.
 
     A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. Of
-    the answers from scratch and the inspected attempts, `sft.hasty_share` show no steps: the critique then says so,
+    the answers from scratch and the inspected attempts, `sft.answer_only_share` show no steps: the critique then says so,
     whether the result is right or wrong. A task without a worked solution is answered by its gold answer alone; how many
     were is logged. Raises ValueError for a held-out task, by its split or its text.
     """
@@ -99,7 +100,7 @@ def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") 
         "code": CODE_VERSION,
         "model": model_fingerprint,
         **({"teacher": teacher_digest} if teacher_digest else {}),
-        "sft": config.sft.model_dump(mode="json", exclude=NOT_OF_THE_PAIRS),
+        "sft": with_old_names({"sft": config.sft.model_dump(mode="json", exclude=NOT_OF_THE_PAIRS)})["sft"],
         "problems": problems.model_dump(mode="json"),
         "files": file_digests(problems),
         "system_prompt": config.rollout.system_prompt,
@@ -156,7 +157,7 @@ def _exchange(
     problem = task.problem.text
     match skill:
         case "respond-scratch":
-            shown = answer_only(task) if _hasty(config, rng) else solution
+            shown = answer_only(task) if _shows_no_steps(config, rng) else solution
             return Scratch(problem=problem), shown.text
         case "respond-inter":
             lessons, index = drawn_lessons(task.problem.family, config.feedback.num_lessons, rng)
@@ -164,7 +165,7 @@ def _exchange(
             first_line = f"Lesson {index + 1} applies: {principle[0].lower()}{principle[1:]}"
             return Inter(problem=problem, lessons=lessons), f"{first_line}\n{solution.text}"
         case "inspect-right" | "inspect-wrong":
-            if _hasty(config, rng):
+            if _shows_no_steps(config, rng):
                 attempt = with_mistake(task, answer_only(task), rng) if skill == "inspect-wrong" else answer_only(task)
                 return Intra(problem=problem, attempt=attempt.text), f"It shows no steps.\n{solution.text}"
             attempt = with_mistake(task, solution, rng) if skill == "inspect-wrong" else solution
@@ -175,9 +176,9 @@ def _exchange(
     return Abstract(problem=problem, trajectory=attempt.text), reply
 
 
-def _hasty(config: Config, rng: random.Random) -> bool:
+def _shows_no_steps(config: Config, rng: random.Random) -> bool:
     """Whether this answer is one that shows no steps. Nothing is drawn where the recipe wants none of them."""
-    return config.sft.hasty_share > 0 and rng.random() < config.sft.hasty_share
+    return config.sft.answer_only_share > 0 and rng.random() < config.sft.answer_only_share
 
 
 def drawn_lessons(family: str, most: int, rng: random.Random) -> tuple[tuple[Lesson, ...], int]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.orchestrate import build_parser, main
+from pipeline.commands.parser import build_parser
+from pipeline.orchestrate import main
 from pipeline.run.folder import RunFolder
 from prompts.render import harmless_lesson
 from prompts.schemas import Lesson
@@ -274,7 +275,7 @@ def test_every_action_has_a_usage_line_and_examples(action: str, capsys: pytest.
     assert examples and "examples:" in told
     for example in examples:
         words = shlex.split(example)[3:]
-        parsed = build_parser(words[0]).parse_args(words)
+        parsed = build_parser(words).parse_args(words)
         assert (parsed.command, parsed.action) == ("pool", action)
 
 

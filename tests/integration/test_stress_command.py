@@ -103,7 +103,7 @@ async def test_ctrl_c_reports_what_was_done(tmp_path: Path, repository: Path) ->
     [
         (["--endpoint", "http://127.0.0.1:9"], "error: endpoint http://127.0.0.1:9 does not answer"),
         (["--requests", "0"], "error: --requests 0: give a number of 1 or more"),
-        (["--timeout-s", "-1"], "error: --timeout-s -1.0: Input should be greater than 0"),
+        (["--timeout-s", "-1"], "error: --timeout-s -1.0: input should be greater than 0"),
         (["--prompts", "none.txt"], "error: --prompts none.txt: No such file or directory"),
         (["--endpoint", "http://127.0.0.1:9", "--faults", "3"], "error: --faults is for the mock endpoint"),
         (["--latency", "gamma:1"], "error: the mock endpoint did not start"),

@@ -61,7 +61,6 @@ OWNERS = {
     "sympy": ("pipeline/rewards/math/",),
     "math_verify": ("pipeline/rewards/math/",),
     "pyarrow": ("pipeline/storage/", "pipeline/experience/"),
-    "pydantic_settings": ("pipeline/commands/parser.py", "pipeline/config/loading.py"),
 }
 # Of these, what costs a start time is imported within functions.
 LAZY = set(OWNERS) - {"aiohttp", "httpx"}

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from pipeline.commands.parser import COMMANDS, build_parser, examples
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.orchestrate import EXAMPLES, build_parser, main
+from pipeline.orchestrate import main
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.files import flat
 from tests.documents import DOCUMENTS, ROOT, Document, promises
@@ -149,25 +150,25 @@ def test_commands_parse(
         arguments = orchestrate_arguments(words)
         if not arguments:
             continue
-        if "--help" in arguments:
+        if {"--help", "--help-all"} & set(arguments):
             with pytest.raises(SystemExit) as end:
-                build_parser(arguments[0]).parse_args(arguments)
+                build_parser(arguments).parse_args(arguments)
             assert end.value.code in (0, None), words
         elif arguments[0] == "train" and not {"--resume", "--fork"} & set(arguments) and len(words) > 1:
             dry = arguments if "--dry-run" in arguments else [*arguments, "--dry-run"]
             assert main(dry) in (0, None), f"{' '.join(words)}\n{capsys.readouterr().err}"
         else:
-            build_parser(arguments[0]).parse_args(arguments)
+            build_parser(arguments).parse_args(arguments)
 
 
-@pytest.mark.parametrize("command", sorted(EXAMPLES))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_examples_of_the_help_parse(command: str) -> None:
-    lines = [shlex.split(line, comments=True) for line in EXAMPLES[command].splitlines()[1:]]
+    lines = [shlex.split(line, comments=True) for line in examples(command)]
     assert lines
     for words in lines:
         arguments = orchestrate_arguments(words)
         assert arguments
-        assert build_parser(command).parse_args(arguments).command == command
+        assert build_parser(arguments).parse_args(arguments).command == command
 
 
 @pytest.mark.parametrize(

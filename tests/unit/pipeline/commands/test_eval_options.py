@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ from pipeline.commands.eval_options import (
     unshortened,
     with_workers,
 )
+from pipeline.commands.parser import build_parser
 from pipeline.config import Config
 from pipeline.config.loading import load_recipe
 from pipeline.errors import ConfigError, RunFolderError
-from pipeline.orchestrate import build_parser
 from pipeline.run.folder import RunFolder
 
 ENDPOINT = ("--endpoint", "http://127.0.0.1:8000", "--benchmark", "gsm8k")
 
 
 def chose(*arguments: str) -> Chosen:
-    parsed = build_parser("eval").parse_args(["eval", *arguments])
-    return chosen(parsed, parsed.field_options.overrides(parsed))
+    return chosen(parsed(*arguments))
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    return build_parser(["eval"]).parse_args(["eval", *arguments])
 
 
 def a_run(root: Path, **settings: Any) -> RunFolder:
@@ -59,7 +63,7 @@ def test_prices_are_of_the_endpoint_that_is_named() -> None:
     assert (endpoint.prompt_price, endpoint.completion_price) == (0.5, 2.0)
     with pytest.raises(ConfigError, match=r"--prompt-price 0\.5 says how --endpoint is asked; name it too"):
         chose("--prompt-price", "0.5")
-    judge = judge_of(build_parser("eval").parse_args(["eval", "--judge", "http://j", "--judge-prompt-price", "3"]))
+    judge = judge_of(parsed("--judge", "http://j", "--judge-prompt-price", "3"))
     assert judge is not None
     assert judge.prompt_price == 3.0
 
@@ -113,3 +117,24 @@ def test_a_critic_sees_the_whole_answer_unless_the_user_says_how_much() -> None:
     of_default, said = chose(*ENDPOINT), chose(*ENDPOINT, "--reflection.max_attempt_chars", "500")
     assert unshortened(of_default, of_default.config).reflection.max_attempt_chars > 10**6
     assert unshortened(said, said.config).reflection.max_attempt_chars == 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (("--benchmark", "gsm8k, aime25", "--mode", "zero-shot,reflect"), "benchmarks", ("gsm8k", "aime25")),
+        (("--mode", "zero-shot,reflect"), "modes", ("zero-shot", "reflect")),
+        (("--n", "4"), "num_samples", 4),
+        (("--eval.num_samples", "2", "--n", "4"), "num_samples", 4),
+        (("--limit", "7"), "limit", 7),
+        (("--max-tokens", "9"), "max_answer_tokens", 9),
+        (("--temperature", "0.5"), "temperature", 0.5),
+    ],
+)
+def test_an_option_that_sets_one_setting_is_its_other_name(arguments: tuple[str, ...], name: str, value: Any) -> None:
+    assert getattr(chose(*arguments).config.eval, name) == value
+
+
+def test_a_value_that_an_option_cannot_have_names_the_setting() -> None:
+    with pytest.raises(ConfigError, match=r"eval.num_samples = 'many': input should be a valid integer"):
+        chose("--n", "many")

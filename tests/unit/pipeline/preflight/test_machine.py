@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands.doctor import check_machine, doctor_command
+from pipeline.commands.doctor import check_machine, doctor
 from pipeline.config import Config
 from pipeline.errors import ConfigError, UserError
 from pipeline.rewards.code import preflight
@@ -23,7 +23,7 @@ def config(root: Path, **sections: Any) -> Config:
 
 
 def test_a_sound_machine_is_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor_command(config(tmp_path)) == 0
+    assert doctor(config(tmp_path)) == 0
     assert capsys.readouterr().out.endswith("ready\n")
 
 
@@ -71,7 +71,7 @@ def test_a_planted_fault_is_named(
     wrong = config(tmp_path, **sections)
     with pytest.raises(UserError, match=message):
         check_machine(wrong)
-    assert doctor_command(wrong) == 2
+    assert doctor(wrong) == 2
     assert "FAILED" in capsys.readouterr().out
 
 
@@ -163,11 +163,11 @@ def test_a_doubt_is_said_and_does_not_stop_a_run(
         monkeypatch.setenv(name, value)
     doubtful = config(tmp_path, **sections)
     check_machine(doubtful)
-    assert doctor_command(doubtful) == 0
+    assert doctor(doubtful) == 0
     shown = capsys.readouterr().out
     assert f"warn    {message}" in shown
     assert "ready (1 to think about)" in shown
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     if environment.get("HTTP_PROXY"):
-        doctor_command(doubtful)
+        doctor(doubtful)
         assert "proxies: " not in capsys.readouterr().out

@@ -392,7 +392,7 @@ def test_rows_outside_of_the_id_range_need_an_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        ("[a]\nsourc = 'hub'\n", r"\[a\] sourc: unknown field; did you mean source"),
+        ("[a]\nsourc = 'hub'\n", r"\[a\] sourc = 'hub': unknown field; did you mean source"),
         ("[a]\nsource = 'web'\n", "source = 'web' is unknown; use hub, file, package, reasoning_gym"),
         ("[a]\n", "source = 'hub' needs dataset"),
         ("[a]\nsource = 'file'\n", "source = 'file' needs file"),

@@ -235,14 +235,14 @@ def test_the_key_covers_what_the_result_depends_on(tmp_path: Path, monkeypatch: 
     assert pairs_key(base, "model") == pairs_key(base.model_copy(update={"recipe": "other"}), "model")
 
 
-def test_hasty_answers_show_no_steps_in_the_wanted_share_and_a_critique_says_so_whatever_the_result() -> None:
-    config = Config.model_validate({"sft": {"num_pairs": 400, "hasty_share": 0.5}})
+def test_answers_only_show_no_steps_in_the_wanted_share_and_a_critique_says_so_whatever_the_result() -> None:
+    config = Config.model_validate({"sft": {"num_pairs": 400, "answer_only_share": 0.5}})
     pairs = make_pairs(config, load_problems(config.problems, 0).train)
     scratch = [
         pair for pair in pairs if pair["skill"] == "respond" and "Lessons from" not in pair["messages"][-2]["content"]
     ]
-    hasty = [pair for pair in scratch if pair["messages"][-1]["content"].startswith("\\boxed{")]
-    assert 0.35 < len(hasty) / len(scratch) < 0.65
+    answers_only = [pair for pair in scratch if pair["messages"][-1]["content"].startswith("\\boxed{")]
+    assert 0.35 < len(answers_only) / len(scratch) < 0.65
     with_lessons = [pair for pair in pairs if pair["skill"] == "respond" and pair not in scratch]
     assert all("=" in pair["messages"][-1]["content"] for pair in with_lessons)
     inspected = [pair for pair in pairs if "An earlier attempt:\n\\boxed" in pair["messages"][-2]["content"]]

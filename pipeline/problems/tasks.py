@@ -45,8 +45,8 @@ QUESTION = "{{question}}"
 CODE_LINE = '{"question": "Write f.", "tests": "assert f(1) == 2", "entry_point": "f"}'
 _EXPECTED = {
     "boxed": f"expected a line such as {TEXT_LINE}",
-    "code": f"expected a line such as {CODE_LINE}, or the columns of HumanEval (prompt, test, entry_point) or MBPP (text, "
-    "test_list)",
+    "code": f"expected a line such as {CODE_LINE}, or the columns of HumanEval (prompt, test, entry_point) or MBPP "
+    "(text, test_list)",
 }
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _SHOWN = {"boxed": {"question"}, "code": {"question", "tests"}}
@@ -224,8 +224,8 @@ def _head(row: Row, question: str, entry_point: str) -> str:
     heads = re.findall(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", question, re.MULTILINE)
     if heads and entry_point not in heads:
         raise DataError(
-            f"{row.where}: the prompt begins {', '.join(heads)}, but not {entry_point!r}; give the name of one as entry_point, or the "
-            "tests as 'tests'"
+            f"{row.where}: the prompt begins {', '.join(heads)}, but not {entry_point!r}; give the name of one as "
+            "entry_point, or the tests as 'tests'"
         )
     return question if heads else ""
 

@@ -1,7 +1,8 @@
 """Benchmarks by name, each with its source, its prompt and its verifier.
 
-The shipped registry is `pipeline/problems/benchmarks.toml`; a file of the user's adds to it and overrides it key by key. Nothing is
-read here but registries; `pipeline.problems.benchmark_items` finds a benchmark by what a user calls it, and reads its items."""
+The shipped registry is `pipeline/problems/benchmarks.toml`; a file of the user's adds to it and overrides it key by
+key. Only registries are read here; `pipeline.problems.benchmark_items` finds a benchmark by what a user calls it, and
+reads its items."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ SHIPPED = Path(__file__).parent / "benchmarks.toml"
 
 
 class Benchmark(RowFormat):
-    """One benchmark, a table of the registry: where its rows are, how they are read (the fields of `RowFormat`), and who judges."""
+    """One benchmark, a table of the registry: where its rows are, how they are read, and who judges."""
 
     name: Annotated[str, Field(min_length=1)]
     title: str = ""
@@ -76,8 +77,10 @@ class Benchmark(RowFormat):
 
 
 def registry(extra: Path | None = None) -> dict[str, Benchmark]:
-    """Every benchmark by name: the shipped ones, and those of the user's TOML `extra`. Its tables win, key by key; one that
-    sets `source` replaces the shipped one whole. Raises ConfigError naming file, table, field and value."""
+    """Every benchmark by name: the shipped ones, and those of the user's TOML `extra`.
+
+    Its tables win, key by key; one that sets `source` replaces the shipped one whole. Raises ConfigError naming file,
+    table, field and value."""
     tables = {name: (table, SHIPPED) for name, table in _tables(SHIPPED).items()}
     for name, table in (_tables(extra) if extra else {}).items():
         assert extra is not None

@@ -1,8 +1,8 @@
 """The items of a benchmark: its rows from the hub, a file, a package or a user's function, or those of a generator.
 
-Invariants: all items are there, repeated texts too, but those outside of the benchmark's own id range; a number that is not the
-expected one is an error; ids are unique and do not depend on what was sampled; the sample of a smaller limit is part of that of a
-larger one."""
+Invariants: all items are there, repeated texts too, but those outside of the benchmark's own id range; a number that is
+not the expected one is an error; ids are unique and do not depend on what was sampled; the sample of a smaller limit is
+part of that of a larger one."""
 
 from __future__ import annotations
 
@@ -63,8 +63,11 @@ def _of_file(path: str) -> Benchmark:
 
 
 def tasks_of(benchmark: Benchmark, data: Path | None = None, min_generated: int = 0) -> list[Task]:
-    """All items in the source's order. A generator whose number is not stated makes `min_generated`, where that is more than its
-    default. `data` is a folder whose `NAME.jsonl` (or `.jsonl.gz`) is read in place of the source. Raises ConfigError and DataError."""
+    """All items in the source's order; those of a folder `data` with a `NAME.jsonl` (or `.jsonl.gz`) in place of the
+    source.
+
+    A generator whose number is not stated makes `min_generated`, where that is more than its default. Raises
+    ConfigError and DataError."""
     if benchmark.source == "reasoning_gym":
         return _generated(benchmark, min_generated)
     tasks: dict[str, Task] = {}
@@ -89,7 +92,8 @@ def tasks_of(benchmark: Benchmark, data: Path | None = None, min_generated: int 
 
 
 def sampled(tasks: list[Task], name: str, limit: int | None, seed: int) -> list[Task]:
-    """Of `tasks` the `limit` that rank first by a hash of seed, name and id, in the order given; all of them for None."""
+    """Of `tasks` the `limit` that rank first by a hash of seed, name and id, in the order given; all of them for
+    None."""
     if limit is None:
         return tasks
     ranked = sorted(range(len(tasks)), key=lambda i: _rank(seed, name, tasks[i].problem.id))
@@ -176,8 +180,8 @@ def _function_rows(benchmark: Benchmark) -> Iterator[Row]:
 
 
 def _generated(benchmark: Benchmark, min_generated: int) -> list[Task]:
-    """Drawn as a run draws its held-out problems with the default seed: none is a training problem of a run with this one family,
-    the same parameters, and as many held-out problems or more. Of other runs it may be one."""
+    """Drawn as a run draws its held-out problems with the default seed: none is a training problem of a run with this
+    one family, the same parameters, and as many held-out problems or more. Of other runs it may be one."""
     from pipeline.problems.reasoning_gym import check_family, heldout_tasks
 
     where = f"benchmark {benchmark.name!r}"

@@ -1,7 +1,8 @@
-"""Families of small Python exercises. A family draws one exercise from a random generator; nothing here knows of splits,
-seeds or labels.
+"""Families of small Python exercises. A family draws one exercise from a random generator; nothing here knows of
+splits, seeds or labels.
 
-An exercise's `body` is the reference: it makes the expected values, and goes no further than the tests of this project."""
+An exercise's `body` is the reference: it makes the expected values, and goes no further than the tests of this
+project."""
 
 from __future__ import annotations
 
@@ -17,17 +18,17 @@ WORDS = (
 
 
 class Exercise(NamedTuple):
-    """`words` go on after 'Write a Python function `name(parameters)` that'."""
+    """`description` goes on after 'Write a Python function `name(parameters)` that'."""
 
     name: str
     parameters: str
-    words: str
+    description: str
     body: str
     cases: list[tuple[Any, ...]]
 
     @property
     def question(self) -> str:
-        return f"Write a Python function `{self.name}({self.parameters})` that {self.words}."
+        return f"Write a Python function `{self.name}({self.parameters})` that {self.description}."
 
     @property
     def reference(self) -> str:
@@ -79,8 +80,8 @@ def comparison(rng: random.Random) -> Exercise:
         )
     )
     limit = rng.randint(-50, 150)
-    told = f"returns True if x is {words} {limit}, and False otherwise"
-    return Exercise(rng.choice(names), "x", told, f"return x {operator} {limit}", _near(rng, limit))
+    description = f"returns True if x is {words} {limit}, and False otherwise"
+    return Exercise(rng.choice(names), "x", description, f"return x {operator} {limit}", _near(rng, limit))
 
 
 def divisibility(rng: random.Random) -> Exercise:
@@ -93,11 +94,11 @@ def divisibility(rng: random.Random) -> Exercise:
             (f"divisible by {a} but not by {b}", f"n % {a} == 0 and n % {b} != 0"),
         )
     )
-    told = f"returns True if n is {words}, and False otherwise"
+    description = f"returns True if n is {words}, and False otherwise"
     # Not `check`: that is what a test in the manner of HumanEval defines.
     name = rng.choice(("is_divisible", "divides", "check_number", "is_multiple"))
     cases = [(value,) for value in (1, a, b, a + 1, 3 * a, 2 * b, a * a, a * b, a * b + 1, 2 * a * b, 3 * a * b)]
-    return Exercise(name, "n", told, f"return {expression}", cases)
+    return Exercise(name, "n", description, f"return {expression}", cases)
 
 
 def bound(rng: random.Random) -> Exercise:
@@ -117,9 +118,9 @@ def branch(rng: random.Random) -> Exercise:
     limit = rng.randint(-20, 80)
     high, low = rng.choice((("big", "small"), ("high", "low"), ("warm", "cold"), ("pass", "fail"), ("yes", "no")))
     words, operator = rng.choice((("greater than", ">"), ("less than", "<"), ("at least", ">=")))
-    told = f"returns '{high}' if x is {words} {limit}, and '{low}' otherwise"
+    description = f"returns '{high}' if x is {words} {limit}, and '{low}' otherwise"
     body = f"return {high!r} if x {operator} {limit} else {low!r}"
-    return Exercise(rng.choice(("label", "classify", "judge")), "x", told, body, _near(rng, limit))
+    return Exercise(rng.choice(("label", "classify", "judge")), "x", description, body, _near(rng, limit))
 
 
 def sum_to(rng: random.Random) -> Exercise:
@@ -155,30 +156,30 @@ def mapped(rng: random.Random) -> Exercise:
             (f"squared and then increased by {k}", f"n * n + {k}"),
         )
     )
-    told = f"returns a list with every number of the list `numbers` {words}"
+    description = f"returns a list with every number of the list `numbers` {words}"
     name = rng.choice(("change_all", "map_list", "apply_all", "update"))
-    return Exercise(name, "numbers", told, f"return [{expression} for n in numbers]", _lists(rng, k))
+    return Exercise(name, "numbers", description, f"return [{expression} for n in numbers]", _lists(rng, k))
 
 
 def filtered(rng: random.Random) -> Exercise:
     words, condition, k = _condition(rng)
-    told = f"returns a list of the numbers in the list `numbers` that are {words}, in the same order"
+    description = f"returns a list of the numbers in the list `numbers` that are {words}, in the same order"
     name = rng.choice(("select", "keep", "filter_list", "pick"))
-    return Exercise(name, "numbers", told, f"return [n for n in numbers if {condition}]", _lists(rng, k))
+    return Exercise(name, "numbers", description, f"return [n for n in numbers if {condition}]", _lists(rng, k))
 
 
 def counted(rng: random.Random) -> Exercise:
     words, condition, k = _condition(rng)
-    told = f"returns how many numbers in the list `numbers` are {words}"
+    description = f"returns how many numbers in the list `numbers` are {words}"
     name = rng.choice(("count", "count_numbers", "how_many"))
-    return Exercise(name, "numbers", told, f"return sum(1 for n in numbers if {condition})", _lists(rng, k))
+    return Exercise(name, "numbers", description, f"return sum(1 for n in numbers if {condition})", _lists(rng, k))
 
 
 def summed(rng: random.Random) -> Exercise:
     words, condition, k = _condition(rng)
-    told = f"returns the sum of the numbers in the list `numbers` that are {words}"
+    description = f"returns the sum of the numbers in the list `numbers` that are {words}"
     name = rng.choice(("sum_numbers", "total", "add_up"))
-    return Exercise(name, "numbers", told, f"return sum(n for n in numbers if {condition})", _lists(rng, k))
+    return Exercise(name, "numbers", description, f"return sum(n for n in numbers if {condition})", _lists(rng, k))
 
 
 def reduced(rng: random.Random) -> Exercise:
@@ -188,10 +189,10 @@ def reduced(rng: random.Random) -> Exercise:
     )
     noun = {"sum": "sum", "length": "length"}.get(what, f"{what} number")
     words, operator = rng.choice(((f"plus {k}", "+"), (f"minus {k}", "-"), (f"multiplied by {k}", "*")))
-    told = f"returns the {noun} of the list `numbers` {words}"
+    description = f"returns the {noun} of the list `numbers` {words}"
     name = rng.choice(("reduce_list", "compute", "summary"))
     cases = [case for case in _lists(rng, k) if case[0]]
-    return Exercise(name, "numbers", told, f"return {reduction} {operator} {k}", cases)
+    return Exercise(name, "numbers", description, f"return {reduction} {operator} {k}", cases)
 
 
 def affixed(rng: random.Random) -> Exercise:
@@ -275,7 +276,7 @@ def sliced(rng: random.Random) -> Exercise:
 
 def words_chosen(rng: random.Random) -> Exercise:
     letter, k = rng.choice("abceghlmoprstw"), rng.randint(1, 6)
-    told, condition = rng.choice(
+    description, condition = rng.choice(
         (
             (f"start with the letter '{letter}'", f"w.startswith({letter!r})"),
             (f"contain the letter '{letter}'", f"{letter!r} in w"),
@@ -286,17 +287,17 @@ def words_chosen(rng: random.Random) -> Exercise:
     words, body = rng.choice(
         (
             (
-                f"a list of the words in the string `text` that {told}",
+                f"a list of the words in the string `text` that {description}",
                 f"return [w for w in text.split() if {condition}]",
             ),
             (
-                f"how many words in the string `text` {told}",
+                f"how many words in the string `text` {description}",
                 f"return sum(1 for w in text.split() if {condition})",
             ),
         )
     )
-    wanted = [word for word in WORDS if letter in word or len(word) in (k, k + 1)]
-    cases = [(" ".join([*rng.choices(WORDS, k=4), *rng.choices(wanted, k=num)]),) for num in (0, 1, 2, 3, 4, 2)]
+    matching = [word for word in WORDS if letter in word or len(word) in (k, k + 1)]
+    cases = [(" ".join([*rng.choices(WORDS, k=4), *rng.choices(matching, k=num)]),) for num in (0, 1, 2, 3, 4, 2)]
     return Exercise(rng.choice(("find_words", "words", "choose_words")), "text", f"returns {words}", body, cases)
 
 

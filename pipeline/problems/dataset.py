@@ -1,4 +1,4 @@
-"""The problems of a run: from a generator, files, the hub or a user's function, and split into training and held-out ones.
+"""The problems of a run, from a generator, files, the hub or a user's function, split into training and held-out ones.
 
 Invariants: no training problem equals a held-out problem (normalised text, numbers included); ids are unique and stable
 (a row's own id, else `<source>-<hash of the prompt>`); the held-out problems do not depend on the run's seed, except

@@ -1,8 +1,9 @@
-"""Small programming problems without a hub: seeded, distinct, split (their families: `pipeline/problems/code_families.py`).
+"""Small programming problems without a hub: seeded, distinct, split (their families:
+`pipeline/problems/code_families.py`).
 
 The label has the tests, with expected values that a reference made here and now; the reference itself is in neither
-problem nor label. A draw whose tests a constant, or a copy of an argument, would pass is skipped. Held-out problems are drawn
-first, from `heldout_seed` alone; a training problem that equals one is skipped and another drawn in its place."""
+problem nor label. A draw whose tests a constant, or a copy of an argument, would pass is skipped. Held-out problems are
+drawn first, from `heldout_seed` alone; a training problem that equals one is skipped and another drawn in its place."""
 
 from __future__ import annotations
 
@@ -65,10 +66,10 @@ def _draw_family(name: str, split: Split, seed: int, num: int, taken: set[str]) 
         if key not in taken and tells_apart(exercise.cases, expected):
             taken.add(key)
             tasks.append(_task(exercise, expected, name, split))
-    wanted = "problems.num_heldout" if split == "heldout" else "problems.num_train"
+    setting = "problems.num_heldout" if split == "heldout" else "problems.num_train"
     raise DataError(
         f"family {name!r} made only {len(tasks)} of the {num} distinct {split} problems wanted (in {num_draws} draws); "
-        f"lower {wanted} or the family's weight, or name more families"
+        f"lower {setting} or the family's weight, or name more families"
     )
 
 

@@ -74,10 +74,10 @@ def _draw_family(
             tasks.append(task)
             if len(tasks) == num:
                 return tasks
-    wanted = "problems.num_heldout" if split == "heldout" else "problems.num_train"
+    setting = "problems.num_heldout" if split == "heldout" else "problems.num_train"
     raise DataError(
         f"family {family.name!r} with params {family.params} made only {len(tasks)} of the {num} distinct {split} problems "
-        f"wanted (in {num_draws} draws); lower {wanted}, or widen its params"
+        f"wanted (in {num_draws} draws); lower {setting}, or widen its params"
     )
 
 

@@ -1,4 +1,6 @@
-"""Rows of data sources as they are written: of JSONL files, hub data sets and iterables of users. `pipeline.problems.tasks` reads them."""
+"""Readers of data sources: the rows of JSONL files, hub data sets and users' iterables, as they are written.
+
+What a row says is read by `pipeline.problems.tasks`."""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
 
 
 def plugin_rows(source: str, items: Any, field: str = "problems.source") -> Iterator[Row]:
-    """Rows from a user's iterable. Raises DataError for anything but an iterable of dicts; `field` is where `source` stands."""
+    """Rows from a user's iterable; `field` is where `source` stands. Raises DataError for all but an iterable of
+    dicts."""
     try:
         iterator = iter(items)
     except TypeError:

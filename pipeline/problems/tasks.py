@@ -1,26 +1,26 @@
 """One row of a data source as a task: the only reading of rows, whatever they are used for.
 
-A row asks a question that has an answer, or asks for a program, in one of three shapes: ours (`question`, `tests`, optionally
-`setup`), HumanEval's (`prompt`, which begins the function, and `test`) or MBPP's (`text`, `test_list`, optionally `test_imports`,
-`test_setup_code`). Invariants: training and evaluation read a row as the same prompt, answer and entry, or refuse it with the same
-error; they differ in ids alone, which callers make of the row's own id and of what they know of its source. What a benchmark sets
-(columns, a template, the form of the answer) is a `RowFormat`.
+A row asks a question that has an answer, or asks for a program, in one of three shapes: ours (`question`, `tests`,
+optionally `setup`), HumanEval's (`prompt`, which begins the function, and `test`) or MBPP's (`text`, `test_list`,
+optionally `test_imports`, `test_setup_code`). Invariants: training and evaluation read a row as the same prompt, answer
+and entry, or refuse it with the same error; they differ in ids alone, which callers make of the row's own id and of
+what they know of its source. What a benchmark sets (columns, a template, the form of the answer) is a `RowFormat`.
 
 | a row that | is read as |
 |---|---|
 | has null under a key | a row without that key |
-| has an answer and a `test`, but neither `entry_point` nor other tests | a question: `test` is some column |
-| begins the function in `prompt` (HumanEval) | that head in a fence, to be completed; body alone or whole, a program passes |
+| has an answer and a `test`, but no `entry_point` | a question: `test` is some column |
+| begins the function in `prompt` (HumanEval) | that head in a fence; a program may be its body alone, or whole |
 | asks for a program that its prompt does not name | its question, and a line that names the function |
-| has tests, but no `entry_point` | the function that its solution (`code`) defines and the tests call, else the one that all assertions call |
-| needs `setup`, `test_imports` or `test_setup_code` | these apart from the tests: the tests see them, the program does not |
+| has tests, but no `entry_point` | about the function that its solution (`code`) defines, else that all tests call |
+| needs `setup`, `test_imports`, `test_setup_code` | these apart: the tests see them, the program does not |
 | has a list of answers | one answer, joined by commas |
 | has `$7$` | 7: the signs around mathematics go, a currency's single one stays |
 | has GSM8K's `… #### 1,072` | 1072 |
 | has no `id`, but a program's `task_id` | a row of that id |
 
-Tests are never shown but where the template says so, and of a reference solution nothing is read but names of functions.
-Placeholders in a question stay text: the template is filled in a single pass.
+Tests are never shown but where the template says so, and of a reference solution nothing is read but names of
+functions. Placeholders in a question stay text: the template is filled in a single pass.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ QUESTION = "{{question}}"
 CODE_LINE = '{"question": "Write f.", "tests": "assert f(1) == 2", "entry_point": "f"}'
 _EXPECTED = {
     "boxed": f"expected a line such as {TEXT_LINE}",
-    "code": f"expected a line such as {CODE_LINE}, or the columns of HumanEval (prompt, test, entry_point) or MBPP (text, test_list)",
+    "code": f"expected a line such as {CODE_LINE}, or the columns of HumanEval (prompt, test, entry_point) or MBPP "
+    "(text, test_list)",
 }
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _SHOWN = {"boxed": {"question"}, "code": {"question", "tests"}}
@@ -78,7 +79,7 @@ class RowFormat(Section):
 
 
 class ParsedRow(NamedTuple):
-    """What a row says. `own_id` is empty where it has none; `question` is what the source asks, `text` the prompt made of it."""
+    """What a row says. `own_id` is empty where it has none; `text` is the prompt that is made of `question`."""
 
     own_id: str
     question: str
@@ -114,7 +115,8 @@ def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
 
 
 def asks_for_program(values: dict[str, Any], fmt: RowFormat | None = None) -> bool:
-    """Whether a row has tests of a program. A `test` beside an answer is some column, unless there is an `entry_point`."""
+    """Whether a row has tests of a program. A `test` beside an answer is some column, unless there is an
+    `entry_point`."""
     if values.get("tests") is not None or values.get("test_list") is not None:
         return True
     has_answer = any(values.get(key) is not None for key in ((fmt or RowFormat()).answer_column, "answer"))
@@ -190,8 +192,8 @@ def _tolerance(row: Row, fmt: RowFormat) -> dict[str, Any]:
 
 
 def _program(row: Row, fmt: RowFormat, question: str) -> tuple[str, dict[str, Any]]:
-    """The prompt, and what `pipeline.rewards.scorers.code_verdict` needs: `tests`, `entry_point`, `prompt` (the head that the program
-    completes, or empty) and, where there is any, `setup`."""
+    """The prompt, and what `pipeline.rewards.scorers.code_verdict` needs: `tests`, `entry_point`, `prompt` (the head
+    that the program completes, or empty) and, where there is any, `setup`."""
     key = next((key for key in TEST_KEYS if key in row.values), "tests")
     tests, setup = _lines(row, key), "\n".join(filter(None, (_lines(row, name) for name in SETUP_KEYS)))
     if not tests.strip():
@@ -216,12 +218,14 @@ def _program(row: Row, fmt: RowFormat, question: str) -> tuple[str, dict[str, An
 
 
 def _head(row: Row, question: str, entry_point: str) -> str:
-    """`question` where it begins the function, as HumanEval's does; empty where it is prose. Raises DataError for other functions."""
+    """`question` where it begins the function, as HumanEval's does; empty where it is prose.
+
+    Raises DataError where it begins other functions."""
     heads = re.findall(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", question, re.MULTILINE)
     if heads and entry_point not in heads:
         raise DataError(
-            f"{row.where}: the prompt begins {', '.join(heads)}, but not {entry_point!r}; give the name of one as entry_point, or the "
-            "tests as 'tests'"
+            f"{row.where}: the prompt begins {', '.join(heads)}, but not {entry_point!r}; give the name of one as "
+            "entry_point, or the tests as 'tests'"
         )
     return question if heads else ""
 
@@ -245,8 +249,8 @@ def _tree(row: Row, name: str, code: str) -> ast.Module:
 
 
 def _function_under_test(row: Row, tests: ast.Module, setup: ast.Module) -> str:
-    """The function that the tests are about: one that the row's solution defines, else the outermost call of the first assertion that
-    all assertions make, and that is neither built in nor of the setup."""
+    """The function that the tests are about: one that the row's solution defines, else the outermost call of the first
+    assertion that all assertions make, and that is neither built in nor of the setup."""
     solved = _functions(str(row.values.get("code", "")))
     calls = [_calls(statement) for statement in tests.body if isinstance(statement, ast.Assert)]
     known = _BUILT_IN | _defined(setup)

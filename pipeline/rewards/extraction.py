@@ -1,8 +1,8 @@
 r"""The final answer of a response: its last \boxed{…}, `#### x`, <answer>x</answer> or closing sentence that states one.
 
 The last statement counts, if what follows lets it stand (`pipeline.rewards.retraction`). Boxes that are joined
-(`\boxed{2} or \boxed{5}`) are one answer with two values. All functions are pure and linear in the length of the text, so hostile
-text costs no more than long text.
+(`\boxed{2} or \boxed{5}`) are one answer with two values. All functions are pure and linear in the length of the text, so
+hostile text costs no more than long text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Scorers: what decides the verdict on an answer of mathematics, a program, a task family's problem, or by the user's function."""
+"""Scorers: functions that decide the verdict on an answer, by mathematics, tests, a task family or a user's
+function."""
 
 from __future__ import annotations
 
@@ -110,8 +111,8 @@ def math_score(answer: str, label: Label) -> float:
 
 
 def code_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
-    """Whether the code in `text` passes the tests of `label.entry`: `tests`, `entry_point` and, optionally, a `prompt` that the code
-    completes and `setup`, which only the tests see.
+    """Whether the code in `text` passes the tests of `label.entry`: `tests`, `entry_point` and, optionally, a `prompt`
+    that the code completes and `setup`, which only the tests see.
 
     Raises ValueError when the tests cannot be run, IsolationError when nothing can.
     """

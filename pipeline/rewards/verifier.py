@@ -7,7 +7,7 @@ no process.
 
 | loop | waits for | woken by |
 |---|---|---|
-| `verify` | room in the queue, then its verdict | a worker's loop |
+| `verify` | space in the queue, then its verdict | a worker's loop |
 | `_serve`, one per worker | a job; then the worker's reply, `timeout_s` at most | `verify`; the worker's pipe; the clock |
 """
 
@@ -62,7 +62,7 @@ class _Worker:
     process: asyncio.subprocess.Process
     errors: IO[bytes]
 
-    def last_words(self) -> str:
+    def last_errors(self) -> str:
         self.errors.seek(0, os.SEEK_END)
         self.errors.seek(max(0, self.errors.tell() - 2000))
         return self.errors.read().decode(errors="replace").strip()
@@ -114,7 +114,7 @@ class Verifier:
         await self._tasks.__aexit__(kind, error, traceback)
 
     async def verify(self, text: str, label: Label) -> Verdict:
-        """The verdict on `text`. Never raises for what the text or the scorer does; ConfigError when the label asks for a
+        """The verdict on `text`. Never raises for what the text or the scorer does; ConfigError when the label needs a
         program to be run and code cannot be contained here."""
         return (await self.verify_group([text], label))[0]
 
@@ -139,7 +139,7 @@ class Verifier:
                         self._note("no worker could be started")
                         break
                     try:
-                        whole = await self._ask(worker, job, verdicts)
+                        whole = await self._request(worker, job, verdicts)
                     except ConfigError as error:
                         await worker.end()
                         worker = None
@@ -157,7 +157,7 @@ class Verifier:
             if worker is not None:
                 await worker.end()
 
-    async def _ask(self, worker: _Worker, job: _Job, verdicts: list[Verdict]) -> bool:
+    async def _request(self, worker: _Worker, job: _Job, verdicts: list[Verdict]) -> bool:
         """Append the verdicts that a worker gives on the answers that have none yet; False when it must be replaced.
 
         Raises ConfigError when it says that none can be given here."""
@@ -184,10 +184,10 @@ class Verifier:
             return False
         except (ConnectionError, ValueError) as error:  # the pipe closed, or a reply over MAX_REPLY_BYTES
             reason = str(error)
-        last_words = worker.last_words()[-300:]
+        last_errors = worker.last_errors()[-300:]
         await _kill(worker)
         verdicts.append(Verdict(kind="error"))
-        self._note(f"the worker ended (status {worker.process.returncode}) {reason} {last_words}")
+        self._note(f"the worker ended (status {worker.process.returncode}) {reason} {last_errors}")
         return False
 
     def _note(self, reason: str) -> None:
@@ -217,7 +217,7 @@ class Verifier:
         )
         worker = _Worker(process, errors)
         try:
-            reply = await self._first_words(worker)
+            reply = await self._first_reply(worker)
             if "config_error" in reply:
                 raise ConfigError(reply["config_error"])
         except BaseException:
@@ -225,7 +225,7 @@ class Verifier:
             raise
         return worker
 
-    async def _first_words(self, worker: _Worker) -> dict[str, Any]:
+    async def _first_reply(self, worker: _Worker) -> dict[str, Any]:
         assert worker.process.stdout is not None
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -233,7 +233,7 @@ class Verifier:
         except TimeoutError:
             raise ProcessEndedError(f"a verifier worker was not ready within {START_TIMEOUT_S:g} s") from None
         if not line:
-            raise ProcessEndedError(f"a verifier worker ended at its start: {worker.last_words()}")
+            raise ProcessEndedError(f"a verifier worker ended at its start: {worker.last_errors()}")
         reply: dict[str, Any] = orjson.loads(line)
         return reply
 

@@ -1,7 +1,7 @@
 """The version of a verifier: a hash of the files that decide its verdicts, so that verdicts of other code can be found.
 
-Invariants: any change of such a file, its name included, is another version; a change anywhere else, as in a generator of problems,
-is none. A file of the list that is not there is an error, never a hash of less."""
+Invariants: any change of such a file, its name included, is another version; a change anywhere else, as in a generator
+of problems, is none. A file of the list that is not there is an error, never a hash of less."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pipeline.runtime.plugins import is_plugin
 
 ROOT = Path(__file__).parents[2]
 REWARDS = "pipeline/rewards"
-# Beside all of REWARDS: what is read of an answer at all. The configuration's part in a verdict is in an evaluation's plan.
+# Beside all of REWARDS: what is read of an answer at all. The configuration's part in a verdict is in a plan's
+# settings.
 SHARED = ("pipeline/text.py",)
 JUDGE = (
     "pipeline/evaluation/judge.py",
@@ -23,8 +24,8 @@ JUDGE = (
 
 
 def verifier_version(scorer: str, root: Path = ROOT) -> str:
-    """Identity of the code that gives the verdicts of `scorer` (a value of `reward.scorer`, or 'judge'): 8 hex digits; of a user's
-    module, its file. `root` holds the packages."""
+    """Identity of the code that gives the verdicts of `scorer` (a value of `reward.scorer`, or 'judge'): 8 hex digits;
+    of a user's module, its file. `root` holds the packages."""
     if is_plugin(scorer):
         spec = find_spec(scorer.partition(":")[0])
         origin = Path(spec.origin) if spec and spec.origin else None

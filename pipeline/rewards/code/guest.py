@@ -1,8 +1,8 @@
 """What runs inside the sandbox, as one of two roles in two separate sandboxes: the candidate (untrusted) or the judge.
 
-`pipeline.rewards.code.test_runner` starts both from the text of this file and of `pipeline.rewards.code.serialization`, by which values cross as plain
-data, and carries frames between them. Only the standard library is imported, and nothing else of the project: the sandbox
-holds neither. A frame is four bytes of length and that many of JSON.
+`pipeline.rewards.code.test_runner` starts both from the text of this file and of `pipeline.rewards.code.serialization`,
+by which values cross as plain data, and carries frames between them. Only the standard library is imported, and nothing
+else of the project: the sandbox holds neither. A frame is four bytes of length and that many of JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CandidateEnded(BaseException):
 
 
 def describe(error: BaseException) -> list[Any]:
-    """How an exception of the candidate is told: its built-in classes, nearest first, and its message."""
+    """How an exception of the candidate is reported: its built-in classes, nearest first, and its message."""
     names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
     try:
         message = str(error)[:MAX_REASON_CHARS]
@@ -108,7 +108,7 @@ def serve_candidate(channel: Channel) -> None:
     problem: BaseException | None = None
     try:
         exec(compile(task["program"], "<solution>", "exec"), module.__dict__)  # noqa: S102 - what the sandbox is for
-    except BaseException as error:  # noqa: BLE001 - told at every call
+    except BaseException as error:  # noqa: BLE001 - reported at every call
         problem = error
     while True:
         arguments = channel.receive()
@@ -118,7 +118,7 @@ def serve_candidate(channel: Channel) -> None:
             positional, named = decode(arguments, trusted=True)
             result = getattr(module, task["entry_point"])(*positional, **named)
             reply = ["returned", encode(result, foreign=True)]
-        except BaseException as error:  # noqa: BLE001 - told to the judge
+        except BaseException as error:  # noqa: BLE001 - reported to the judge
             reply = describe(error)
         try:
             channel.send(reply)
@@ -142,7 +142,7 @@ class TestProcess:
             self._run(task)
         except BaseException as error:  # noqa: BLE001 - whatever a test raises is its verdict
             self._fault = self._fault or error
-        fault = Foreign.asked or self._fault
+        fault = Foreign.refusal or self._fault
         if fault is not None:
             # A name that the tests lack is a fault of theirs, unless the candidate was who raised it.
             broken = (
@@ -205,7 +205,7 @@ def leaks() -> list[str]:
         found.append("it shares process ids")
     if set(os.environ) - {"PYTHONHASHSEED", "PWD", "LC_CTYPE"}:
         found.append("it has an environment")
-    if os.path.exists("/proc") or os.path.exists("/etc/passwd"):  # noqa: PTH110 - pathlib costs 10 ms here
+    if os.path.exists("/proc") or os.path.exists("/etc/passwd"):  # noqa: PTH110 - pathlib is slow to import
         found.append("it sees the system's files")
     try:
         if os.fork() == 0:

@@ -163,8 +163,8 @@ def isolation_problem() -> str | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"untrusted code cannot be contained: {error}; {REMEDY}"
     if probe.returncode or not probe.stdout:
-        said = probe.stderr.decode(errors="replace").strip()[-300:] or f"status {probe.returncode}"
-        return f"untrusted code cannot be contained: {said}; {REMEDY}"
+        reason = probe.stderr.decode(errors="replace").strip()[-300:] or f"status {probe.returncode}"
+        return f"untrusted code cannot be contained: {reason}; {REMEDY}"
     leaks = orjson.loads(probe.stdout[4:])["leaks"]
     return f"untrusted code cannot be contained: {', '.join(leaks)}; {REMEDY}" if leaks else None
 
@@ -197,8 +197,8 @@ class Sandbox:
         try:
             await self.read()
         except ProcessEndedError:
-            said = (await self.process.stderr.read(1000)).decode(errors="replace").strip()
-            raise ProcessEndedError(f"a sandbox did not start: {said}") from None
+            reason = (await self.process.stderr.read(1000)).decode(errors="replace").strip()
+            raise ProcessEndedError(f"a sandbox did not start: {reason}") from None
 
     async def read(self) -> bytes:
         """The next frame, not looked into. Raises ProcessEndedError when the process is gone or floods."""

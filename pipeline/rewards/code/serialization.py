@@ -50,7 +50,7 @@ class Foreign:
     """A result that is no plain data: true or false as the original was, with its items if it had any, equal to
     nothing. Whatever else a test wants of it is `Unjudgeable`, and remembered, should the test swallow that."""
 
-    asked: Unjudgeable | None = None
+    refusal: Unjudgeable | None = None
 
     def __init__(self, name: str, truth: bool, items: list[Any] | None) -> None:
         self._name, self._truth, self._items = name, truth, items
@@ -66,7 +66,7 @@ class Foreign:
 
     def _refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
         refusal = Unjudgeable(f"the tests ask for the {what} of a {self._name}, which stays in the candidate's sandbox")
-        Foreign.asked = Foreign.asked or refusal
+        Foreign.refusal = Foreign.refusal or refusal
         raise refusal
 
     def _length(self) -> int:

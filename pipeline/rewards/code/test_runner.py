@@ -89,5 +89,5 @@ async def _examine(
         await judge.write(reply)
 
 
-def _verdict(said: dict[str, Any]) -> ProgramResult:
-    return ProgramResult(said["verdict"], said["reason"])
+def _verdict(frame: dict[str, Any]) -> ProgramResult:
+    return ProgramResult(frame["verdict"], frame["reason"])

@@ -1,4 +1,6 @@
-"""The kinds of answers there are. Which one a text is: `pipeline.rewards.math.parsing`; which are equal: `pipeline.rewards.math.equality`."""
+"""The kinds of answers there are.
+
+Which one a text is: `pipeline.rewards.math.parsing`; which are equal: `pipeline.rewards.math.equality`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from pipeline.rewards.version import ROOT, deciding_files, verifier_version
 from tests.unit.test_architecture import imported_modules
 
 OURS = ("auto", "math", "code")
-# What scorers import besides, and what decides no verdict: settings (in an evaluation's plan), records, errors, loading of plugins.
+# What scorers import besides, and what decides no verdict: settings (in an evaluation's plan), records, errors, loading
+# of plugins.
 PLUMBING = {"config", "errors", "runtime", "types"}
 
 

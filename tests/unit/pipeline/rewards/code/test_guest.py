@@ -125,8 +125,8 @@ def test_what_is_asked_of_a_foreign_result_beyond_its_items_is_no_verdict_on_it(
     for ask in (lambda: shelf.size, lambda: hasattr(colour, "value"), lambda: function(), lambda: colour.name):
         with pytest.raises(Unjudgeable, match="which stays in the candidate's sandbox"):
             ask()
-        asked, Foreign.asked = Foreign.asked, None
-        assert asked is not None
+        refusal, Foreign.refusal = Foreign.refusal, None
+        assert refusal is not None
 
 
 @pytest.mark.parametrize(

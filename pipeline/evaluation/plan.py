@@ -48,7 +48,7 @@ class BenchmarkTasks(NamedTuple):
 
 
 class Question(NamedTuple):
-    """One answer that is wanted."""
+    """One answer of the plan."""
 
     benchmark: BenchmarkTasks
     task: Task
@@ -123,8 +123,8 @@ class Plan:
 
     @property
     def cells(self) -> list[PlannedCell]:
-        places = {name: place for place, name in enumerate(dict.fromkeys(c.benchmark for c in self._cells.values()))}
-        return sorted(self._cells.values(), key=lambda cell: places[cell.benchmark])
+        names = list(dict.fromkeys(cell.benchmark for cell in self._cells.values()))
+        return sorted(self._cells.values(), key=lambda cell: names.index(cell.benchmark))
 
     def add(self, cell: PlannedCell) -> None:
         before = self._cells.get(cell.id)

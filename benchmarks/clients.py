@@ -21,8 +21,7 @@ import orjson
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.inference.client import CHAT, GENERATE, InferenceClient
-from pipeline.inference.protocol import sampling_body
-from pipeline.inference.token_protocol import generate_body
+from pipeline.inference.token_protocol import generate_body, sampling_body
 from pipeline.runtime import event_loop
 
 PROMPT_IDS = tuple(range(40))

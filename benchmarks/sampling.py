@@ -31,8 +31,7 @@ from pipeline.config.loading import load_config
 from pipeline.experience.contexts import messages_of, prompt_input
 from pipeline.inference.client import GENERATE, InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
-from pipeline.inference.protocol import sampling_body
-from pipeline.inference.token_protocol import generate_body
+from pipeline.inference.token_protocol import generate_body, sampling_body
 from pipeline.problems.dataset import ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
 from pipeline.run.folder import RunFolder

@@ -67,14 +67,14 @@ class CompletionTrainer(SFTTrainer):
 class Progress(TrainerCallback):
     """Prints 'sft step i/n loss …' and keeps the losses."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
         self.losses: list[float] = []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
             self.losses.append(logs["loss"])
-            self._say(f"sft step {state.global_step}/{state.max_steps} loss {logs['loss']:.4f}")
+            self._log(f"sft step {state.global_step}/{state.max_steps} loss {logs['loss']:.4f}")
 
 
 def read_pairs(path: Path) -> list[dict[str, Any]]:
@@ -134,12 +134,12 @@ def train(
     tokenizer: PreTrainedTokenizerBase,
     pairs: list[dict[str, Any]],
     scratch: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Fine-tune `model` in place; returns num_pairs, num_tokens (processed), train_s and final_loss (mean of the last steps)."""
     if kwargs := config.rollout.chat_template_kwargs:
         pairs = [{**pair, "chat_template_kwargs": kwargs} for pair in pairs]
-    progress = Progress(say)
+    progress = Progress(log)
     trainer = CompletionTrainer(
         model=model,
         args=sft_config(config, scratch),

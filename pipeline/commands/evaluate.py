@@ -35,13 +35,13 @@ def evaluate_command(arguments: argparse.Namespace, overrides: dict[str, Any]) -
         moved=arguments.moved,
     )
     view = View(0, live=False)
-    folder, report, failure, first_failure = event_loop.run(EvaluationSession(options, view.say).run())
+    folder, report, failure, first_failure = event_loop.run(EvaluationSession(options, view.log).run())
     if report is None:
         return 130
     print(page(report))
-    view.say(f"every answer with its prompts, verdict and trace, the report and two plots are in {folder.path}")
+    view.log(f"every answer with its prompts, verdict and trace, the report and two plots are in {folder.path}")
     if failure is not None:
         raise failure
     if report.failures:
-        view.say(f"some answers could not be had; the first failure: {first_failure}")
+        view.log(f"some answers could not be had; the first failure: {first_failure}")
     return 1 if report.failures else 0

@@ -30,7 +30,7 @@ from pipeline.loop.scheduler import Scheduler
 from pipeline.observability.http_server import OperationsServer
 from pipeline.observability.live_view import View
 from pipeline.observability.secrets import secrets_of
-from pipeline.observability.snapshot import Sources
+from pipeline.observability.snapshot import RunSources
 from pipeline.observability.summary import render_summary
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
@@ -74,7 +74,7 @@ class Session:
         self.clock = StageClock()
         self.watchdog = Watchdog(StuckAlerts(self._alert), config.operations.stuck_after_s)
         self.secrets = secrets_of(config)
-        self.sources = Sources(clock=lambda: self.clock, watchdog=self.watchdog)
+        self.sources = RunSources(clock=lambda: self.clock, watchdog=self.watchdog)
         self.state: dict[str, Any] = (
             json.loads(run.state_file.read_text(encoding="utf-8")) if run.state_file.exists() else {}
         )
@@ -90,7 +90,7 @@ class Session:
     async def work(self, resumed: bool) -> None:
         config, view = self.config, self.view
         self.state["sessions"] += 1
-        model = await resolve_model(config, self.run, view.say)
+        model = await resolve_model(config, self.run, view.log)
         adapters = config.learner.transfer == "lora"
         if adapters:
             adapted_layers(config, model)
@@ -102,7 +102,7 @@ class Session:
                 OperationsServer(config.operations.port, self.sources, secrets=self.secrets)
             )
             with self.clock.stage("server_start"):
-                serving = await stack.enter_async_context(Serving(config, self.run, model, view.say))
+                serving = await stack.enter_async_context(Serving(config, self.run, model, view.log))
             endpoints = await stack.enter_async_context(
                 client_of(
                     config,
@@ -158,7 +158,7 @@ class Session:
             await self._evaluate(BASELINE, 0, problems, endpoints, verifier)
         if self.config.sft.enabled:
             with self.clock.stage("sft"):
-                model, self.state["sft"] = await seeded_model(self.config, self.run, model, self.view.say)
+                model, self.state["sft"] = await seeded_model(self.config, self.run, model, self.view.log)
             self.save_state()
         publish(self.run, REFERENCE, lambda folder: _copy(model, folder))
 
@@ -220,7 +220,7 @@ class Session:
         )
         self.view.board.accuracy[name] = report.accuracy
         spread = f" (weights changed meanwhile: {weights[0]} to {weights[1]})" if len(weights) > 1 else ""
-        self.view.say(report.line() + spread)
+        self.view.log(report.line() + spread)
         return report
 
     async def _train(
@@ -244,7 +244,7 @@ class Session:
         pool.set_heldout(problems.heldout_hashes)
         if resumed:
             await asyncio.to_thread(rollback, pool, first_step)
-        self.view.say(f"starting the learner (log: {self.run.logs / 'learner.log'})")
+        self.view.log(f"starting the learner (log: {self.run.logs / 'learner.log'})")
         command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
         # Of an earlier learner, whose process number this one may get after a restart of the machine or container.
         self.run.learner_file.unlink(missing_ok=True)
@@ -351,7 +351,7 @@ class Session:
         await asyncio.to_thread(outlive)
         step = checkpoints.newest_whole(self.run) or 0
         lineage = self.run.begin_lineage(step)
-        self.view.say(f"continuing from step {step} as lineage {lineage.number}")
+        self.view.log(f"continuing from step {step} as lineage {lineage.number}")
         return step
 
     async def _repair(self, endpoint: Endpoint) -> None:
@@ -377,7 +377,7 @@ class Session:
 
     def _finish(self) -> None:
         for text in render_summary(self.run, self.state):
-            self.view.say(text)
+            self.view.log(text)
 
 
 def _copy(model: Path, folder: Path) -> None:

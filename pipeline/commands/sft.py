@@ -38,16 +38,16 @@ def sft_command(config: Config, out: Path | None) -> int:
     )
 
     async def work() -> Path:
-        model = await resolve_model(config, run, view.say)
-        folder, report = await seeded_model(config, run, model, view.say)
-        view.say(f"SFT seeding done: {report}")
+        model = await resolve_model(config, run, view.log)
+        folder, report = await seeded_model(config, run, model, view.log)
+        view.log(f"SFT seeding done: {report}")
         return folder
 
     folder = asyncio.run(work())
     if out is not None:
         shutil.copytree(folder, out)
         folder = out
-    view.say(f'load it with: transformers.AutoModelForCausalLM.from_pretrained("{folder}")')
+    view.log(f'load it with: transformers.AutoModelForCausalLM.from_pretrained("{folder}")')
     return 0
 
 

@@ -77,18 +77,18 @@ def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
     """One session of a run, until it is done or stopped. A first SIGINT or SIGTERM drains; a second ends at once."""
     logs.configure(run.logs / "orchestrator.log", config.operations, secrets_of(config))
     view = View(config.learner.num_steps)
-    view.say(f"run folder {run.path}")
+    view.log(f"run folder {run.path}")
     with run.locked():
         provenance.append(run, config)
         session = Session(run, config, view)
         try:
             event_loop.run(_stoppable(session.work(resumed), view))
         except asyncio.CancelledError:
-            view.say(f"stopped; continue with: python -m pipeline.orchestrate train --resume {run.path}")
+            view.log(f"stopped; continue with: python -m pipeline.orchestrate train --resume {run.path}")
             return 130
         except (LanpoError, BaseExceptionGroup):
             logging.getLogger(__name__).exception("the run failed")
-            view.say(f"the run failed; what it acknowledged is safe: train --resume {run.path}")
+            view.log(f"the run failed; what it acknowledged is safe: train --resume {run.path}")
             raise
     return 0
 
@@ -101,7 +101,7 @@ async def _stoppable(work: Coroutine[Any, Any, None], view: View) -> None:
     def stop() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-        view.say("stopping: the learner finishes its step and saves a checkpoint (a second Ctrl-C ends at once)")
+        view.log("stopping: the learner finishes its step and saves a checkpoint (a second Ctrl-C ends at once)")
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):

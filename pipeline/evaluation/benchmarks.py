@@ -9,8 +9,8 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.evaluation.plan import BenchmarkTasks
 from pipeline.hashing import digest
-from pipeline.problems.benchmark import benchmark, sampled, source_of
-from pipeline.problems.benchmark_items import tasks_of
+from pipeline.problems.benchmark import source_of
+from pipeline.problems.benchmark_items import find_benchmark, sampled, tasks_of
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.code.preflight import check_code
 
@@ -47,10 +47,10 @@ def _load(name: str, config: Config, registry: Path | None, data: Path | None) -
         max_tokens, scorer = settings.max_tokens, config.reward.scorer
         source = digest([config.problems.model_dump(mode="json"), seed])[:12]
     else:
-        named = benchmark(name, registry)
-        tasks = tasks_of(named, data, settings.limit or 0)
-        max_tokens, scorer = named.max_tokens or MAX_ANSWER_TOKENS, named.verifier
-        name, source = named.name, source_of(named)
+        benchmark = find_benchmark(name, registry)
+        tasks = tasks_of(benchmark, data, settings.limit or 0)
+        max_tokens, scorer = benchmark.max_tokens or MAX_ANSWER_TOKENS, benchmark.verifier
+        name, source = benchmark.name, source_of(benchmark)
     chosen = sampled(tasks, name, settings.limit, seed)
     return BenchmarkTasks(
         name, chosen, settings.max_answer_tokens or max_tokens, scorer, source, len(tasks), is_heldout

@@ -108,7 +108,9 @@ class EvalFolder:
         stored = json.loads(self.identity_file.read_text(encoding="utf-8")) if self.identity_file.exists() else {}
         before = stored.get("asked", identity)
         if before != identity:
-            same_model = all(isinstance(one, dict) for one in before) and _without_urls(before) == _without_urls(identity)
+            same_model = all(isinstance(one, dict) for one in before) and _without_urls(before) == _without_urls(
+                identity
+            )
             if not (moved and same_model):
                 remedy = "if it is the same model at another address, add --moved; else c" if same_model else "c"
                 raise RunFolderError(

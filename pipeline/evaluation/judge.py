@@ -25,7 +25,7 @@ from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
-from pipeline.rewards.answers import extract_answer
+from pipeline.rewards.extraction import extract_answer
 from pipeline.statistics import cohen_kappa, wilson_interval
 from pipeline.types import Label, Message, Problem, Record, Verdict
 from prompts.render import filled, template

@@ -7,10 +7,8 @@ another cell, never a replacement."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +19,6 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import RunFolderError
 from pipeline.hashing import digest
 from pipeline.runtime.files import flat, write_atomic
-from pipeline.runtime.plugins import is_plugin
 from pipeline.types import Task
 from prompts.render import template_hash
 
@@ -209,16 +206,6 @@ def _of_mode(config: Config, mode: Mode, pool_key: str) -> dict[str, Any]:
 def task_hash(task: Task) -> str:
     """Identity of a problem, its text, and what counts as right."""
     return digest([task.problem.id, task.problem.text, task.problem.form, task.label.answer, task.label.entry])[:12]
-
-
-def verifier_version(scorer: str) -> str:
-    """Identity of the code that gives verdicts: 8 hex digits; of a user's module, its file."""
-    package = Path(__file__).parent
-    files = [*sorted((package.parent / "rewards").rglob("*.py")), package / "judge.py"]
-    if is_plugin(scorer):
-        spec = find_spec(scorer.partition(":")[0])
-        files = [Path(spec.origin)] if spec and spec.origin and Path(spec.origin).is_file() else []
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def labels(cells: list[PlannedCell]) -> dict[str, str]:

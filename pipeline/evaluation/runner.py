@@ -25,13 +25,14 @@ from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.evaluation.folder import Answered, AnswerLog, EvalFolder, Failed
 from pipeline.evaluation.judge import AnswerJudge
 from pipeline.evaluation.modes import Inference, Search
-from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Question, questions, sampling_of, verifier_version
+from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Question, questions, sampling_of
 from pipeline.evaluation.reply_cache import ReplyCache, key_of
 from pipeline.evaluation.results import Scored, scored
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.inference.usage import Prices
 from pipeline.rewards.verifier import Verifier
+from pipeline.rewards.version import verifier_version
 from pipeline.types import Message, Verdict
 
 # Refusals of one prompt; any other final failure (no credit, a wrong key) is the same for every prompt.

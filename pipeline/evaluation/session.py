@@ -23,7 +23,7 @@ from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.judge import AnswerJudge, agreement, judge_endpoint
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.markdown import page
-from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, planned, verifier_version
+from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, planned
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.evaluation.report import BenchmarkReport, report
@@ -39,6 +39,7 @@ from pipeline.observability import logs
 from pipeline.observability.progress import progress
 from pipeline.observability.secrets import secrets_of
 from pipeline.rewards.verifier import Verifier
+from pipeline.rewards.version import verifier_version
 from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
 from pipeline.runtime.files import write_atomic

@@ -1,7 +1,7 @@
 """Answers to one problem as votes: equal answers in different formats are one vote, unequal ones never are.
 
 No label is needed, so a wrong answer gathers votes as a right one does. The comparison is the verifier's own
-(`pipeline.rewards.math.equality`), where it is quick; what it could not compare quickly is equal only to its own text. Being equal is not
+(`pipeline.rewards.math`), where it is quick; what it could not compare quickly is equal only to its own text. Being equal is not
 transitive (25 is 25%, 25% is 0.25, but 25 is not 0.25), so a vote takes in only what is equal, both ways, to all that is in it.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from pipeline.rewards.answers import cleaned
-from pipeline.rewards.math.equality import fraction_of, same_quickly
+from pipeline.rewards.extraction import cleaned
+from pipeline.rewards.math import fraction_of, same_quickly
 
 MAX_COMPARISONS = 1000
 """Of one problem's answers; beyond these only texts and plain numbers are compared."""

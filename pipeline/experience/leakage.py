@@ -13,9 +13,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from pipeline.rewards.answers import boxed
-from pipeline.rewards.math.equality import fraction_of, same_quickly
-from pipeline.rewards.math.tokens import plain
+from pipeline.rewards.extraction import boxed
+from pipeline.rewards.math import fraction_of, plain, same_quickly
 from pipeline.rewards.retraction import value_at
 
 MAX_STATEMENTS = 24

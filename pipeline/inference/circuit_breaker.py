@@ -12,7 +12,7 @@ State = Literal["closed", "open", "half_open"]
 
 
 class CircuitBreaker:
-    """Pure state: who probes, and what a probe is, is the pool's. Only a closed breaker lets requests through."""
+    """Pure state: who probes, and what a probe is, is the client's. Only a closed breaker lets requests through."""
 
     __slots__ = ("_max_pause_s", "_min_pause_s", "_most", "num_failures", "num_opened", "pause_s", "state")
 
@@ -26,6 +26,7 @@ class CircuitBreaker:
         self._max_pause_s = max_pause_s
 
     def on_success(self) -> None:
+        """End a series of failures."""
         self.num_failures = 0
 
     def on_failure(self, *, immediate: bool = False) -> bool:

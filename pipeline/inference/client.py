@@ -1,7 +1,7 @@
-"""The pool of OpenAI-compatible endpoints: what can be asked of them, in the words of the wire protocol.
+"""The client of a pool of OpenAI-compatible endpoints: chat, render, generate, sample, embed.
 
-Invariants: every request goes the same way (`pipeline.inference.requests`); an endpoint whose breaker opened gets nothing but the pool's own probe
-until it was repaired and has answered a canary; nothing that a reply lacks reaches the caller as an answer; where a run's weights are
+Invariants: every request goes the same way (`pipeline.inference.requests`); an endpoint whose breaker opened gets nothing but probes
+until it was repaired and has answered one; nothing that a reply lacks reaches the caller as an answer; where a run's weights are
 adapters, a request names the one that its endpoint was verified for, and what it samples bears that version and no other."""
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VERDICT_POLL_S = 0.05
 
 
 class SamplingRequest(TypedDict, total=False):
-    """What samples are wanted, beside the prompt and how to sample."""
+    """A request for samples: all of it but the prompt and how to sample."""
 
     max_tokens: Required[int]
     seed: Required[int]
@@ -50,7 +50,7 @@ class SamplingRequest(TypedDict, total=False):
 
 
 class ServedModel(NamedTuple):
-    """The model that a request asks for, and the weights that it is by that; None where the server's label tells."""
+    """The name under which a request gets a model, and the weights that are served by it; None where the server's label tells."""
 
     model: str
     version: WeightVersion | None = None
@@ -92,11 +92,11 @@ class InferenceClient:
             self.usage,
             repair,
             has_weights,
-            self.canary,
+            self.probe,
             self._weight_version,
             requests.check_every_s,
         )
-        self._attempts = RequestRunner(
+        self._runner = RequestRunner(
             requests,
             self.transport,
             self._router,
@@ -130,15 +130,15 @@ class InferenceClient:
 
     @property
     def num_waiting(self) -> int:
-        """Requests that wait for a place."""
+        """Requests that wait for a slot."""
         return self._router.num_waiting
 
     @property
     def all_unavailable(self) -> bool:
-        """Whether no endpoint is fit at present."""
+        """Whether no endpoint is available at present."""
         return self._router.all_unavailable
 
-    # What can be asked
+    # Requests
 
     async def chat(
         self,
@@ -156,72 +156,72 @@ class InferenceClient:
     ) -> protocol.Reply:
         """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token.
 
-        An endpoint that refuses `schema` is asked without one, now and from then on. Raises EndpointError."""
-        wanted: Json = {
+        An endpoint that refuses `schema` gets it in the text of the last message, now and from then on. Raises EndpointError."""
+        parameters: Json = {
             "max_tokens": max_tokens,
             "temperature": temperature,
             "seed": seed if self._seeded else None,
             "top_p": top_p,
         }
 
-        async def ask(attempt: HttpAttempt) -> protocol.Reply:
-            endpoint, asked = attempt.endpoint, self._streamed if stream else _answered
-            async with self._named(endpoint) as named:
+        async def send(attempt: HttpAttempt) -> protocol.Reply:
+            endpoint, chat = attempt.endpoint, self._streamed if stream else _answered
+            async with self._served_model(endpoint) as served:
                 while True:
-                    in_words = schema is not None and not endpoint.dialect.takes_schema
-                    shown = described(messages, schema) if schema is not None and in_words else messages
-                    body = self.chat_body(endpoint, shown, **wanted, schema=None if in_words else schema)
+                    as_text = schema is not None and not endpoint.dialect.takes_schema
+                    shown = described(messages, schema) if schema is not None and as_text else messages
+                    body = self.chat_body(endpoint, shown, **parameters, schema=None if as_text else schema)
                     try:
-                        return await asked(attempt, body | {"model": named.model})
+                        return await chat(attempt, body | {"model": served.model})
                     except FinalEndpointError as error:
                         if not endpoint.dialect.learn(error, body):
                             raise
-                        logger.warning("%s is asked otherwise from now on: %s", endpoint.url, error)
+                        logger.warning("requests to %s have another form from now on: %s", endpoint.url, error)
 
-        return await self._attempts.ask(Request(stage, priority, affinity), ask, _tokens_of_reply)
+        return await self._runner.run(Request(stage, priority, affinity), send, _tokens_of_reply)
 
     async def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> tuple[int, ...]:
         """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises EndpointError."""
 
-        async def ask(attempt: HttpAttempt) -> tuple[int, ...]:
+        async def send(attempt: HttpAttempt) -> tuple[int, ...]:
             return token_protocol.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
 
-        return await self._attempts.ask(Request("render", priority), ask)
+        return await self._runner.run(Request("render", priority), send)
 
     async def generate(
         self,
         prompt_ids: tuple[int, ...],
         sampling: SamplingSection,
         num_samples: int,
-        **wanted: Unpack[SamplingRequest],
+        **request: Unpack[SamplingRequest],
     ) -> token_protocol.Samples:
         """`num_samples` completions of a rendered prompt, with log-probabilities and weight versions; needs
         `has_token_route`. Raises EndpointError."""
-        parameters = self._parameters(sampling, num_samples, wanted)
+        parameters = self._parameters(sampling, num_samples, request)
 
-        async def ask(attempt: HttpAttempt) -> token_protocol.Samples:
-            async with self._named(attempt.endpoint) as named:
-                reply = await attempt.post(GENERATE, token_protocol.generate_body(named.model, prompt_ids, parameters))
-            samples = token_protocol.parse_generate(reply, prompt_ids, num_samples, named.version)
-            return await _accepted(samples, wanted.get("accept"), attempt)
+        async def send(attempt: HttpAttempt) -> token_protocol.Samples:
+            async with self._served_model(attempt.endpoint) as served:
+                reply = await attempt.post(GENERATE, token_protocol.generate_body(served.model, prompt_ids, parameters))
+            samples = token_protocol.parse_generate(reply, prompt_ids, num_samples, served.version)
+            return await _accepted(samples, request.get("accept"), attempt)
 
-        return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
+        return await self._runner.run(_request(request), send, _tokens_of_samples)
 
     async def sample(
         self,
         messages: tuple[Message, ...],
         sampling: SamplingSection,
         num_samples: int,
-        **wanted: Unpack[SamplingRequest],
+        **request: Unpack[SamplingRequest],
     ) -> token_protocol.Samples:
         """As `generate`, from messages: by the token routes where there are, else by the chat route with token ids,
         bracketed by the server's weight version before and after. Raises EndpointError."""
         if self.has_token_route:
-            prompt_ids = await self.render(messages, priority=wanted.get("priority", 0))
-            return await self.generate(prompt_ids, sampling, num_samples, **wanted)
-        parameters = self._parameters(sampling, num_samples, wanted)
+            prompt_ids = await self.render(messages, priority=request.get("priority", 0))
+            return await self.generate(prompt_ids, sampling, num_samples, **request)
+        parameters = self._parameters(sampling, num_samples, request)
 
-        async def ask(attempt: HttpAttempt) -> token_protocol.Samples:
+        async def send(attempt: HttpAttempt) -> token_protocol.Samples:
             body = {
                 **self.chat_body(attempt.endpoint, messages),
                 **parameters,
@@ -229,30 +229,30 @@ class InferenceClient:
                 "return_token_ids": True,
             }
             before = token_protocol.parse_weight_version(await attempt.get("/weight_info"))
-            async with self._named(attempt.endpoint) as named:
-                reply = await attempt.post(CHAT, {**body, "model": named.model})
+            async with self._served_model(attempt.endpoint) as served:
+                reply = await attempt.post(CHAT, {**body, "model": served.model})
             after = token_protocol.parse_weight_version(await attempt.get("/weight_info"))
-            samples = token_protocol.parse_chat_samples(reply, num_samples, before, after, named.version)
-            return await _accepted(samples, wanted.get("accept"), attempt)
+            samples = token_protocol.parse_chat_samples(reply, num_samples, before, after, served.version)
+            return await _accepted(samples, request.get("accept"), attempt)
 
-        return await self._attempts.ask(_request(wanted), ask, _tokens_of_samples)
+        return await self._runner.run(_request(request), send, _tokens_of_samples)
 
     async def embed(self, texts: list[str], *, stage: str = "embed", priority: int = 0) -> list[list[float]]:
         """One embedding for each text, by any endpoint's `/v1/embeddings`. Raises EndpointError."""
 
-        async def ask(attempt: HttpAttempt) -> list[list[float]]:
+        async def send(attempt: HttpAttempt) -> list[list[float]]:
             body = {"model": attempt.endpoint.model, "input": texts, "encoding_format": "float"}
             return protocol.parse_embeddings(await attempt.post(EMBEDDINGS, body), len(texts))
 
-        return await self._attempts.ask(Request(stage, priority), ask)
+        return await self._runner.run(Request(stage, priority), send)
 
-    def _parameters(self, sampling: SamplingSection, num_samples: int, wanted: SamplingRequest) -> Json:
-        return protocol.sampling_body(
-            sampling, wanted["max_tokens"], num_samples, wanted["seed"] if self._seeded else None
+    def _parameters(self, sampling: SamplingSection, num_samples: int, request: SamplingRequest) -> Json:
+        return token_protocol.sampling_body(
+            sampling, request["max_tokens"], num_samples, request["seed"] if self._seeded else None
         )
 
     def chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
-        """Body of a chat request to `endpoint` with the run's template arguments; `kwargs` as for `wire.chat_body`."""
+        """Body of a chat request to `endpoint` with the run's template arguments; `kwargs` as for `protocol.chat_body`."""
         arguments = {"max_tokens": 1, "temperature": 0.0, **kwargs}
         body = protocol.chat_body(
             endpoint.model, messages, chat_template_kwargs=self._chat_template_kwargs, **arguments
@@ -260,11 +260,11 @@ class InferenceClient:
         return endpoint.dialect.spoken(body)
 
     async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
-        """One GET, one attempt, outside of places and breaker; the parsed JSON. Raises EndpointError."""
+        """One GET, one attempt, outside of slots and breaker; the parsed JSON. Raises EndpointError."""
         return await self._control("GET", endpoint, path, None, timeout_s)
 
     async def post(self, endpoint: Endpoint, path: str, body: Json, timeout_s: float) -> Any:
-        """One POST, one attempt, outside of places and breaker; the parsed JSON. Raises EndpointError."""
+        """One POST, one attempt, outside of slots and breaker; the parsed JSON. Raises EndpointError."""
         return await self._control("POST", endpoint, path, body, timeout_s)
 
     async def _control(self, method: str, endpoint: Endpoint, path: str, body: Json | None, timeout_s: float) -> Any:
@@ -284,17 +284,17 @@ class InferenceClient:
             events.append(event)
         return protocol.parse_stream(events, first_s, attempt.endpoint.url)
 
-    async def canary(self, endpoint: Endpoint) -> None:
-        """One token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
-        with self._watchdog.watch(self._requests.canary_timeout_s, "canary to", endpoint.url):
-            async with self._named(endpoint) as named:
-                body = self.chat_body(endpoint, PROBE) | {"model": named.model}
+    async def probe(self, endpoint: Endpoint) -> None:
+        """Request one token from the endpoint: /health is 200 on a wedged server. Raises EndpointError."""
+        with self._watchdog.watch(self._requests.canary_timeout_s, "probe to", endpoint.url):
+            async with self._served_model(endpoint) as served:
+                body = self.chat_body(endpoint, PROBE) | {"model": served.model}
                 protocol.check_probe(await self.post(endpoint, CHAT, body, self._requests.canary_timeout_s))
 
     @asynccontextmanager
-    async def _named(self, endpoint: Endpoint) -> AsyncIterator[ServedModel]:
-        """By which name the endpoint is asked for the weights that it was verified for. Raises EndpointError where there are none,
-        or the endpoint says that it has them no longer: it started anew."""
+    async def _served_model(self, endpoint: Endpoint) -> AsyncIterator[ServedModel]:
+        """The name under which the endpoint serves the weights that it was verified for. Raises EndpointError where there are none,
+        or, from within the block, where the endpoint answers that it has them no longer: it started anew."""
         if not self._adapters or not self._has_weights():
             yield ServedModel(endpoint.model)
             return
@@ -320,7 +320,7 @@ class InferenceClient:
 
 
 def client_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> InferenceClient:
-    """The pool that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters` and `watchdog`."""
+    """The client that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters` and `watchdog`."""
     return InferenceClient(
         endpoints,
         config.model.name,
@@ -331,8 +331,8 @@ def client_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: 
     )
 
 
-def _request(wanted: SamplingRequest) -> Request:
-    return Request(wanted["stage"], wanted.get("priority", 0), wanted.get("affinity", ""))
+def _request(request: SamplingRequest) -> Request:
+    return Request(request["stage"], request.get("priority", 0), request.get("affinity", ""))
 
 
 async def _answered(attempt: HttpAttempt, body: Json) -> protocol.Reply:

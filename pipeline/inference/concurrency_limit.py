@@ -1,4 +1,4 @@
-"""How many requests an endpoint is given at once: additive increase, multiplicative decrease (Chiu and Jain 1989).
+"""An adaptive bound of an endpoint's requests in flight: additive increase, multiplicative decrease (Chiu and Jain 1989).
 
 Ours: it starts at the configured bound, because a server that batches is fastest when full, and moves below it on evidence
 of overload: when more than a twentieth of a round's answers are 429, 503 or time-outs. One in a hundred is a mishap of that request,
@@ -11,12 +11,12 @@ GROWTH_PER_ROUND = 0.05
 # Recent latency above this multiple of the usual one is a queue building up at the server: no growth then.
 LATENCY_HOLDS = 2.0
 RECENT, USUAL = 0.1, 0.005
-# Share of recent answers that say "overloaded" from which on the endpoint is believed.
+# Share of recent answers "overloaded" from which on the endpoint is believed.
 OVERLOADED_SHARE = 0.05
 
 
 class AdaptiveLimit:
-    """Pure: the caller tells the time. 1 ≤ `value` ≤ `most`."""
+    """Pure: the caller passes the time. 1 ≤ `value` ≤ `most`."""
 
     __slots__ = ("_adaptive", "_most", "_overloaded", "_recent_s", "_shrunk_at_s", "_usual_s", "value")
 

@@ -1,7 +1,7 @@
-"""How one endpoint wants to be asked: sampling parameters that it renames or refuses, learned from its refusals.
+"""The request parameters that one endpoint renames or refuses, learned from its refusals.
 
 OpenAI's reasoning models answer HTTP 400 to `max_tokens` and to any temperature but their own; other servers refuse what they do not
-know. A refusal costs nothing, so the first request of a session learns, and what was dropped is told: the answers are then sampled
+know. A refusal costs nothing, so the first request of a session learns, and what was dropped is logged: the answers are then sampled
 with the endpoint's own value. A prompt that is too long is refused as well, and teaches nothing."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.inference.structured_output import refuses_schema
 Json = dict[str, Any]
 LIMIT, NEW_LIMIT, FORMAT = "max_tokens", "max_completion_tokens", "response_format"
 OPTIONAL = ("temperature", "top_p", "seed", "chat_template_kwargs", FORMAT)
-"""What an answer can be had without."""
+"""Parameters that an answer can be had without."""
 _REFUSED = re.compile(
     r"unsupported|not supported|(?:does|do|is|are) ?n[o']t (?:support|permit|allow|accept|available)|unrecogni[sz]ed|unknown|deprecated"
     r"|not (?:permitted|allowed|accepted)|unexpected|extra[_ ](?:inputs?|forbidden|fields?)",
@@ -33,11 +33,11 @@ class Dialect:
 
     @property
     def takes_schema(self) -> bool:
-        """Whether structured outputs may be asked for."""
+        """Whether structured outputs may be requested."""
         return FORMAT not in self.dropped
 
     def spoken(self, body: Json) -> Json:
-        """`body` as the endpoint takes it."""
+        """`body` with the parameters that the endpoint takes."""
         if not self.dropped and not self.renames_limit:
             return body
         kept = {name: value for name, value in body.items() if name not in self.dropped}
@@ -46,7 +46,8 @@ class Dialect:
         return kept
 
     def learn(self, error: EndpointError, body: Json) -> bool:
-        """Whether `error`, met by `body`, was about a parameter that can be done without or renamed: then the request is worth repeating.
+        """Learn from `error`, met by `body`; return whether it was about a parameter that can be left out or renamed: then the request is
+        worth repeating.
 
         Also true when another request has learned it meanwhile."""
         text = str(error)

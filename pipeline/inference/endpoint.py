@@ -1,4 +1,4 @@
-"""One OpenAI-compatible base URL, with what the pool knows of it."""
+"""One OpenAI-compatible endpoint: its base URL, and the state that the client keeps of it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipeline.weights.sync import ServerAddress
 
 
 class Endpoint:
-    """State only; the pool decides. `num_in_flight` counts the requests that it is working on."""
+    """State only; the client decides. `num_in_flight` counts the requests that it is working on."""
 
     def __init__(self, settings: EndpointSettings, model: str, requests: RequestsSection) -> None:
         self.settings = settings
         self.url = settings.base_url
         self.model = settings.model or model
         self.card: dict[str, Any] = {}
-        """What /v1/models says of the model, once the endpoint was checked."""
+        """The model's entry in /v1/models, once the endpoint was checked."""
         self.dialect = Dialect()
         self.max_model_len: int | None = None
         self.has_token_route = False
@@ -65,8 +65,8 @@ class Endpoint:
         """Share of its present bound that is in use."""
         return self.num_in_flight / max(1, int(self.limit.value))
 
-    def has_room(self, now_s: float) -> bool:
-        """Whether it may be given one more request now."""
+    def has_slot(self, now_s: float) -> bool:
+        """Whether it may get one more request now."""
         return self.available and self.num_in_flight < max(1, int(self.limit.value)) and now_s >= self.not_before_s
 
     def rank(self, affinity: str) -> int:

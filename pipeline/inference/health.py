@@ -1,12 +1,12 @@
-"""Keeping endpoints fit: an open breaker's way back, and looking at training endpoints while nothing is asked of them.
+"""Brings endpoints back whose breaker opened, and inspects training endpoints that get no requests.
 
 Invariants: an endpoint whose breaker opened gets nothing but one probe at a time; it is closed only after `repair` (where there is one)
-and a canary succeeded.
+and a probe succeeded.
 
-| waits            | for                                              | woken by            |
-|------------------|--------------------------------------------------|---------------------|
-| a rejoin task    | the pause of an open breaker, `repair`, a canary | the clock; the wire |
-| the inspection   | the next look at endpoints with a `repair`       | the clock           |
+| waits            | for                                             | woken by            |
+|------------------|-------------------------------------------------|---------------------|
+| a rejoin task    | the pause of an open breaker, `repair`, a probe | the clock; the wire |
+| the inspection   | the next look at endpoints with a `repair`      | the clock           |
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ Repair = Callable[[Endpoint], Awaitable[None]]
 class Health:
     """Owns the rejoin tasks and the inspection; `close` ends them.
 
-    `canary` asks an endpoint for one token, `label_of` for the label of its weights; both raise EndpointError."""
+    `probe` requests one token of an endpoint, `label_of` the label of its weights; both raise EndpointError."""
 
     def __init__(
         self,
         endpoints: Sequence[Endpoint],
-        places: Router,
+        router: Router,
         usage: Usage,
         repair: Repair | None,
         has_weights: Callable[[], bool],
-        canary: Callable[[Endpoint], Awaitable[None]],
+        probe: Callable[[Endpoint], Awaitable[None]],
         label_of: Callable[[Endpoint], Awaitable[str]],
         check_every_s: float,
     ) -> None:
         self._endpoints = endpoints
-        self._router = places
+        self._router = router
         self._usage = usage
         self._repair = repair
         self._has_weights = has_weights
-        self._canary = canary
+        self._probe = probe
         self._label_of = label_of
         self._check_every_s = check_every_s
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,7 +59,7 @@ class Health:
         return self._repair is not None
 
     def start(self) -> None:
-        """Look at training endpoints from now on."""
+        """Inspect training endpoints from now on."""
         if self.serves_training:
             self._own(self._inspect_all(), "inspect endpoints")
 
@@ -81,20 +81,20 @@ class Health:
         task.add_done_callback(self._tasks.discard)
 
     async def _rejoin(self, endpoint: Endpoint) -> None:
-        """Probe an endpoint until it is fit: pause, half open, repair, canary."""
+        """Probe an endpoint until its breaker closes: pause, half open, repair, probe."""
         tally = self._usage.at(endpoint.url, "rejoin")
-        told = ""
+        logged = ""
         while not endpoint.available:
             await asyncio.sleep(endpoint.breaker.pause_s)
             endpoint.breaker.begin_probe()
             try:
                 if self._repair is not None and self._has_weights():
                     await self._repair(endpoint)
-                await self._canary(endpoint)
+                await self._probe(endpoint)
             except Exception as error:  # noqa: BLE001 - whatever the probe met, the endpoint stays out and is tried again
                 endpoint.breaker.on_probe(succeeded=False)
-                if str(error) != told:
-                    told = str(error)
+                if str(error) != logged:
+                    logged = str(error)
                     logger.warning("%s stays aside: %s: %s", endpoint.url, type(error).__name__, error)
                 tally.others[f"failed_{getattr(error, 'kind', type(error).__name__)}"] += 1
             else:
@@ -104,7 +104,7 @@ class Health:
         self._router.endpoint_changed(endpoint)
 
     async def _inspect_all(self) -> None:
-        """Notice a training endpoint that died or restarted while nothing was asked of it."""
+        """Notice a training endpoint that died or restarted while it got no requests."""
         while True:
             await asyncio.sleep(self._check_every_s)
             await asyncio.gather(*(self._inspect_one(endpoint) for endpoint in self._endpoints if endpoint.available))
@@ -113,7 +113,7 @@ class Health:
         try:
             label = await self._label_of(endpoint)
         except FinalEndpointError:
-            return  # it has no such route, and says so by itself when it is asked for samples
+            return  # it has no such route, which the first request for samples will show
         except EndpointError as error:
             # A server whose processors are busy may be slow to say what it serves.
             self.record_failure(endpoint, immediate=error.kind != "timeout")

@@ -1,14 +1,14 @@
-"""HTTP to endpoints: one request, one attempt, aiohttp and orjson.
+"""HTTP requests to endpoints: one request is one attempt, by aiohttp and orjson.
 
 The wire protocol is the one that the `openai` client speaks (`tests/integration/test_wire_contract.py` holds the two side by side);
-aiohttp carries it several times faster (docs/lab-notebook.md). Every failure leaves as an EndpointError with a stable kind.
+aiohttp carries it faster (docs/lab-notebook.md). Every failure leaves as an EndpointError with a stable kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import orjson
@@ -23,17 +23,26 @@ CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 4.0
 
 
+class RawReply(NamedTuple):
+    """An answer of any status, before anything is made of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
 class Transport:
     """Async context manager; owns the connections. Deadlines and the number of requests in flight are the caller's."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        self._connect_timeout_s = connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             # No limit here: aiohttp would queue silently, and time spent in its queue would look like latency.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Content-Type": "application/json", "Accept": "application/json"},
         )
@@ -46,20 +55,24 @@ class Transport:
             await self._session.close()
 
     async def request(self, method: str, url: URL, headers: dict[str, str], body: Any = None) -> Any:
-        """The parsed JSON of one answer. Raises EndpointError."""
+        """The parsed JSON of one answer. Raises EndpointError, for a status other than 200 too."""
+        reply = await self.fetch(method, url, headers, body)
+        if reply.status != 200:
+            raise _refusal(reply, headers)
+        try:
+            return orjson.loads(reply.content)
+        except orjson.JSONDecodeError as error:
+            raise MalformedReplyError("broken_json", f"{url}: {error}") from error
+
+    async def fetch(self, method: str, url: URL, headers: dict[str, str], body: Any = None) -> RawReply:
+        """One answer as it came. Raises EndpointError where none came."""
         assert self._session is not None, "Transport is an async context manager"
         data = None if body is None else orjson.dumps(body)
         try:
             async with self._session.request(method, url, data=data, headers=headers, allow_redirects=False) as reply:
-                content = await reply.read()
+                return RawReply(reply.status, reply.headers, await reply.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise connection_error(url, error) from error
-        if reply.status != 200:
-            raise _refusal(reply, content, headers)
-        try:
-            return orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise MalformedReplyError("broken_json", f"{url}: {error}") from error
 
     async def stream(self, url: URL, headers: dict[str, str], body: Any) -> AsyncIterator[Any]:
         """The parsed events of one streamed answer, up to its [DONE]. Raises EndpointError."""
@@ -69,7 +82,7 @@ class Transport:
                 url, data=orjson.dumps(body), headers={**headers, "Accept": "text/event-stream"}, allow_redirects=False
             ) as reply:
                 if reply.status != 200:
-                    raise _refusal(reply, await reply.read(), headers)
+                    raise _refusal(RawReply(reply.status, reply.headers, await reply.read()), headers)
                 async for line in reply.content:
                     if line.startswith(b"data:"):
                         event = line[5:].strip()
@@ -83,15 +96,15 @@ class Transport:
         raise MalformedReplyError("cut_stream", f"{url}: the stream ended without [DONE]")
 
 
-def _refusal(reply: aiohttp.ClientResponse, content: bytes, headers: dict[str, str]) -> EndpointError:
-    """What a status other than 200 stands for. Some gateways repeat the key that they refuse: it gets no further than this."""
+def _refusal(reply: RawReply, headers: dict[str, str]) -> EndpointError:
+    """The error that a status other than 200 stands for. Some gateways repeat the key that they refuse: it gets no further."""
     key = headers.get("Authorization", "").removeprefix("Bearer ")
-    body = redact(content.decode(errors="replace"), (key,) if key else ())
+    body = redact(reply.content.decode(errors="replace"), (key,) if key else ())
     return protocol.error_of(reply.status, body, reply.headers)
 
 
 def connection_error(url: URL, error: Exception) -> EndpointError:
-    """`refused`: nobody listens there, or nobody answers the knock; `connection`: it broke while in use."""
+    """The error of kind `refused` (nobody listens there, or nobody answers the knock) or `connection` (it broke while in use)."""
     refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     return RetryableEndpointError(
         "refused" if refused else "connection", f"{url}: {type(error).__name__}: {error}".removesuffix(": ")

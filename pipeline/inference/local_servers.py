@@ -1,4 +1,4 @@
-"""The servers of a run: started here as children, or named by the config and running elsewhere.
+"""The servers of a run, started here as children, or named by the config and running elsewhere.
 
 Leaving the context ends every child with all that it started.
 """
@@ -10,37 +10,41 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
+from yarl import URL
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
-from pipeline.errors import ModelError, ServerStartError
+from pipeline.errors import EndpointError, ModelError, ServerStartError
+from pipeline.inference.http import Transport
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.child_process import Child, free_port, tail
 from pipeline.runtime.hardware import gpus
 
 LOOK_EVERY_S = 0.5
 STOP_GRACE_S = 15.0
+# A server that has just started may compile on its first request.
+PROBE_TIMEOUT_S = 120.0
 
 
-async def resolve_model(config: Config, run: RunFolder, say: Callable[[str], None]) -> Path:
+async def resolve_model(config: Config, run: RunFolder, log: Callable[[str], None]) -> Path:
     """The local folder of model.path; downloads and converts where needed. Raises ModelError."""
-    say(f"preparing the model {config.model.path!r}")
-    log = run.logs / "model.log"
+    log(f"preparing the model {config.model.path!r}")
+    file = run.logs / "model.log"
     child = await Child.start(
-        "model preparation", [sys.executable, "-m", "servers.embedded", "--resolve", config.model.path], log
+        "model preparation", [sys.executable, "-m", "servers.embedded", "--resolve", config.model.path], file
     )
     try:
         status = await child.wait()
     finally:
         await child.stop(5.0)
-    lines = log.read_text(encoding="utf-8").strip().splitlines()
+    lines = file.read_text(encoding="utf-8").strip().splitlines()
     if status != 0 or not lines:
-        raise ModelError(tail(log).removeprefix("error: ") or f"model preparation ended with status {status}")
+        raise ModelError(tail(file).removeprefix("error: ") or f"model preparation ended with status {status}")
     return Path(lines[-1])
 
 
@@ -72,11 +76,11 @@ def check_port(port: int) -> None:
 class Serving:
     """Async context manager. `endpoints` are ready to be asked once it is entered."""
 
-    def __init__(self, config: Config, run: RunFolder, model: Path | None, say: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, run: RunFolder, model: Path | None, log: Callable[[str], None]) -> None:
         self._config = config
         self._run = run
         self._model = model
-        self._say = say
+        self._log = log
         self._children: list[Child] = []
         self.endpoints: tuple[EndpointSettings, ...] = config.endpoints
 
@@ -109,7 +113,7 @@ class Serving:
             command += ["--port", str(port), "--model", str(self._model)]
             log = self._run.logs / f"launch-{index}.log"
             self._children.append(await Child.start(f"server {index}", command, log))
-        self._say(f"starting {settings.num_servers} vLLM server(s) (about a minute; logs in {self._run.logs})")
+        self._log(f"starting {settings.num_servers} vLLM server(s) (about a minute; logs in {self._run.logs})")
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         try:
             async with asyncio.timeout(settings.startup_timeout_s):
@@ -126,19 +130,18 @@ class Serving:
         )
 
     async def _ready(self, url: str, child: Child) -> None:
-        """Wait until a one-token canary is answered: /health alone is 200 on a wedged server."""
+        """Wait until a probe of one token is answered: /health alone is 200 on a wedged server."""
         body = {"model": self._config.model.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-        async with httpx.AsyncClient(base_url=url, timeout=120.0) as client:
+        async with Transport() as transport:
             while True:
                 if child.returncode is not None:
                     raise ServerStartError(f"the {child.name} did not start:\n{tail(child.log)}")
-                try:
-                    if (await client.get("/health")).is_success and (
-                        await client.post("/v1/chat/completions", json=body)
-                    ).is_success:
-                        return
-                except httpx.HTTPError:
-                    pass  # not up yet; the launcher is watched above and the wait is bounded by the caller
+                # Not up yet is no error: the launcher is watched above, and the wait is bounded by the caller.
+                with suppress(EndpointError, TimeoutError):
+                    async with asyncio.timeout(PROBE_TIMEOUT_S):
+                        if (await transport.fetch("GET", URL(f"{url}/health"), {})).status == 200:
+                            await transport.request("POST", URL(f"{url}/v1/chat/completions"), {}, body)
+                            return
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _stop(self) -> None:

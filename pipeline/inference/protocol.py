@@ -1,7 +1,7 @@
-"""The OpenAI wire protocol and vLLM's token-in/token-out route, as pure functions: request bodies out, records in.
+"""The OpenAI wire protocol as pure functions: bodies of requests are made, replies become records or errors.
 
-A reply that is HTTP 200 but not what its route promises raises MalformedReplyError, so a partial answer never reaches
-the journal."""
+A reply that is HTTP 200 but not what its route promises raises MalformedReplyError, so a partial answer never reaches the journal.
+Of use for any reply with choices: `choices_of`, `object_at`, `finish_reason_of`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointError, FinalEndpointError, MalformedReplyError, RetryableEndpointError
 from pipeline.types import Message
 
@@ -24,7 +23,7 @@ FINISH_REASONS = {
 }
 """The two ends of a whole answer, each with the names that servers give it."""
 FILTERED = ("content_filter", "safety", "refusal", "recitation")
-"""What a provider says when it ends or withholds an answer: another attempt would be paid for and end alike."""
+"""Finish reasons of an answer that a provider ends or withholds: another attempt would be paid for and end alike."""
 _ENDS = {name: end for end, names in FINISH_REASONS.items() for name in names}
 Json = dict[str, Any]
 
@@ -76,25 +75,8 @@ def chat_body(
     return body
 
 
-def sampling_body(sampling: SamplingSection, max_tokens: int, num_samples: int, seed: int | None) -> Json:
-    """vLLM's sampling parameters for `num_samples` rollouts with the log-probability of each sampled token."""
-    body: Json = {"n": num_samples, "temperature": sampling.temperature, "max_tokens": max_tokens}
-    if seed is not None:
-        body["seed"] = seed
-    if sampling.top_p < 1:
-        body["top_p"] = sampling.top_p
-    if sampling.top_k:
-        body["top_k"] = sampling.top_k
-    if sampling.min_p:
-        body["min_p"] = sampling.min_p
-    return body
-
-
 def error_of(status: int, body: str, headers: Mapping[str, str]) -> EndpointError:
-    """The failure that an HTTP status other than 200 stands for.
-
-    An exhausted quota is final although its status is 429.
-    """
+    """The failure that an HTTP status other than 200 stands for. An exhausted quota is final although its status is 429."""
     brief = body[:300]
     if status == 429 and ("insufficient_quota" in body or "billing_hard_limit" in body):
         return FinalEndpointError("quota", f"the quota is used up: {brief}")
@@ -104,7 +86,7 @@ def error_of(status: int, body: str, headers: Mapping[str, str]) -> EndpointErro
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the endpoint asks to wait (retry-after-ms, Retry-After in seconds or as a date), None without a wish."""
+    """Seconds that the endpoint asks to wait (retry-after-ms, Retry-After in seconds or as a date), None where it does not ask."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         value = headers.get(name) or headers.get(name.title())
         if value is None:
@@ -132,7 +114,7 @@ def parse_chat(reply: Any, endpoint: str = "") -> Reply:
     No text is an answer too: one that was cut while the model still reasoned, or that it or its provider refused to give."""
     choice = choices_of(reply, 1)[0]
     message, reason = object_at(choice, "message"), _chat_finish_reason(choice)
-    text, reasoning = _said(message)
+    text, reasoning = _text_and_reasoning(message)
     if text is None:
         if not message or not (reasoning or message.get("refusal") or reason != "stop"):
             raise MalformedReplyError("no_content", "the choice has no message content")
@@ -140,7 +122,7 @@ def parse_chat(reply: Any, endpoint: str = "") -> Reply:
     return Reply(text=text, finish_reason=reason, reasoning=reasoning, endpoint=endpoint, **_usage(reply))
 
 
-def _said(message: Json) -> tuple[str | None, str]:
+def _text_and_reasoning(message: Json) -> tuple[str | None, str]:
     """The text of a message or a delta, None without any, and its reasoning: a field of its own (vLLM, DeepSeek), or parts (Mistral)."""
     content = message.get("content")
     reasoning = message.get("reasoning_content") or message.get("reasoning")
@@ -168,7 +150,7 @@ def parse_stream(events: list[Any], time_to_first_token_s: float | None, endpoin
             raise MalformedReplyError("stream_error", f"an event of the stream is no chunk: {str(event)[:200]}")
         usage = event.get("usage") or usage
         for choice in _chunks(event):
-            text, thought = _said(object_at(choice, "delta"))
+            text, thought = _text_and_reasoning(object_at(choice, "delta"))
             pieces.append(text or "")
             thoughts.append(thought)
             reason = choice.get("finish_reason") or reason
@@ -183,7 +165,7 @@ def parse_stream(events: list[Any], time_to_first_token_s: float | None, endpoin
 
 
 def _usage(reply: Any) -> dict[str, int]:
-    """Token counts of a reply; what it does not tell is 0."""
+    """Token counts of a reply; one that is missing is 0."""
     usage = reply.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("prompt_tokens_details")
@@ -206,12 +188,6 @@ def _chunks(event: Any) -> list[Json]:
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
-def object_at(holder: Json, name: str) -> Json:
-    """What stands under `name`, or an empty object when that is none."""
-    value = holder.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def parse_embeddings(reply: Any, expected: int) -> list[list[float]]:
     """The embeddings of a reply, in the order of the texts. Raises MalformedReplyError."""
     data = reply.get("data") if isinstance(reply, dict) else None
@@ -229,11 +205,18 @@ def parse_embeddings(reply: Any, expected: int) -> list[list[float]]:
     return vectors
 
 
+def object_at(holder: Json, name: str) -> Json:
+    """The object under `name`, or an empty one where there is none."""
+    value = holder.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def choices_of(reply: Any, expected: int) -> list[Json]:
+    """The choices of a reply, `expected` of them, by their indices. Raises MalformedReplyError."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != expected:
         found = len(choices) if isinstance(choices, list) else choices
-        raise MalformedReplyError("wrong_choices", f"{expected} choices were asked for, the reply has {found!r}")
+        raise MalformedReplyError("wrong_choices", f"{expected} choices were requested, the reply has {found!r}")
     if not all(isinstance(choice, dict) for choice in choices):
         raise MalformedReplyError("wrong_choices", "a choice is no object")
     if expected > 1:
@@ -254,7 +237,7 @@ def finish_reason_of(choice: Json) -> str:
 
 
 def _chat_finish_reason(choice: Json) -> str:
-    """The same, or 'content_filter': of an answer that nobody trains on, that is an outcome."""
+    """As `finish_reason_of`, or 'content_filter': for an answer that nobody trains on, that is an outcome."""
     reason = choice.get("finish_reason")
     if isinstance(reason, str) and reason.lower() in FILTERED:
         return "content_filter"

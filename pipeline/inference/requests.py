@@ -1,13 +1,13 @@
-"""A request from its first attempt to its answer, or to the failure that ends it.
+"""Runs a request from its first attempt to its answer, or to the failure that ends it.
 
-Invariants: one retry policy holds for every request (`pipeline.inference.retries`); at most `requests.max_attempts` attempts reach the wire,
-hedges included; a place that was taken is given back, whatever happens; every failure is counted by endpoint, stage and kind, and
-told to the endpoint's limit, breaker and Retry-After.
+Invariants: one retry policy holds for every request: full jitter, at most `requests.max_attempts` attempts on the wire, hedges
+included, a deadline, Retry-After as a floor, final errors at once; a slot that was taken is given back, whatever happens; every failure
+is counted by endpoint, stage and kind, and reaches the endpoint's limit, breaker and Retry-After.
 
-| waits              | for                                                | woken by                                   |
-|--------------------|----------------------------------------------------|--------------------------------------------|
-| a request          | a place (`pipeline.inference.router`); an answer; a back-off | another request's end; the wire; the clock |
-| a hedged request   | the first answer of two attempts                   | either of them                             |
+| waits              | for                                                         | woken by                                   |
+|--------------------|-------------------------------------------------------------|--------------------------------------------|
+| a request          | a slot (`pipeline.inference.router`); an answer; a back-off | another request's end; the wire; the clock |
+| a hedged request   | the first answer of two attempts                            | either of them                             |
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import random
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
@@ -24,7 +25,6 @@ from pipeline.errors import EndpointError, RetryableEndpointError
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health
 from pipeline.inference.http import Transport
-from pipeline.inference.retries import RetryPolicy
 from pipeline.inference.router import Router
 from pipeline.inference.telemetry import request_fields
 from pipeline.inference.usage import Tally, Usage
@@ -34,20 +34,20 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 T = TypeVar("T")
 
-# The endpoint is asked for less, and not suspected of being broken.
+# The endpoint gets less, and is not suspected of being broken.
 OVERLOAD = frozenset({"http_429", "http_503", "http_529", "timeout"})
-# Several in a row mean that the endpoint is broken; a kind of AT_ONCE is proof enough by itself.
+# Several in a row mean that the endpoint is broken; an IMMEDIATE one is proof enough by itself.
 BROKEN = frozenset(
     {"connection", "timeout", "broken_json", "wrong_choices", "aborted"}
     | {f"http_{status}" for status in (500, 502, 503, 504, 529)}
 )
-AT_ONCE = frozenset({"refused", "unverified_weights", "stale_weights", "missing_adapter"})
+IMMEDIATE = frozenset({"refused", "unverified_weights", "stale_weights", "missing_adapter"})
 
 
 class Request:
     """One logical request over all its attempts. `id` goes over the wire with the number of the attempt.
 
-    `deadline_s`, on the loop's clock, is set when the first attempt begins: time spent queueing for a place does not count."""
+    `deadline_s`, on the loop's clock, is set when the first attempt begins: time spent queueing for a slot does not count."""
 
     __slots__ = ("affinity", "deadline_s", "id", "num_attempts", "priority", "stage")
     _ids = itertools.count()
@@ -63,7 +63,7 @@ class Request:
 
 
 class HttpAttempt(NamedTuple):
-    """One attempt at one endpoint: what an asker needs to speak to it."""
+    """One attempt at one endpoint, as a `RequestFn` makes it."""
 
     transport: Transport
     endpoint: Endpoint
@@ -80,13 +80,13 @@ RequestFn = Callable[[HttpAttempt], Awaitable[T]]
 
 
 class RequestRunner:
-    """Sees requests through. State between them is the endpoints' own (places, health, usage)."""
+    """Runs requests. State between them is the endpoints' own (slots, health, usage)."""
 
     def __init__(
         self,
         settings: RequestsSection,
         transport: Transport,
-        places: Router,
+        router: Router,
         health: Health,
         usage: Usage,
         watchdog: Watchdog,
@@ -95,30 +95,27 @@ class RequestRunner:
     ) -> None:
         self._settings = settings
         self._transport = transport
-        self._router = places
+        self._router = router
         self._health = health
         self._usage = usage
         self._watchdog = watchdog
         self._hedges = several and settings.hedge_after_s > 0
-        self._retries = RetryPolicy(settings)
 
-    async def ask(
-        self, request: Request, ask: RequestFn[T], tokens: Callable[[T], tuple[int, int, int]] | None = None
+    async def run(
+        self, request: Request, send: RequestFn[T], tokens: Callable[[T], tuple[int, int, int]] | None = None
     ) -> T:
-        # The first attempt nearly always finds a place and an answer; only what fails pays for the machinery of retries.
+        """What `send` returns for one of the attempts; `tokens` counts its tokens (prompt, completion, cached prompt).
+
+        Raises EndpointError: the last one."""
+        # The first attempt nearly always finds a slot and an answer; only what fails pays for retries.
         endpoint = self._router.try_first(request.affinity) or await self._router.take(
             request.priority, request.affinity
         )
         request.deadline_s = asyncio.get_running_loop().time() + self._settings.timeout_s
         try:
-            answer, endpoint = await self._at(endpoint, request, ask)
+            answer, endpoint = await self._at(endpoint, request, send)
         except RetryableEndpointError as error:
-            answer, endpoint = await self._retries.run(
-                error,
-                lambda: self._again(request, ask),
-                num_attempts=lambda: request.num_attempts,
-                deadline_s=request.deadline_s,
-            )
+            answer, endpoint = await self._retry(error, request, send)
         if tokens is not None:
             num_prompt, num_completion, num_cached = tokens(answer)
             tally = self._usage.at(endpoint.url, request.stage)
@@ -127,8 +124,24 @@ class RequestRunner:
             tally.num_cached_prompt_tokens += num_cached
         return answer
 
-    async def _again(self, request: Request, ask: RequestFn[T]) -> tuple[T, Endpoint]:
-        """A further attempt, at a place that is waited for no longer than the request's deadline."""
+    async def _retry(self, error: RetryableEndpointError, request: Request, send: RequestFn[T]) -> tuple[T, Endpoint]:
+        """Further attempts after one that failed with `error`, until one succeeds or the policy ends the request."""
+        longest_s = self._settings.backoff_s
+        while True:
+            # Full jitter; an endpoint that said when to come again is not met earlier.
+            pause_s = max(random.uniform(0, min(longest_s, self._settings.max_backoff_s)), error.retry_after_s or 0.0)
+            too_late = asyncio.get_running_loop().time() + pause_s >= request.deadline_s
+            if too_late or request.num_attempts >= self._settings.max_attempts:
+                raise error
+            await asyncio.sleep(pause_s)
+            try:
+                return await self._again(request, send)
+            except RetryableEndpointError as failed:
+                error = failed
+            longest_s *= 2
+
+    async def _again(self, request: Request, send: RequestFn[T]) -> tuple[T, Endpoint]:
+        """A further attempt, at a slot that is waited for no longer than the request's deadline."""
         self._usage.at("", request.stage).others["retries"] += 1
         try:
             async with asyncio.timeout_at(request.deadline_s):
@@ -138,19 +151,19 @@ class RequestRunner:
             raise RetryableEndpointError(
                 "deadline", f"request {request.id}: no endpoint was free within {self._settings.timeout_s:g} s"
             ) from None
-        return await self._at(endpoint, request, ask)
+        return await self._at(endpoint, request, send)
 
-    async def _at(self, endpoint: Endpoint, request: Request, ask: RequestFn[T]) -> tuple[T, Endpoint]:
-        """An answer from `endpoint`, where the request has a place that is given back, or from its hedge; and from which."""
+    async def _at(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Endpoint]:
+        """An answer from `endpoint`, where the request has a slot that is given back, or from its hedge; and from which."""
         if self._hedges:
-            return await self._hedged(endpoint, request, ask)
+            return await self._hedged(endpoint, request, send)
         try:
-            return await self._on(endpoint, request, ask), endpoint
+            return await self._on(endpoint, request, send), endpoint
         finally:
             self._router.give_back(endpoint)
 
-    async def _on(self, endpoint: Endpoint, request: Request, ask: RequestFn[T]) -> T:
-        """One attempt at an endpoint where the request has a place."""
+    async def _on(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> T:
+        """One attempt at an endpoint where the request has a slot."""
         now = asyncio.get_running_loop().time
         begin_s = now()
         timeout_s = min(self._settings.attempt_timeout_s, request.deadline_s - begin_s)
@@ -160,9 +173,9 @@ class RequestRunner:
         tally.num_requests += 1
         try:
             with self._watchdog.limit(timeout_s, request.stage, "request", name, "to", endpoint.url):
-                answer = await ask(HttpAttempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
+                answer = await send(HttpAttempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
             latency_s = now() - begin_s
-            endpoint.breaker.num_failures = 0
+            endpoint.breaker.on_success()
             endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
             tally.latency.add(latency_s)
             tally.num_succeeded += 1
@@ -171,48 +184,48 @@ class RequestRunner:
             error = RetryableEndpointError(
                 "timeout", f"request {name} ({request.stage}) to {endpoint.url}: no answer in {timeout_s:g} s"
             )
-            self._judge(endpoint, request, tally, error)
+            self._record(endpoint, request, tally, error)
             raise error from None
         except EndpointError as error:
-            self._judge(endpoint, request, tally, error)
+            self._record(endpoint, request, tally, error)
             raise
 
-    async def _hedged(self, endpoint: Endpoint, request: Request, ask: RequestFn[T]) -> tuple[T, Endpoint]:
-        """Ask `endpoint`; when it takes long, a second one as well. The first answer counts, the other attempt is dropped."""
-        askers: dict[asyncio.Task[T], Endpoint] = {}
+    async def _hedged(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Endpoint]:
+        """Send to `endpoint`; when it takes long, to a second one as well. The first answer counts, the other attempt is dropped."""
+        attempts: dict[asyncio.Task[T], Endpoint] = {}
 
         def begin(at: Endpoint) -> None:
-            task = asyncio.create_task(self._on(at, request, ask))
+            task = asyncio.create_task(self._on(at, request, send))
             # Not within `_on`: a task that is cancelled before its first turn never gets there.
             task.add_done_callback(lambda _: self._router.give_back(at))
-            askers[task] = at
+            attempts[task] = at
 
         begin(endpoint)
         try:
-            done, _ = await asyncio.wait(askers, timeout=self._settings.hedge_after_s)
+            done, _ = await asyncio.wait(attempts, timeout=self._settings.hedge_after_s)
             if not done and request.num_attempts < self._settings.max_attempts:
                 other = self._router.try_take(other_than=endpoint)
                 if other is not None:
                     self._usage.at(other.url, request.stage).others["hedges"] += 1
                     begin(other)
             failed: EndpointError | None = None
-            waiting = set(askers)
+            waiting = set(attempts)
             while waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     try:
-                        return task.result(), askers[task]
+                        return task.result(), attempts[task]
                     except EndpointError as error:
                         failed = error
             assert failed is not None
             raise failed
         finally:
-            for task in askers:
+            for task in attempts:
                 task.cancel()
-            await asyncio.gather(*askers, return_exceptions=True)
+            await asyncio.gather(*attempts, return_exceptions=True)
 
-    def _judge(self, endpoint: Endpoint, request: Request, tally: Tally, error: EndpointError) -> None:
-        """What a failure says of the endpoint: less at once, nothing for a while, or nothing until it is repaired."""
+    def _record(self, endpoint: Endpoint, request: Request, tally: Tally, error: EndpointError) -> None:
+        """Draw the consequences of a failure: the endpoint gets less, nothing for a while, or nothing until it is repaired."""
         tally.others[f"failed_{error.kind}"] += 1
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s", error, extra=request_fields(endpoint, request.stage, request.id, error=error))
@@ -223,6 +236,6 @@ class RequestRunner:
             endpoint.not_before_s = max(endpoint.not_before_s, now_s + error.retry_after_s)
             self._router.endpoint_changed(endpoint)
         # A training server that drops a connection may have died, and come back with other weights.
-        immediate = error.kind in AT_ONCE or (error.kind == "connection" and self._health.serves_training)
+        immediate = error.kind in IMMEDIATE or (error.kind == "connection" and self._health.serves_training)
         if immediate or error.kind in BROKEN:
             self._health.record_failure(endpoint, immediate=immediate)

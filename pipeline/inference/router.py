@@ -1,13 +1,13 @@
-"""Who is asked next, and which endpoint answers: places at endpoints, given out in order of priority.
+"""Gives out slots at endpoints to requests, in order of priority.
 
 Invariants: an endpoint never has more requests than its present bound, none before its Retry-After has passed, and none
 while its breaker is not closed; a lower `priority` goes first, then who came first, so a group that has begun is
 finished before a later one starts.
 
-| waits                 | for                                            | woken by                                              |
-|-----------------------|------------------------------------------------|-------------------------------------------------------|
-| `take`                | a place at an endpoint                         | `give_back`, `endpoint_changed`, the end of a Retry-After |
-| `take`, no endpoint fit | an endpoint to close its breaker, `max_outage_s` at most | the same, or the clock: `no_endpoint`        |
+| waits                         | for                                                      | woken by                                                  |
+|-------------------------------|----------------------------------------------------------|-----------------------------------------------------------|
+| `take`                        | a slot at an endpoint                                    | `give_back`, `endpoint_changed`, the end of a Retry-After |
+| `take`, no endpoint available | an endpoint to close its breaker, `max_outage_s` at most | the same, or the clock: `no_endpoint`                     |
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Waiter = tuple[int, int, "asyncio.Future[Endpoint]", str]
 
 
 class Router:
-    """Gives out places. The number of waiters is bounded by those who ask: the scheduler's groups, an evaluation's requests."""
+    """Gives out slots. The number of waiters is bounded by the callers: the scheduler's groups, an evaluation's requests."""
 
     def __init__(self, endpoints: Sequence[Endpoint], *, affinity: bool, max_outage_s: float) -> None:
         self._endpoints = endpoints
@@ -45,32 +45,32 @@ class Router:
 
     @property
     def all_unavailable(self) -> bool:
-        """Whether no endpoint is fit."""
+        """Whether the breaker of no endpoint is closed."""
         return not any(endpoint.available for endpoint in self._endpoints)
 
     async def take(self, priority: int = 0, affinity: str = "") -> Endpoint:
-        """Wait for a place; give it back with `give_back`. Raises FinalEndpointError('no_endpoint') after an outage."""
+        """Wait for a slot; give it back with `give_back`. Raises FinalEndpointError('no_endpoint') after an outage."""
         if self._gave_up and self.all_unavailable:
             raise self._no_endpoint()
         if (endpoint := self.try_first(affinity)) is not None:
             return endpoint
         loop = asyncio.get_running_loop()
-        place: asyncio.Future[Endpoint] = loop.create_future()
-        heapq.heappush(self._waiters, (priority, next(self._arrivals), place, affinity))
+        slot: asyncio.Future[Endpoint] = loop.create_future()
+        heapq.heappush(self._waiters, (priority, next(self._arrivals), slot, affinity))
         self._dispatch()
         try:
-            return await place
+            return await slot
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                self.give_back(place.result())
+            if slot.done() and not slot.cancelled() and slot.exception() is None:
+                self.give_back(slot.result())
             raise
 
     def try_first(self, affinity: str) -> Endpoint | None:
-        """A place that is free right now and that nobody waits for, or None."""
+        """A slot that is free right now and that nobody waits for, or None."""
         return None if self._waiters else self.try_take(affinity)
 
     def try_take(self, affinity: str = "", other_than: Endpoint | None = None) -> Endpoint | None:
-        """A place that is free right now, or None."""
+        """A slot that is free right now, or None."""
         endpoint = self._choose(affinity, other_than)
         if endpoint is not None:
             endpoint.num_in_flight += 1
@@ -82,7 +82,7 @@ class Router:
             self._dispatch()
 
     def endpoint_changed(self, endpoint: Endpoint) -> None:
-        """Its breaker, its bound or its Retry-After is another now."""
+        """Wake those who wait: the endpoint's breaker, bound or Retry-After is another now."""
         self._watch_outage()
         alarm = self._alarms.pop(endpoint, None)
         if alarm is not None:
@@ -98,20 +98,20 @@ class Router:
 
     def _dispatch(self) -> None:
         while self._waiters:
-            _, _, place, affinity = self._waiters[0]
-            if not place.done():
+            _, _, slot, affinity = self._waiters[0]
+            if not slot.done():
                 endpoint = self.try_take(affinity)
                 if endpoint is None:
                     return
-                place.set_result(endpoint)
+                slot.set_result(endpoint)
             heapq.heappop(self._waiters)
 
     def _choose(self, affinity: str, other_than: Endpoint | None) -> Endpoint | None:
         now_s = asyncio.get_running_loop().time()
         if len(self._endpoints) == 1:
             (only,) = self._endpoints
-            return only if only is not other_than and only.has_room(now_s) else None
-        free = [endpoint for endpoint in self._endpoints if endpoint is not other_than and endpoint.has_room(now_s)]
+            return only if only is not other_than and only.has_slot(now_s) else None
+        free = [endpoint for endpoint in self._endpoints if endpoint is not other_than and endpoint.has_slot(now_s)]
         if not free:
             return None
         if len(free) == 1:
@@ -124,7 +124,7 @@ class Router:
         return idlest
 
     def _watch_outage(self) -> None:
-        """Start the clock when the last fit endpoint is gone, stop it when one is back."""
+        """Start the clock when the last available endpoint is gone, stop it when one is back."""
         if not self.all_unavailable:
             self._gave_up = False
             if self._outage:
@@ -135,9 +135,9 @@ class Router:
 
     def _give_up(self) -> None:
         self._gave_up = True
-        for _, _, place, _ in self._waiters:
-            if not place.done():
-                place.set_exception(self._no_endpoint())
+        for _, _, slot, _ in self._waiters:
+            if not slot.done():
+                slot.set_exception(self._no_endpoint())
         self._waiters.clear()
 
     def _no_endpoint(self) -> FinalEndpointError:

@@ -1,7 +1,7 @@
-"""JSON that a model is asked for: where an endpoint knows no structured outputs, and in a reply, whatever stands around it.
+"""JSON replies of a model: the schema in the prompt where an endpoint knows no structured outputs, and JSON found in a reply.
 
 Structured outputs give bare JSON. Other endpoints think aloud first, put it into a fence, or introduce it and comment on it. What is
-read must still be what was asked for in every field; of several such objects the last one counts, as in a conclusion."""
+read must still fit the schema in every field; of several such objects the last one counts, as in a conclusion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.types import Message
 
 M = TypeVar("M", bound=BaseModel)
 THINKING_TOKENS = 1024
-"""Tokens for what a model says before its JSON; where the endpoint allows nothing but JSON they cost nothing."""
+"""Tokens for what a model writes before its JSON; where the endpoint allows nothing but JSON they cost nothing."""
 # Hostile text may open an object with each of its characters.
 MAX_OPENINGS = 1024
 _decoder = json.JSONDecoder()
@@ -38,7 +38,7 @@ def parse_json_reply(kind: type[M], text: str) -> M:
     raise failure
 
 
-# As endpoints word it, each in its own way.
+# As endpoints put it, each in its own way.
 _REFUSAL = re.compile(r"response.?format|json.?(?:schema|object|mode)|structured.?output|guided|grammar", re.IGNORECASE)
 _REFUSED = frozenset({"http_400", "http_404", "http_415", "http_422", "http_501"})
 

@@ -1,4 +1,4 @@
-"""The names of OpenTelemetry's conventions (GenAI, HTTP, server) for what is logged and measured of a request.
+"""Names of OpenTelemetry's conventions (GenAI, HTTP, server) for the log fields and metrics of a request.
 
 Only the names: nothing of OpenTelemetry is imported, and who wants traces or exporters finds the fields already called as expected."""
 

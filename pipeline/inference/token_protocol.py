@@ -1,4 +1,4 @@
-"""The token-in/token-out routes of vLLM as pure functions: exact ids, log-probabilities, the weights of every token."""
+"""vLLM's token-in/token-out routes as pure functions: exact token ids, log-probabilities, the weight version of every token."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from pipeline.config.rollout import SamplingSection
 from pipeline.errors import MalformedReplyError
 from pipeline.inference.protocol import Json, choices_of, finish_reason_of, object_at
 from pipeline.types import Completion, WeightVersion
@@ -19,6 +20,20 @@ class Samples(NamedTuple):
     completions: tuple[Completion, ...]
     under_check: bool = False
     """Whether some tokens come from weights that had not yet answered their canary."""
+
+
+def sampling_body(sampling: SamplingSection, max_tokens: int, num_samples: int, seed: int | None) -> Json:
+    """vLLM's sampling parameters for `num_samples` rollouts with the log-probability of each sampled token."""
+    body: Json = {"n": num_samples, "temperature": sampling.temperature, "max_tokens": max_tokens}
+    if seed is not None:
+        body["seed"] = seed
+    if sampling.top_p < 1:
+        body["top_p"] = sampling.top_p
+    if sampling.top_k:
+        body["top_k"] = sampling.top_k
+    if sampling.min_p:
+        body["min_p"] = sampling.min_p
+    return body
 
 
 def generate_body(model: str, prompt_ids: tuple[int, ...], sampling: Json) -> Json:
@@ -49,8 +64,8 @@ def parse_weight_version(reply: Any) -> str:
 def parse_generate(
     reply: Any, prompt_ids: tuple[int, ...], num_samples: int, named: WeightVersion | None = None
 ) -> Samples:
-    """Samples of /inference/v1/generate, with the weight versions of their tokens; all of them `named`, where the request named
-    its weights. Raises MalformedReplyError."""
+    """Samples of /inference/v1/generate with the weight versions of their tokens, or `named` for all, where the request named its
+    weights. Raises MalformedReplyError."""
     completions, under_check = [], False
     for choice in choices_of(reply, num_samples):
         labels = _labels_of(choice.get("weight_versions"))
@@ -63,8 +78,8 @@ def parse_generate(
 def parse_chat_samples(
     reply: Any, num_samples: int, before: str, after: str, named: WeightVersion | None = None
 ) -> Samples:
-    """Samples of a chat completion with `return_token_ids`; `before` and `after` are the server's versions around it, `named` is that
-    which the request named, if it did."""
+    """Samples of a chat completion with `return_token_ids`. Their weight versions are between `before` and `after`, the server's around
+    the request, or are `named`, where the request named its weights. Raises MalformedReplyError."""
     prompt_ids = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
     if not isinstance(prompt_ids, list) or not prompt_ids:
         raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")
@@ -97,6 +112,7 @@ def _span_of(labels: list[str]) -> tuple[WeightVersion, WeightVersion]:
 
 
 def is_under_check(label: str) -> bool:
+    """Whether a server's label is of weights that have not yet answered their canary."""
     return label.startswith(CHECKING)
 
 
@@ -116,9 +132,10 @@ parsed_version = lru_cache(maxsize=256)(WeightVersion.parse)
 
 
 def _completion(choice: Json, text: Any, oldest: WeightVersion | None, newest: WeightVersion | None) -> Completion:
+    """A choice as a record. Raises MalformedReplyError."""
     token_ids = choice.get("token_ids")
     try:
-        # A sum tells numbers from anything else at the speed of C.
+        # A sum tells numbers from anything else without a loop in Python.
         whole = isinstance(token_ids, list) and isinstance(sum(token_ids), int)
     except TypeError:
         whole = False

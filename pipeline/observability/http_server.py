@@ -1,8 +1,8 @@
-"""What an operator asks a run over HTTP: /metrics, /livez and /readyz, on loopback.
+"""The HTTP server for operators of a run: /metrics, /livez and /readyz, on loopback.
 
-They are answered by a thread with an event loop of its own: the loop of the run pays for a copy of its numbers, not for their text,
-and a run whose loop is stuck is told as such instead of leaving the question open. Whatever belongs to the run is read on the
-run's own loop. Without a port, nothing is started.
+It runs in a thread with an event loop of its own: the loop of the run pays for a copy of its numbers, not for their text, and a run
+whose loop is stuck is reported as such instead of leaving the request open. Whatever belongs to the run is read on the run's own
+loop. Without a port, nothing is started.
 
 | waits                   | for                                            | woken by                                |
 |-------------------------|------------------------------------------------|-----------------------------------------|
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from pipeline.errors import LanpoError, ServerStartError
 from pipeline.observability.prometheus import CONTENT_TYPE, render
-from pipeline.observability.snapshot import Sources
+from pipeline.observability.snapshot import RunSources
 from pipeline.runtime.histogram import Histogram
 from pipeline.runtime.redaction import redact
 
@@ -52,7 +52,7 @@ class Readiness(NamedTuple):
     reasons: tuple[str, ...] = ()
 
 
-def readiness(sources: Sources) -> Readiness:
+def readiness(sources: RunSources) -> Readiness:
     """Ready when every pool has an endpoint whose breaker is closed, and the learner, if there is one, is alive."""
     reasons = [] if sources.pools else ["no endpoint is known yet: servers are being started"]
     for name, pool in sources.pools.items():
@@ -73,7 +73,7 @@ class OperationsServer:
     def __init__(
         self,
         port: int,
-        sources: Sources,
+        sources: RunSources,
         *,
         ready: Callable[[], Readiness] | None = None,
         secrets: Iterable[str] = (),
@@ -98,7 +98,7 @@ class OperationsServer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="operations", daemon=True)
         self._thread.start()
         try:
-            await self._there(self._start(listener))
+            await self._on_server_loop(self._start(listener))
         except BaseException:
             listener.close()
             self._end()
@@ -111,7 +111,7 @@ class OperationsServer:
         if not self._port:
             return
         try:
-            await self._there(self._runner.cleanup())
+            await self._on_server_loop(self._runner.cleanup())
         finally:
             self._end()
 
@@ -129,7 +129,7 @@ class OperationsServer:
         self._due_s = self._turned_s + BEAT_S
         self._timer = self._run_loop.call_later(BEAT_S, self._beat)
 
-    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _on_server_loop(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work` on the thread's loop."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
@@ -152,7 +152,7 @@ class OperationsServer:
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
 
-    async def _of_run(self, read: Callable[[], T]) -> T:
+    async def _on_run_loop(self, read: Callable[[], T]) -> T:
         """What `read` returns on the loop of the run. Raises TimeoutError when that does not turn."""
 
         async def there() -> T:
@@ -165,7 +165,7 @@ class OperationsServer:
         from aiohttp import web
 
         try:
-            snapshot = await self._of_run(self._sources.snapshot)
+            snapshot = await self._on_run_loop(self._sources.snapshot)
         except TimeoutError:
             return self._json(503, self._liveness())
         text = render(snapshot)
@@ -180,7 +180,7 @@ class OperationsServer:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         try:
-            found = await self._of_run(self._ready)
+            found = await self._on_run_loop(self._ready)
         except TimeoutError:
             found = Readiness(False, ("the event loop does not turn; see /livez",))
         return self._json(200 if found.ready else 503, found._asdict())

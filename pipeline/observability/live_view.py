@@ -118,7 +118,7 @@ def duration(seconds: float) -> str:
 
 
 class View:
-    """What the user sees. `say` prints a line; `following` keeps the board current from a metrics file."""
+    """What the user sees. `log` prints a line; `follow` keeps the board current from a metrics file."""
 
     def __init__(self, num_steps: int, *, live: bool | None = None) -> None:
         self._live_wanted = sys.stdout.isatty() if live is None else live
@@ -126,7 +126,7 @@ class View:
         self._live: Any = None
         self.board = Board(num_steps)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         logger.info(text)
         stamp = f"[{duration(time.monotonic() - self._begin):>6}] "
         if self._live is not None:
@@ -142,7 +142,7 @@ class View:
             nonlocal last
             if done * 4 // total > last:
                 last = done * 4 // total
-                self.say(f"{name}: {done}/{total}")
+                self.log(f"{name}: {done}/{total}")
 
         return report
 
@@ -174,9 +174,9 @@ class View:
     def _show(self, line: dict[str, Any]) -> None:
         self.board.update(line)
         if line["event"] == "alert":
-            self.say(f"ALERT: {line.get('message', '')}")
+            self.log(f"ALERT: {line.get('message', '')}")
         elif line["event"] == "learner_step" and self._live is None:
-            self.say(self.board.line())
+            self.log(self.board.line())
 
     def _table(self) -> Any:
         from rich.table import Table

@@ -1,7 +1,7 @@
-"""What a scrape is told of: the parts of a run, and their numbers at one moment.
+"""The numbers of a run at one moment, copied from its parts for a scrape.
 
-Nothing is counted here and nothing happens between scrapes. `Sources.snapshot` copies numbers on the thread of the event loop that
-changes them (1 ms for 50 endpoints of 5 stages); the copy may then be put into words on another thread."""
+Nothing is counted here and nothing happens between scrapes. `RunSources.snapshot` copies numbers on the thread of the event loop that
+changes them; the copy may then be rendered on another thread."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from pipeline.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from pipeline.inference.client import InferenceClient
-    from pipeline.inference.usage import Tally
+    from pipeline.inference.endpoint import Endpoint
 
-Labels = tuple[str, ...]
-ENDPOINT = ("pool", "endpoint", "server_address", "server_port", "gen_ai_request_model")
-"""The labels of an endpoint. Its index in the pool tells apart what shares a host and port."""
+Labels = dict[str, str]
 
 
 class SchedulerState(Protocol):
@@ -42,18 +40,6 @@ class SchedulerState(Protocol):
     def outcomes(self) -> Mapping[str, int]: ...
 
 
-class Spread(NamedTuple):
-    """A histogram's numbers at one moment; `counts` has one more than `bounds`."""
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    total_s: float
-
-    @classmethod
-    def of(cls, histogram: Histogram) -> Spread:
-        return cls(histogram.bounds, tuple(histogram.counts), histogram.total_s)
-
-
 class EndpointNow(NamedTuple):
     """One endpoint at one moment."""
 
@@ -65,43 +51,35 @@ class EndpointNow(NamedTuple):
 
 
 class StageNow(NamedTuple):
-    """What one stage asked of one endpoint so far; of none in particular where the labels of the endpoint are empty."""
+    """What one stage requested of one endpoint so far; of none in particular where only `pool` labels it."""
 
     labels: Labels
     stage: str
-    num_requests: int
-    num_succeeded: int
-    tokens: tuple[int, int, int]
-    """Prompt, completion, and of the prompt those that came from a cache."""
+    counts: dict[str, int]
+    """By the names of `Tally.counts`."""
     cost: float
-    latency: Spread
-    others: dict[str, int]
-
-
-class RunNow(NamedTuple):
-    """The scheduler at one moment."""
-
-    gauges: dict[str, int]
-    outcomes: dict[str, int]
+    latency: Histogram
 
 
 class Snapshot(NamedTuple):
-    """All that is told in one scrape."""
+    """All numbers of one scrape."""
 
     endpoints: list[EndpointNow]
     stages: list[StageNow]
     waiting: dict[str, int]
     seconds: dict[str, float]
     counts: dict[str, int]
-    scheduler: RunNow | None
+    gauges: dict[str, int]
+    """Of the scheduler, as `outcomes`; both are empty before it is there."""
+    outcomes: dict[str, int]
     stuck: tuple[int, int] | None
     """Waits that are stuck now, and those named so far."""
-    loop_lag: Spread | None
+    loop_lag: Histogram | None
 
 
 @dataclass
-class Sources:
-    """The parts of a run to tell of. Filled in as they come up; what is not there (any more) is left out.
+class RunSources:
+    """The parts of a run that a scrape reads. Filled in as they come up; what is not there (any more) is left out.
 
     `learner` raises a LanpoError when the learner failed or is gone."""
 
@@ -115,59 +93,51 @@ class Sources:
     def snapshot(self) -> Snapshot:
         """To be called on the thread of the event loop that the parts live on."""
         clock = self.clock() if self.clock else StageClock()
-        endpoints, stages = [], []
+        endpoints: list[EndpointNow] = []
+        stages: list[StageNow] = []
         for name, pool in self.pools.items():
-            labels = _labels(name, pool)
+            labels = [_labels(name, index, endpoint) for index, endpoint in enumerate(pool.endpoints)]
             endpoints += [
                 EndpointNow(own, e.num_in_flight, e.limit.value, e.breaker.state, e.breaker.num_opened)
                 for own, e in zip(labels, pool.endpoints, strict=True)
             ]
-            stages += list(_stages(name, pool, labels))
+            stages += _stages(name, pool, labels)
         return Snapshot(
             endpoints=endpoints,
             stages=stages,
             waiting={name: pool.num_waiting for name, pool in self.pools.items()},
             seconds=clock.seconds_now(),
             counts=dict(clock.counts),
-            scheduler=_run_now(self.scheduler) if self.scheduler else None,
+            gauges=_gauges(self.scheduler) if self.scheduler else {},
+            outcomes=dict(self.scheduler.outcomes) if self.scheduler else {},
             stuck=(self.watchdog.num_stuck, self.watchdog.num_named) if self.watchdog else None,
-            loop_lag=Spread.of(self.loop_lag) if self.loop_lag else None,
+            loop_lag=self.loop_lag.copy() if self.loop_lag else None,
         )
 
 
-def _labels(name: str, pool: InferenceClient) -> list[Labels]:
-    return [
-        (name, str(index), endpoint.host_and_port[0], str(endpoint.host_and_port[1]), endpoint.model)
-        for index, endpoint in enumerate(pool.endpoints)
-    ]
+def _labels(pool: str, index: int, endpoint: Endpoint) -> Labels:
+    """The labels of an endpoint. Its index in the pool tells apart what shares a host and port."""
+    address, port = endpoint.host_and_port
+    return {
+        "pool": pool,
+        "endpoint": str(index),
+        "server_address": address,
+        "server_port": str(port),
+        "gen_ai_request_model": endpoint.model,
+    }
 
 
 def _stages(name: str, pool: InferenceClient, labels: list[Labels]) -> Iterator[StageNow]:
     by_url: dict[str, Labels] = {}
     for own, endpoint in zip(labels, pool.endpoints, strict=True):
         by_url.setdefault(endpoint.url, own)
-    nobody = (name, *[""] * (len(ENDPOINT) - 1))
     for (url, stage), tally in pool.usage.tallies.items():
         cost = pool.usage.prices.cost(url, tally.num_prompt_tokens, tally.num_completion_tokens)
-        yield _stage_now(by_url.get(url, nobody), stage, tally, cost)
+        yield StageNow(by_url.get(url, {"pool": name}), stage, tally.counts(), cost, tally.latency.copy())
 
 
-def _stage_now(labels: Labels, stage: str, tally: Tally, cost: float) -> StageNow:
-    tokens = tally.num_prompt_tokens, tally.num_completion_tokens, tally.num_cached_prompt_tokens
-    return StageNow(
-        labels=labels,
-        stage=stage,
-        num_requests=tally.num_requests,
-        num_succeeded=tally.num_succeeded,
-        tokens=tokens,
-        cost=cost,
-        latency=Spread.of(tally.latency),
-        others=dict(tally.others),
-    )
-
-
-def _run_now(scheduler: SchedulerState) -> RunNow:
-    gauges = {
+def _gauges(scheduler: SchedulerState) -> dict[str, int]:
+    return {
         "groups_in_flight": scheduler.num_groups_in_flight,
         "groups_queued_for_journal": scheduler.num_queued_for_journal,
         "step": scheduler.step,
@@ -175,4 +145,3 @@ def _run_now(scheduler: SchedulerState) -> RunNow:
         "staleness_updates": scheduler.staleness,
         "experience_pool_entries": scheduler.pool_size,
     }
-    return RunNow(gauges, dict(scheduler.outcomes))

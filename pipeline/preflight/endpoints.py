@@ -1,16 +1,15 @@
-"""What can be wrong with endpoints that run already: asked of all at once, with a few tokens each, changing nothing."""
+"""Checks of endpoints that run already: all of them at once, with a few tokens each, changing nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import difflib
+import json
 import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
@@ -18,6 +17,7 @@ from pipeline.errors import EndpointError, UserError
 from pipeline.inference.capabilities import check_adapters, check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.endpoint import Endpoint
+from pipeline.inference.http import RawReply, Transport
 from pipeline.preflight.machine import LOOPBACK, longest_answers
 
 WITHIN_S = 30.0
@@ -68,20 +68,21 @@ async def _findings_of(
 async def _probe(
     config: Config, pool: InferenceClient, endpoint: Endpoint, training: bool, facts: dict[str, Any]
 ) -> AsyncIterator[Finding]:
-    """Findings about one endpoint, worst first: what follows from an earlier one is not asked any more."""
+    """Findings about one endpoint, worst first: what follows from an earlier one is not looked for any more."""
     name = f"endpoint {endpoint.url}"
-    status, date, models = await _models(endpoint)
-    if status in (401, 403):
+    try:
+        reply = await _fetch(endpoint, "/v1/models", endpoint.headers)
+        models = json.loads(reply.content) if reply.status == 200 else {}
+    except (EndpointError, ValueError) as error:
+        yield Finding("FAILED", name, f"it does not answer ({error}); is it running there?")
+        return
+    if reply.status in (401, 403):
         key = endpoint.settings.api_key_env
         remedy = f"check the key in {key}" if key else "name the environment variable that holds its key in api_key_env"
-        yield Finding(
-            "FAILED", name, f"it answers {status} to a request {'with' if key else 'without'} a key; {remedy}"
-        )
+        lack = f"it answers {reply.status} to a request {'with' if key else 'without'} a key"
+        yield Finding("FAILED", name, f"{lack}; {remedy}")
         return
-    if status == 0:
-        yield Finding("FAILED", name, f"it does not answer ({date}); is it running there?")
-        return
-    served = {str(item.get("id")): item for item in models.get("data", [])}
+    served = {str(item.get("id")): item for item in models.get("data", [])} if isinstance(models, dict) else {}
     if endpoint.model not in served:
         close = difflib.get_close_matches(endpoint.model, served, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -91,43 +92,44 @@ async def _probe(
     longest = facts["max_model_len"] = served[endpoint.model].get("max_model_len")
     for setting, max_tokens in longest_answers(config):
         if longest and max_tokens >= longest:
-            lack = f"its max_model_len = {longest} leaves no room for a prompt beside {setting} = {max_tokens}"
+            lack = f"its max_model_len = {longest} leaves no tokens for a prompt beside {setting} = {max_tokens}"
             yield Finding("FAILED", name, f"{lack}; serve with a larger --max-model-len, or lower the setting")
-    skew_s = _skew_s(date)
+    skew_s = _skew_s(reply.headers.get("Date", ""))
     if abs(skew_s) > MAX_SKEW_S:
         doubt = f"its clock differs from this machine's by {skew_s:.0f} s: dates in Retry-After will be misread"
         yield Finding("warn", name, f"{doubt}; set the clocks")
     if training:
-        if (await _asked(pool, endpoint, "/is_paused")).get("is_paused"):
-            lack = "it is paused, and would hold every request"
-            yield Finding("FAILED", name, f"{lack}; POST /resume, after whoever paused it is done")
-            return
-        facts["version"] = (await _asked(pool, endpoint, "/weight_info")).get("weight_version")
-        if urlsplit(endpoint.url).hostname not in LOOPBACK and await _open_to_all(endpoint):
-            doubt = "its control routes (/pause, /collective_rpc …) answer anyone who reaches it, for --api-key does not guard them"
-            yield Finding("warn", name, f"{doubt}: bind it to 127.0.0.1, or keep strangers out by a firewall")
-        await check_endpoint(pool, endpoint, training=True, temperature=config.rollout.sampling.temperature)
-        if config.learner.transfer == "lora":
-            config.run.root.mkdir(parents=True, exist_ok=True)
-            await check_adapters(pool, endpoint, config, config.run.root)
+        async for finding in _probe_training(config, pool, endpoint, facts):
+            yield finding
 
 
-async def _models(endpoint: Endpoint) -> tuple[int, str, dict[str, Any]]:
-    """Status, Date header and body of the list of models; status 0 and the reason when nothing answers."""
-    timeout = aiohttp.ClientTimeout(total=WITHIN_S, sock_connect=CONNECT_WITHIN_S)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(endpoint.at("/v1/models"), headers=endpoint.headers) as reply,
-        ):
-            body = await reply.json(content_type=None) if reply.status == 200 else {}
-            return reply.status, reply.headers.get("Date", ""), body if isinstance(body, dict) else {}
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        return 0, f"{type(error).__name__}: {error}", {}
+async def _probe_training(
+    config: Config, pool: InferenceClient, endpoint: Endpoint, facts: dict[str, Any]
+) -> AsyncIterator[Finding]:
+    """Findings about what only training needs. Raises EndpointSetupError for a lack."""
+    name = f"endpoint {endpoint.url}"
+    if (await _control_state(pool, endpoint, "/is_paused")).get("is_paused"):
+        lack = "it is paused, and would hold every request"
+        yield Finding("FAILED", name, f"{lack}; POST /resume, after whoever paused it is done")
+        return
+    facts["version"] = (await _control_state(pool, endpoint, "/weight_info")).get("weight_version")
+    if urlsplit(endpoint.url).hostname not in LOOPBACK and await _is_open_to_all(endpoint):
+        doubt = "its control routes (/pause, /collective_rpc …) answer anyone who reaches it, for --api-key does not guard them"
+        yield Finding("warn", name, f"{doubt}: bind it to 127.0.0.1, or keep strangers out by a firewall")
+    await check_endpoint(pool, endpoint, training=True, temperature=config.rollout.sampling.temperature)
+    if config.learner.transfer == "lora":
+        config.run.root.mkdir(parents=True, exist_ok=True)
+        await check_adapters(pool, endpoint, config, config.run.root)
 
 
-async def _asked(pool: InferenceClient, endpoint: Endpoint, path: str) -> dict[str, Any]:
-    """What a control route says; nothing where there is none (`check_endpoint` names that)."""
+async def _fetch(endpoint: Endpoint, path: str, headers: dict[str, str]) -> RawReply:
+    """One answer as it came; an endpoint that takes no connection is given up sooner than a run would. Raises EndpointError."""
+    async with Transport(CONNECT_WITHIN_S) as transport:
+        return await transport.fetch("GET", endpoint.at(path), headers)
+
+
+async def _control_state(pool: InferenceClient, endpoint: Endpoint, path: str) -> dict[str, Any]:
+    """The answer of a control route; empty where there is none (`check_endpoint` names that)."""
     try:
         answer = await pool.get(endpoint, path, 10.0)
     except EndpointError:
@@ -135,14 +137,13 @@ async def _asked(pool: InferenceClient, endpoint: Endpoint, path: str) -> dict[s
     return answer if isinstance(answer, dict) else {}
 
 
-async def _open_to_all(endpoint: Endpoint) -> bool:
-    timeout = aiohttp.ClientTimeout(total=10, sock_connect=CONNECT_WITHIN_S)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        try:
-            async with session.get(endpoint.at("/weight_info")) as reply:
-                return reply.status == 200
-        except (aiohttp.ClientError, OSError):
-            return False
+async def _is_open_to_all(endpoint: Endpoint) -> bool:
+    """Whether a control route answers a request without a key."""
+    try:
+        async with asyncio.timeout(10.0):
+            return (await _fetch(endpoint, "/weight_info", {})).status == 200
+    except (EndpointError, TimeoutError):
+        return False
 
 
 def _skew_s(date: str) -> float:

@@ -202,7 +202,7 @@ def _answers_fit(config: Config) -> str | None:
     for name, max_tokens in longest_answers(config):
         if max_tokens >= config.servers.max_model_len:
             raise ConfigError(
-                f"{name} = {max_tokens} leaves no room for a prompt within servers.max_model_len = "
+                f"{name} = {max_tokens} leaves no tokens for a prompt within servers.max_model_len = "
                 f"{config.servers.max_model_len}; raise the one or lower the other"
             )
     return None

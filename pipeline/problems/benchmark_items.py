@@ -1,37 +1,77 @@
 """The items of a benchmark: its rows from the hub, a file, a package or a user's function, or those of a generator.
 
-No row is dropped but those outside of the benchmark's own id range; a number that is not the expected one is an error."""
+Invariants: all items are there, repeated texts too, but those outside of the benchmark's own id range; a number that is not the
+expected one is an error; ids are unique and do not depend on what was sampled; the sample of a smaller limit is part of that of a
+larger one."""
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError, UserError
-from pipeline.problems.benchmark_rows import CODE_LINE, TEXT_LINE, task_of_row
-from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows
+from pipeline.problems.benchmark import SHIPPED, Benchmark, name_key, registry, validated
+from pipeline.problems.rows import TEXT_LINE, Row, hub_rows, jsonl_rows, plugin_rows
+from pipeline.problems.tasks import CODE_LINE, asks_for_program, parse_row
 from pipeline.runtime.plugins import load_function
 from pipeline.types import Task
 
-if TYPE_CHECKING:
-    from pipeline.problems.benchmark import Benchmark
-
+GENERATED = "reasoning_gym:"
 SUFFIXES = (".jsonl", ".jsonl.gz")
+OTHER_FORMATS = (".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt")
 NUM_GENERATED = 200
 
 
-def tasks_of(benchmark: Benchmark, data: Path | None = None, num_wanted: int = 0) -> list[Task]:
-    """All items in the source's order, of a generator at least `num_wanted`; `data` as for `pipeline.problems.benchmark.items`.
+def find_benchmark(name: str, extra: Path | None = None) -> Benchmark:
+    """The benchmark called `name`, in the registry or in the user's TOML `extra`; a JSONL file by its path; a family by
+    `reasoning_gym:FAMILY`. Raises ConfigError for an unknown name, DataError for a file that cannot be read."""
+    if name.endswith(SUFFIXES):
+        return _of_file(name)
+    if name.lower().removesuffix(".gz").endswith(OTHER_FORMATS):
+        raise ConfigError(
+            f"benchmark {name!r}: only JSONL files are read; convert it, one JSON object a line such as {TEXT_LINE}, and name the "
+            "file so that it ends in .jsonl (pandas: `read_csv(…).to_json(file, orient='records', lines=True)`)"
+        )
+    known = registry(extra)
+    found = {name_key(each): each for each in known}
+    if name_key(name) in found and not name.startswith(GENERATED):
+        return known[found[name_key(name)]]
+    if name.startswith(GENERATED):
+        family = name.removeprefix(GENERATED)
+        return validated(
+            name, {"source": "reasoning_gym", "dataset": family, "title": f"reasoning-gym: {family}"}, SHIPPED
+        )
+    close = [found[key] for key in difflib.get_close_matches(name_key(name), found, n=3, cutoff=0.5)]
+    raise ConfigError(
+        f"benchmark {name!r} is unknown{'; did you mean ' + ' or '.join(close) + '?' if close else ''}; there are "
+        f"{', '.join(known)}, {GENERATED}FAMILY, and files that end in .jsonl"
+    )
 
-    Raises ConfigError and DataError."""
+
+def _of_file(path: str) -> Benchmark:
+    """A JSONL file as a benchmark of its own; each of its rows says whether it asks for a program."""
+    name = Path(path).name.removesuffix(".gz").removesuffix(".jsonl")
+    programs = [asks_for_program(row.values) for row in jsonl_rows(path, "benchmark")]
+    if not programs:
+        raise DataError(f"{path}: is empty; expected lines such as {TEXT_LINE} or {CODE_LINE}")
+    table: dict[str, Any] = {"source": "file", "file": path, "title": path}
+    return validated(name, table | ({"form": "code", "verifier": "code"} if all(programs) else {}), Path(path))
+
+
+def tasks_of(benchmark: Benchmark, data: Path | None = None, min_generated: int = 0) -> list[Task]:
+    """All items in the source's order. A generator whose number is not stated makes `min_generated`, where that is more than its
+    default. `data` is a folder whose `NAME.jsonl` (or `.jsonl.gz`) is read in place of the source. Raises ConfigError and DataError."""
     if benchmark.source == "reasoning_gym":
-        return _generated(benchmark, num_wanted)
+        return _generated(benchmark, min_generated)
     tasks: dict[str, Task] = {}
     for position, row in enumerate(_rows_of(benchmark, data)):
-        task = task_of_row(benchmark, row, position)
+        parsed = parse_row(row, benchmark)
+        task = parsed.task(f"{benchmark.name}-{parsed.own_id or f'{position:04d}'}", "heldout", benchmark.name)
         if task.problem.id in tasks:
             raise DataError(
                 f"{row.where}: id {task.problem.id!r} names an earlier row too; make the ids unique, or leave them out"
@@ -49,12 +89,16 @@ def tasks_of(benchmark: Benchmark, data: Path | None = None, num_wanted: int = 0
     return list(tasks.values())
 
 
-def first_row(file: str) -> Row:
-    """Raises DataError for a file that cannot be read, or that is empty."""
-    row = next(jsonl_rows(file, "benchmark"), None)
-    if row is None:
-        raise DataError(f"{file}: is empty; expected lines such as {TEXT_LINE} or {CODE_LINE}")
-    return row
+def sampled(tasks: list[Task], name: str, limit: int | None, seed: int) -> list[Task]:
+    """Of `tasks` the `limit` that rank first by a hash of seed, name and id, in the order given; all of them for None."""
+    if limit is None:
+        return tasks
+    ranked = sorted(range(len(tasks)), key=lambda i: _rank(seed, name, tasks[i].problem.id))
+    return [tasks[i] for i in sorted(ranked[:limit])]
+
+
+def _rank(seed: int, name: str, identity: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}:{identity}".encode()).digest()
 
 
 def _rows_of(benchmark: Benchmark, data: Path | None) -> list[Row]:
@@ -132,7 +176,7 @@ def _function_rows(benchmark: Benchmark) -> Iterator[Row]:
     return plugin_rows(benchmark.source, load_function(benchmark.source, field)(), field)
 
 
-def _generated(benchmark: Benchmark, num_wanted: int) -> list[Task]:
+def _generated(benchmark: Benchmark, min_generated: int) -> list[Task]:
     """Drawn as a run draws its held-out problems with the default seed: none is a training problem of a run with this one family,
     the same parameters, and as many held-out problems or more. Of other runs it may be one."""
     from pipeline.problems.reasoning_gym import check_family, heldout_tasks
@@ -140,7 +184,7 @@ def _generated(benchmark: Benchmark, num_wanted: int) -> list[Task]:
     where = f"benchmark {benchmark.name!r}"
     check_family(benchmark.dataset, f"{where}: dataset")
     family = FamilySettings(name=benchmark.dataset, params=benchmark.params)
-    num = benchmark.num_items or max(NUM_GENERATED, num_wanted)
+    num = benchmark.num_items or max(NUM_GENERATED, min_generated)
     try:
         return heldout_tasks(ProblemsSection(families=(family,), num_heldout=num))
     except UserError as error:

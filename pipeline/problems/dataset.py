@@ -1,7 +1,7 @@
-"""Where problems come from, and how they are split.
+"""The problems of a run: from a generator, files, the hub or a user's function, and split into training and held-out ones.
 
 Invariants: no training problem equals a held-out problem (normalised text, numbers included); ids are unique and stable
-(the file's own id, else `<family>-<hash of the text>`); the held-out problems do not depend on the run's seed, except
+(a row's own id, else `<source>-<hash of the prompt>`); the held-out problems do not depend on the run's seed, except
 where a source has only one file, whose end they are. The order of training problems is a function of the seed and an
 index, so a resume needs no state."""
 
@@ -16,8 +16,10 @@ from pathlib import Path
 
 from pipeline.config.problems import ProblemsSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows, task_of, unreachable
+from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows
+from pipeline.problems.tasks import parse_row
 from pipeline.runtime.plugins import is_plugin, load_function
+from pipeline.text import text_hash
 from pipeline.types import Split, Task
 
 SOURCES = "'reasoning_gym', 'procedural_code', 'jsonl', 'hub' or 'module:function'"
@@ -107,7 +109,16 @@ def _from_hub(settings: ProblemsSection) -> ProblemSet:
 
 def _hub_rows(settings: ProblemsSection, field: str) -> Iterator[Row]:
     split = getattr(settings, field)
-    return hub_rows(settings.dataset, settings.dataset_config, split, lambda error: unreachable(settings, field, error))
+
+    def unreachable(error: Exception) -> DataError:
+        return DataError(
+            f"problems.dataset = {settings.dataset!r} (problems.dataset_config = {settings.dataset_config!r}, "
+            f"problems.{field} = {split!r}) cannot be loaded: {type(error).__name__}: {str(error)[:300]}. "
+            "Check the names, or without a hub set problems.source = 'jsonl' with problems.train_file and problems.heldout_file: "
+            'files with {"question": …, "answer": …} on each line'
+        )
+
+    return hub_rows(settings.dataset, settings.dataset_config, split, unreachable)
 
 
 def _from_function(settings: ProblemsSection) -> ProblemSet:
@@ -157,7 +168,8 @@ def _distinct(rows: Iterable[Row], split: Split, name: str, taken: frozenset[str
     tasks: dict[str, Task] = {}
     num_dropped = 0
     for row in rows:
-        task = task_of(row, split, name)
+        parsed = parse_row(row)
+        task = parsed.task(parsed.own_id or f"{name}-{text_hash(parsed.text)}", split)
         key = task.problem.text_hash
         if key in tasks or key in taken:
             num_dropped += 1

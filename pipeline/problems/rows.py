@@ -1,25 +1,19 @@
-"""One row of a data source, read into a task: which keys are understood, and what a broken row is told."""
+"""Rows of data sources as they are written: of JSONL files, hub data sets and iterables of users. `pipeline.problems.tasks` reads them."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.problems import ProblemsSection
 from pipeline.errors import DataError
-from pipeline.problems.code_rows import code_row, is_code
-from pipeline.text import text_hash
-from pipeline.types import Label, Problem, Split, Task
-from prompts.schemas import AnswerForm
 
-QUESTION_KEYS = ("question", "problem", "prompt")
-EXPECTED = 'expected a JSON object such as {"question": "What is 3 + 4?", "answer": "7"}'
+TEXT_LINE = '{"question": "What is 3 + 4?", "answer": "7"}'
+EXPECTED = f"expected a JSON object such as {TEXT_LINE}"
 
 
 @dataclass(frozen=True)
@@ -85,64 +79,3 @@ def hub_rows(
         raise unreachable(error) from error
     for number, values in enumerate(rows, start=1):
         yield Row(f"{dataset} [{split}] row {number}", values)
-
-
-def unreachable(settings: ProblemsSection, field: str, error: Exception) -> DataError:
-    return DataError(
-        f"problems.dataset = {settings.dataset!r} (problems.dataset_config = {settings.dataset_config!r}, "
-        f"problems.{field} = {getattr(settings, field)!r}) cannot be loaded: {type(error).__name__}: {str(error)[:300]}. "
-        "Check the names, or without a hub set problems.source = 'jsonl' with problems.train_file and problems.heldout_file: "
-        'files with {"question": …, "answer": …} on each line'
-    )
-
-
-def task_of(row: Row, split: Split, name: str) -> Task:
-    """`row` as a task: a program to write where it has tests (`pipeline/problems/code_rows.py`), else a question with an answer.
-
-    Raises DataError naming the row and what it lacks."""
-    if is_code(row.values):
-        code = code_row(row.where, row.values)
-        problem = _problem(row, split, name, code.text, "code", code.question)
-        return Task(problem=problem, label=Label(problem_id=problem.id, answer="", entry=code.entry))
-    key = next((key for key in QUESTION_KEYS if key in row.values), None)
-    if key is None:
-        raise DataError(f"{row.where}: has none of the keys {', '.join(QUESTION_KEYS)}; {EXPECTED}")
-    text = row.values[key]
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{row.where}: {key} = {text!r} is no text; {EXPECTED}")
-    answer = _answer(row)
-    problem = _problem(row, split, name, text, "boxed")
-    return Task(problem=problem, label=Label(problem_id=problem.id, answer=answer))
-
-
-def _problem(row: Row, split: Split, name: str, text: str, form: AnswerForm, question: str = "") -> Problem:
-    key = "task_id" if form == "code" and "id" not in row.values else "id"
-    identity = row.values.get(key)
-    if identity is not None and (not isinstance(identity, str | int) or not str(identity).strip()):
-        raise DataError(f"{row.where}: {key} = {identity!r}; give a text or a whole number, or leave it out")
-    return Problem(
-        id=f"{name}-{text_hash(text)}" if identity is None else str(identity),
-        text=text.strip(),
-        split=split,
-        family="",
-        form=form,
-        question=question.strip() if question.strip() != text.strip() else "",
-    )
-
-
-def _answer(row: Row) -> str:
-    if "answer" not in row.values:
-        raise DataError(f"{row.where}: has no key 'answer'; {EXPECTED}")
-    value = row.values["answer"]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{row.where}: answer = {value!r} is neither text nor number; {EXPECTED}")
-    answer = final_answer(str(value))
-    if not answer:
-        raise DataError(f"{row.where}: answer = {value!r} holds no answer; {EXPECTED}")
-    return answer
-
-
-def final_answer(value: str) -> str:
-    """GSM8K's '… #### 1,072' → '1072' (the worked solution is dropped); anything else as it is."""
-    answer = value.rpartition("####")[2].strip()
-    return answer.replace(",", "") if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", answer) else answer

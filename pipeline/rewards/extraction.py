@@ -1,7 +1,8 @@
-r"""What a response concludes with: the last \boxed{…}, `#### x`, <answer>x</answer> or closing sentence that states an answer.
+r"""The final answer of a response: its last \boxed{…}, `#### x`, <answer>x</answer> or closing sentence that states one.
 
-The last statement counts, if what follows lets it stand (`pipeline.rewards.retraction`).
-Boxes that are joined (`\boxed{2} or \boxed{5}`) are one answer with two values. Everything is linear in the length of the text.
+The last statement counts, if what follows lets it stand (`pipeline.rewards.retraction`). Boxes that are joined
+(`\boxed{2} or \boxed{5}`) are one answer with two values. All functions are pure and linear in the length of the text, so hostile
+text costs no more than long text.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
-_SAID = re.compile(r"</answer>|\b(?:the|final) answer is\b[^\n]*", re.IGNORECASE)
+_ANSWERED = re.compile(r"</answer>|\b(?:the|final) answer is\b[^\n]*", re.IGNORECASE)
 _BLANK = r"(?:\s|\$|\\[()\[\],;:! ]|\\q?quad\b|\*)*"
 _NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w{1,4}\}?)?\s*=)?"
 _JOINED = re.compile(
@@ -83,7 +84,7 @@ _SHORT_VALUE = re.compile(
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 
 
-class _Found(NamedTuple):
+class _Statement(NamedTuple):
     """A statement, and where it ends."""
 
     answer: str
@@ -113,6 +114,22 @@ def boxes(text: str) -> list[Box]:
     return sorted(found)
 
 
+def boxed(text: str) -> list[str]:
+    r"""Contents of every closed \boxed{…}, in the order in which they open."""
+    return [text[box.inner : box.end] for box in boxes(text)]
+
+
+def extract_answer(text: str) -> str | None:
+    """`conclusion` without what decorates it; None when there is none, or an empty one."""
+    answer = conclusion(text)
+    return cleaned(answer) or None if answer is not None else None
+
+
+def cleaned(answer: str) -> str:
+    """`answer` without what only decorates it: spaces, $…$, **…**, `…`, and the full stop of its sentence."""
+    return answer.strip().strip("$*`\"' \t").rstrip(".,;:").strip("$*`\"' \t").replace("\u2212", "-")
+
+
 def conclusion(text: str) -> str | None:
     """The answer that `text` ends with, as written; None when there is none."""
     text = _own(text)
@@ -127,14 +144,14 @@ def _own(text: str) -> str:
     """`text` up to where a model that has answered asks itself the next question: what it answers to that is no answer to ours."""
     if not TURN_ENDS.search(text):
         return text
-    said = [found.end() for found in itertools.islice(_SAID.finditer(text), 1)]
-    said += [box.end for box in boxes(text)[:1]]
-    said += [line.end() for line in _HASHES.finditer(text) if not _HEADING.match(line[1])][:1]
-    turn = TURN_ENDS.search(text, min(said)) if said else None
+    ends = [found.end() for found in itertools.islice(_ANSWERED.finditer(text), 1)]
+    ends += [box.end for box in boxes(text)[:1]]
+    ends += [line.end() for line in _HASHES.finditer(text) if not _HEADING.match(line[1])][:1]
+    turn = TURN_ENDS.search(text, min(ends)) if ends else None
     return text[: turn.start()] if turn else text
 
 
-def _boxed(text: str) -> _Found | None:
+def _boxed(text: str) -> _Statement | None:
     """The last box that holds something, with those that are joined to it."""
     chain: list[Box] = []
     for box in reversed(boxes(text)):
@@ -162,26 +179,26 @@ def _boxed(text: str) -> _Found | None:
     answer = "".join(parts).replace("$", "") if len(chain) > 1 else "".join(parts)
     if factor := _FACTOR_AFTER.match(text, last.end + 1):
         answer += factor[0].replace("$", "")
-    return _Found(answer, last.end + 1)
+    return _Statement(answer, last.end + 1)
 
 
-def _hashed(text: str) -> _Found | None:
+def _hashed(text: str) -> _Statement | None:
     """The last line `#### x`; a heading of that level counts only for what stands behind its colon."""
     for found in reversed(list(_HASHES.finditer(text))):
         answer = found[1]
         if heading := _HEADING.match(answer):
             answer = answer[heading.end() :]
         if answer.strip("*`\"' \t.,;:!"):
-            return None if "\\boxed" in answer else _Found(answer, found.end())
+            return None if "\\boxed" in answer else _Statement(answer, found.end())
     return None
 
 
-def _tagged(text: str) -> _Found | None:
+def _tagged(text: str) -> _Statement | None:
     tags = list(_TAG.finditer(text))
     for opening, closing in zip(reversed(tags[:-1]), reversed(tags[1:]), strict=True):
         answer = text[opening.end() : closing.start()].strip()
         if opening[0][1] != "/" and closing[0][1] == "/" and answer:
-            return None if "\\boxed" in answer else _Found(answer, closing.end())
+            return None if "\\boxed" in answer else _Statement(answer, closing.end())
     return None
 
 

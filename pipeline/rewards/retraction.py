@@ -155,7 +155,7 @@ class _Reading:
         return "same" if self._says_again(value) else "another"
 
     def _says_again(self, value: str) -> bool:
-        from pipeline.rewards.math.equality import says_again
+        from pipeline.rewards.math import says_again
 
         self.num_compared += 1
         return self.num_compared <= MAX_COMPARED and says_again(self.answer, value)

@@ -1,4 +1,4 @@
-"""What decides a verdict: scorers of mathematics, programs, task families, and the user's own."""
+"""Scorers: what decides the verdict on an answer of mathematics, a program, a task family's problem, or by the user's function."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
-from pipeline.config.problems import FamilySettings
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
-from pipeline.rewards.answers import cleaned, extract_answer
 from pipeline.rewards.code.extraction import as_program, extract_code
 from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.code.test_runner import run_tests
-from pipeline.rewards.extraction import conclusion
-from pipeline.rewards.math.equality import same_answer
-from pipeline.rewards.math.tolerance import within
+from pipeline.rewards.extraction import cleaned, conclusion, extract_answer
+from pipeline.rewards.math import same_answer, within
 from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import strip_think
 from pipeline.types import Label, Verdict
@@ -97,9 +94,10 @@ def family_score(answer: str, label: Label) -> float:
 
 @lru_cache(maxsize=64)
 def _family(name: str, params: str) -> Any:
-    from pipeline.problems.reasoning_gym import create_family
+    """The family without a problem of its own: its scorer needs none."""
+    import reasoning_gym
 
-    return create_family(FamilySettings(name=name, params=json.loads(params)), 0, 0, 1)
+    return reasoning_gym.create_dataset(name, **json.loads(params), seed=0, size=1)
 
 
 def math_score(answer: str, label: Label) -> float:

@@ -24,6 +24,12 @@ class Histogram:
         self.num += 1
         self.total_s += seconds
 
+    def copy(self) -> Histogram:
+        """The same numbers, which later values do not change."""
+        other = Histogram(self.bounds)
+        other.counts, other.num, other.total_s = list(self.counts), self.num, self.total_s
+        return other
+
     def quantile(self, share: float) -> float:
         """Seconds that `share` of the values did not exceed, interpolated within a bucket; 0.0 without values.
 

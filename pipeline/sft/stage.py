@@ -34,14 +34,14 @@ PROGRESS_STEPS = 20
 
 
 async def seeded_model(
-    config: Config, run: RunFolder, model: Path, say: Callable[[str], None]
+    config: Config, run: RunFolder, model: Path, log: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any]]:
     """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself."""
     fingerprint = await asyncio.to_thread(model_fingerprint, model)
-    teaching = await taught(config, await _problems(config), say) if config.sft.teacher else None
+    teaching = await taught(config, await _problems(config), log) if config.sft.teacher else None
     folder = cache_folder() / "sft" / pairs_key(config, fingerprint, teaching.digest if teaching else "")
     if (folder / DONE).exists():
-        say(f"SFT seeding: unchanged since it was made, taken from {folder}")
+        log(f"SFT seeding: unchanged since it was made, taken from {folder}")
         return folder, {**json.loads((folder / DONE).read_text(encoding="utf-8")), "cached": True}
     problems = await _problems(config)
     await asyncio.to_thread(check_code, config, problems.train)
@@ -55,12 +55,12 @@ async def seeded_model(
     write_atomic(run.path / CARD, card(config, builtin, teaching))
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-    say(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
+    log(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
     command = [sys.executable, "-m", "trainer.sft", "--config", str(run.config_file), "--model", str(model)]
     command += ["--pairs", str(pairs_file), "--out", str(folder)]
     child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=PASSIVE_WAITING | spare_gpu(config))
     try:
-        status = await _wait_with_progress(child, say)
+        status = await _wait_with_progress(child, log)
     finally:
         await child.stop(10.0)
     if status != 0:
@@ -77,7 +77,7 @@ async def _problems(config: Config) -> ProblemSet:
     return await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
 
 
-async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None]) -> Teaching:
+async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None]) -> Teaching:
     """The teacher's pairs, those of earlier sessions among them. Raises as `pipeline.sft.teacher.teach` does."""
     settings = config.sft.teacher
     assert settings is not None
@@ -86,7 +86,7 @@ async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None
     cost: dict[str, float] = json.loads(cost_file.read_text(encoding="utf-8")) if cost_file.exists() else {}
     with contextlib.closing(Lines(path)) as lines:
         wanted = config.sft.num_teacher_pairs
-        say(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
+        log(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
         pairs = lines.pairs
         if len(pairs) < wanted:
             async with client_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
@@ -104,7 +104,7 @@ async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None
                 def progress(done: int, total: int) -> None:
                     if done * PROGRESS_STEPS // total > (done - 1) * PROGRESS_STEPS // total:
                         keep_cost()
-                        say(f"teacher: {done}/{total} pairs, {_spent(cost)}")
+                        log(f"teacher: {done}/{total} pairs, {_spent(cost)}")
 
                 try:
                     pairs = await teach(
@@ -112,7 +112,7 @@ async def taught(config: Config, problems: ProblemSet, say: Callable[[str], None
                     )
                 finally:
                     keep_cost()
-        say(f"teacher: {len(pairs)} pairs, {_spent(cost)}")
+        log(f"teacher: {len(pairs)} pairs, {_spent(cost)}")
         digest = hashlib.sha256(json.dumps(pairs, sort_keys=True).encode()).hexdigest()
         return Teaching(pairs, lines.counts(), cost, digest)
 
@@ -123,7 +123,7 @@ def _spent(cost: dict[str, float]) -> str:
     return f"{cost.get('requests', 0):.0f} requests, {tokens:.0f} tokens{price}"
 
 
-async def _wait_with_progress(child: Child, say: Callable[[str], None]) -> int:
+async def _wait_with_progress(child: Child, log: Callable[[str], None]) -> int:
     """Wait for the trainer; repeat its latest progress line every 20 s."""
     ended = asyncio.ensure_future(child.wait())
     last = ""
@@ -133,7 +133,7 @@ async def _wait_with_progress(child: Child, say: Callable[[str], None]) -> int:
             lines = [line for line in tail(child.log, 5).splitlines() if line.startswith("sft step")]
             if lines and lines[-1] != last and not ended.done():
                 last = lines[-1]
-                say(last)
+                log(last)
         return ended.result()
     finally:
         ended.cancel()

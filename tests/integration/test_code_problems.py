@@ -3,6 +3,7 @@
 Where bubblewrap cannot be had, what needs it is skipped, and the refusal is tested all the same."""
 
 import ast
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError
+from pipeline.problems.benchmark_items import find_benchmark, tasks_of
 from pipeline.problems.code_families import FAMILIES, Exercise
+from pipeline.problems.dataset import load_problems
 from pipeline.problems.procedural_code import generate
-from pipeline.problems.rows import Row, task_of
+from pipeline.problems.rows import Row
+from pipeline.problems.tasks import parse_row
 from pipeline.rewards.code import sandbox
 from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.verifier import Verifier
@@ -91,7 +95,7 @@ async def test_auto_runs_programs_and_compares_answers() -> None:
         {"text": "Remove it.", "test_list": ["assert cut('aba', 'a') == 'b'", "assert cut('', 'a') == ''"]},
         {"question": "7 / 2?", "answer": "3.5"},
     ]
-    labels = [task_of(Row("row", values), "train", "name").label for values in rows]
+    labels = [parse_row(Row("row", values)).task(f"row-{n}", "train").label for n, values in enumerate(rows)]
     right = [
         "```python\ndef f(x):\n    return 2 * x\n```",
         "    return math.floor(x) // 2\n",
@@ -103,6 +107,26 @@ async def test_auto_runs_programs_and_compares_answers() -> None:
         for label, good, bad in zip(labels, right, wrong, strict=True):
             verdicts = await verifier.verify_group([good, bad], label)
             assert [(verdict.kind, verdict.correct) for verdict in verdicts] == [("scored", True), ("scored", False)]
+
+
+@needs_isolation
+async def test_a_row_with_a_setup_is_judged_alike_in_training_and_in_evaluation(tmp_path: Path) -> None:
+    row = {"question": "Add one.", "tests": "assert f(K) == K + 1", "entry_point": "f", "setup": "K = 3"}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f'{json.dumps(row)}\n{{"question": "2 + 2?", "answer": "4"}}\n', encoding="utf-8")
+    trained = load_problems(ProblemsSection(source="jsonl", train_file=str(file), num_heldout=1), 0).train[0]
+    evaluated = tasks_of(find_benchmark(str(file)))[0]
+    assert trained.problem.text == evaluated.problem.text == "Add one.\nThe function is called `f`."
+    programs = [f"```python\ndef f(x):\n    return {value}\n```" for value in ("x + 1", "x + 2", "K + 1")]
+    async with Verifier(RewardSection(timeout_s=30.0)) as verifier:
+        for label in (trained.label, evaluated.label):
+            verdicts = await verifier.verify_group(programs, label)
+            # The third one uses a name of the setup, which only the tests have.
+            assert [(one.kind, one.correct) for one in verdicts] == [
+                ("scored", True),
+                ("scored", False),
+                ("scored", False),
+            ]
 
 
 async def test_without_isolation_answers_are_scored_and_programs_end_the_run(

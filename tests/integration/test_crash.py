@@ -17,7 +17,7 @@ from pipeline.run.folder import RunFolder
 from tests.integration.crash_child import resolved
 from tests.integration.crash_driver import Driver, assert_equal, assert_worth_comparing, mock_endpoint
 from tests.integration.crash_ledger import assert_nothing_lost_nothing_twice
-from tests.integration.crash_points import POINTS, sittings_to
+from tests.integration.crash_points import POINTS, sessions_to
 
 NUM_STEPS = 8
 
@@ -59,7 +59,7 @@ def test_a_crash_point_names_something_that_is_there(name: str) -> None:
         assert other in {"", *POINTS}
 
 
-def test_four_deaths_in_two_sittings_change_nothing(compared: Compared, driver: Driver) -> None:
+def test_four_deaths_in_two_sessions_change_nothing(compared: Compared, driver: Driver) -> None:
     """An orphan dies with its only checkpoint half done; then a learner while it reloads a server, and its orchestrator after it."""
     driver.die("four", {"step 3 begun": 6, "first checkpoint saved": 1})
     driver.die("four", {"server paused": 3, "both ended": 1})
@@ -71,7 +71,7 @@ def test_four_deaths_in_two_sittings_change_nothing(compared: Compared, driver: 
 @pytest.mark.parametrize("name", POINTS)
 def test_a_kill_at_a_crash_point_changes_nothing(compared: Compared, driver: Driver, name: str) -> None:
     folder = re.sub(r"\W+", "_", name)
-    for die_at in sittings_to(name):
+    for die_at in sessions_to(name):
         driver.die(folder, die_at)
     assert_equal(driver.finish(folder), compared.unbroken)
     assert_nothing_lost_nothing_twice(driver.ledger(folder), RunFolder.open(driver.folder(folder)))

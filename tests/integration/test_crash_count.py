@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import crash_ledger
-from tests.integration.crash_driver import LONGEST_SITTING_S, Driver, assert_equal, mock_endpoint
+from tests.integration.crash_driver import LONGEST_SESSION_S, Driver, assert_equal, mock_endpoint
 
 NUM_GROUPS, GROUP_SIZE = 25, 8
 OPTIONS = {
@@ -77,7 +77,7 @@ class Killer:
                 return
             if now == before:
                 self._start_s = max(START_S, time.monotonic() - begin_s)
-            assert time.monotonic() - begin_s < LONGEST_SITTING_S, self._driver.output(self._name)
+            assert time.monotonic() - begin_s < LONGEST_SESSION_S, self._driver.output(self._name)
             time.sleep(0.02)
 
     def _end(self, process: subprocess.Popen[bytes], victim: str) -> None:
@@ -91,7 +91,7 @@ class Killer:
                 os.kill(pid, signal.SIGKILL)
                 self.killed["learner"] += 1
         # Of an orchestrator that lost its learner nothing is asked but that it ends; a resume begins at once otherwise.
-        assert process.wait(timeout=LONGEST_SITTING_S) != 0
+        assert process.wait(timeout=LONGEST_SESSION_S) != 0
 
     def _num_acknowledged(self) -> int:
         file = self._driver.ledger(self._name)

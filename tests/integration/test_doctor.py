@@ -39,7 +39,7 @@ async def test_a_sound_endpoint_passes(start_mock: StartMock) -> None:
         ({"token_ids": False}, {}, "has no /weight_info"),
         ({"api_key": "right"}, {}, "FAILED it answers 401 to a request without a key; name the environment variable"),
         ({"api_key": "right"}, {"api_key_env": KEY_ENV}, f"FAILED it answers 401 to a request with a key; check the key in {KEY_ENV}"),
-        ({"max_model_len": 48}, {}, "FAILED its max_model_len = 48 leaves no room for a prompt beside rollout.sampling.max_tokens"),
+        ({"max_model_len": 48}, {}, "FAILED its max_model_len = 48 leaves no tokens for a prompt beside rollout.sampling.max_tokens"),
     ],
 )  # fmt: skip
 async def test_a_planted_fault_is_named(

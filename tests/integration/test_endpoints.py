@@ -320,6 +320,6 @@ async def test_an_endpoint_is_asked_as_it_wants_to_be_after_one_refusal(start_mo
             assert (reply.num_completion_tokens, reply.finish_reason, reply.endpoint) == (5, "length", settings.url)
         assert pool.endpoints[0].dialect.dropped == {"temperature"}
         assert pool.usage.total("requests") == 3
-        await pool.canary(pool.endpoints[0])
+        await pool.probe(pool.endpoints[0])
     async with aiohttp.ClientSession() as session, session.get(f"{settings.url}/_mock/counters") as counters:
         assert (await counters.json())["requests"]["/v1/chat/completions"] == 2 + 3 + 1

@@ -25,7 +25,7 @@ from pipeline.config.loading import load_recipe
 from pipeline.evaluation.folder import Answered, EvalFolder
 from pipeline.experience.pool import Pool
 from pipeline.inference.client import InferenceClient
-from pipeline.problems.benchmark import sampled
+from pipeline.problems.benchmark_items import sampled
 from pipeline.problems.dataset import load_problems
 from pipeline.run.folder import RunFolder
 from pipeline.types import Message, Task

@@ -62,7 +62,7 @@ class LiveChild:
         return None
 
 
-def say(run: RunFolder, step: int, lineage: int = 0, **more: Any) -> None:
+def write_status(run: RunFolder, step: int, lineage: int = 0, **more: Any) -> None:
     status = {"state": "waiting", "step": step, "version": version(step, lineage).label, "pid": LiveChild.pid, **more}
     write_atomic(run.learner_file, json.dumps(status))
 
@@ -113,7 +113,7 @@ class Loop:
         publish(self.run, version(step, lineage), saving(b"x"))
         for endpoint in self.endpoints.endpoints:
             await sync_server(self.run, endpoint.address, version(step, lineage))
-        say(self.run, step, lineage)
+        write_status(self.run, step, lineage)
 
     def groups(self, num_steps: int) -> list[RolloutGroup]:
         return [group for step in range(num_steps) for group in self.journal.read_step(step, self.run.lineages())]
@@ -308,7 +308,7 @@ async def test_a_group_that_keeps_failing_ends_the_run_with_its_name(tmp_path: P
 
 async def test_a_learner_that_failed_ends_the_wait_with_its_reason(tmp_path: Path, start_mock: StartMock) -> None:
     async with make_loop(tmp_path, start_mock) as loop:
-        say(loop.run, 0, state="failed", error="gradient is not finite")
+        write_status(loop.run, 0, state="failed", error="gradient is not finite")
         with pytest.raises(ExceptionGroup) as caught:
             await loop.scheduler().run(0)
         assert caught.group_contains(ProcessEndedError, match="the learner failed: gradient is not finite")

@@ -28,7 +28,7 @@ from pipeline.inference.telemetry import request_fields
 from pipeline.observability import http_server, logs
 from pipeline.observability.http_server import OperationsServer
 from pipeline.observability.secrets import secrets_of
-from pipeline.observability.snapshot import Sources
+from pipeline.observability.snapshot import RunSources
 from pipeline.runtime.child_process import free_port
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.types import Message
@@ -47,7 +47,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @asynccontextmanager
-async def serving(sources: Sources, **kwargs: Any) -> AsyncIterator[OperationsServer]:
+async def serving(sources: RunSources, **kwargs: Any) -> AsyncIterator[OperationsServer]:
     async with OperationsServer(free_port(), sources, **kwargs) as server:
         yield server
 
@@ -80,7 +80,7 @@ async def test_a_scrape_equals_what_was_done(start_mock: StartMock, session: aio
     watchdog = Watchdog()
     async with (
         InferenceClient((settings,), "policy", REQUESTS, watchdog=watchdog) as pool,
-        serving(Sources(pools={"policy": pool}, watchdog=watchdog)) as server,
+        serving(RunSources(pools={"policy": pool}, watchdog=watchdog)) as server,
     ):
         for stage, num in (("eval", 3), ("abstract", 2)):
             for _ in range(num):
@@ -116,7 +116,7 @@ async def test_a_scrape_sees_what_is_under_way(start_mock: StartMock, session: a
     settings = (await start_mock(latency_s=30.0)).model_copy(update={"max_concurrency": 2})
     async with (
         InferenceClient((settings,), "policy", REQUESTS) as pool,
-        serving(Sources(pools={"policy": pool})) as server,
+        serving(RunSources(pools={"policy": pool})) as server,
     ):
         asking = [asyncio.ensure_future(ask(pool)) for _ in range(5)]
         while pool.num_waiting < 3:  # noqa: ASYNC110 - the event is the pool's state
@@ -134,7 +134,7 @@ async def test_readiness_follows_the_breaker(start_mock: StartMock, session: aio
         update={"breaker_failures": 1, "max_attempts": 1, "probe_after_s": 0.01, "max_probe_after_s": 0.01}
     )
     settings = await start_mock(faults=[Fault(route=CHAT, kind="status", code=500, count=1)])
-    sources = Sources()
+    sources = RunSources()
     async with serving(sources) as server:
         assert (await get(session, f"{server.url}/readyz"))[0] == 503
         async with InferenceClient((settings,), "policy", requests) as pool:
@@ -153,7 +153,7 @@ async def test_readiness_follows_the_breaker(start_mock: StartMock, session: aio
 
 
 async def test_a_live_loop_says_how_late_it_is(session: aiohttp.ClientSession) -> None:
-    sources = Sources()
+    sources = RunSources()
     async with serving(sources) as server:
         status, body = await get(session, f"{server.url}/livez")
         assert status == 200
@@ -185,7 +185,7 @@ async def test_a_loop_that_is_stuck_is_told_from_outside_with_what_it_is_at(
 ) -> None:
     monkeypatch.setattr(http_server, "DEAD_AFTER_S", 0.3)
     monkeypatch.setattr(http_server, "ANSWER_WITHIN_S", 0.1)
-    async with serving(Sources()) as server:
+    async with serving(RunSources()) as server:
         status, body = stuck_until_it_is_noticed(server.url)
         assert (status, body["alive"]) == (503, False)
         assert body["loop_lag_s"] > 0
@@ -202,13 +202,13 @@ async def test_a_loop_that_is_stuck_is_told_from_outside_with_what_it_is_at(
 
 async def test_the_port_is_free_again_afterwards_and_named_while_taken() -> None:
     port = free_port()
-    async with OperationsServer(port, Sources()):
+    async with OperationsServer(port, RunSources()):
         with pytest.raises(
             ServerStartError, match=rf"operations\.port = {port} .*\(Address already in use\).*another one, or to 0"
         ):
-            async with OperationsServer(port, Sources()):
+            async with OperationsServer(port, RunSources()):
                 pass
-    async with OperationsServer(port, Sources()):
+    async with OperationsServer(port, RunSources()):
         pass
 
 
@@ -289,7 +289,7 @@ async def _fail_with_the_key(
                 await client.chat.completions.create(model="policy", messages=[{"role": "user", "content": "Hi"}])
             except openai.AuthenticationError:
                 logger.exception("the client failed too")
-        async with serving(Sources(pools={"policy": pool}), secrets=secrets) as server:
+        async with serving(RunSources(pools={"policy": pool}), secrets=secrets) as server:
             return "".join(
                 [str(await get(session, f"{server.url}{path}")) for path in ("/metrics", "/readyz", "/livez")]
             )

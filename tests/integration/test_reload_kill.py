@@ -67,7 +67,7 @@ async def test_a_kill_between_pause_and_resume_leaves_no_server_paused(
     assert num_paused >= num_kills // 4
 
 
-async def test_a_resume_finds_a_server_serving_that_its_last_sitting_left_paused(
+async def test_a_resume_finds_a_server_serving_that_its_last_session_left_paused(
     tmp_path: Path, start_mock: StartMock
 ) -> None:
     """Before it asks the server for anything: a paused one holds what it is asked for ever, the start-up check first of all."""

@@ -27,7 +27,7 @@ from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import control, full
-from tests.integration.test_loop import SETTINGS, Loop, say, session
+from tests.integration.test_loop import SETTINGS, Loop, session, write_status
 from trainer.batches import JournalReader
 from trainer.stop import StopRequested, StopSignal
 
@@ -81,7 +81,7 @@ class Consumer:
         for endpoint in loop.endpoints.endpoints:
             await sync_server(self.run, endpoint.address, wanted)
             await asyncio.sleep(self.rng.uniform(0, 0.05))
-        say(self.run, step, lineage)
+        write_status(self.run, step, lineage)
         if step % 2:
             await control(self.rng.choice(self.servers).url, "/_mock/faults", FAULTS)
         if step:

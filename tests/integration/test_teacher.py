@@ -151,7 +151,7 @@ async def test_an_empty_account_ends_it_at_once_and_what_was_paid_for_is_kept(
     assert len(pairs) == NUM
 
 
-async def test_cost_is_summed_over_sittings_and_the_card_tells_it(
+async def test_cost_is_summed_over_sessions_and_the_card_tells_it(
     tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LANPO_CACHE", str(tmp_path))

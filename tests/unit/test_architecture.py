@@ -51,7 +51,7 @@ OWNERS = {
     "lancedb": ("pipeline/storage/",),
     "lance": ("pipeline/storage/",),
     "aiohttp": ("pipeline/inference/http.py", "pipeline/observability/http_server.py"),
-    "httpx": ("pipeline/weights/", "pipeline/inference/local_servers.py"),
+    "httpx": ("pipeline/weights/",),
     "matplotlib": ("pipeline/evaluation/plots.py", "pipeline/observability/"),
     "rich": ("pipeline/observability/",),
     "uvloop": ("pipeline/runtime/event_loop.py",),
@@ -162,6 +162,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_a_circle_is_found() -> None:
     assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+
+def test_the_design_states_this_order() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    stated = " ".join(text[text.index("leaves < ") :].partition("```")[0].split())
+    lines = [f"{{{names.replace(' ', ', ')}}}" if " " in names else names for names in ORDER[1:]]
+    assert stated == " < ".join(["leaves", *lines])
 
 
 def test_every_part_of_pipeline_has_its_floor() -> None:

@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.errors import RunFolderError
 from pipeline.evaluation.folder import Answered, EvalFolder, Failed
 from pipeline.evaluation.modes import Inferred, Searched, Turn
-from pipeline.evaluation.plan import BenchmarkTasks, Plan, labels, planned, questions, task_hash, verifier_version
+from pipeline.evaluation.plan import BenchmarkTasks, Plan, labels, planned, questions, task_hash
 from pipeline.evaluation.results import scored
 from pipeline.inference.usage import Prices
 from pipeline.types import Label, Problem, Task, Verdict
@@ -231,16 +231,6 @@ def test_a_plan_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('[{"benchmark": 3}]')
     with pytest.raises(RunFolderError, match=r"plan\.json: no plan of this version of lanpo"):
         EvalFolder(tmp_path).plan()
-
-
-def test_a_verifier_that_changes_has_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    module = tmp_path / "my_scorer_module.py"
-    module.write_text("def score(text, answer): return 1.0\n")
-    before = verifier_version("my_scorer_module:score")
-    module.write_text("def score(text, answer): return 0.0\n")
-    assert verifier_version("my_scorer_module:score") != before
-    assert verifier_version("math") == verifier_version("code") != before
 
 
 def test_an_answer_costs_its_turns_and_its_search() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.evaluation.voting import votes_of
-from pipeline.rewards.math.equality import same_answer
+from pipeline.rewards.math import same_answer
 
 PAIRS = Path(__file__).parents[3] / "data" / "answer_pairs.jsonl"
 

@@ -83,8 +83,8 @@ def test_retry_after_is_read_in_seconds(header: str | None, seconds: float | Non
 
 
 def test_only_what_differs_from_the_servers_defaults_is_sent() -> None:
-    assert "top_p" not in protocol.sampling_body(SamplingSection(), 8, 2, 1)
-    body = protocol.sampling_body(SamplingSection(top_p=0.9, top_k=5, min_p=0.1), 8, 2, 1)
+    assert "top_p" not in token_protocol.sampling_body(SamplingSection(), 8, 2, 1)
+    body = token_protocol.sampling_body(SamplingSection(top_p=0.9, top_k=5, min_p=0.1), 8, 2, 1)
     assert (body["top_p"], body["top_k"], body["min_p"], body["n"]) == (0.9, 5, 0.1, 2)
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from itertools import accumulate
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,14 +21,19 @@ from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.errors import ProcessEndedError
 from pipeline.inference.client import InferenceClient
 from pipeline.observability.http_server import OperationsServer, readiness
-from pipeline.observability.prometheus import Family, labels_of, render
-from pipeline.observability.snapshot import ENDPOINT, Sources, Spread
+from pipeline.observability.prometheus import render
+from pipeline.observability.snapshot import RunSources
 from pipeline.runtime.histogram import Histogram
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
-OTHER_LABELS = (
+LABELS = (
+    "pool",
+    "endpoint",
+    "server_address",
+    "server_port",
+    "gen_ai_request_model",
     "stage",
     "state",
     "error_type",
@@ -72,7 +78,7 @@ def client_of(*urls: str, **prices: float) -> InferenceClient:
     return InferenceClient(tuple(EndpointSettings(url=url, **prices) for url in urls), "policy", RequestsSection())
 
 
-def a_run() -> Sources:
+def a_run() -> RunSources:
     """Every part that can be told of, with something counted in each."""
     pool = client_of("http://10.0.0.1:8000/v1", "http://10.0.0.2:8000", prompt_price=1.0, completion_price=2.0)
     pool.endpoints[1].num_in_flight = 3
@@ -87,7 +93,7 @@ def a_run() -> Sources:
     clock = StageClock()
     clock.seconds["rollout"] = 12.5
     clock.count("attempts_sampled", 9)
-    return Sources(
+    return RunSources(
         pools={"policy": pool, "summarizer": client_of("http://10.0.0.1:8000")},
         clock=lambda: clock,
         scheduler=Running(),
@@ -96,7 +102,7 @@ def a_run() -> Sources:
     )
 
 
-def values_of(sources: Sources) -> Values:
+def values_of(sources: RunSources) -> Values:
     text = render(sources.snapshot())
     values: Values = {}
     for family in text_string_to_metric_families(text):
@@ -174,12 +180,12 @@ def test_endpoints_that_share_a_host_and_port_are_told_apart() -> None:
     pool = client_of("http://gateway:80/a", "http://gateway:80/b")
     for number, endpoint in enumerate(pool.endpoints):
         pool.usage.at(endpoint.url, "eval").num_requests = number + 1
-    values = values_of(Sources(pools={"policy": pool}))
+    values = values_of(RunSources(pools={"policy": pool}))
     assert [find(values, "lanpo_requests_total", endpoint=index) for index in "01"] == [1, 2]
 
 
 def test_of_a_run_that_has_only_begun_little_is_told() -> None:
-    values = values_of(Sources())
+    values = values_of(RunSources())
     assert {name for name, _ in values if not name.startswith("process_")} == set()
 
 
@@ -201,26 +207,50 @@ def test_the_text_can_be_read_and_has_units_and_helps() -> None:
 @pytest.mark.parametrize("name", ['quo"te', "back\\slash", "new\nline", "comma,brace}", "ümläut", "\\n"])
 @pytest.mark.parametrize("value", [0, 1, 0.1, 1e-9, 1e300, 123456789012, float("inf"), float("-inf")])
 def test_labels_and_numbers_are_read_as_they_were_written(name: str, value: float) -> None:
-    family = Family("gauge", "x", "Something.")
-    family.add(value, labels_of(("a", name), ("empty", ""), ("b", "2")))
-    (read,) = text_string_to_metric_families(family.text())
-    assert [(sample.labels, sample.value) for sample in read.samples] == [({"a": name, "b": "2"}, value)]
+    clock = StageClock()
+    clock.seconds[name] = value
+    text = render(RunSources(clock=lambda: clock).snapshot())
+    (read,) = (family for family in text_string_to_metric_families(text) if family.name == "lanpo_stage_seconds")
+    assert [(sample.labels, sample.value) for sample in read.samples] == [({"stage": name}, value)]
+
+
+def test_a_label_without_a_value_is_left_out() -> None:
+    pool = client_of("http://a:1")
+    pool.usage.at("", "rollout").others["retries"] = 1
+    text = render(RunSources(pools={"": pool}).snapshot())
+    assert 'lanpo_request_retries_total{stage="rollout"} 1.0\n' in text
 
 
 def test_what_is_written_is_what_the_client_library_writes() -> None:
-    own = Family("histogram", "x_seconds", "Something.")
-    theirs = HistogramMetricFamily("x_seconds", "Something.", labels=("a", "b"))
-    histogram = Histogram()
+    sources = RunSources(pools={"1%d": client_of("http://a:1")})
+    histogram = sources.pools["1%d"].usage.at("http://a:1", 'q"').latency
     for seconds in (0.001, 0.5, 0.5, 9999.0):
         histogram.add(seconds)
-    own.add_spread(Spread.of(histogram), labels_of(("a", "1%d"), ("b", 'q"')))
+    name = "gen_ai_client_operation_duration_seconds"
+    (ours,) = (family for family in text_string_to_metric_families(render(sources.snapshot())) if family.name == name)
+    labels = ours.samples[-1].labels
+    assert (labels["pool"], labels["stage"]) == ("1%d", 'q"')
+    theirs = HistogramMetricFamily(name, ours.documentation, labels=list(labels))
     bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
-    theirs.add_metric(("1%d", 'q"'), list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total_s)
-    (ours,), (expected,) = (
-        list(text_string_to_metric_families(text))
-        for text in (own.text(), generate_latest(SimpleNamespace(collect=lambda: [theirs])).decode())
+    theirs.add_metric(
+        list(labels.values()), list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total_s
     )
-    assert ours == expected
+    written = generate_latest(SimpleNamespace(collect=lambda: [theirs])).decode()
+    assert [ours] == list(text_string_to_metric_families(written))
+
+
+def test_names_types_labels_and_values_are_those_that_users_scrape() -> None:
+    """The file was written when the text was put together by hand."""
+    kept = (Path(__file__).parent / "exposition.txt").read_text(encoding="utf-8")
+
+    def told(text: str) -> dict[str, tuple[str, list[tuple[str, list[tuple[str, str]], float]]]]:
+        families = (family for family in text_string_to_metric_families(text) if "process_" not in family.name)
+        return {
+            family.name: (family.type, sorted((s.name, sorted(s.labels.items()), s.value) for s in family.samples))
+            for family in families
+        }
+
+    assert told(render(a_run().snapshot())) == told(kept)
 
 
 def test_labels_stay_few_however_much_is_asked() -> None:
@@ -234,7 +264,7 @@ def test_labels_stay_few_however_much_is_asked() -> None:
         tally.others["failed_http_503"] += 1
     after = values_of(sources)
     assert after.keys() == before.keys()
-    assert {label for _, labels in after for label, _ in labels} <= {*ENDPOINT, *OTHER_LABELS}
+    assert {label for _, labels in after for label, _ in labels} <= set(LABELS)
 
 
 def test_a_snapshot_of_a_large_run_takes_the_loop_less_than_five_milliseconds() -> None:
@@ -245,7 +275,7 @@ def test_a_snapshot_of_a_large_run_takes_the_loop_less_than_five_milliseconds() 
             tally.num_requests = 1
             tally.latency.add(0.1)
             tally.others["failed_timeout"] += 1
-    sources = Sources(pools={"policy": pool})
+    sources = RunSources(pools={"policy": pool})
     spent_s = []
     for _ in range(20):
         begin_s = time.perf_counter()
@@ -258,12 +288,12 @@ def test_a_snapshot_of_a_large_run_takes_the_loop_less_than_five_milliseconds() 
 
 
 def test_a_run_is_not_ready_before_it_has_endpoints() -> None:
-    assert readiness(Sources()) == (False, ("no endpoint is known yet: servers are being started",))
+    assert readiness(RunSources()) == (False, ("no endpoint is known yet: servers are being started",))
 
 
 def test_one_closed_breaker_is_enough() -> None:
     pool = client_of("http://a:1", "http://b:2")
-    sources = Sources(pools={"policy": pool})
+    sources = RunSources(pools={"policy": pool})
     assert readiness(sources).ready
     pool.endpoints[0].breaker.on_failure(immediate=True)
     assert readiness(sources).ready
@@ -279,7 +309,7 @@ def test_a_learner_that_is_gone_is_a_reason() -> None:
     def gone() -> Any:
         raise ProcessEndedError("the learner ended with status -9")
 
-    sources = Sources(pools={"policy": client_of("http://a:1")}, learner=lambda: SimpleNamespace(state="training"))
+    sources = RunSources(pools={"policy": client_of("http://a:1")}, learner=lambda: SimpleNamespace(state="training"))
     assert readiness(sources).ready
     sources.learner = gone
     assert readiness(sources) == (False, ("the learner ended with status -9",))
@@ -289,7 +319,7 @@ def test_a_learner_that_is_gone_is_a_reason() -> None:
 
 
 async def test_without_a_port_nothing_is_started() -> None:
-    sources, threads = Sources(), threading.active_count()
+    sources, threads = RunSources(), threading.active_count()
     async with OperationsServer(0, sources):
         assert threading.active_count() == threads
     assert sources.loop_lag is None

@@ -71,7 +71,7 @@ def test_the_live_table_renders(capsys: pytest.CaptureFixture[str]) -> None:
     view = View(10, live=True)
     with view.live():
         view.board.update(STEP)
-        view.say("a line above the table")
+        view.log("a line above the table")
     shown = capsys.readouterr().out
     assert "a line above the table" in shown
     assert "zero-variance groups" in shown

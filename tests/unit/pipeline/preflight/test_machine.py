@@ -42,11 +42,11 @@ def test_a_sound_machine_is_ready(tmp_path: Path, capsys: pytest.CaptureFixture[
         ({"servers": {"extra_args": ["--host=0.0.0.0"]}}, r"extra_args has --host 0\.0\.0\.0: anyone"),
         (
             {"servers": {"max_model_len": 128}, "rollout": {"sampling": {"max_tokens": 128}}},
-            r"rollout\.sampling\.max_tokens = 128 leaves no room for a prompt within servers\.max_model_len = 128",
+            r"rollout\.sampling\.max_tokens = 128 leaves no tokens for a prompt within servers\.max_model_len = 128",
         ),
         (
             {"servers": {"max_model_len": 100}, "abstraction": {"max_tokens": 160}},
-            r"abstraction\.max_tokens = 160 leaves no room",
+            r"abstraction\.max_tokens = 160 leaves no tokens",
         ),
         ({"endpoints": [{"url": "http://x:1"}, {"url": "http://x:1/v1"}]}, "endpoints names http://x:1 twice"),
         ({"endpoints": [{"url": "http://x:1", "max_concurrency": 10**9}]}, "but this machine allows [0-9]+ open files"),

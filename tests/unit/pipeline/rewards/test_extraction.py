@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.rewards.answers import boxed, extract_answer
+from pipeline.rewards.extraction import boxed, extract_answer
 from pipeline.text import strip_think
 
 

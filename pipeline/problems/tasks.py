@@ -1,0 +1,284 @@
+"""One row of a data source as a task: the only reading of rows, whatever they are used for.
+
+A row asks a question that has an answer, or asks for a program, in one of three shapes: ours (`question`, `tests`, optionally
+`setup`), HumanEval's (`prompt`, which begins the function, and `test`) or MBPP's (`text`, `test_list`, optionally `test_imports`,
+`test_setup_code`). Invariants: training and evaluation read a row as the same prompt, answer and entry, or refuse it with the same
+error; they differ in ids alone, which callers make of the row's own id and of what they know of its source. What a benchmark sets
+(columns, a template, the form of the answer) is a `RowFormat`.
+
+| a row that | is read as |
+|---|---|
+| has null under a key | a row without that key |
+| has an answer and a `test`, but neither `entry_point` nor other tests | a question: `test` is some column |
+| begins the function in `prompt` (HumanEval) | that head in a fence, to be completed; body alone or whole, a program passes |
+| asks for a program that its prompt does not name | its question, and a line that names the function |
+| has tests, but no `entry_point` | the function that its solution (`code`) defines and the tests call, else the one that all assertions call |
+| needs `setup`, `test_imports` or `test_setup_code` | these apart from the tests: the tests see them, the program does not |
+| has a list of answers | one answer, joined by commas |
+| has `$7$` | 7: the signs around mathematics go, a currency's single one stays |
+| has GSM8K's `… #### 1,072` | 1072 |
+| has no `id`, but a program's `task_id` | a row of that id |
+
+Tests are never shown but where the template says so, and of a reference solution nothing is read but names of functions.
+Placeholders in a question stay text: the template is filled in a single pass.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from typing import Any, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config.base import Section
+from pipeline.errors import DataError
+from pipeline.problems.rows import TEXT_LINE, Row
+from pipeline.types import Label, Problem, Split, Task
+from prompts.schemas import AnswerForm
+
+QUESTION_KEYS = ("question", "problem", "prompt")
+TEST_KEYS = ("tests", "test_list", "test")
+SETUP_KEYS = ("test_imports", "test_setup_code", "setup")
+QUESTION = "{{question}}"
+CODE_LINE = '{"question": "Write f.", "tests": "assert f(1) == 2", "entry_point": "f"}'
+_EXPECTED = {
+    "boxed": f"expected a line such as {TEXT_LINE}",
+    "code": f"expected a line such as {CODE_LINE}, or the columns of HumanEval (prompt, test, entry_point) or MBPP (text, test_list)",
+}
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+_SHOWN = {"boxed": {"question"}, "code": {"question", "tests"}}
+_BUILT_IN = frozenset(dir(builtins))
+
+
+class RowFormat(Section):
+    """Which columns rows have, and how they become a prompt. The default is that of training."""
+
+    question_column: str = Field("question", description="Where it is missing, question, problem or prompt is read.")
+    context_column: str = Field("", description="Text that stands before the question, in rows that have it.")
+    answer_column: str = Field("answer", description="Where it is missing, answer is read.")
+    tolerance_column: str = Field(
+        "",
+        description="Error that a numerical answer may have, in rows that have it; commas separate those of several.",
+    )
+    id_column: str = Field("id", description="A program's row without it may have a task_id, or no id at all.")
+    prompt: str = Field(QUESTION, description="Text of the problem; may show {{tests}} of code.")
+    form: AnswerForm | None = Field(
+        None, description="How the answer is to be given; unset: as code in rows that have tests, else boxed."
+    )
+
+    @model_validator(mode="after")
+    def _prompt_suits_the_form(self) -> Self:
+        known, found = _SHOWN[self.form or "boxed"], set(_PLACEHOLDER.findall(self.prompt))
+        if "question" not in found or found - known:
+            shown = " and ".join(f"{{{{{name}}}}}" for name in sorted(known))
+            raise ValueError(f"prompt = {self.prompt!r}: must hold {QUESTION}, and may hold {shown} only")
+        return self
+
+
+class ParsedRow(NamedTuple):
+    """What a row says. `own_id` is empty where it has none; `question` is what the source asks, `text` the prompt made of it."""
+
+    own_id: str
+    question: str
+    text: str
+    form: AnswerForm
+    answer: str
+    entry: dict[str, Any]
+
+    def task(self, identity: str, split: Split, family: str = "") -> Task:
+        question, text = self.question.strip(), self.text.strip()
+        problem = Problem(
+            id=identity,
+            text=text,
+            split=split,
+            family=family,
+            form=self.form,
+            question=question if question != text else "",
+        )
+        return Task(problem=problem, label=Label(problem_id=identity, answer=self.answer, entry=self.entry))
+
+
+def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
+    """What `row` says, read as `fmt` has it. Raises DataError naming the row and what it lacks."""
+    fmt = fmt or RowFormat()
+    row = Row(row.where, {key: value for key, value in row.values.items() if value is not None})
+    form: AnswerForm = fmt.form or ("code" if asks_for_program(row.values, fmt) else "boxed")
+    question = _question(row, fmt, form)
+    if form == "code":
+        text, entry = _program(row, fmt, question)
+        return ParsedRow(_own_id(row, fmt, form), question, text, form, "", entry)
+    text = _filled(fmt.prompt, {"question": question})
+    return ParsedRow(_own_id(row, fmt, form), question, text, form, _answer(row, fmt), _tolerance(row, fmt))
+
+
+def asks_for_program(values: dict[str, Any], fmt: RowFormat | None = None) -> bool:
+    """Whether a row has tests of a program. A `test` beside an answer is some column, unless there is an `entry_point`."""
+    if values.get("tests") is not None or values.get("test_list") is not None:
+        return True
+    has_answer = any(values.get(key) is not None for key in ((fmt or RowFormat()).answer_column, "answer"))
+    return values.get("test") is not None and (values.get("entry_point") is not None or not has_answer)
+
+
+def _own_id(row: Row, fmt: RowFormat, form: AnswerForm) -> str:
+    key = "task_id" if form == "code" and fmt.id_column not in row.values else fmt.id_column
+    value = row.values.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise DataError(f"{row.where}: {key} = {value!r}; give a text or a whole number, or leave it out of every row")
+    return str(value)
+
+
+def _question(row: Row, fmt: RowFormat, form: AnswerForm) -> str:
+    keys = dict.fromkeys((fmt.question_column, *QUESTION_KEYS, *(["text"] if form == "code" else [])))
+    key = next((key for key in keys if key in row.values), None)
+    if key is None:
+        raise DataError(f"{row.where}: has none of the keys {', '.join(keys)}; {_EXPECTED[form]}")
+    text = row.values[key]
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{row.where}: {key} = {text!r} is no text; {_EXPECTED[form]}")
+    context = row.values.get(fmt.context_column) if fmt.context_column else None
+    return f"{context.strip()}\n{text}" if isinstance(context, str) and context.strip() else text
+
+
+def _filled(prompt: str, shown: dict[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda match: shown[match[1]], prompt)
+
+
+def _answer(row: Row, fmt: RowFormat) -> str:
+    key = fmt.answer_column if fmt.answer_column in row.values else "answer"
+    if key not in row.values:
+        raise DataError(f"{row.where}: has no key '{key}'; {_EXPECTED['boxed']}")
+    value = row.values[key]
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(part, bool) or not isinstance(part, str | int | float) for part in parts):
+        raise DataError(f"{row.where}: {key} = {value!r} is neither text nor number; {_EXPECTED['boxed']}")
+    answer = final_answer(_without_dollars(", ".join(map(str, parts))))
+    if not answer:
+        raise DataError(f"{row.where}: {key} = {value!r} holds no answer; {_EXPECTED['boxed']}")
+    return answer
+
+
+def final_answer(value: str) -> str:
+    """GSM8K's '… #### 1,072' → '1072' (the worked solution is dropped); anything else as it is."""
+    answer = value.rpartition("####")[2].strip()
+    return answer.replace(",", "") if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", answer) else answer
+
+
+def _without_dollars(answer: str) -> str:
+    """`answer` without the signs that open and close mathematics; the verifiers add their own."""
+    dollars = re.findall(r"(?<!\\)\$", answer)
+    return re.sub(r"(?<!\\)\$", "", answer) if len(dollars) % 2 == 0 else answer
+
+
+def _tolerance(row: Row, fmt: RowFormat) -> dict[str, Any]:
+    """The errors that the gold values allow, one for each or one for all; empty where the row states none."""
+    value = row.values.get(fmt.tolerance_column, "") if fmt.tolerance_column else ""
+    if value == "":
+        return {}
+    try:
+        found = [float(part) for part in str(value).split(",")]
+    except ValueError:
+        found = [0.0]
+    if not all(0 < bound < float("inf") for bound in found):
+        raise DataError(
+            f"{row.where}: {fmt.tolerance_column} = {value!r}; give a number above 0, several joined by commas, or null"
+        )
+    return {"tolerance": found}
+
+
+def _program(row: Row, fmt: RowFormat, question: str) -> tuple[str, dict[str, Any]]:
+    """The prompt, and what `pipeline.rewards.scorers.code_verdict` needs: `tests`, `entry_point`, `prompt` (the head that the program
+    completes, or empty) and, where there is any, `setup`."""
+    key = next((key for key in TEST_KEYS if key in row.values), "tests")
+    tests, setup = _lines(row, key), "\n".join(filter(None, (_lines(row, name) for name in SETUP_KEYS)))
+    if not tests.strip():
+        raise DataError(f"{row.where}: {key} = {row.values.get(key)!r} holds no tests; {_EXPECTED['code']}")
+    tree, setup_tree = _tree(row, key, tests), _tree(row, "setup", setup)
+    entry_point = row.values.get("entry_point") or _function_under_test(row, tree, setup_tree)
+    if not isinstance(entry_point, str) or not entry_point.isidentifier():
+        raise DataError(
+            f"{row.where}: entry_point = {entry_point!r}; give the name of the function that the tests call"
+        )
+    if "check" not in _defined(tree) and entry_point not in {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}:
+        raise DataError(
+            f"{row.where}: the tests neither call {entry_point!r} nor define check(candidate), so they judge nothing"
+        )
+    head = _head(row, question, entry_point) if key == "test" else ""
+    entry = {"prompt": head, "tests": tests, "entry_point": entry_point} | ({"setup": setup} if setup else {})
+    if head and fmt.prompt == QUESTION:
+        return f"Complete the Python function `{entry_point}`:\n```python\n{head.strip()}\n```", entry
+    text = _filled(fmt.prompt, {"question": question, "tests": tests}).strip()
+    named = re.search(rf"\b{re.escape(entry_point)}\b", text)
+    return text if named else f"{text}\nThe function is called `{entry_point}`.", entry
+
+
+def _head(row: Row, question: str, entry_point: str) -> str:
+    """`question` where it begins the function, as HumanEval's does; empty where it is prose. Raises DataError for other functions."""
+    heads = re.findall(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", question, re.MULTILINE)
+    if heads and entry_point not in heads:
+        raise DataError(
+            f"{row.where}: the prompt begins {', '.join(heads)}, but not {entry_point!r}; give the name of one as entry_point, or the "
+            "tests as 'tests'"
+        )
+    return question if heads else ""
+
+
+def _lines(row: Row, key: str) -> str:
+    """The text under `key`, a list of texts as lines; empty without it."""
+    value = row.values.get(key, "")
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str) for part in parts):
+        raise DataError(
+            f"{row.where}: {key} = {value!r} is no code, neither a text nor a list of texts; {_EXPECTED['code']}"
+        )
+    return "\n".join(parts)
+
+
+def _tree(row: Row, name: str, code: str) -> ast.Module:
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError) as error:
+        raise DataError(f"{row.where}: {name} is not Python ({error})") from error
+
+
+def _function_under_test(row: Row, tests: ast.Module, setup: ast.Module) -> str:
+    """The function that the tests are about: one that the row's solution defines, else the outermost call of the first assertion that
+    all assertions make, and that is neither built in nor of the setup."""
+    solved = _functions(str(row.values.get("code", "")))
+    calls = [_calls(statement) for statement in tests.body if isinstance(statement, ast.Assert)]
+    known = _BUILT_IN | _defined(setup)
+    shared = [name for name in (calls or [[]])[0] if name not in known and all(name in others for others in calls)]
+    name = next(iter([name for name in _calls(tests) if name in solved] or shared), None)
+    if name is None:
+        raise DataError(
+            f"{row.where}: the tests are not assertions that all call one function; give its name as entry_point"
+        )
+    return name
+
+
+def _calls(node: ast.AST) -> list[str]:
+    """Names that are called in `node`, outermost first."""
+    return [each.func.id for each in ast.walk(node) if isinstance(each, ast.Call) and isinstance(each.func, ast.Name)]
+
+
+def _functions(code: str) -> set[str]:
+    try:
+        return {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    except (SyntaxError, ValueError):
+        return set()
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """Names that the code binds at its top: imports, functions, classes, variables."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return found

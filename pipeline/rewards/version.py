@@ -1,0 +1,47 @@
+"""The version of a verifier: a hash of the files that decide its verdicts, so that verdicts of other code can be found.
+
+Invariants: any change of such a file, its name included, is another version; a change anywhere else, as in a generator of problems,
+is none. A file of the list that is not there is an error, never a hash of less."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.runtime.plugins import is_plugin
+
+ROOT = Path(__file__).parents[2]
+REWARDS = "pipeline/rewards"
+# Beside all of REWARDS: what is read of an answer at all. The configuration's part in a verdict is in an evaluation's plan.
+SHARED = ("pipeline/text.py",)
+JUDGE = (
+    "pipeline/evaluation/judge.py",
+    "pipeline/inference/structured_output.py",
+    "prompts/templates/judge_answer.txt",
+)
+
+
+def verifier_version(scorer: str, root: Path = ROOT) -> str:
+    """Identity of the code that gives the verdicts of `scorer` (a value of `reward.scorer`, or 'judge'): 8 hex digits; of a user's
+    module, its file. `root` holds the packages."""
+    if is_plugin(scorer):
+        spec = find_spec(scorer.partition(":")[0])
+        origin = Path(spec.origin) if spec and spec.origin else None
+        return _digest([("", origin)] if origin and origin.is_file() else [])
+    return _digest([(name, root / name) for name in deciding_files(scorer, root)])
+
+
+def deciding_files(scorer: str, root: Path = ROOT) -> list[str]:
+    """The files that decide verdicts of a scorer of ours, relative to `root`, in order."""
+    rewards = [file.relative_to(root).as_posix() for file in (root / REWARDS).rglob("*.py")]
+    return sorted([*rewards, *SHARED, *(JUDGE if scorer == "judge" else ())])
+
+
+def _digest(files: list[tuple[str, Path]]) -> str:
+    digest = hashlib.sha256()
+    for name, file in files:
+        # Names and contents are hashed each: neither can run into the next one.
+        for part in (name.encode(), file.read_bytes()):
+            digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:8]

@@ -18,11 +18,11 @@ from pipeline.audit.report import AuditReport
 from pipeline.commands.opened_run import RunPool, open_run
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import DataError, EndpointError
-from pipeline.evaluation.judge_endpoint import judge_endpoint
+from pipeline.evaluation.judge import judge_endpoint
 from pipeline.experience.abstraction import near_copy
 from pipeline.experience.pool_export import writing
 from pipeline.experience.usefulness import total_use
-from pipeline.inference.client import InferenceClient
+from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.observability.progress import progress
 from pipeline.runtime import event_loop
@@ -147,7 +147,7 @@ async def _judged(parts: RunPool, sightings: list[AuditedEntry], arguments: argp
     ]
 
 
-async def _verdict(judge: InferenceClient, sighting: AuditedEntry) -> str:
+async def _verdict(judge: ChatClient, sighting: AuditedEntry) -> str:
     value = JudgeLesson(problem=sighting.entry.problem_text, lesson=render_lessons((sighting.entry.lesson,)))
     try:
         reply = await judge.chat(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +11,9 @@ from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.loading import load_config, merged, read_config_file, validated
 from pipeline.errors import ConfigError, RunFolderError
+from pipeline.evaluation.benchmarks import HELD_OUT
 from pipeline.run.folder import RunFolder
 
-HELD_OUT = "heldout"
-# More than any answer has.
-WHOLE_ANSWER_CHARS = 10_000_000
-SLOWEST_TOKENS_PER_S = 10.0
-"""A stream of answers that is slower than this is taken for dead."""
-LEAST_ATTEMPT_S = 600.0
-"""The deadline of OpenAI's own client."""
-MAX_CODE_WORKERS = 8
 # Option, what it sets (a setting, or a field of the endpoint that --endpoint names), metavar, help.
 SETTING_OPTIONS = (
     ("--model", "endpoint.model", "M", "model name there; default: the only one that it serves"),
@@ -137,43 +128,6 @@ def _of_a_foreign_model(config: Config, said: dict[str, Any]) -> Config:
     if "system_prompt" in said.get("rollout", {}):
         return config
     return config.model_copy(update={"rollout": config.rollout.model_copy(update={"system_prompt": ""})})
-
-
-def patient(chosen: Chosen, max_tokens: int) -> Config:
-    """The configuration with deadlines that an answer of `max_tokens` can keep, where the user set none: a training's are for short ones.
-
-    Raises ConfigError for a deadline that no answer could keep."""
-    requests, said = chosen.config.requests, chosen.said.get("requests", {})
-    attempt_s = requests.attempt_timeout_s
-    if "attempt_timeout_s" not in said:
-        attempt_s = max(attempt_s, LEAST_ATTEMPT_S, max_tokens / SLOWEST_TOKENS_PER_S)
-    # Twice, so that a lost answer can be asked for again.
-    timeout_s = requests.timeout_s if "timeout_s" in said else max(requests.timeout_s, 2 * attempt_s)
-    if timeout_s < attempt_s:
-        raise ConfigError(
-            f"requests.timeout_s = {timeout_s:g} is less than the {math.ceil(attempt_s)} s that one answer of {max_tokens} tokens may "
-            "take; raise it, or set requests.attempt_timeout_s too"
-        )
-    update = {"attempt_timeout_s": attempt_s, "timeout_s": timeout_s}
-    return chosen.config.model_copy(update={"requests": requests.model_copy(update=update)})
-
-
-def unshortened(chosen: Chosen, config: Config) -> Config:
-    """With answers that are shown whole to their critic, unless the user set how much: half of an answer is criticised for its hole. A
-    prompt that an endpoint finds too long is cut then, and counted."""
-    if "max_attempt_chars" in chosen.said.get("reflection", {}):
-        return config
-    return config.model_copy(
-        update={"reflection": config.reflection.model_copy(update={"max_attempt_chars": WHOLE_ANSWER_CHARS})}
-    )
-
-
-def with_workers(chosen: Chosen, config: Config, *, programs: bool) -> Config:
-    """With as many verifier processes as programs need, which take longest, unless the user set their number."""
-    if not programs or "num_workers" in chosen.said.get("reward", {}):
-        return config
-    num = max(config.reward.num_workers, min(len(os.sched_getaffinity(0)), MAX_CODE_WORKERS))
-    return config.model_copy(update={"reward": config.reward.model_copy(update={"num_workers": num})})
 
 
 def judge_of(arguments: argparse.Namespace) -> EndpointSettings | None:

@@ -1,4 +1,4 @@
-"""Cells compared problem by problem: modes of one setting, two evaluations, and modes against zero-shot at equal tokens or cost."""
+"""Comparisons of cells, problem by problem: of modes, of two evaluations, and with zero-shot at equal tokens or cost."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def _paired(
 
 
 class Currency(NamedTuple):
-    """What is made equal: of a cell what one answer takes, and words for it."""
+    """What is made equal: what one answer of a cell takes of it, and how that is written."""
 
     unit: str
     of: Callable[[Cell], float]
-    shown: Callable[[float], str]
+    text: Callable[[float], str]
 
 
 TOKENS = Currency("tokens", lambda cell: cell.mean_tokens, lambda amount: f"{amount:,.0f} tokens a problem")
@@ -156,4 +156,4 @@ def _at_equal(currency: Currency, base: Cell, cell: Cell) -> list[Comparison]:
     budget = _budget(currency, base, cell)
     chosen = base.with_samples(math.ceil(budget))
     by_problem = {base.problems_P[position]: at_budget(base.curves[position].tolist(), budget) for position in chosen}
-    return _paired(cell, cell.name, f"zero-shot, maj@{budget:.2f}", currency.shown(currency.of(cell)), by_problem)
+    return _paired(cell, cell.name, f"zero-shot, maj@{budget:.2f}", currency.text(currency.of(cell)), by_problem)

@@ -1,26 +1,26 @@
-"""What tokens cost: by answer, by mode, and all that a folder has paid for."""
+"""What a session spends while it runs."""
 
 from __future__ import annotations
 
-from pipeline.inference.client import InferenceClient
+from pipeline.inference.usage import Usage
 
 
-class Live:
-    """What the pools of this session have spent so far, in words."""
+class Spending:
+    """Tokens and cost so far, of all clients whose usage was added."""
 
     def __init__(self) -> None:
-        self._pools: list[InferenceClient] = []
+        self._usages: list[Usage] = []
 
-    def watch(self, pool: InferenceClient) -> InferenceClient:
-        self._pools.append(pool)
-        return pool
+    def add(self, usage: Usage) -> None:
+        self._usages.append(usage)
 
     @property
     def cost(self) -> float:
-        return sum(pool.usage.cost() for pool in self._pools)
+        return sum(usage.cost() for usage in self._usages)
 
-    def words(self) -> str:
+    def text(self) -> str:
+        """For a line of progress: ', 10 + 20 tokens, cost 0.0001'."""
         prompt, completion = (
-            sum(pool.usage.total(name) for pool in self._pools) for name in ("prompt_tokens", "completion_tokens")
+            sum(usage.total(name) for usage in self._usages) for name in ("prompt_tokens", "completion_tokens")
         )
         return f", {prompt:,} + {completion:,} tokens" + (f", cost {self.cost:.4f}" if self.cost else "")

@@ -1,10 +1,10 @@
-"""The folder of an evaluation: its answers, the replies that were paid for, the report. The same command goes on where it was.
+"""The folder of an evaluation: its answers, the replies that were paid for, the report.
 
-evaluation.json   who was asked; another model needs another folder
-plan.json         every cell that was asked for: benchmark, mode, setting, problems, samples (`pipeline.evaluation.plan`)
+evaluation.json   the identity of the model; another model needs another folder
+plan.json         every cell that was planned: benchmark, mode, setting, problems, samples (`pipeline.evaluation.plan`)
 answers.jsonl     each answer in the order of arrival: every prompt and reply on the way, verdict, retrieval trace
 failures.jsonl    answers that could not be had, and why
-replies.sqlite    every reply by what was asked (`pipeline.evaluation.reply_cache`)
+replies.sqlite    every reply, by its request (`pipeline.evaluation.reply_cache`)
 lessons/          copies of the pools that retrieval searched (`pipeline.evaluation.lessons`)
 report.json, report.md, accuracy.svg, compute.svg
 logs/             of this command, and of servers started here
@@ -78,10 +78,12 @@ class EvalFolder:
 
     @contextmanager
     def opened(
-        self, asked: list[dict[str, str]], *, fresh: bool = False, moved: bool = False, **known_of_it: Any
+        self, identity: list[dict[str, str]], *, fresh: bool = False, moved: bool = False, **facts: Any
     ) -> Iterator[None]:
-        """Hold the folder for evaluating whom `asked` identifies, by a dictionary for each endpoint; with `moved` their 'url' may be
-        another one. `fresh` throws away what the folder holds. `known_of_it` is written beside, and not compared.
+        """Hold the folder for the evaluation of one model: `identity` has a dictionary for each of its endpoints.
+
+        With `moved` their 'url' may be another one than before. `fresh` throws away what the folder holds. `facts` are
+        written beside, and not compared.
 
         Raises RunFolderError when another process holds it, or when what it holds is of somebody else."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ class EvalFolder:
                 )
             if fresh:
                 self._clear()
-            self._claim(asked, moved=moved, known_of_it=known_of_it)
+            self._claim(identity, facts, moved=moved)
             yield
 
     def _clear(self) -> None:
@@ -102,21 +104,23 @@ class EvalFolder:
         for folder in (self.logs, self.lessons):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _claim(self, asked: list[dict[str, str]], *, moved: bool, known_of_it: dict[str, Any]) -> None:
-        known = json.loads(self.identity_file.read_text(encoding="utf-8")) if self.identity_file.exists() else {}
-        before = known.get("asked", asked)
-        if before != asked:
-            same_model = all(isinstance(one, dict) for one in before) and _without_urls(before) == _without_urls(asked)
+    def _claim(self, identity: list[dict[str, str]], facts: dict[str, Any], *, moved: bool) -> None:
+        stored = json.loads(self.identity_file.read_text(encoding="utf-8")) if self.identity_file.exists() else {}
+        before = stored.get("asked", identity)
+        if before != identity:
+            same_model = all(isinstance(one, dict) for one in before) and _without_urls(before) == _without_urls(
+                identity
+            )
             if not (moved and same_model):
                 remedy = "if it is the same model at another address, add --moved; else c" if same_model else "c"
                 raise RunFolderError(
-                    f"--out {self.path} holds answers of {_named(before)}, and this evaluation is of {_named(asked)}; {remedy}hoose "
+                    f"--out {self.path} holds answers of {_text(before)}, and this evaluation is of {_text(identity)}; {remedy}hoose "
                     "another --out, or ask everything anew with --fresh"
                 )
-        write_atomic(self.identity_file, json.dumps({**known, **known_of_it, "asked": asked}, indent=1))
+        write_atomic(self.identity_file, json.dumps({**stored, **facts, "asked": identity}, indent=1))
 
     def plan(self) -> Plan:
-        """Every cell that was asked for. Raises RunFolderError for the folder of another version."""
+        """Every cell that was planned. Raises RunFolderError for the folder of another version."""
         if not self.plan_file.exists() and self.answers_file.exists():
             raise RunFolderError(
                 f"{self.path} was written by another version of lanpo; move {self.answers_file.name} away (the replies that were paid "
@@ -125,7 +129,7 @@ class EvalFolder:
         return Plan.read(self.plan_file)
 
     def answers(self) -> Iterator[Answered]:
-        """What was answered so far. A last line that a kill cut short is left out."""
+        """Every answer so far. A last line that a kill cut short is left out."""
         return self._lines(self.answers_file, Answered)
 
     def failures(self) -> dict[str, str]:
@@ -203,15 +207,15 @@ class AnswerLog:
             raise disk_error(error, self._folder) from error
 
 
-def _without_urls(asked: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{name: value for name, value in one.items() if name != "url"} for one in asked]
+def _without_urls(identity: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{name: value for name, value in one.items() if name != "url"} for one in identity]
 
 
-def _named(asked: Any) -> str:
-    """Who was asked, in words; what another version of lanpo wrote as it is."""
-    if not all(isinstance(one, dict) for one in asked):
-        return str(asked)
-    return ", ".join(" ".join(f"{name} {value!r}" for name, value in one.items() if value) for one in asked)
+def _text(identity: Any) -> str:
+    """For the user; what another version of lanpo wrote as it is."""
+    if not all(isinstance(one, dict) for one in identity):
+        return str(identity)
+    return ", ".join(" ".join(f"{name} {value!r}" for name, value in one.items() if value) for one in identity)
 
 
 def _whole(path: Path) -> int:

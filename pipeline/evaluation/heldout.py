@@ -1,4 +1,4 @@
-"""The evaluation within a run: its held-out problems, zero-shot and greedy. The command `eval` is `pipeline.evaluation.runner`.
+"""The evaluation within a run: its held-out problems, zero-shot and greedy. The command `eval` has `session`.
 
 The problems are the same ones each time, so two evaluations are compared problem by problem. A verifier failure is its
 own outcome and is shown; it counts as not solved."""
@@ -22,7 +22,7 @@ from pipeline.rewards.verifier import Verifier
 from pipeline.statistics import wilson_interval
 from pipeline.types import Message, Record, Task, Verdict
 
-# An evaluation beside training takes the places that rollouts leave free.
+# An evaluation beside training takes the slots that rollouts leave free.
 AFTER_ROLLOUTS = 1 << 62
 
 
@@ -111,7 +111,7 @@ async def evaluate(
 
 
 async def _answer(task: Task, config: Config, endpoints: InferenceClient, verifier: Verifier) -> Answer:
-    async def ask(messages: tuple[Message, ...], sample: int) -> Reply:
+    async def request(messages: tuple[Message, ...], sample: int) -> Reply:
         return await endpoints.chat(
             messages,
             max_tokens=config.eval.max_tokens,
@@ -121,7 +121,7 @@ async def _answer(task: Task, config: Config, endpoints: InferenceClient, verifi
             affinity=task.problem.id,
         )
 
-    inference = Inference(config, ask)
+    inference = Inference(config, request)
     try:
         (turn,) = (await inference.infer(task.problem, "zero-shot")).turns
     except EndpointError as error:

@@ -1,22 +1,27 @@
 """A language model as verifier: whether an answer means the same as the gold answer; and how far that can be trusted.
 
-Invariants: a judge that fails gives no verdict, never a wrong answer; a response is shown to the judge as data between two lines
-that it could not have known. The judge's prompt holds a label. So it is no member of `prompts.schemas.PromptInput`, whose
-rendering cannot take one, and is rendered here, by the same single-pass substitution."""
+Invariants: a judge that fails gives no verdict, never a wrong answer; a response is shown to the judge as data between
+two lines that it could not have known. The judge's prompt holds a label. So it is no member of
+`prompts.schemas.PromptInput`, whose rendering cannot take one, and is rendered here, by the same single-pass
+substitution."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import ConfigError, EndpointError
-from pipeline.evaluation.reply_cache import key_of
+from pipeline.config.endpoints import EndpointSettings, RequestsSection
+from pipeline.errors import ConfigError, EndpointError, EndpointSetupError
+from pipeline.evaluation.reply_cache import ReplyCache, key_of
+from pipeline.inference.capabilities import check_endpoint
+from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
@@ -32,10 +37,6 @@ LEFT_OUT = "[…] "
 MAX_ANSWER_CHARS = 1000
 
 
-Kept = Callable[[str, Callable[[], Awaitable[Reply]]], Awaitable[Reply]]
-"""The reply to the question with this key: one that is kept, else that of the call."""
-
-
 class _Reply(BaseModel):
     model_config = ConfigDict(extra="forbid")
     verdict: Literal["correct", "incorrect"]
@@ -46,22 +47,24 @@ def _fence() -> str:
 
 
 class AnswerJudge:
-    """Verdicts of the model behind `endpoints`. `fence` makes the line that encloses a response, anew for each request; `kept` may
-    know a reply that was paid for before (`pipeline.evaluation.reply_cache`)."""
+    """Gives verdicts: those of the model `name` that `client` reaches.
+
+    `fence` makes the line that encloses a response, anew for each request; `cache` has the replies of before."""
 
     def __init__(
         self,
-        endpoints: InferenceClient,
+        client: ChatClient,
+        name: str,
         *,
         max_tokens: int = THINKING_TOKENS,
         fence: Callable[[], str] = _fence,
-        kept: Kept | None = None,
+        cache: ReplyCache | None = None,
     ) -> None:
-        self.name = endpoints.endpoints[0].model
-        self._endpoints = endpoints
+        self.name = name
+        self._client = client
         self._max_tokens = max_tokens
         self._fence = fence
-        self._kept = kept or _asked_anew
+        self._cache = cache
         self.num_malformed = 0
 
     async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
@@ -72,10 +75,7 @@ class AnswerJudge:
             )
         if not text.strip():
             return Verdict(kind="no_answer")
-        key = key_of(
-            judge=self.name, template=template("judge_answer"), problem=problem.text, gold=label.answer, text=text
-        )
-        reply = await self._kept(key, lambda: self._reply(problem, text, label))
+        reply = await self._reply(problem, text, label)
         try:
             correct = parse_json_reply(_Reply, reply.text).verdict == "correct"
         except ValidationError:
@@ -86,8 +86,17 @@ class AnswerJudge:
         return Verdict(kind="scored", score=float(correct), correct=correct, answer=shown)
 
     async def _reply(self, problem: Problem, text: str, label: Label) -> Reply:
+        if self._cache is None:
+            return await self._request(problem, text, label)
+        # Not of the prompt, whose fence is another one each time.
+        key = key_of(
+            judge=self.name, template=template("judge_answer"), problem=problem.text, gold=label.answer, text=text
+        )
+        return await self._cache.get(key, lambda: self._request(problem, text, label), stage="judge")
+
+    async def _request(self, problem: Problem, text: str, label: Label) -> Reply:
         prompt = judge_prompt(problem.text, label.answer, text, self._fence())
-        return await self._endpoints.chat(
+        return await self._client.chat(
             (Message(role="user", content=prompt),),
             max_tokens=self._max_tokens,
             temperature=0.0,
@@ -97,8 +106,19 @@ class AnswerJudge:
         )
 
 
-async def _asked_anew(key: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
-    return await ask()
+@asynccontextmanager
+async def judge_endpoint(settings: EndpointSettings, requests: RequestsSection) -> AsyncIterator[InferenceClient]:
+    """A client of the endpoint that `--judge` names, checked; without a model in `settings` it is the only one served.
+
+    Raises EndpointSetupError when it does not answer, or serves no such model, or several and none was named."""
+    async with InferenceClient((settings,), "", requests) as client:
+        try:
+            await check_endpoint(client, client.endpoints[0], training=False)
+        except EndpointSetupError as error:
+            raise EndpointSetupError(
+                f"--judge {settings.url}: {error} (a judge's model is named with --judge-model)"
+            ) from error
+        yield client
 
 
 def judge_prompt(problem: str, reference: str, response: str, fence: str) -> str:
@@ -175,14 +195,16 @@ class Agreement(BaseModel):
 
 
 async def agreement(judge: AnswerJudge, sample: Sequence[LabelledAnswer] | None = None) -> Agreement:
-    """What `judge` says of labelled answers (None: the shipped ones), against their labels. The pool bounds the requests."""
+    """What `judge` says of labelled answers (None: the shipped ones), against their labels.
+
+    The client bounds the requests in flight."""
     sample = labelled_answers() if sample is None else sample
     async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(_asked(judge, number, item)) for number, item in enumerate(sample)]
-    return agreement_of([(item.correct, task.result()) for item, task in zip(sample, asked, strict=True)])
+        tasks = [group.create_task(_verdict(judge, number, item)) for number, item in enumerate(sample)]
+    return agreement_of([(item.correct, task.result()) for item, task in zip(sample, tasks, strict=True)])
 
 
-async def _asked(judge: AnswerJudge, number: int, item: LabelledAnswer) -> Verdict:
+async def _verdict(judge: AnswerJudge, number: int, item: LabelledAnswer) -> Verdict:
     identity = f"labelled-{number:04d}"
     problem = Problem(id=identity, text=item.question, split="heldout")
     try:

@@ -1,8 +1,8 @@
 """The lessons that an evaluation shows: a copy of a pool in the evaluation's folder, and searches of it whose price is known.
 
-Invariants: the pool of a run is only read, so its folder may be read-only, may go on training, and may be gone when the evaluation goes
-on; all answers of a folder that name one source were shown lessons of one copy. What a language model was asked for a search is kept
-like every other reply."""
+Invariants: the pool of a run is only read, so its folder may be read-only, may go on training, and may be gone when the
+evaluation goes on; all answers of a folder that name one source were shown lessons of one copy. A language model's
+replies to a search are cached like every other reply."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 from pipeline.config.experience import PoolSection
 from pipeline.errors import ConfigError, RunFolderError
 from pipeline.evaluation.modes import Searched, ShownLessons
-from pipeline.evaluation.reply_cache import Replies, key_of
+from pipeline.evaluation.reply_cache import ReplyCache, key_of
 from pipeline.experience import pool_export
 from pipeline.experience.pool import Pool
 from pipeline.experience.pool_schema import TABLE
 from pipeline.experience.retrieval import Retriever
-from pipeline.inference.client import InferenceClient
+from pipeline.inference.chat_client import EmbeddingClient
 from pipeline.inference.protocol import Reply
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.files import write_atomic
@@ -38,14 +38,14 @@ WHOLE = PoolSection(max_entries_per_problem=1 << 30)
 
 
 class Copy(NamedTuple):
-    """`key` is the identity of what was copied; `words` say it to a person."""
+    """A pool of this folder; `key` is the identity of what was copied, `text` describes it to the user."""
 
     pool: Pool
     key: str
-    words: str
+    text: str
 
 
-def copied(source: Path, folder: Path, log: Callable[[str], None] = lambda words: None) -> Copy:
+def copied(source: Path, folder: Path, log: Callable[[str], None] = lambda text: None) -> Copy:
     """The pool of the run `source`, or the entries of such a file, as they were copied into `folder` at first. Blocking.
 
     Raises ConfigError for what is neither, RunFolderError, DataError, DiskError."""
@@ -58,8 +58,8 @@ def copied(source: Path, folder: Path, log: Callable[[str], None] = lambda words
         target.mkdir(parents=True)
         write_atomic(note_file, json.dumps(_copy(source, target), indent=1))
     note = json.loads(note_file.read_text(encoding="utf-8"))
-    words = f"{note['num_entries']} of {source}, as copied on {note['copied']}"
-    return Copy(Pool(target, WHOLE, version=note["own_version"]), f"{source}@{note['version']}", words)
+    text = f"{note['num_entries']} of {source}, as copied on {note['copied']}"
+    return Copy(Pool(target, WHOLE, version=note["own_version"]), f"{source}@{note['version']}", text)
 
 
 def _copy(source: Path, target: Path) -> dict[str, Any]:
@@ -100,42 +100,29 @@ def _opened(source: Path) -> tuple[str, Iterator[Experience]]:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12], entries
 
 
-class _Meter:
-    """Tokens of one search."""
-
-    def __init__(self) -> None:
-        self.endpoint = ""
-        self.num_prompt_tokens = self.num_completion_tokens = 0
-
-    def add(self, reply: Reply) -> None:
-        self.endpoint = reply.endpoint
-        self.num_prompt_tokens += reply.num_prompt_tokens
-        self.num_completion_tokens += reply.num_completion_tokens
-
-
-_METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
+_REPLIES: ContextVar[list[Reply]] = ContextVar("replies")
+"""Those of the present search. Searches run beside each other, each in a task of its own."""
 
 
 class CachedClient:
-    """The part of an InferenceClient that measures of similarity ask: chat replies are kept, and counted to the search they belong to."""
+    """An EmbeddingClient whose chat replies are cached, and counted to the search that they belong to."""
 
-    def __init__(self, endpoints: InferenceClient, replies: Replies) -> None:
-        self._endpoints = endpoints
-        self._replies = replies
+    def __init__(self, client: EmbeddingClient, model: str, cache: ReplyCache) -> None:
+        self._client = client
+        self._model = model
+        self._cache = cache
 
-    async def chat(self, messages: tuple[Message, ...], **wanted: Any) -> Reply:
+    async def chat(self, messages: tuple[Message, ...], **request: Any) -> Reply:
         """Raises EndpointError."""
-        asked = {name: wanted.get(name) for name in ("max_tokens", "temperature", "schema")}
-        sent = [message.model_dump() for message in messages]
-        key = key_of(similarity=self._endpoints.endpoints[0].model, messages=sent, **asked)
-        reply = await self._replies.ask(key, lambda: self._endpoints.chat(messages, **wanted), stage="similarity")
-        if (meter := _METER.get()) is not None:
-            meter.add(reply)
+        settings = {name: request.get(name) for name in ("max_tokens", "temperature", "schema")}
+        key = key_of(similarity=self._model, messages=[message.model_dump() for message in messages], **settings)
+        reply = await self._cache.get(key, lambda: self._client.chat(messages, **request), stage="similarity")
+        _REPLIES.get().append(reply)
         return reply
 
-    async def embed(self, texts: list[str], **wanted: Any) -> list[list[float]]:
+    async def embed(self, texts: list[str]) -> list[list[float]]:
         """Raises EndpointError."""
-        return await self._endpoints.embed(texts, **wanted)
+        return await self._client.embed(texts)
 
 
 class LessonSearch:
@@ -145,11 +132,13 @@ class LessonSearch:
         self._retriever = retriever
 
     async def __call__(self, problem: Problem) -> ShownLessons:
-        """Raises EndpointError. Each call has a task of its own, and so a meter of its own."""
-        meter = _Meter()
-        token = _METER.set(meter)
-        try:
-            context = await self._retriever.context(problem)
-        finally:
-            _METER.reset(token)
-        return ShownLessons(context, Searched(meter.endpoint, meter.num_prompt_tokens, meter.num_completion_tokens))
+        """Raises EndpointError. To be called in a task of its own, which has a list of replies of its own."""
+        replies: list[Reply] = []
+        _REPLIES.set(replies)
+        context = await self._retriever.context(problem)
+        search = Searched(
+            endpoint=replies[-1].endpoint if replies else "",
+            num_prompt_tokens=sum(reply.num_prompt_tokens for reply in replies),
+            num_completion_tokens=sum(reply.num_completion_tokens for reply in replies),
+        )
+        return ShownLessons(context, search)

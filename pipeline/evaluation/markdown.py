@@ -114,7 +114,7 @@ def _cautions(row: ReportRow) -> Iterator[str]:
     if row.share_with_lessons is not None:
         yield f"{where}{row.share_with_lessons:.0%} of the prompts held lessons; the others fell back to zero-shot."
     if row.share_cut > 0.05:
-        yield f"{where}{row.share_cut:.0%} of the answers were cut short; give them more room (--max-tokens, a longer context)."
+        yield f"{where}{row.share_cut:.0%} of the answers were cut short; let them be longer (--max-tokens, a longer context)."
     if num_filtered := row.finish_reasons.get("content_filter", 0):
         yield f"{where}{num_filtered} answers were ended by the provider's filter; they are scored as they are."
     if row.num_judged:

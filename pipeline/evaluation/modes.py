@@ -1,6 +1,7 @@
-"""The three inference modes (method.md): zero-shot, retrieval, reflect. Each answer keeps what was said on the way.
+"""The three inference modes (method.md): zero-shot, retrieval, reflect. Each answer keeps its prompts and replies.
 
-No label is here: a mode sees a `Problem`. How a prompt is asked is the caller's (`Ask`), so that a reply may come from a file."""
+No label is here: a mode sees a `Problem`. Requests are made by the caller (`RequestFn`), so that a reply may come from a
+cache."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ from pipeline.inference.protocol import Reply
 from pipeline.text import visible
 from pipeline.types import Attempt, Considered, Context, Message, Problem, Record
 
-Ask = Callable[[tuple[Message, ...], int], Awaitable[Reply]]
+RequestFn = Callable[[tuple[Message, ...], int], Awaitable[Reply]]
 """Messages and the number of the sample → a reply. Raises EndpointError."""
-NUM_FOUND_KEPT = 4096
-"""Problems whose lessons are remembered: more than are asked at a time."""
+MAX_SEARCHES = 4096
+"""Searches for lessons that are remembered: more than problems are answered at a time."""
 
 
 class Searched(NamedTuple):
-    """Tokens of a language model that was asked how relevant lessons are; an endpoint of embeddings counts none."""
+    """Tokens of a language model that graded how relevant lessons are; an endpoint of embeddings counts none."""
 
     endpoint: str = ""
     num_prompt_tokens: int = 0
@@ -42,7 +43,9 @@ Search = Callable[[Problem], Awaitable[ShownLessons]]
 
 
 class Turn(Record):
-    """One prompt and its reply. `reasoning` is what the endpoint keeps apart from the text; it is neither scored nor shown again."""
+    """One prompt and its reply.
+
+    `reasoning` is what the endpoint keeps apart from the text; it is neither scored nor shown again."""
 
     messages: tuple[Message, ...]
     text: str
@@ -54,8 +57,9 @@ class Turn(Record):
 
 
 class Inferred(Record):
-    """An answer: that of the last turn. Retrieval's trace is of its only turn; `search` is the whole of a problem's search, which its
-    samples share."""
+    """An answer: that of the last turn.
+
+    Retrieval's trace is of its only turn; `search` is the whole of a problem's search, which its samples share."""
 
     turns: tuple[Turn, ...]
     lesson_ids: tuple[str, ...] = ()
@@ -65,13 +69,13 @@ class Inferred(Record):
 
 
 class Inference:
-    """`search` is needed by the mode retrieval alone."""
+    """Answers problems in any mode; `search` is needed by retrieval alone."""
 
-    def __init__(self, config: Config, ask: Ask, search: Search | None = None) -> None:
+    def __init__(self, config: Config, request: RequestFn, search: Search | None = None) -> None:
         self._config = config
-        self._ask = ask
+        self._request = request
         self._search = search
-        self._found: dict[str, asyncio.Future[ShownLessons]] = {}
+        self._searches: dict[str, asyncio.Future[ShownLessons]] = {}
 
     async def infer(self, problem: Problem, mode: Mode, sample: int = 0) -> Inferred:
         """Answer `problem` in one mode. Raises EndpointError; what of it was answered before is lost to the caller."""
@@ -86,20 +90,20 @@ class Inference:
                 return await self._reflected(problem, sample)
 
     async def _lessons(self, problem: Problem) -> ShownLessons:
-        """What is found for a problem, once for all of its samples, which are asked beside each other."""
+        """What is found for a problem, once for all of its samples, which are answered beside each other."""
         assert self._search is not None, "retrieval needs a pool"
-        found = self._found.get(problem.id)
+        found = self._searches.get(problem.id)
         if found is None:
-            found = self._found[problem.id] = asyncio.ensure_future(self._search(problem))
+            found = self._searches[problem.id] = asyncio.ensure_future(self._search(problem))
             found.add_done_callback(lambda done: self._forget(problem.id, done))
         return await asyncio.shield(found)
 
     def _forget(self, problem_id: str, done: asyncio.Future[ShownLessons]) -> None:
-        """A failure is not remembered, nor is more than `NUM_FOUND_KEPT`."""
+        """A failure is not remembered, nor is more than `MAX_SEARCHES`."""
         if done.cancelled() or done.exception() is not None:
-            self._found.pop(problem_id, None)
-        while len(self._found) > NUM_FOUND_KEPT:
-            self._found.pop(next(iter(self._found)))
+            self._searches.pop(problem_id, None)
+        while len(self._searches) > MAX_SEARCHES:
+            self._searches.pop(next(iter(self._searches)))
 
     async def _reflected(self, problem: Problem, sample: int) -> Inferred:
         """Answer, then critique and refine `eval.num_rounds` times. An answer of nothing is not critiqued."""
@@ -120,7 +124,7 @@ class Inference:
         while True:
             messages = messages_of(prompt_input(problem, context), self._config.rollout.system_prompt)
             try:
-                reply = await self._ask(messages, sample)
+                reply = await self._request(messages, sample)
                 break
             except EndpointError as error:
                 shorter = trimmed(context) if _too_long(error) else None

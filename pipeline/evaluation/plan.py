@@ -1,13 +1,14 @@
-"""What an evaluation asks, and under which identity each of its answers is kept.
+"""The plan of an evaluation: which answers are wanted, and under which identity each of them is stored.
 
-A cell is a benchmark in one mode under one setting: all that an answer depends on beside its problem, its sample's number and the model,
-which the folder stands for. A folder keeps every cell that was ever asked of it (plan.json): more problems, samples, modes or benchmarks
-join what is there, and another setting (another temperature, prompt, pool) is another cell, never a replacement."""
+A cell is a benchmark in one mode under one setting: all that an answer depends on beside its problem, its sample's number
+and the model, which the folder stands for. A folder keeps every cell that was ever planned in it (plan.json): more
+problems, samples, modes or benchmarks join what is there, and another setting (another temperature, prompt, pool) is
+another cell, never a replacement."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,19 +29,25 @@ SEARCHING = (
 
 
 class BenchmarkTasks(NamedTuple):
-    """A benchmark's problems, how long an answer may be, who judges it (a value of reward.scorer), and where the problems come from."""
+    """The problems of a benchmark, and what holds for all of its answers.
+
+    `max_tokens` is the longest answer, `scorer` what judges it (a value of reward.scorer, or 'judge'), `source` where the
+    problems come from, `num_all` how many there are without --limit."""
 
     name: str
     tasks: list[Task]
     max_tokens: int
     scorer: str
     source: str = ""
+    num_all: int = 0
+    is_heldout: bool = False
+    """Of the run itself, held out from training."""
 
 
 class Question(NamedTuple):
-    """One answer that is wanted."""
+    """One answer of the plan."""
 
-    asked: BenchmarkTasks
+    benchmark: BenchmarkTasks
     task: Task
     mode: Mode
     sample: int
@@ -48,15 +55,17 @@ class Question(NamedTuple):
 
 
 class SampleTarget(NamedTuple):
-    """Of one problem: the identity of its text, gold answer and tests, and how many answers."""
+    """How many answers to one problem, and the identity of its text, gold answer and tests."""
 
     task_hash: str
     num_samples: int
 
 
 class PlannedCell(BaseModel):
-    """`settings` are common to the modes of a benchmark, so that modes are compared under the same; `of_mode` are this mode's own.
-    `wanted` is by problem id, in the order of asking."""
+    """The answers that are wanted of one benchmark in one mode under one setting.
+
+    `settings` are common to the modes of a benchmark, so that modes are compared under the same; `of_mode` are this
+    mode's own. `wanted` is by problem id, in the order of the requests."""
 
     model_config = ConfigDict(extra="forbid")
     benchmark: str
@@ -79,8 +88,8 @@ class PlannedCell(BaseModel):
         """Wants what either wants; of a problem whose text or gold changed, what `other` wants."""
         wanted = dict(self.wanted)
         for problem_id, more in other.wanted.items():
-            known = wanted.get(problem_id)
-            if known is None or known.task_hash != more.task_hash or known.num_samples < more.num_samples:
+            before = wanted.get(problem_id)
+            if before is None or before.task_hash != more.task_hash or before.num_samples < more.num_samples:
                 wanted[problem_id] = more
         return self.model_copy(update={"wanted": wanted})
 
@@ -89,7 +98,7 @@ _CELLS = TypeAdapter(list[PlannedCell])
 
 
 class Plan:
-    """Cells in the order in which they were first asked; those of a benchmark beside each other."""
+    """Cells in the order in which they were first planned; those of a benchmark beside each other."""
 
     def __init__(self, cells: list[PlannedCell] | None = None) -> None:
         self._cells = {cell.id: cell for cell in cells or []}
@@ -111,35 +120,43 @@ class Plan:
 
     @property
     def cells(self) -> list[PlannedCell]:
-        places = {name: place for place, name in enumerate(dict.fromkeys(c.benchmark for c in self._cells.values()))}
-        return sorted(self._cells.values(), key=lambda cell: places[cell.benchmark])
+        names = list(dict.fromkeys(cell.benchmark for cell in self._cells.values()))
+        return sorted(self._cells.values(), key=lambda cell: names.index(cell.benchmark))
 
     def add(self, cell: PlannedCell) -> None:
-        known = self._cells.get(cell.id)
-        self._cells[cell.id] = known.with_more(cell) if known else cell
+        before = self._cells.get(cell.id)
+        self._cells[cell.id] = before.with_more(cell) if before else cell
 
 
-def planned(config: Config, asked: BenchmarkTasks, mode: Mode, *, pool_key: str = "", judge: str = "") -> PlannedCell:
-    """The cell of a benchmark in one mode as `config` wants it. `pool_key` names the lessons, `judge` who decides where an LLM does."""
+def planned(
+    config: Config, benchmark: BenchmarkTasks, mode: Mode, *, pool_key: str = "", judge: str = ""
+) -> PlannedCell:
+    """The cell of a benchmark in one mode as `config` wants it.
+
+    `pool_key` is the identity of the lessons, `judge` the name of the LLM that decides where one does."""
     num_samples = config.eval.num_samples
     return PlannedCell(
-        benchmark=asked.name,
+        benchmark=benchmark.name,
         mode=mode,
-        settings=_settings(config, asked, judge if asked.scorer == "judge" else ""),
+        settings=_settings(config, benchmark, judge if benchmark.scorer == "judge" else ""),
         of_mode=_of_mode(config, mode, pool_key),
-        votes=not any(task.problem.form == "code" for task in asked.tasks),
-        wanted={task.problem.id: SampleTarget(task_hash(task), num_samples) for task in asked.tasks},
+        votes=not any(task.problem.form == "code" for task in benchmark.tasks),
+        wanted={task.problem.id: SampleTarget(task_hash(task), num_samples) for task in benchmark.tasks},
     )
 
 
-def questions(config: Config, benchmarks: list[tuple[BenchmarkTasks, list[PlannedCell]]]) -> Iterator[Question]:
+BenchmarkCells = tuple[BenchmarkTasks, list[PlannedCell]]
+"""A benchmark with its cells, one for each mode."""
+
+
+def questions(config: Config, benchmarks: Sequence[BenchmarkCells]) -> Iterator[Question]:
     """All that `config` wants of benchmarks and their cells, samples of one prompt beside each other."""
-    for asked, cells in benchmarks:
-        for task in asked.tasks:
+    for benchmark, cells in benchmarks:
+        for task in benchmark.tasks:
             for cell in cells:
                 wanted = cell.wanted[task.problem.id]
                 for sample in range(config.eval.num_samples):
-                    yield Question(asked, task, cell.mode, sample, cell.key(wanted, sample))
+                    yield Question(benchmark, task, cell.mode, sample, cell.key(wanted, sample))
 
 
 def sampling_of(config: Config, max_tokens: int) -> dict[str, Any]:
@@ -152,14 +169,14 @@ def sampling_of(config: Config, max_tokens: int) -> dict[str, Any]:
     }
 
 
-def _settings(config: Config, asked: BenchmarkTasks, judge: str) -> dict[str, Any]:
-    forms = sorted({task.problem.form for task in asked.tasks})
+def _settings(config: Config, benchmark: BenchmarkTasks, judge: str) -> dict[str, Any]:
+    forms = sorted({task.problem.form for task in benchmark.tasks})
     found: dict[str, Any] = {
-        "source": asked.source,
-        "sampling": sampling_of(config, asked.max_tokens),
+        "source": benchmark.source,
+        "sampling": sampling_of(config, benchmark.max_tokens),
         "system_prompt": config.rollout.system_prompt,
         "templates": {name: template_hash(name) for name in ("scratch", *(f"form_{form}" for form in forms))},
-        "scorer": asked.scorer,
+        "scorer": benchmark.scorer,
         "threshold": config.reward.threshold,
         "strip_think": config.rollout.strip_think,
     }
@@ -192,7 +209,7 @@ def task_hash(task: Task) -> str:
 
 
 def labels(cells: list[PlannedCell]) -> dict[str, str]:
-    """By id, what tells a cell from the others of its benchmark and mode: 'temperature 0'; empty where there is no other."""
+    """By id, what sets a cell apart from the others of its benchmark and mode: 'temperature 0'; empty without others."""
     found = {}
     for cell in cells:
         alike = [other for other in cells if (other.benchmark, other.mode) == (cell.benchmark, cell.mode)]

@@ -1,17 +1,19 @@
-"""Replies that were paid for, kept so that none is paid for again: a table in SQLite, by what was asked and what for (`stage`).
+"""A cache of replies, so that none is paid for twice: a table in SQLite, by the identity of the request and its `stage`.
 
-Invariants: `ask` returns a reply only after it is on its way to the disk in a committed transaction, which outlives this process however
-it ends; the same question that is under way is not asked a second time. Replies that arrive together share a transaction.
+Invariants: `get` returns a reply only after it is on its way to the disk in a committed transaction, which outlives
+this process however it ends; a request that is under way is not sent a second time. Replies that arrive together share
+a transaction.
 
 | waits | for | woken by |
 |---|---|---|
-| `ask` | room, the reply, its commit; or the same question of another caller | another `ask`; the endpoint; `_write` |
-| `_write` | replies to commit | `ask` |
+| `get` | a slot, the reply, its commit; or the same request of another caller | another `get`; the endpoint; `_write` |
+| `_write` | replies to commit | `get` |
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import sqlite3
@@ -23,25 +25,26 @@ from typing import Any, Self
 
 import orjson
 
-from pipeline.errors import DiskError, RunFolderError
+from pipeline.errors import RunFolderError
 from pipeline.inference.protocol import Reply
 from pipeline.inference.usage import Spent
 from pipeline.runtime.event_loop import to_the_end
+from pipeline.runtime.files import disk_error
 
 BUSY_TIMEOUT_S = 30.0
 
 
-def key_of(**question: Any) -> str:
-    """Identity of a question: 32 hex digits of SHA-256 over its JSON with sorted keys."""
+def key_of(**request: Any) -> str:
+    """Identity of a request: 32 hex digits of SHA-256 over its JSON with sorted keys."""
     try:
-        text = orjson.dumps(question, option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # whole numbers of more than 64 bits, halves of surrogate pairs
-        text = json.dumps(question, sort_keys=True).encode()
+        text = json.dumps(request, sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest()[:32]
 
 
-class Replies:
-    """`async with Replies(file) as replies: reply = await replies.ask(key, lambda: pool.chat(…))`."""
+class ReplyCache:
+    """`async with ReplyCache(file) as cache: reply = await cache.get(key, lambda: client.chat(…))`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -49,9 +52,9 @@ class Replies:
         self._pending: list[tuple[str, str, Reply, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
-        self.num_asked = 0
-        self.num_known = 0
-        """Questions that were answered from the file."""
+        self.num_requests = 0
+        self.num_cached = 0
+        """Replies that the file held."""
 
     async def __aenter__(self) -> Self:
         """Raises RunFolderError for a file that is no such table, DiskError."""
@@ -67,7 +70,7 @@ class Replies:
                 self._database.execute("ALTER TABLE replies ADD COLUMN stage TEXT NOT NULL DEFAULT 'answers'")
             self._reader = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
         except sqlite3.Error as error:
-            raise _worded(error, self._path) from error
+            raise _cache_error(error, self._path) from error
         self._writer = asyncio.create_task(self._write())
         return self
 
@@ -82,12 +85,13 @@ class Replies:
         self._reader.close()
         self._database.close()
 
-    def known(self, key: str) -> Reply | None:
+    def find(self, key: str) -> Reply | None:
+        """The reply that the file holds."""
         row = self._reader.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         return Reply.model_validate(orjson.loads(row[0])) if row else None
 
     def spent(self) -> list[Spent]:
-        """What all replies that are kept took, by stage and endpoint. Attempts that no reply came of are not among it. Blocking."""
+        """What all replies in the file took, by stage and endpoint; attempts without a reply are not among it. Blocking."""
         rows = self._reader.execute(
             "SELECT stage, json_extract(json, '$.endpoint') AS at, COUNT(*), SUM(json_extract(json, '$.num_prompt_tokens')), "
             "SUM(json_extract(json, '$.num_completion_tokens')) "
@@ -98,28 +102,28 @@ class Replies:
             for stage, at, num, prompt, completion in rows
         ]  # fmt: skip
 
-    async def ask(
+    async def get(
         self,
         key: str,
-        ask: Callable[[], Awaitable[Reply]],
+        request: Callable[[], Awaitable[Reply]],
         stage: str = "answers",
         slots: AbstractAsyncContextManager[Any] | None = None,
     ) -> Reply:
-        """The reply to the question `key`: the one that is kept, else that of `ask`, which is then kept. `slots` is taken from before the
-        request until its reply is kept, and by nobody who only waits for another's or finds one.
+        """The reply with this key: the one in the file, else that of `request`, which is then written there. `slots` is
+        held from before the request until its reply is committed, and by nobody who waits for another's or finds one.
 
-        Raises what `ask` raises, to each caller that waits for it; nothing is kept then. Raises DiskError."""
+        Raises what `request` raises, to each caller that waits for it; nothing is written then. Raises DiskError."""
         if (under_way := self._under_way.get(key)) is not None:
             return await asyncio.shield(under_way)
-        if (known := self.known(key)) is not None:
-            self.num_known += 1
-            return known
+        if (cached := self.find(key)) is not None:
+            self.num_cached += 1
+            return cached
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._under_way[key] = reply
         try:
             async with slots or nullcontext():
-                self.num_asked += 1
-                answer = await ask()
+                self.num_requests += 1
+                answer = await request()
                 committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 self._pending.append((key, stage, answer, committed))
                 self._wake.set()
@@ -144,7 +148,7 @@ class Replies:
             try:
                 await to_the_end(asyncio.to_thread(self._commit, [pending[:3] for pending in batch]))
             except (sqlite3.Error, OSError) as error:
-                failure = _worded(error, self._path)
+                failure = _cache_error(error, self._path)
                 for *_, committed in batch:
                     if not committed.done():
                         committed.set_exception(failure)
@@ -161,12 +165,12 @@ class Replies:
             )
 
 
-def _worded(error: Exception, path: Path) -> Exception:
-    """`error` as the user should see it. SQLite tells a full disk by its text only."""
+def _cache_error(error: Exception, path: Path) -> Exception:
+    """`error` as the user should see it. SQLite says by its text alone that a disk is full."""
     if "is full" in str(error):
-        return DiskError(f"the disk that holds {path} is full: make room, then give the same command again")
+        return disk_error(OSError(errno.ENOSPC, str(error)), path)
     if isinstance(error, sqlite3.DatabaseError):
         return RunFolderError(
             f"{path} cannot be used as a table of replies ({error}); move it away, or choose another --out"
         )
-    return error
+    return disk_error(error, path)

@@ -1,7 +1,7 @@
-"""What the answers of a folder say: accuracies with intervals, paired comparisons, and modes at equal compute.
+"""The report of an evaluation: accuracies with intervals, paired comparisons, and modes at equal compute.
 
-Pure functions of answers. An answer that no verifier could judge, or that could not be had, counts as not solved, and is counted by
-itself: nothing is left out in silence."""
+Pure functions of answers. An answer that no verifier could judge, or that could not be had, counts as not solved, and is
+counted by itself: nothing is left out in silence."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from pipeline.config.evaluation import Mode
 from pipeline.evaluation.comparison import COST, TOKENS, Comparison, Other, Unmatched, at_equal, of_modes, with_other
 from pipeline.evaluation.plan import PlannedCell
-from pipeline.evaluation.results import Cell, cells, ks, mean_of
-from pipeline.evaluation.scores import Scored
+from pipeline.evaluation.results import Cell, Scored, cells, ks, mean_of
 from pipeline.inference.usage import Spent
 from pipeline.statistics import Estimate, estimate, holm
 
@@ -92,15 +91,17 @@ class BenchmarkReport(BaseModel):
 def report(
     name: str,
     plan: list[PlannedCell],
-    known: Mapping[str, Scored],
+    answers: Mapping[str, Scored],
     failures: Mapping[str, str] | None = None,
     *,
     versions: Mapping[str, str] | None = None,
     priced: bool = False,
     other: Other | None = None,
 ) -> BenchmarkReport:
-    """Of `plan` with answers `known` by key and `failures` by key. `versions` are the present ones of the verifiers' code, by scorer."""
-    found = cells(plan, known, failures or {})
+    """The report on `plan`, with `answers` and the kinds of `failures` by key.
+
+    `versions` are the present ones of the verifiers' code, by scorer; `priced` compares at equal cost as well."""
+    found = cells(plan, answers, failures or {})
     matched, unmatched = at_equal(TOKENS, found)
     if priced:
         matched += at_equal(COST, found)[0]

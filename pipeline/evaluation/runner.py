@@ -1,14 +1,15 @@
-"""Benchmarks × modes × samples, asked of endpoints: each answer once, whatever ends the process in between.
+"""Answers all questions of a plan: benchmarks × modes × samples, each once, whatever ends the process in between.
 
-Invariants: a reply is kept before it is used (`pipeline.evaluation.reply_cache`), an answer is written as soon as it is judged; what is kept is not
-asked again, also when the same prompt belongs to two modes; no more requests are paid for and not yet kept than the endpoints take at
-once, so that a kill loses no more; at most twice as many answers are worked on (the bound protects memory; while one half is being
-judged the other keeps the endpoints busy). An answer that cannot be had is written down as a failure with its kind. A failure that all
-requests would meet lets those in flight end, because they are paid for.
+Invariants: a reply is cached before it is used (`pipeline.evaluation.reply_cache`), an answer is written as soon as it is
+judged; what is written is not requested again, also when the same prompt belongs to two modes; no more requests are paid
+for and not yet cached than the endpoints take at once, so that a kill loses no more; at most twice as many answers are
+worked on (the bound protects memory; while one half is being judged the other keeps the endpoints busy). An answer that
+cannot be had is written down as a failure with its kind. A failure that all requests would meet lets those in flight end,
+because they are paid for.
 
 | waits | for | woken by |
 |---|---|---|
-| a worker | room, lessons, replies, a verdict | another's reply that is kept, pool, endpoints, verifier |
+| a worker | a slot, lessons, replies, a verdict | another's reply that is cached, pool, endpoints, verifier |
 | `run` | all workers; after `stop`, those that wait for a reply | the last of them |
 """
 
@@ -16,16 +17,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from pipeline.config import Config
 from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.evaluation.folder import Answered, AnswerLog, EvalFolder, Failed
 from pipeline.evaluation.judge import AnswerJudge
 from pipeline.evaluation.modes import Inference, Search
-from pipeline.evaluation.plan import BenchmarkTasks, PlannedCell, Question, questions, sampling_of
-from pipeline.evaluation.reply_cache import Replies, key_of
-from pipeline.evaluation.scores import Scored, scored
+from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Question, questions, sampling_of
+from pipeline.evaluation.reply_cache import ReplyCache, key_of
+from pipeline.evaluation.results import Scored, scored
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.inference.usage import Prices
@@ -40,25 +42,33 @@ MAX_DETAIL_CHARS = 300
 
 
 class Stopped(Exception):  # noqa: N818 - no failure
-    """The evaluation was asked to stop, and this request was not begun."""
+    """The evaluation was stopped, and this request was not begun."""
+
+
+class Scoring(NamedTuple):
+    """What is made of an answer: its verdicts and its price. `verifiers` are by scorer; a judge is none of them."""
+
+    verifiers: Mapping[str, Verifier]
+    judge: AnswerJudge | None = None
+    prices: Prices = Prices()
 
 
 class EvalRun:
-    """`known` are the answers that the folder holds, by key; what `run` has joins them. With `rejudge` every answer is judged anew, from
-    replies that are kept. After `stop` no request begins."""
+    """One run over the questions of a plan.
+
+    `answers` are those that the folder holds, by key; what `run` adds joins them. With `rejudge` every answer is judged
+    anew, from cached replies. After `stop` no request begins."""
 
     def __init__(
         self,
         config: Config,
         folder: EvalFolder,
         endpoints: InferenceClient,
-        replies: Replies,
-        verifiers: dict[str, Verifier],
-        known: dict[str, Scored],
+        replies: ReplyCache,
+        answers: dict[str, Scored],
+        scoring: Scoring,
         *,
-        prices: Prices | None = None,
         search: Search | None = None,
-        judge: AnswerJudge | None = None,
         rejudge: bool = False,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
@@ -66,23 +76,21 @@ class EvalRun:
         self._folder = folder
         self._endpoints = endpoints
         self._replies = replies
-        self._verifiers = verifiers
-        self._known = known
-        self._prices = prices or Prices()
+        self._answers = answers
+        self._scoring = scoring
         self._search = search
-        self._judge = judge
         self._rejudge = rejudge
         self._progress = progress
         self.stopped = False
         self._fatal: EndpointError | None = None
         self._inferences: dict[str, Inference] = {}
-        # An endpoint's place is free when the reply is here; until it is on the disk, a kill would lose it like one in flight.
+        # An endpoint's slot is free when the reply is here; until it is on the disk, a kill would lose it like one in flight.
         self._slots = asyncio.Semaphore(self._num_at_once)
-        self._versions = {scorer: verifier_version(scorer) for scorer in {*verifiers, "judge"}}
+        self._versions = {scorer: verifier_version(scorer) for scorer in {*scoring.verifiers, "judge"}}
         self.num_done = self._num_in_a_row = 0
         self.num_verdicts = 0
         self.failures: Counter[str] = Counter()
-        """Answers that could not be had, by kind. They are asked for again by the next command."""
+        """Answers that could not be had, by kind. The next command requests them again."""
         self.first_failure = ""
 
     def stop(self) -> None:
@@ -93,20 +101,20 @@ class EvalRun:
         """Requests that the endpoints take together."""
         return sum(endpoint.settings.max_concurrency for endpoint in self._endpoints.endpoints)
 
-    async def run(self, benchmarks: list[tuple[BenchmarkTasks, list[PlannedCell]]]) -> None:
-        """Ask for every answer that is wanted and not known.
+    async def run(self, benchmarks: Sequence[BenchmarkCells]) -> None:
+        """Answer every question that is not answered yet.
 
         Raises FinalEndpointError for a failure that all requests would meet, EndpointError after too many in a row."""
-        num_wanted = num_left = num_superseded = 0
+        num_all = num_left = num_superseded = 0
         for question in questions(self._config, benchmarks):
-            num_wanted += 1
+            num_all += 1
             if not self._is_settled(question):
                 num_left += 1
-                num_superseded += question.key in self._known
-        self.num_done = num_wanted - num_left
+                num_superseded += question.key in self._answers
+        self.num_done = num_all - num_left
         self._progress(self.num_done)
-        self._inferences = {asked.name: self._inference(asked) for asked, _ in benchmarks}
-        # One iterator for all workers: what is asked next is looked up only then.
+        self._inferences = {benchmark.name: self._inference(benchmark) for benchmark, _ in benchmarks}
+        # One iterator for all workers: the next question is looked up only then.
         left = (question for question in questions(self._config, benchmarks) if not self._is_settled(question))
         with self._folder.appending() as log:
             async with asyncio.TaskGroup() as workers:
@@ -118,14 +126,14 @@ class EvalRun:
             raise self._fatal
 
     def _is_settled(self, question: Question) -> bool:
-        """Whether the answer is known, with the verdicts that are wanted. Each question is looked at once, before it is asked."""
-        known, judge = self._known.get(question.key), self._judge_of(question)
-        return known is not None and not self._rejudge and (judge is None or known.judge == judge.name)
+        """Whether there is an answer with all of its verdicts. Each question is looked at once, before it is answered."""
+        answer, judge = self._answers.get(question.key), self._judge_of(question)
+        return answer is not None and not self._rejudge and (judge is None or answer.judge == judge.name)
 
     def _judge_of(self, question: Question) -> AnswerJudge | None:
-        """Who judges its answers beside a verifier, or alone; nobody where there is no gold answer to compare with (programs)."""
-        alone = question.asked.scorer == "judge"
-        return self._judge if alone or question.task.label.answer.strip() else None
+        """The judge of its answers, beside a verifier or alone; None without a gold answer to compare with (programs)."""
+        alone = question.benchmark.scorer == "judge"
+        return self._scoring.judge if alone or question.task.label.answer.strip() else None
 
     async def _work(self, left: Iterator[Question], log: AnswerLog) -> None:
         for question in left:
@@ -141,46 +149,51 @@ class EvalRun:
                 continue
             self._num_in_a_row = 0
             log.append(answer)
-            self._known[question.key] = scored(answer, self._prices)
+            self._answers[question.key] = scored(answer, self._scoring.prices)
             self.num_done += 1
             self._progress(self.num_done)
 
     def _fail(self, error: EndpointError) -> None:
-        self.failures[error.kind] += 1
-        self.first_failure = self.first_failure or f"{error.kind}: {error}"
+        self._count_failure(error.kind, error)
         self._num_in_a_row += 1
         same_for_all = isinstance(error, FinalEndpointError) and error.kind not in OF_ONE_PROMPT
         if same_for_all or self._num_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self._fatal = self._fatal or error
 
+    def _count_failure(self, kind: str, error: EndpointError) -> None:
+        self.failures[kind] += 1
+        self.first_failure = self.first_failure or f"{kind}: {error}"
+
     async def _answered(self, question: Question) -> Answered:
-        asked, task = question.asked, question.task
-        inference = self._inferences[asked.name]
+        benchmark, task = question.benchmark, question.task
+        inference = self._inferences[benchmark.name]
         inferred = await inference.infer(task.problem, question.mode, question.sample)
         text = inference.visible(inferred.turns[-1].text)
         judged = await self._judged(question, text)
-        if asked.scorer == "judge":
+        if benchmark.scorer == "judge":
             assert judged is not None, "a benchmark that a judge decides needs a judge"
             verdict = judged
         else:
-            verdict = await self._verifiers[asked.scorer].verify(text, task.label)
+            verdict = await self._scoring.verifiers[benchmark.scorer].verify(text, task.label)
         self.num_verdicts += 1
         return Answered(
             key=question.key,
-            benchmark=asked.name,
+            benchmark=benchmark.name,
             problem_id=task.problem.id,
             family=task.problem.family,
             mode=question.mode,
             sample=question.sample,
             inferred=inferred,
             verdict=verdict,
-            verifier=self._versions[asked.scorer],
+            verifier=self._versions[benchmark.scorer],
             judged=judged,
-            judge=self._judge.name if self._judge and judged else "",
+            judge=self._scoring.judge.name if self._scoring.judge and judged else "",
         )
 
     async def _judged(self, question: Question, text: str) -> Verdict | None:
-        """The judge's verdict. Beside a verifier one that cannot be had is counted, and asked for again by the next command; where it
+        """The judge's verdict.
+
+        Beside a verifier one that cannot be had is counted, and requested again by the next command; where the judge
         decides alone, EndpointError is raised."""
         judge = self._judge_of(question)
         if judge is None:
@@ -188,18 +201,17 @@ class EvalRun:
         try:
             return await judge.verify(question.task.problem, text, question.task.label)
         except EndpointError as error:
-            if question.asked.scorer == "judge":
+            if question.benchmark.scorer == "judge":
                 raise
-            self.failures[f"judge: {error.kind}"] += 1
-            self.first_failure = self.first_failure or f"judge: {error.kind}: {error}"
+            self._count_failure(f"judge: {error.kind}", error)
             return None
 
-    def _inference(self, asked: BenchmarkTasks) -> Inference:
+    def _inference(self, benchmark: BenchmarkTasks) -> Inference:
         settings = self._config.eval
-        sampling = sampling_of(self._config, asked.max_tokens)
+        sampling = sampling_of(self._config, benchmark.max_tokens)
         greedy = settings.sampling_temperature == 0
 
-        async def ask(messages: tuple[Message, ...], sample: int) -> Reply:
+        async def request(messages: tuple[Message, ...], sample: int) -> Reply:
             sent = [message.model_dump() for message in messages]
             key = key_of(messages=sent, sampling=sampling, sample=0 if greedy else sample)
 
@@ -208,7 +220,7 @@ class EvalRun:
                     raise Stopped
                 return await self._endpoints.chat(
                     messages,
-                    max_tokens=asked.max_tokens,
+                    max_tokens=benchmark.max_tokens,
                     temperature=settings.sampling_temperature,
                     top_p=settings.top_p,
                     stage="eval",
@@ -216,6 +228,6 @@ class EvalRun:
                     affinity=messages[-1].content,
                 )
 
-            return await self._replies.ask(key, paid, slots=self._slots)
+            return await self._replies.get(key, paid, slots=self._slots)
 
-        return Inference(self._config, ask, self._search)
+        return Inference(self._config, request, self._search)

@@ -1,6 +1,6 @@
 """Answers to one problem as votes: equal answers in different formats are one vote, unequal ones never are.
 
-No label is asked, so a wrong answer gathers votes as a right one does. The comparison is the verifier's own
+No label is needed, so a wrong answer gathers votes as a right one does. The comparison is the verifier's own
 (`pipeline.rewards.math`), where it is quick; what it could not compare quickly is equal only to its own text. Being equal is not
 transitive (25 is 25%, 25% is 0.25, but 25 is not 0.25), so a vote takes in only what is equal, both ways, to all that is in it.
 """
@@ -35,15 +35,15 @@ def _votes(texts: tuple[str, ...]) -> dict[str, str]:
     num_compared = itertools.count(1)
     for text in texts:
         number = fraction_of(text)
-        known = numbers.get(number) if number is not None else None
-        if known is None:
-            known = next((vote for vote in votes if _belongs(text, number, vote, num_compared)), None)
-        if known is None:
-            known = []
-            votes.append(known)
-        known.append(text)
+        own = numbers.get(number) if number is not None else None
+        if own is None:
+            own = next((vote for vote in votes if _belongs(text, number, vote, num_compared)), None)
+        if own is None:
+            own = []
+            votes.append(own)
+        own.append(text)
         if number is not None:
-            numbers.setdefault(number, known)
+            numbers.setdefault(number, own)
     return {text: vote[0] for vote in votes for text in vote}
 
 

@@ -19,7 +19,7 @@ from pipeline.errors import EndpointError
 from pipeline.experience.contexts import messages_of, shortened
 from pipeline.experience.leakage import gives_answer_away, gives_program_away
 from pipeline.hashing import seed_of
-from pipeline.inference.client import InferenceClient
+from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.structured_output import parse_json_reply
 from pipeline.rewards.code.extraction import code_of
 from pipeline.text import visible
@@ -43,7 +43,7 @@ class Rejection(Record):
 class Abstractor:
     """Summarises trajectories through an endpoint."""
 
-    def __init__(self, config: Config, endpoints: InferenceClient) -> None:
+    def __init__(self, config: Config, endpoints: ChatClient) -> None:
         self._config = config
         self._endpoints = endpoints
         self._schema = Lesson.model_json_schema()

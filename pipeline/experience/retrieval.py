@@ -10,7 +10,7 @@ from pipeline.config.experience import FeedbackSection
 from pipeline.experience.contexts import RetrievalResult, Weighing, exclusions, inter_context
 from pipeline.experience.pool import MAX_FOUND, Candidate, Pool
 from pipeline.experience.similarity import Measure, measure_of
-from pipeline.inference.client import InferenceClient
+from pipeline.inference.chat_client import EmbeddingClient
 from pipeline.types import Context, Problem, SearchOutcome
 
 
@@ -64,7 +64,7 @@ class Retriever:
 def retriever_of(
     config: Config,
     pool: Pool,
-    endpoints: InferenceClient,
+    endpoints: EmbeddingClient,
     usefulness: Callable[[str], float | None] = lambda entry_id: None,
 ) -> Retriever:
     """As `config` wants it; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's."""

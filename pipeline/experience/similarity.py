@@ -17,7 +17,7 @@ from rapidfuzz import fuzz
 
 from pipeline.config import Config
 from pipeline.experience.pool import Candidate, Pool
-from pipeline.inference.client import InferenceClient
+from pipeline.inference.chat_client import ChatClient, EmbeddingClient
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.text import normalised, text_hash, words
 from pipeline.types import Message
@@ -95,7 +95,7 @@ class NormalisedBm25:
 class Embedding:
     """Cosine of sentence embeddings from any `/v1/embeddings` endpoint, negative ones as 0."""
 
-    def __init__(self, endpoints: InferenceClient) -> None:
+    def __init__(self, endpoints: EmbeddingClient) -> None:
         self._endpoints = endpoints
         self._vectors: _Remembered[str, Any] = _Remembered()
 
@@ -119,7 +119,7 @@ class JudgeSimilarity:
     A reply that is no list of as many grades from 0 to 10 is a failure of that request: nothing that it was about is relevant
     then, and the same is asked again the next time."""
 
-    def __init__(self, endpoints: InferenceClient) -> None:
+    def __init__(self, endpoints: ChatClient) -> None:
         self._endpoints = endpoints
         self._grades: _Remembered[tuple[str, str], float] = _Remembered()
         self.num_malformed = 0
@@ -189,7 +189,7 @@ class _Remembered(Generic[K, V]):
         return [known[question] for question in questions]
 
 
-def measure_of(config: Config, pool: Pool, endpoints: InferenceClient) -> Measure:
+def measure_of(config: Config, pool: Pool, endpoints: EmbeddingClient) -> Measure:
     """The measure that `feedback.similarity` names; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's."""
     match config.feedback.similarity:
         case "lexical":

@@ -23,7 +23,7 @@ from pipeline.errors import DataError, EndpointError, FinalEndpointError
 from pipeline.experience.abstraction import check_reply
 from pipeline.experience.contexts import messages_of
 from pipeline.hashing import seed_of
-from pipeline.inference.client import InferenceClient
+from pipeline.inference.chat_client import ChatClient
 from pipeline.rewards.verifier import Verifier
 from pipeline.runtime.files import disk_error
 from pipeline.sft.pairs import drawn_lessons, file_digests, pair_of, refuse_heldout, skills_of
@@ -62,7 +62,7 @@ class TeacherReply(NamedTuple):
 class Teacher:
     """Asks for pairs, many at a time; places at the endpoint bound how many."""
 
-    def __init__(self, config: Config, tasks: list[Task], endpoints: InferenceClient, verifier: Verifier) -> None:
+    def __init__(self, config: Config, tasks: list[Task], endpoints: ChatClient, verifier: Verifier) -> None:
         self._config = config
         self._tasks = tasks
         self._endpoints = endpoints
@@ -213,7 +213,7 @@ async def teach(
     config: Config,
     tasks: list[Task],
     heldout_hashes: Collection[str],
-    endpoints: InferenceClient,
+    endpoints: ChatClient,
     verifier: Verifier,
     lines: Lines,
     progress: Callable[[int, int], None] = lambda done, total: None,

@@ -24,7 +24,7 @@ def pool_over(endpoint: EndpointSettings) -> InferenceClient:
 
 async def test_every_labelled_answer_gets_a_verdict_by_the_schema(start_mock: StartMock) -> None:
     async with pool_over(await start_mock()) as pool:
-        judge = AnswerJudge(pool)
+        judge = AnswerJudge(pool, "policy")
         found = await agreement(judge)
         assert (found.num_judged, found.num_errors) == (len(labelled_answers()), 0)
         assert pool.usage.total("requests", "judge") == found.num_judged
@@ -35,22 +35,22 @@ async def test_every_labelled_answer_gets_a_verdict_by_the_schema(start_mock: St
 async def test_what_fails_for_good_is_an_error_and_what_recovers_is_not(start_mock: StartMock) -> None:
     faults = [Fault(route=CHAT, kind="status", code=503), Fault(route=CHAT, kind="truncated_json")]
     async with pool_over(await start_mock(faults=faults[:1])) as pool:
-        assert (await AnswerJudge(pool).verify(PROBLEM, "7", LABEL)).kind == "scored"
+        assert (await AnswerJudge(pool, "policy").verify(PROBLEM, "7", LABEL)).kind == "scored"
     async with pool_over(await start_mock(faults=faults)) as pool:
-        judge = AnswerJudge(pool)
+        judge = AnswerJudge(pool, "policy")
         with pytest.raises(EndpointError):
             await judge.verify(PROBLEM, "7", LABEL)
         assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "scored"
     async with pool_over(await start_mock(faults=[Fault(route=CHAT, kind="status", code=400)])) as pool:
         with pytest.raises(EndpointError):
-            await AnswerJudge(pool).verify(PROBLEM, "7", LABEL)
+            await AnswerJudge(pool, "policy").verify(PROBLEM, "7", LABEL)
 
 
 async def test_an_endpoint_that_takes_no_response_format_is_asked_in_words(start_mock: StartMock) -> None:
     """The mock answers by the schema that it is given, and without one with a sum that is no verdict."""
     refused = Fault(route=CHAT, kind="status", code=400, body="response_format is not supported by this model")
     async with pool_over(await start_mock(faults=[refused])) as pool:
-        judge = AnswerJudge(pool)
+        judge = AnswerJudge(pool, "policy")
         for num_asked in (1, 2):
             assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "error"
             assert judge.num_malformed == num_asked, "answered, in words"
@@ -60,6 +60,6 @@ async def test_an_endpoint_that_takes_no_response_format_is_asked_in_words(start
 
 async def test_a_reply_cut_at_its_limit_is_malformed(start_mock: StartMock) -> None:
     async with pool_over(await start_mock()) as pool:
-        judge = AnswerJudge(pool, max_tokens=8)
+        judge = AnswerJudge(pool, "policy", max_tokens=8)
         assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "error"
         assert judge.num_malformed == 1

@@ -8,19 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands.eval_options import (
-    MAX_CODE_WORKERS,
-    Chosen,
-    chosen,
-    judge_of,
-    patient,
-    unshortened,
-    with_workers,
-)
+from pipeline.commands.eval_options import Chosen, chosen, judge_of
 from pipeline.commands.parser import build_parser
 from pipeline.config import Config
 from pipeline.config.loading import load_recipe
 from pipeline.errors import ConfigError, RunFolderError
+from pipeline.evaluation.defaults import MAX_CODE_WORKERS, with_deadlines, with_whole_answers, with_workers
 from pipeline.run.folder import RunFolder
 
 ENDPOINT = ("--endpoint", "http://127.0.0.1:8000", "--benchmark", "gsm8k")
@@ -72,33 +65,33 @@ def test_prices_are_of_the_endpoint_that_is_named() -> None:
     ("max_tokens", "attempt_s"), [(64, 600.0), (1024, 600.0), (16384, 1638.4)], ids=["short", "gsm8k", "aime"]
 )
 def test_a_deadline_leaves_time_for_the_longest_answer(max_tokens: int, attempt_s: float) -> None:
-    requests = patient(chose(*ENDPOINT), max_tokens).requests
+    requests = with_deadlines(*chose(*ENDPOINT), max_tokens).requests
     assert (requests.attempt_timeout_s, requests.timeout_s) == (attempt_s, 2 * attempt_s)
 
 
 def test_a_deadline_of_the_users_holds(tmp_path: Path) -> None:
-    requests = patient(chose(*ENDPOINT, "--requests.attempt_timeout_s", "20"), 16384).requests
+    requests = with_deadlines(*chose(*ENDPOINT, "--requests.attempt_timeout_s", "20"), 16384).requests
     assert (requests.attempt_timeout_s, requests.timeout_s) == (20.0, 300.0)
     file = tmp_path / "my.toml"
     file.write_text("[requests]\nattempt_timeout_s = 30.0\ntimeout_s = 40.0\n")
-    requests = patient(chose(*ENDPOINT, "--config", str(file)), 16384).requests
+    requests = with_deadlines(*chose(*ENDPOINT, "--config", str(file)), 16384).requests
     assert (requests.attempt_timeout_s, requests.timeout_s) == (30.0, 40.0)
     with pytest.raises(ConfigError, match=r"timeout_s = 700 is less than the 1639 s that one answer of 16384 tokens"):
-        patient(chose(*ENDPOINT, "--requests.timeout_s", "700"), 16384)
+        with_deadlines(*chose(*ENDPOINT, "--requests.timeout_s", "700"), 16384)
 
 
 def test_a_runs_deadline_is_for_the_short_answers_of_its_training(tmp_path: Path) -> None:
     chosen_here = chose("--run-folder", str(a_run(tmp_path).path))
     assert chosen_here.config.model.path.endswith("final_model")
-    assert patient(chosen_here, 16384).requests.attempt_timeout_s == pytest.approx(1638.4)
+    assert with_deadlines(*chosen_here, 16384).requests.attempt_timeout_s == pytest.approx(1638.4)
 
 
 def test_programs_have_several_verifiers() -> None:
     here = chose(*ENDPOINT)
-    assert with_workers(here, here.config, programs=False).reward.num_workers == 1
-    assert 1 <= with_workers(here, here.config, programs=True).reward.num_workers <= MAX_CODE_WORKERS
+    assert with_workers(*here, programs=False).reward.num_workers == 1
+    assert 1 <= with_workers(*here, programs=True).reward.num_workers <= MAX_CODE_WORKERS
     mine = chose(*ENDPOINT, "--reward.num_workers", "3")
-    assert with_workers(mine, mine.config, programs=True).reward.num_workers == 3
+    assert with_workers(*mine, programs=True).reward.num_workers == 3
 
 
 def test_lessons_are_found_as_their_run_finds_them_and_those_of_a_file_by_default(tmp_path: Path) -> None:
@@ -114,9 +107,9 @@ def test_lessons_are_found_as_their_run_finds_them_and_those_of_a_file_by_defaul
 
 def test_a_critic_sees_the_whole_answer_unless_the_user_says_how_much() -> None:
     """Half of a long answer would be criticised for its hole."""
-    of_default, said = chose(*ENDPOINT), chose(*ENDPOINT, "--reflection.max_attempt_chars", "500")
-    assert unshortened(of_default, of_default.config).reflection.max_attempt_chars > 10**6
-    assert unshortened(said, said.config).reflection.max_attempt_chars == 500
+    of_default, explicit = chose(*ENDPOINT), chose(*ENDPOINT, "--reflection.max_attempt_chars", "500")
+    assert with_whole_answers(*of_default).reflection.max_attempt_chars > 10**6
+    assert with_whole_answers(*explicit).reflection.max_attempt_chars == 500
 
 
 @pytest.mark.parametrize(

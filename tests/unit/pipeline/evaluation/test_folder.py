@@ -12,7 +12,7 @@ from pipeline.errors import RunFolderError
 from pipeline.evaluation.folder import Answered, EvalFolder, Failed
 from pipeline.evaluation.modes import Inferred, Searched, Turn
 from pipeline.evaluation.plan import BenchmarkTasks, Plan, labels, planned, questions, task_hash
-from pipeline.evaluation.scores import scored
+from pipeline.evaluation.results import scored
 from pipeline.inference.usage import Prices
 from pipeline.types import Label, Problem, Task, Verdict
 

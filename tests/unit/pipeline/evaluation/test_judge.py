@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.errors import ConfigError, FinalEndpointError, RetryableEndpointError
 from pipeline.evaluation.judge import (
     LEFT_OUT,
@@ -22,8 +21,6 @@ from pipeline.evaluation.judge import (
     labelled_answers,
 )
 from pipeline.inference import protocol
-from pipeline.inference.client import InferenceClient
-from pipeline.inference.endpoint import Endpoint
 from pipeline.statistics import cohen_kappa, wilson_interval
 from pipeline.types import Label, Problem, Verdict
 from prompts.render import render
@@ -35,12 +32,11 @@ CORRECT, INCORRECT = '{"verdict": "correct"}', '{"verdict": "incorrect"}'
 
 
 class Canned:
-    """A pool that answers with `replies` in turn, the last one for ever; an exception is raised."""
+    """A client that answers with `replies` in turn, the last one for ever; an exception is raised."""
 
     def __init__(self, *replies: str | BaseException) -> None:
         self.replies = list(replies)
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.endpoints = [Endpoint(EndpointSettings(url="http://127.0.0.1:1"), "judge", RequestsSection())]
 
     async def chat(self, messages: Any, **wanted: Any) -> protocol.Reply:
         self.asked.append((messages[0].content, wanted))
@@ -52,7 +48,7 @@ class Canned:
 
 def judge_of(*replies: str | BaseException, **settings: Any) -> tuple[AnswerJudge, Canned]:
     canned = Canned(*replies)
-    return AnswerJudge(cast(InferenceClient, canned), **settings), canned
+    return AnswerJudge(canned, "judge", **settings), canned
 
 
 async def test_the_verdict_is_the_judges_and_the_answer_the_responses() -> None:
@@ -226,7 +222,7 @@ class Perfect(Canned):
 
 
 async def test_agreement_asks_about_the_shipped_sample() -> None:
-    found = await agreement(AnswerJudge(cast(InferenceClient, Perfect(CORRECT))))
+    found = await agreement(AnswerJudge(Perfect(CORRECT), "judge"))
     half = len(labelled_answers()) // 2
     assert labelled_answers()[0].correct and not labelled_answers()[1].correct
     assert found == Agreement(

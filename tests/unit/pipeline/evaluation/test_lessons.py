@@ -15,7 +15,7 @@ import pytest
 from pipeline.config.loading import load_recipe
 from pipeline.errors import ConfigError, DataError, RunFolderError
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
-from pipeline.evaluation.reply_cache import Replies
+from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.experience.contamination import check_pool
 from pipeline.experience.pool import Pool
 from pipeline.experience.pool_export import export
@@ -43,7 +43,7 @@ def test_a_run_is_read_once_and_may_be_gone_afterwards(tmp_path: Path) -> None:
     assert (source.version, source.pins) == (before, {})
     assert sorted(entry.id for entry in first.pool.entries()) == [entry.id for entry in ENTRIES]
     assert first.pool.search("What is 3 + 4?", 1)[0].id == "x3"
-    assert first.words.startswith("5 of ")
+    assert first.text.startswith("5 of ")
     # The run goes on, and ends; the evaluation keeps to what it began with.
     source.add([experience(9, "p9", "What is 9 + 4?")])
     shutil.rmtree(run.path)
@@ -117,8 +117,6 @@ class Endpoints:
     """An LLM that grades."""
 
     def __init__(self) -> None:
-        self.endpoints = [self]
-        self.model = "judge"
         self.num_asked = 0
 
     async def chat(self, messages: Any, **wanted: Any) -> Reply:
@@ -128,6 +126,9 @@ class Endpoints:
         return Reply(
             text="{}", finish_reason="stop", endpoint="http://j", num_prompt_tokens=num, num_completion_tokens=1
         )
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        raise NotImplementedError
 
 
 class Retriever:
@@ -145,8 +146,8 @@ class Retriever:
 async def test_searches_beside_each_other_are_metered_apart_and_paid_once(tmp_path: Path) -> None:
     endpoints = Endpoints()
     for _ in range(2):
-        async with Replies(tmp_path / "replies.sqlite") as replies:
-            search = LessonSearch(Retriever(CachedClient(endpoints, replies)))  # type: ignore[arg-type]
+        async with ReplyCache(tmp_path / "replies.sqlite") as replies:
+            search = LessonSearch(Retriever(CachedClient(endpoints, "judge", replies)))  # type: ignore[arg-type]
             problems = [Problem(id=f"p{num}", text=str(num), split="heldout") for num in (1, 2, 3, 0)]
             found = await asyncio.gather(*(asyncio.create_task(search(problem)) for problem in problems))
             assert [one.search.num_prompt_tokens for one in found] == [1, 3, 6, 0]

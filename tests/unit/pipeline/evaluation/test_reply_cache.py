@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import RetryableEndpointError, RunFolderError
-from pipeline.evaluation.reply_cache import Replies, key_of
+from pipeline.errors import DiskError, RetryableEndpointError, RunFolderError
+from pipeline.evaluation.reply_cache import ReplyCache, key_of
 from pipeline.inference.protocol import Reply
 
 
@@ -38,22 +38,22 @@ class Endpoint:
 async def test_what_was_answered_is_known_to_the_next_process(tmp_path: Path) -> None:
     file, endpoint = tmp_path / "replies.sqlite", Endpoint()
     endpoint.go.set()
-    async with Replies(file) as replies:
+    async with ReplyCache(file) as replies:
         for text in ("a", "b", "a"):
-            assert (await replies.ask(text, endpoint.question(text))).text == text  # type: ignore[arg-type]
+            assert (await replies.get(text, endpoint.question(text))).text == text  # type: ignore[arg-type]
         # What another process would read now, while this one still lives.
-        async with Replies(file) as other:
-            assert other.known("a") == reply("a")
-    async with Replies(file) as replies:
-        assert (await replies.ask("b", endpoint.question("b"))).text == "b"  # type: ignore[arg-type]
-        assert (replies.num_asked, replies.num_known) == (0, 1)
+        async with ReplyCache(file) as other:
+            assert other.find("a") == reply("a")
+    async with ReplyCache(file) as replies:
+        assert (await replies.get("b", endpoint.question("b"))).text == "b"  # type: ignore[arg-type]
+        assert (replies.num_requests, replies.num_cached) == (0, 1)
     assert endpoint.asked == ["a", "b"]
 
 
 async def test_a_question_under_way_is_not_asked_again(tmp_path: Path) -> None:
     endpoint = Endpoint()
-    async with Replies(tmp_path / "replies.sqlite") as replies:
-        waiting = [asyncio.create_task(replies.ask("a", endpoint.question("a"))) for _ in range(5)]  # type: ignore[arg-type]
+    async with ReplyCache(tmp_path / "replies.sqlite") as replies:
+        waiting = [asyncio.create_task(replies.get("a", endpoint.question("a"))) for _ in range(5)]  # type: ignore[arg-type]
         await asyncio.sleep(0)
         endpoint.go.set()
         assert {(await task).text for task in waiting} == {"a"}
@@ -67,10 +67,10 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_kept(tmp_path: Path) ->
 
     endpoint = Endpoint()
     endpoint.go.set()
-    async with Replies(tmp_path / "replies.sqlite") as replies:
-        results = await asyncio.gather(*(replies.ask("a", failing) for _ in range(3)), return_exceptions=True)
+    async with ReplyCache(tmp_path / "replies.sqlite") as replies:
+        results = await asyncio.gather(*(replies.get("a", failing) for _ in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [RetryableEndpointError] * 3
-        assert (await replies.ask("a", endpoint.question("a"))).text == "a"  # type: ignore[arg-type]
+        assert (await replies.get("a", endpoint.question("a"))).text == "a"  # type: ignore[arg-type]
 
 
 async def test_a_reply_that_arrived_is_kept_although_its_asker_is_cancelled(tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ async def test_a_reply_that_arrived_is_kept_although_its_asker_is_cancelled(tmp_
         arrived.set()
         return reply("a")
 
-    async with Replies(file) as replies:
-        asker = asyncio.create_task(replies.ask("a", ask))
+    async with ReplyCache(file) as replies:
+        asker = asyncio.create_task(replies.get("a", ask))
         await arrived.wait()
         asker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asker
-    async with Replies(file) as replies:
-        assert replies.known("a") == reply("a")
+    async with ReplyCache(file) as replies:
+        assert replies.find("a") == reply("a")
 
 
 async def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
@@ -96,19 +96,30 @@ async def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         RunFolderError, match=r"replies\.sqlite cannot be used as a table of replies .*choose another --out"
     ):
-        async with Replies(file):
+        async with ReplyCache(file):
             pass
+
+
+async def test_a_full_disk_is_named_with_its_remedy(tmp_path: Path) -> None:
+    file, endpoint = tmp_path / "replies.sqlite", Endpoint()
+    endpoint.go.set()
+    async with ReplyCache(file) as replies:
+        # SQLite then says what it says of a full disk.
+        replies._database.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(DiskError, match=r"replies\.sqlite is full: make room, then give the same command again"):
+            for number in range(64):
+                await replies.get(f"{number}", endpoint.question("x" * 4096))  # type: ignore[arg-type]
 
 
 async def test_what_was_spent_outlives_the_process_that_spent_it(tmp_path: Path) -> None:
     file, endpoint = tmp_path / "replies.sqlite", Endpoint()
     endpoint.go.set()
-    async with Replies(file) as replies:
-        await replies.ask("a", endpoint.question("a"))  # type: ignore[arg-type]
-        await replies.ask("j", endpoint.question("j"), stage="judge")  # type: ignore[arg-type]
-    async with Replies(file) as replies:
+    async with ReplyCache(file) as replies:
+        await replies.get("a", endpoint.question("a"))  # type: ignore[arg-type]
+        await replies.get("j", endpoint.question("j"), stage="judge")  # type: ignore[arg-type]
+    async with ReplyCache(file) as replies:
         for text in ("a", "b"):
-            await replies.ask(text, endpoint.question(text))  # type: ignore[arg-type]
+            await replies.get(text, endpoint.question(text))  # type: ignore[arg-type]
         spent = [
             (one.stage, one.num_replies, one.num_prompt_tokens, one.num_completion_tokens) for one in replies.spent()
         ]
@@ -121,8 +132,8 @@ async def test_a_table_of_before_stages_is_read(tmp_path: Path) -> None:
         database.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply BLOB NOT NULL)")
         old = {"text": "a", "finish_reason": "stop", "num_prompt_tokens": 3, "num_completion_tokens": 1}
         database.execute("INSERT INTO replies VALUES ('a', ?)", (json.dumps(old).encode(),))
-    async with Replies(file) as replies:
-        assert await replies.ask("a", endpoint.question("a")) == reply("a")  # type: ignore[arg-type]
+    async with ReplyCache(file) as replies:
+        assert await replies.get("a", endpoint.question("a")) == reply("a")  # type: ignore[arg-type]
         assert [one.num_replies for one in replies.spent()] == [1]
     assert endpoint.asked == []
 

@@ -14,8 +14,7 @@ from pipeline.evaluation.markdown import page
 from pipeline.evaluation.plan import PlannedCell, SampleTarget
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.report import BenchmarkReport, ReportRow, report
-from pipeline.evaluation.results import cells, ks
-from pipeline.evaluation.scores import Scored
+from pipeline.evaluation.results import Scored, cells, ks
 
 GONE = "gone"
 """An answer that could not be had."""

@@ -16,9 +16,9 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.plan import BenchmarkTasks, planned
-from pipeline.evaluation.reply_cache import Replies
-from pipeline.evaluation.runner import EvalRun
-from pipeline.evaluation.scores import Scored, scored
+from pipeline.evaluation.reply_cache import ReplyCache
+from pipeline.evaluation.results import Scored, scored
+from pipeline.evaluation.runner import EvalRun, Scoring
 from pipeline.inference.protocol import Reply
 from pipeline.inference.usage import Prices
 from pipeline.types import Label, Message, Problem, Task, Verdict
@@ -94,14 +94,15 @@ class Evaluation:
         self.known: dict[str, Scored] = {}
         self.run: EvalRun
 
-    async def __call__(self, endpoints: Endpoints, verifier: Verifier | None = None, **options: Any) -> int:
+    async def __call__(
+        self, endpoints: Endpoints, verifier: Verifier | None = None, judge: StubJudge | None = None, **options: Any
+    ) -> int:
         """Requests that were made."""
         before = endpoints.num_asked
         self.known = {answer.key: scored(answer, Prices()) for answer in self.folder.answers()}
-        async with Replies(self.folder.replies_file) as replies:
-            self.run = EvalRun(
-                self.config, self.folder, endpoints, replies, {"math": verifier or Verifier()}, self.known, **options  # type: ignore[arg-type, dict-item]
-            )  # fmt: skip
+        async with ReplyCache(self.folder.replies_file) as replies:
+            scoring = Scoring({"math": verifier or Verifier()}, judge)  # type: ignore[dict-item, arg-type]
+            self.run = EvalRun(self.config, self.folder, endpoints, replies, self.known, scoring, **options)  # type: ignore[arg-type]
             try:
                 await self.run.run([(self.asked, self.cells)])
             finally:
@@ -208,13 +209,13 @@ async def test_no_more_is_paid_for_and_not_kept_than_is_in_flight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the disk is slow, replies that are here count as being in flight: a kill would lose them too."""
-    endpoints, commit, disk = Endpoints(in_flight=2), Replies._commit, threading.Event()
+    endpoints, commit, disk = Endpoints(in_flight=2), ReplyCache._commit, threading.Event()
 
-    def slow(self: Replies, rows: Any) -> None:
+    def slow(self: ReplyCache, rows: Any) -> None:
         assert disk.wait(60)
         commit(self, rows)
 
-    monkeypatch.setattr(Replies, "_commit", slow)
+    monkeypatch.setattr(ReplyCache, "_commit", slow)
     evaluation = asyncio.create_task(Evaluation(tmp_path)(endpoints))
     for _ in range(200):  # every worker has its turns
         await asyncio.sleep(0)

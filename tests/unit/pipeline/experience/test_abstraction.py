@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from pipeline.config import Config
 from pipeline.config.experience import AbstractionSection
 from pipeline.experience.abstraction import Abstractor, Rejection, check_reply, choose_rollouts, without_copies
-from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.types import Label
 from prompts.schemas import Lesson
@@ -95,7 +94,7 @@ async def test_a_malformed_reply_is_repaired_once_with_the_reason_and_a_leak_is_
                 asked.append(messages)
                 return Reply(text=replies[len(asked) - 1], finish_reason="stop")
 
-        abstractor = Abstractor(Config(), cast("InferenceClient", Canned()))
+        abstractor = Abstractor(Config(), Canned())
         outcome = await abstractor.summarise(group(), group().rollouts[0], label)
         assert len(asked) == len(replies)
         assert (outcome.reason if isinstance(outcome, Rejection) else None) == reason

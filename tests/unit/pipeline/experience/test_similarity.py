@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -12,7 +12,6 @@ from pipeline.errors import MalformedReplyError
 from pipeline.experience.pool import Pool
 from pipeline.experience.similarity import Embedding, JudgeSimilarity, Lexical, NormalisedBm25
 from pipeline.inference import protocol
-from pipeline.inference.client import InferenceClient
 from pipeline.types import Problem
 from tests.builders import candidates, experience
 
@@ -59,7 +58,7 @@ class Canned:
 
 async def test_embeddings_are_asked_for_once_a_text() -> None:
     canned = Canned()
-    measure = Embedding(cast("InferenceClient", canned))
+    measure = Embedding(canned)
     first = await measure(TEXTS[0], candidates(TEXTS))
     assert first[0] == pytest.approx(1.0)
     assert all(0.0 <= value <= 1.0 for value in first)
@@ -69,7 +68,7 @@ async def test_embeddings_are_asked_for_once_a_text() -> None:
 
 async def test_a_judge_grades_all_in_one_request_and_is_not_asked_twice() -> None:
     canned = Canned(json.dumps({"grades": [10, 0, 3, 7]}))
-    measure = JudgeSimilarity(cast("InferenceClient", canned))
+    measure = JudgeSimilarity(canned)
     problem = Problem(id="q", text="What is 9 + 1?")
     assert await measure(problem.text, candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
     assert await measure(problem.text, candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
@@ -89,7 +88,7 @@ async def test_a_judge_grades_all_in_one_request_and_is_not_asked_twice() -> Non
 )
 async def test_grades_that_cannot_be_make_nothing_relevant_and_are_asked_for_again(reply: str) -> None:
     canned = Canned(reply, json.dumps({"grades": [10, 0, 3, 7]}))
-    measure = JudgeSimilarity(cast("InferenceClient", canned))
+    measure = JudgeSimilarity(canned)
     assert await measure(TEXTS[0], candidates(TEXTS)) == [0.0] * 4
     assert measure.num_malformed == 1
     assert await measure(TEXTS[0], candidates(TEXTS)) == [1.0, 0.0, 0.3, 0.7]
@@ -99,14 +98,14 @@ async def test_grades_that_cannot_be_make_nothing_relevant_and_are_asked_for_aga
 
 async def test_what_was_graded_before_is_not_lost_by_a_reply_that_cannot_be_read() -> None:
     canned = Canned(json.dumps({"grades": [10, 2]}), "no grades")
-    measure = JudgeSimilarity(cast("InferenceClient", canned))
+    measure = JudgeSimilarity(canned)
     assert await measure(TEXTS[0], candidates(TEXTS[:2])) == [1.0, 0.2]
     assert await measure(TEXTS[0], candidates(TEXTS)) == [1.0, 0.2, 0.0, 0.0]
 
 
 async def test_a_judge_that_thinks_aloud_and_fences_its_grades_is_understood() -> None:
     canned = Canned('<think>Both sums: {"grades": [9]}</think>Here:\n```json\n{"grades": [10, 2]}\n```')
-    measure = JudgeSimilarity(cast("InferenceClient", canned))
+    measure = JudgeSimilarity(canned)
     assert await measure("Another?", candidates(TEXTS[:2])) == [1.0, 0.2]
 
 

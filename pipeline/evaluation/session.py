@@ -1,0 +1,355 @@
+"""One session of an evaluation: opens its folder and its endpoints, answers what the plan still lacks, writes the report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
+from pipeline.errors import ConfigError, EndpointError, RunFolderError
+from pipeline.evaluation.benchmarks import fitted, load_benchmarks
+from pipeline.evaluation.comparison import Other
+from pipeline.evaluation.cost import Spending
+from pipeline.evaluation.defaults import Explicit, adapted
+from pipeline.evaluation.folder import EvalFolder
+from pipeline.evaluation.judge import AnswerJudge, agreement, judge_endpoint
+from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
+from pipeline.evaluation.markdown import page
+from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, planned
+from pipeline.evaluation.plots import plot_accuracy, plot_compute
+from pipeline.evaluation.reply_cache import ReplyCache
+from pipeline.evaluation.report import BenchmarkReport, report
+from pipeline.evaluation.results import Scored, cells, scored_answers
+from pipeline.evaluation.runner import EvalRun, Scoring
+from pipeline.experience.contamination import check_pool
+from pipeline.experience.retrieval import retriever_of
+from pipeline.inference.capabilities import check_embeddings, check_endpoint
+from pipeline.inference.client import InferenceClient, client_of
+from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.inference.usage import Prices
+from pipeline.observability import logs
+from pipeline.observability.progress import progress
+from pipeline.observability.secrets import secrets_of
+from pipeline.rewards.verifier import Verifier
+from pipeline.rewards.version import verifier_version
+from pipeline.run.folder import RunFolder
+from pipeline.run.provenance import model_fingerprint
+from pipeline.runtime.files import write_atomic
+from pipeline.runtime.watchdog import Watchdog
+
+
+class EvalOptions(NamedTuple):
+    """What an evaluation was given: its configuration, and the options of the command that are no settings.
+
+    `explicit` are the settings that the user gave; `model_name` names the folder of a model that is served here, `lessons`
+    is the run or file of the pool for retrieval."""
+
+    config: Config
+    explicit: Explicit
+    model_name: str
+    registry: Path | None = None
+    data: Path | None = None
+    lessons: Path | None = None
+    judge: EndpointSettings | None = None
+    compare: Path | None = None
+    out: Path | None = None
+    fresh: bool = False
+    rejudge: bool = False
+    moved: bool = False
+
+
+class Outcome(NamedTuple):
+    """How a session ended.
+
+    `report` is None where it was stopped; `failure` ended it early, and what was answered is reported all the same;
+    `first_failure` is of the answers that could not be had."""
+
+    folder: EvalFolder
+    report: BenchmarkReport | None = None
+    failure: EndpointError | None = None
+    first_failure: str = ""
+
+
+class EvaluationSession:
+    """Wires the parts of one evaluation, top to bottom. `log` takes what the user should read on the way."""
+
+    def __init__(self, options: EvalOptions, log: Callable[[str], None]) -> None:
+        self._options = options
+        self._config = options.config
+        self._log = log
+        self._stack = contextlib.AsyncExitStack()
+        self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
+        self._spending = Spending()
+        self._notes: list[str] = []
+        self._begin_s = time.monotonic()
+
+    async def run(self) -> Outcome:
+        """Raises ConfigError, DataError, RunFolderError, and EndpointError where nothing could be answered."""
+        options = self._options
+        benchmarks = await asyncio.to_thread(load_benchmarks, self._config, options.registry, options.data)
+        self._config = adapted(self._config, options.explicit, benchmarks)
+        async with self._stack:
+            folder, endpoints = await self._opened()
+            replies = await self._stack.enter_async_context(ReplyCache(folder.replies_file))
+            plan = folder.plan()
+            answers = await asyncio.to_thread(scored_answers, folder, self._prices)
+            benchmarks = [self._fitted(one, endpoints.max_model_len) for one in benchmarks]
+            search, pool_key = await self._lessons(folder, endpoints, replies, benchmarks)
+            judge = await self._judge(benchmarks, replies)
+            wanted = self._planned(benchmarks, pool_key, judge, plan)
+            plan.write(folder.plan_file)
+            scoring = Scoring(await self._verifiers(benchmarks), judge, self._prices)
+            num_answers = sum(target.num_samples for _, of in wanted for one in of for target in one.wanted.values())
+            run = EvalRun(
+                self._config, folder, endpoints, replies, answers, scoring, search=search, rejudge=options.rejudge,
+                progress=self._stack.enter_context(progress("answers", num_answers, self._spending.text)),
+            )  # fmt: skip
+            asking_s, failure = await self._answer(run, wanted)
+            if run.stopped:
+                self._log(f"stopped with {run.num_done} of {num_answers} answers; the same command goes on from there")
+                return Outcome(folder)
+            if not answers:
+                first = run.first_failure
+                raise failure or EndpointError("evaluation", f"no problem could be answered; first failure: {first}")
+            self._notes += _dropped(endpoints)
+            found = await asyncio.to_thread(self._report, folder, plan, answers, run, replies, asking_s)
+            await asyncio.to_thread(_write, folder, found)
+            return Outcome(folder, found, failure, run.first_failure)
+
+    async def _answer(self, run: EvalRun, wanted: Sequence[BenchmarkCells]) -> tuple[float, EndpointError | None]:
+        """The seconds that it took, and the failure that ended it."""
+        begin_s = time.monotonic()
+        with _stopping(run.stop, self._log):
+            try:
+                await run.run(wanted)
+            except EndpointError as error:
+                return time.monotonic() - begin_s, error
+        return time.monotonic() - begin_s, None
+
+    # What is answered
+
+    def _fitted(self, one: BenchmarkTasks, max_model_len: int | None) -> BenchmarkTasks:
+        """`one` within what the endpoint takes."""
+        settings = self._config.eval
+        found, shortened = fitted(one, max_model_len), ""
+        if found.max_tokens < one.max_tokens:
+            shortened = f" (the endpoint takes {max_model_len} in all)"
+            self._notes.append(
+                f"{one.name}: answers were limited to {found.max_tokens} tokens, not {one.max_tokens}: the endpoint takes "
+                f"{max_model_len} of prompt and answer. Serve it with a longer context (--servers.max_model_len where the "
+                "server is started here)."
+            )
+        self._log(
+            f"{one.name}: {len(one.tasks)} of {one.num_all} problems, {settings.num_samples} answers each in "
+            f"{', '.join(settings.modes)}, of at most {found.max_tokens} tokens{shortened}, at temperature "
+            f"{settings.sampling_temperature:g}"
+        )
+        return found
+
+    def _planned(
+        self, benchmarks: Sequence[BenchmarkTasks], pool_key: str, judge: AnswerJudge | None, plan: Plan
+    ) -> list[BenchmarkCells]:
+        """The cells that this command wants; they join those of `plan`."""
+        judge_name = judge.name if judge else ""
+        wanted = []
+        for one in benchmarks:
+            before = {(cell.benchmark, cell.mode) for cell in plan.cells}
+            of_modes = [
+                planned(self._config, one, mode, pool_key=pool_key, judge=judge_name)
+                for mode in self._config.eval.modes
+            ]
+            for cell in of_modes:
+                if (cell.benchmark, cell.mode) in before and cell.id not in {other.id for other in plan.cells}:
+                    self._log(
+                        f"{cell.benchmark}, {cell.mode}: answers of another setting are in this folder; they stay, and are "
+                        "reported beside"
+                    )
+                plan.add(cell)
+            wanted.append((one, of_modes))
+        return wanted
+
+    # Who answers
+
+    async def _opened(self) -> tuple[EvalFolder, InferenceClient]:
+        """The folder, held for this evaluation, and endpoints that answer: running ones, or a server started here."""
+        config = self._config
+        if config.endpoints:
+            client = await self._checked(config.endpoints)
+            folder = self._folder(client.endpoints[0].model)
+            identity = [
+                {"url": one.url, "model": one.model, "root": str(one.card.get("root") or "")}
+                for one in client.endpoints
+            ]
+            self._hold(folder, identity, cards=[one.card for one in client.endpoints])
+            return folder, client
+        folder = self._folder(self._options.model_name)
+        folder.logs.mkdir(parents=True, exist_ok=True)
+        run = RunFolder(folder.path)  # as far as starting servers needs one
+        model = await resolve_model(config, run, self._log)
+        fingerprint = await asyncio.to_thread(model_fingerprint, model)
+        self._hold(folder, [{"model": str(model), "weights": fingerprint}])
+        write_atomic(run.config_file, config.model_dump_json(indent=2))
+        run.locks.mkdir(exist_ok=True)
+        serving = await self._stack.enter_async_context(Serving(config, run, model, self._log))
+        return folder, await self._checked(serving.endpoints)
+
+    async def _checked(self, settings: tuple[EndpointSettings, ...]) -> InferenceClient:
+        # A long answer is no alert: a wait is named at half of its deadline.
+        watchdog = Watchdog(stuck_after_s=self._config.requests.attempt_timeout_s)
+        client = await self._stack.enter_async_context(client_of(self._config, settings, watchdog=watchdog))
+        for endpoint in client.endpoints:
+            await check_endpoint(client, endpoint, training=False)
+        self._spending.add(client.usage)
+        return client
+
+    def _folder(self, model: str) -> EvalFolder:
+        name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
+        return EvalFolder(self._options.out or Path("evals") / name)
+
+    def _hold(self, folder: EvalFolder, identity: list[dict[str, str]], **facts: object) -> None:
+        options, config = self._options, self._config
+        self._stack.enter_context(folder.opened(identity, fresh=options.fresh, moved=options.moved, **facts))
+        folder.logs.mkdir(exist_ok=True)
+        judge_key = os.environ.get(options.judge.api_key_env, "") if options.judge else ""
+        logs.configure(folder.logs / "eval.log", config.operations, {*secrets_of(config), judge_key} - {""})
+
+    async def _lessons(
+        self, folder: EvalFolder, client: InferenceClient, replies: ReplyCache, benchmarks: Sequence[BenchmarkTasks]
+    ) -> tuple[LessonSearch | None, str]:
+        """A search of the lessons that this folder began with, and their identity.
+
+        Raises DataError where they are of problems that are evaluated."""
+        config, source = self._config, self._options.lessons
+        if "retrieval" not in config.eval.modes:
+            return None, ""
+        if source is None:
+            raise ConfigError(
+                "--mode retrieval needs lessons; name the run whose pool holds them with --pool RUN, or a file"
+            )
+        copy = await asyncio.to_thread(copied, source, folder.lessons, self._log)
+        await asyncio.to_thread(check_pool, copy.pool, [task for one in benchmarks for task in one.tasks])
+        self._log(f"lessons: {copy.text}; other lessons need another --out")
+        if (settings := config.feedback.similarity_endpoint) is not None:
+            client = await self._stack.enter_async_context(client_of(config, (settings,)))
+            self._spending.add(client.usage)
+            if config.feedback.similarity == "embedding":
+                await check_embeddings(client, client.endpoints[0])
+        cached = CachedClient(client, client.endpoints[0].model, replies)
+        return LessonSearch(retriever_of(config, copy.pool, cached)), copy.key
+
+    async def _verifiers(self, benchmarks: Sequence[BenchmarkTasks]) -> dict[str, Verifier]:
+        """By the scorer that they stand for; a judge is none of them."""
+        reward, found = self._config.reward, {}
+        for scorer in sorted({one.scorer for one in benchmarks} - {"judge"}):
+            verifier = Verifier(reward.model_copy(update={"scorer": scorer}))
+            found[scorer] = await self._stack.enter_async_context(verifier)
+        return found
+
+    async def _judge(self, benchmarks: Sequence[BenchmarkTasks], replies: ReplyCache) -> AnswerJudge | None:
+        """The judge, after its agreement with labelled answers was shown."""
+        settings = self._options.judge
+        if settings is None:
+            if undecided := [one.name for one in benchmarks if one.scorer == "judge"]:
+                raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
+            return None
+        client = await self._stack.enter_async_context(judge_endpoint(settings, self._config.requests))
+        self._spending.add(client.usage)
+        judge = AnswerJudge(client, client.endpoints[0].model, cache=replies)
+        self._log(f"{judge.name}, {(await agreement(judge)).line()}")
+        return judge
+
+    # What came of it
+
+    def _report(
+        self, folder: EvalFolder, plan: Plan, answers: Mapping[str, Scored], run: EvalRun, replies: ReplyCache, asking_s: float
+    ) -> BenchmarkReport:  # fmt: skip
+        options = self._options
+        scorers = {str(cell.settings["scorer"]) for cell in plan.cells}
+        found = report(
+            folder.path.name,
+            plan.cells,
+            answers,
+            folder.failures(),
+            versions={scorer: verifier_version(scorer) for scorer in scorers},
+            priced=self._prices.given,
+            other=_other(options.compare, self._prices) if options.compare else None,
+        )
+        found.notes += self._notes
+        found.failures = dict(run.failures)
+        found.num_asked, found.num_known, found.num_verdicts = (
+            replies.num_requests,
+            replies.num_cached,
+            run.num_verdicts,
+        )
+        judge_prices = Prices([options.judge] if options.judge else [])
+        found.spent = [
+            spent.priced(judge_prices if spent.stage == "judge" else self._prices) for spent in replies.spent()
+        ]
+        found.cost = self._spending.cost
+        found.asking_s, found.seconds = asking_s, time.monotonic() - self._begin_s
+        return found
+
+
+def check_compare(path: Path) -> None:
+    """Raise RunFolderError for a folder without an evaluation, naming those beside it."""
+    if EvalFolder(path).plan().cells:
+        return
+    beside = sorted(file.parent.name for file in path.resolve().parent.glob("*/plan.json"))
+    raise RunFolderError(
+        f"--compare {path}: there is no evaluation in this folder"
+        + (f"; beside it are {', '.join(beside)}" if beside else "; give one that `eval` wrote")
+    )
+
+
+def _other(path: Path, prices: Prices) -> Other:
+    folder = EvalFolder(path)
+    return Other(folder.path.name, cells(folder.plan().cells, scored_answers(folder, prices), folder.failures()))
+
+
+def _write(folder: EvalFolder, found: BenchmarkReport) -> None:
+    write_atomic(folder.report_file, found.model_dump_json(indent=1))
+    write_atomic(folder.page_file, page(found))
+    plot_accuracy(found, folder.accuracy_plot)
+    plot_compute(found, folder.compute_plot)
+
+
+def _dropped(client: InferenceClient) -> list[str]:
+    """The settings of sampling that endpoints refused, and so sample as they please."""
+    return [
+        f"{one.url} refuses {', '.join(sorted(one.dialect.dropped))}: its answers are sampled with its own value"
+        for one in client.endpoints
+        if one.dialect.dropped
+    ]
+
+
+@contextlib.contextmanager
+def _stopping(stop: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM lets requests in flight end, so that what is paid for is kept; the second ends at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    signalled = False
+
+    def on_signal() -> None:
+        nonlocal signalled
+        if signalled:
+            task.cancel()
+            return
+        signalled = True
+        log("stopping: what is in flight is waited for and kept (again: dropped)")
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

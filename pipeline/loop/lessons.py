@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from pipeline.config import Config
 from pipeline.experience import pool_snapshots
@@ -102,7 +103,7 @@ class LessonStage:
                 without_copies,
                 [summary.result() for summary in summaries],
                 # Of this problem and of those like it.
-                lambda text: self._pool.lessons_like(text, self._config.feedback.num_candidates),
+                partial(self._pool.lessons_like, most=self._config.feedback.num_candidates),
                 settings.near_copy_threshold,
             )
         accepted = [outcome for outcome in outcomes if isinstance(outcome, Experience)]

@@ -16,7 +16,7 @@ from pipeline.experience.retrieval import Retriever
 from pipeline.hashing import seed_of
 from pipeline.inference.client import InferenceClient, SamplingRequest
 from pipeline.inference.token_protocol import Samples
-from pipeline.rewards.verifier import Verifier, reward_of
+from pipeline.rewards.verifier import Verifier, rewards_of
 from pipeline.run.lineage import Lineage, is_current
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
@@ -46,6 +46,9 @@ class GroupKey:
     @property
     def group_id(self) -> str:
         return f"l{self.lineage}-{self.step:06d}-{self.slot:04d}"
+
+    def __str__(self) -> str:
+        return self.group_id
 
     def draw(self, seed: int) -> tuple[int, ...]:
         """What every random draw of this group is seeded by."""
@@ -89,8 +92,9 @@ class GroupSampler:
         texts = [self._visible(completion.text) for completion in samples.completions]
         with self._clock.stage("reward"):
             verdicts = await self._verifier.verify_group(texts, task.label)
+        rewards = rewards_of(verdicts, config.reward)
         rollouts = []
-        for index, (completion, verdict) in enumerate(zip(samples.completions, verdicts, strict=True)):
+        for index, (completion, verdict, reward) in enumerate(zip(samples.completions, verdicts, rewards, strict=True)):
             assert completion.oldest_version is not None and completion.newest_version is not None
             rollouts.append(
                 Rollout(
@@ -99,7 +103,7 @@ class GroupSampler:
                     token_ids=completion.token_ids,
                     logprobs=completion.logprobs,
                     finish_reason=completion.finish_reason,
-                    reward=reward_of(verdict, config.reward),
+                    reward=reward,
                     verdict=verdict,
                     oldest_version=completion.oldest_version,
                     newest_version=completion.newest_version,
@@ -121,8 +125,8 @@ class GroupSampler:
     async def _completions(self, problem: Problem, context: Context, key: GroupKey) -> tuple[Context, Samples]:
         """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was left."""
         config, endpoints = self._config, self._endpoints
-        sampling, num_samples, limit = config.rollout.sampling, config.rollout.group_size, endpoints.max_model_len
-        wanted: SamplingRequest = {
+        sampling, num_samples = config.rollout.sampling, config.rollout.group_size
+        request: SamplingRequest = {
             "max_tokens": sampling.max_tokens,
             "seed": seed_of("rollout", *key.draw(config.run.seed)),
             "stage": "rollout",
@@ -131,12 +135,13 @@ class GroupSampler:
             "affinity": problem.id,
             "accept": key.accepts,
         }
+        limit = endpoints.max_model_len
         while True:
             messages = messages_of(prompt_input(problem, context), config.rollout.system_prompt)
             if not endpoints.has_token_route:
                 # Without that route the length of a prompt is not known before it is answered.
                 with self._clock.stage("rollout"):
-                    return context, await endpoints.sample(messages, sampling, num_samples, **wanted)
+                    return context, await endpoints.sample(messages, sampling, num_samples, **request)
             with self._clock.stage("render"):
                 prompt_ids = await endpoints.render(messages, priority=key.order)
             if limit is not None and len(prompt_ids) + sampling.max_tokens > limit:
@@ -145,9 +150,9 @@ class GroupSampler:
                     context = shorter
                     continue
                 context = context.model_copy(update={"num_trimmed": context.num_trimmed + 1})
-                wanted["max_tokens"] = max(1, limit - len(prompt_ids))
+                request["max_tokens"] = max(1, limit - len(prompt_ids))
             with self._clock.stage("rollout"):
-                return context, await endpoints.generate(prompt_ids, sampling, num_samples, **wanted)
+                return context, await endpoints.generate(prompt_ids, sampling, num_samples, **request)
 
     def _visible(self, text: str) -> str:
         return visible(text, strip=self._config.rollout.strip_think)

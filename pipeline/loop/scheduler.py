@@ -232,10 +232,10 @@ class Scheduler:
         """One attempt at a group. Raises EndpointError('no_endpoint') only: an outage longer than the run may wait."""
         limit_s = self._config.rollout.group_timeout_s
         try:
-            with self._watchdog.limit(limit_s, "group", key.group_id, "of problem", task.problem.id):
+            with self._watchdog.limit(limit_s, "group", key, "of problem", task.problem.id):
                 return await self._sampler.sample(task, key)
         except TimeoutError:
-            failure = EndpointError("group_deadline", f"group {key.group_id}: not sampled within {limit_s:g} s")
+            failure = EndpointError("group_deadline", f"group {key}: not sampled within {limit_s:g} s")
             self._reporter.lost_group(_outcome(task, key, "deadline", failure))
         except EndpointError as error:
             if error.kind == "no_endpoint":

@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.evaluation.heldout import Answer, read_answers
+from pipeline.run.state import AFTER_RL, AFTER_SFT, BASE_MODEL, answers_file
 from pipeline.statistics import wilson_interval
 
-STAGES = {"base model": "base_model.jsonl", "after SFT": "after_SFT.jsonl", "after RL": "after_RL.jsonl"}
+STAGES = (BASE_MODEL, AFTER_SFT, AFTER_RL)
 NUM_RESAMPLES = 10_000
 
 
@@ -38,12 +39,12 @@ def train(recipe: str, seed: int, root: Path, extra: list[str]) -> Path:
 
 
 def answers(run: Path, stage: str) -> dict[str, Answer]:
-    return {answer.problem_id: answer for answer in read_answers(run / "evals" / STAGES[stage])}
+    return {answer.problem_id: answer for answer in read_answers(answers_file(run / "evals", stage))}
 
 
 def has(run: Path, stage: str) -> bool:
     """Whether the stage was evaluated; with `--eval.baseline false` the base model, the same for all seeds, was not."""
-    return (run / "evals" / STAGES[stage]).exists()
+    return answers_file(run / "evals", stage).exists()
 
 
 def differences(run: Path, before: str, after: str) -> dict[str, int]:

@@ -13,8 +13,10 @@ from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import retriever_of
 from pipeline.inference.client import InferenceClient
 from pipeline.loop.learner_link import LearnerLink, LearnerStatus
+from pipeline.loop.lessons import LessonStage
 from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
+from pipeline.loop.step_metrics import StepReporter
 from pipeline.problems.dataset import ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
 from pipeline.run.lineage import Lineage
@@ -69,19 +71,23 @@ def scheduler_in(folder: Path, config: Config, pool: InferenceClient, verifier: 
     async def evaluate_never(step: int) -> None:
         return None
 
+    reporter = StepReporter(MetricsWriter(folder / "metrics.jsonl", "orchestrator"), clock)
     scheduler = Scheduler(
         config=config,
         problems=ProblemStream(problems.train, config.run.seed),
-        labels=tasks.__getitem__,
         sampler=GroupSampler(config, pool, verifier, journal, retriever_of(config, store, pool), clock),
-        abstractor=Abstractor(config, pool),
+        lessons=LessonStage(
+            config,
+            tasks.__getitem__,
+            Abstractor(config, pool),
+            store,
+            reporter,
+            oldest_checkpoint=lambda: scheduler.step - STEPS_KEPT,
+        ),
         journal=journal,
-        pool=store,
-        learner=cast("LearnerLink", _ReadyLearner(pool)),
-        metrics=MetricsWriter(folder / "metrics.jsonl", "orchestrator"),
-        clock=clock,
         lineages=[Lineage(number=0, start_step=0)],
+        learner=cast("LearnerLink", _ReadyLearner(pool)),
         evaluate=evaluate_never,
-        oldest_checkpoint=lambda: scheduler.step - STEPS_KEPT,
+        reporter=reporter,
     )
     return scheduler, journal

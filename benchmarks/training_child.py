@@ -118,7 +118,7 @@ def trainer_of(options: argparse.Namespace, config: Config, folder: Path, watch:
         return made
 
     if options.variant in ("ours", "unshared"):
-        return JournalGRPOTrainer(
+        ours = JournalGRPOTrainer(
             model,
             args,
             tokenizer,
@@ -126,8 +126,9 @@ def trainer_of(options: argparse.Namespace, config: Config, folder: Path, watch:
             sync_weights=lambda: None,
             on_log=lambda step, logs: None,
             share_prefix=options.variant == "ours",
-            callbacks=[watch],
         )
+        ours.add_callback(watch)
+        return ours
 
     def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         return batch(trainer.state.global_step).as_rollouts()

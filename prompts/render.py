@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -41,6 +42,7 @@ _ROLE = re.compile(
 _TEMPLATE = re.compile(r"\{(?=[{%#])|[}%#](?=\})")
 
 
+@cache
 def template_hash(name: str) -> str:
     """Identity of a template's text: 12 hex digits of its SHA-256."""
     return hashlib.sha256(template(name).encode()).hexdigest()[:12]
@@ -101,6 +103,11 @@ def render_lessons(lessons: tuple[Lesson, ...]) -> str:
         lines += [f"- Do: {principle}" for principle in lesson.principles]
         lines += [f"- Avoid: {pitfall}" for pitfall in lesson.pitfalls]
     return "\n".join(lines)
+
+
+def render_each(lessons: Iterable[Lesson]) -> list[str]:
+    """Each lesson as a list of its own."""
+    return [render_lessons((lesson,)) for lesson in lessons]
 
 
 def render(value: PromptInput) -> str:

@@ -24,7 +24,7 @@ def as_disk_error(error: BaseException, folder: Path) -> DiskError | None:
         if "file write failed" in str(cause):
             scant = shutil.disk_usage(folder).free < SCANT_BYTES
             cause = OSError(errno.ENOSPC if scant else errno.EIO, str(cause))
-        if isinstance(cause, Exception) and isinstance(told := disk_error(cause, folder), DiskError):
-            return told
+        if isinstance(cause, Exception) and isinstance(found := disk_error(cause, folder), DiskError):
+            return found
         cause = cause.__cause__ or cause.__context__
     return None

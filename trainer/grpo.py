@@ -36,7 +36,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftConfig
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import _ForwardRedirection
 from trl.trainer.utils import split_tensor_dict
@@ -90,7 +90,6 @@ class JournalGRPOTrainer(GRPOTrainer):
         kl_coef: Callable[[int], float] | None = None,
         share_prefix: bool = True,
         peft_config: PeftConfig | None = None,
-        callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self._next_batch = next_batch
         self._on_log = on_log
@@ -112,7 +111,6 @@ class JournalGRPOTrainer(GRPOTrainer):
             args=args,
             train_dataset=placeholder_dataset(args.max_steps * args.generation_batch_size // args.num_generations),
             processing_class=processing_class,
-            callbacks=callbacks,
             rollout_func=self._rollout,
             peft_config=peft_config,
         )

@@ -102,7 +102,7 @@ class Learner:
         from trainer.canary import write_canary
         from trainer.lora import save_adapter
         from trainer.models import load_model
-        from trainer.publisher import Publisher
+        from trainer.publisher import Publisher, Retention
 
         learner = self.config.learner
 
@@ -123,10 +123,12 @@ class Learner:
             self.metrics,
             self.stop,
             every=learner.publish_every,
-            num_kept=learner.num_weights_kept,
+            # A request that names an adapter may be under way for as long as it may take.
+            retention=Retention(
+                learner.num_weights_kept, self.config.requests.timeout_s if learner.transfer == "lora" else 0.0
+            ),
             patience_s=self.config.server_patience_s,
             send=self._sender() if learner.transfer == "nccl" else None,
-            asked_for_s=self.config.requests.timeout_s if learner.transfer == "lora" else 0.0,
         )
 
     def _save_whole(self, folder: Path) -> None:
@@ -163,8 +165,8 @@ class Learner:
             kl_coef=partial(value_at, self.config.learner.kl_coef),
             share_prefix=self.config.learner.share_prefix,
             peft_config=lora_config(self.config),
-            callbacks=[CheckpointCallback(self.run, self.config.learner.num_checkpoints_kept, self.stop)],
         )
+        trainer.add_callback(CheckpointCallback(self.run, self.config.learner.num_checkpoints_kept, self.stop))
         trainer.remove_callback(PrinterCallback)
         if trainer.is_fsdp_enabled and self.config.learner.transfer != "filesystem":
             raise ConfigError(
@@ -293,9 +295,9 @@ def main(arguments: list[str] | None = None) -> int:
         ignore_stop_signals()
         return work(run, QuietStatus(), stop)
     end_with_parent()
-    others = [sys.executable, "-m", "trainer.learner", "--run", str(run.path)]
+    command = [sys.executable, "-m", "trainer.learner", "--run", str(run.path)]
     try:
-        with run.locked(LEARNER_LOCK), WorkerProcesses(run.config().learner.num_processes, others):
+        with run.locked(LEARNER_LOCK), WorkerProcesses(run.config().learner.num_processes, command):
             return work(run, LearnerStatus(run), stop, begins=stop.install)
     except RunFolderError as error:
         logger.error("another learner is at work: %s", error)

@@ -1,9 +1,9 @@
-"""The processes of one learner: rank 0 leads, the others compute with it.
+"""The processes of one learner: rank 0 decides, the others compute with it.
 
 Rank 0 is the process that the orchestrator started. It holds the lock, reads the journal, publishes, logs and obeys stop
 requests; `learner.num_processes` - 1 others are its children on this machine, and what they must know reaches them by
 broadcast, errors and stop requests included, so that all leave a wait together. Started by `accelerate launch`, which sets RANK
-and WORLD_SIZE, a learner starts nobody.
+and WORLD_SIZE, a learner starts no processes.
 
 What a death leaves: a child that dies breaks the next collective of the others, which end with an error; where a collective does not
 notice (NCCL waits until `ddp_timeout`), rank 0 ends some seconds after its child. When rank 0 dies the kernel ends its children (Linux).
@@ -76,7 +76,7 @@ class WorkerProcesses:
             os._exit(1)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """They end by themselves after rank 0's last word; what does not is ended."""
+        """They end by themselves after rank 0's last message; a process that does not is ended."""
         self._ending.set()
         for child in self._children:
             try:
@@ -87,20 +87,20 @@ class WorkerProcesses:
 
 
 def ignore_stop_signals() -> None:
-    """Of a process that does not lead: a stop request is for rank 0, whose word comes by broadcast. Its death ends this one."""
+    """For every process but rank 0: a stop request is for rank 0, which broadcasts it. The death of rank 0 ends this process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent(signal.SIGKILL)
 
 
 def on_rank0(work: Callable[[], Result]) -> Result:
-    """What `work` returns at rank 0, everywhere. A stop that is asked for there is raised everywhere; another failure there is a
-    RuntimeError elsewhere. Every rank must call this.
-    """
+    """Call `work` at rank 0, and return its result on every rank. Every rank must call this.
+
+    A stop that is requested there is raised on every rank; another failure there is a RuntimeError on the others."""
     if world_size() == 1:
         return work()
     if not is_rank0():
-        return _followed(_broadcast(None))
+        return _received(_broadcast(None))
     try:
         result = work()
     except StopRequested:
@@ -114,19 +114,19 @@ def on_rank0(work: Callable[[], Result]) -> Result:
 
 
 class RankZeroMessage(NamedTuple):
-    """What rank 0 tells the others of a piece of work."""
+    """What rank 0 broadcasts of a piece of work: its result, or how it ended."""
 
     result: Any = None
     stop: bool = False
     failure: str = ""
 
 
-def _followed(said: RankZeroMessage) -> Any:
-    if said.stop:
+def _received(message: RankZeroMessage) -> Any:
+    if message.stop:
         raise StopRequested
-    if said.failure:
-        raise RuntimeError(f"rank 0 failed: {said.failure}")
-    return said.result
+    if message.failure:
+        raise RuntimeError(f"rank 0 failed: {message.failure}")
+    return message.result
 
 
 def barrier() -> None:

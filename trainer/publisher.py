@@ -1,4 +1,4 @@
-"""Publishes the learner's weights and brings every server to them.
+"""Publishes the learner's weights and has every server load them.
 
 Order, and what a crash leaves: weights on disk (atomic) → servers reloaded → status names the version. The version named is
 therefore always one that all servers serve.
@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.errors import WeightsRefusedError, WeightSyncError
 from pipeline.run.folder import RunFolder
@@ -28,6 +29,13 @@ RETRY_S = 2.0
 REFUSED_PATIENCE_S = 600.0
 
 
+class Retention(NamedTuple):
+    """Which versions stay on disk: the newest `num`, and older ones for `in_use_s` after their time, as requests may name them."""
+
+    num: int
+    in_use_s: float = 0.0
+
+
 class Publisher:
     """Desired state of the servers, one version at a time. `save` writes the current model into the folder it is given."""
 
@@ -41,10 +49,9 @@ class Publisher:
         stop: StopSignal,
         *,
         every: int,
-        num_kept: int,
+        retention: Retention,
         patience_s: float,
         send: sync.Send | None = None,
-        asked_for_s: float = 0.0,
     ) -> None:
         self._run = run
         self._lineage = lineage
@@ -53,10 +60,9 @@ class Publisher:
         self._metrics = metrics
         self._stop = stop
         self._every = every
-        self._num_kept = num_kept
+        self._retention = retention
         self._patience_s = patience_s
         self._send = send
-        self._asked_for_s = asked_for_s
         self._started = False
         self.publish_s = 0.0
         self.reload_s = 0.0
@@ -83,9 +89,9 @@ class Publisher:
         if not folder.exists():
             folder = publishing.publish(self._run, version, self._save)
         self.publish_s = time.monotonic() - begin
-        self.reload_s = self._bring_all(version)
+        self.reload_s = self._sync_all(version)
         self._started = True
-        publishing.prune(self._run, self._num_kept, self._asked_for_s)
+        publishing.prune(self._run, self._retention.num, self._retention.in_use_s)
         self._status.update("training", version=version.label)
         self._metrics.write("publish", step, version=version.label, publish_s=self.publish_s, reload_s=self.reload_s)
         return folder
@@ -98,11 +104,11 @@ class Publisher:
     def _is_due(self, step: int, *, final: bool) -> bool:
         return final or not self._started or step % self._every == 0
 
-    def _bring_all(self, version: WeightVersion) -> float:
+    def _sync_all(self, version: WeightVersion) -> float:
         """Retries while servers are unreachable: one that died is being started again by its supervisor. Each new reason is an alert.
 
         Who was not reached by `send` loads the files."""
-        deadline, told, send = time.monotonic() + self._patience_s, "", self._send
+        deadline, reported, send = time.monotonic() + self._patience_s, "", self._send
         refused_since = float("inf")
         while True:
             try:
@@ -113,9 +119,9 @@ class Publisher:
                 if now > deadline or now - refused_since > REFUSED_PATIENCE_S:
                     raise
                 logger.warning("%s; trying again", error)
-                if str(error) != told:
-                    told = str(error)
-                    self._metrics.write("alert", version.step, kind="weight_sync", message=f"{told}; trying again")
+                if str(error) != reported:
+                    reported = str(error)
+                    self._metrics.write("alert", version.step, kind="weight_sync", message=f"{reported}; trying again")
                 send = None
                 self._status.update("publishing", error=str(error))
                 self._stop.wait(RETRY_S)

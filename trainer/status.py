@@ -1,4 +1,4 @@
-"""What the learner tells the other processes: `learner.json`, replaced atomically at every change of state."""
+"""The learner's status for the other processes: `learner.json`, replaced atomically at every change of state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ State = Literal["starting", "waiting", "training", "publishing", "done", "failed
 
 
 class QuietStatus:
-    """That of a process which does not lead: it tells nobody."""
+    """The status of a process that is not rank 0: it is written nowhere."""
 
     step = 0
     version: str | None = None

@@ -6,12 +6,10 @@ sampled for the checkpoint's step or a later one (`Lineage.fresh`): it may have 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, RunFolderError
@@ -20,7 +18,8 @@ from pipeline.experience.pool_snapshots import version_at
 from pipeline.run.checkpoints import checkpoint_path, is_whole, newest_whole, steps
 from pipeline.run.folder import RunFolder
 from pipeline.run.lineage import Lineage
-from pipeline.runtime.files import disk_error, is_uri, write_atomic
+from pipeline.run.state import RunState
+from pipeline.runtime.files import disk_error, is_uri
 from pipeline.storage.claim import TABLE as CLAIM
 from pipeline.storage.claim import check_claim, new_run, release
 from pipeline.storage.journal import Journal
@@ -80,7 +79,7 @@ def _take_over(source: RunFolder, run: RunFolder, step: int) -> None:
     name_latest(run, REFERENCE)
     lineages = source.lineages()
     run.write_lineages([*lineages, Lineage(number=lineages[-1].number + 1, start_step=step, fresh=True)])
-    write_atomic(run.state_file, json.dumps(_state(source, run, step), indent=1))
+    _take_over_state(source, run, step)
     run.unfinished_file.unlink()
 
 
@@ -111,10 +110,11 @@ def _link_file(source: str, target: str) -> str:
     return target
 
 
-def _state(source: RunFolder, run: RunFolder, step: int) -> dict[str, Any]:
+def _take_over_state(source: RunFolder, run: RunFolder, step: int) -> None:
     """What is known of the new run: where it comes from, and the evaluations that still say something of it."""
-    before = json.loads(source.state_file.read_text(encoding="utf-8")) if source.state_file.exists() else {}
     old, new = source.config(), run.config()
-    same = all(getattr(old, name) == getattr(new, name) for name in EVALUATED)
-    evals = {name: report for name, report in before.get("evals", {}).items() if same and report["step"] == 0}
-    return {"forked_from": {"run": str(source.path), "step": step}, "evals": evals, "sessions": 0}
+    state = RunState(run)
+    state.values["forked_from"] = {"run": str(source.path), "step": step}
+    if all(getattr(old, name) == getattr(new, name) for name in EVALUATED):
+        state.evals.update((name, report) for name, report in RunState(source).evals.items() if report["step"] == 0)
+    state.save()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ from pipeline.inference.structured_output import parse_json_reply
 from pipeline.rewards.code.extraction import code_of
 from pipeline.text import visible
 from pipeline.types import Experience, Label, Message, Record, Rollout, RolloutGroup
-from prompts.render import harmless_lesson, render_lessons, template_hash
+from prompts.render import harmless_lesson, render_each, render_lessons, template_hash
 from prompts.schemas import Abstract, Lesson
 
 Reason = Literal["malformed", "cut", "gives_answer", "near_copy", "endpoint"]
@@ -128,11 +128,11 @@ def without_copies(
     return kept
 
 
-def near_copy(lesson: Lesson, others: Iterable[tuple[str, Lesson]], threshold: float) -> str | None:
+def near_copy(lesson: Lesson, others: Sequence[tuple[str, Lesson]], threshold: float) -> str | None:
     """The id of the first of `others` that `lesson` is nearly a copy of, None when it is like none."""
-    text = render_lessons((lesson,)).lower()
-    for entry_id, other in others:
-        if fuzz.ratio(text, render_lessons((other,)).lower(), score_cutoff=100 * threshold):
+    text, *texts = (text.lower() for text in render_each([lesson, *(other for _, other in others)]))
+    for (entry_id, _), other_text in zip(others, texts, strict=True):
+        if fuzz.ratio(text, other_text, score_cutoff=100 * threshold):
             return entry_id
     return None
 

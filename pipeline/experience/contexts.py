@@ -65,8 +65,10 @@ def exclusions(
 
 
 def inter_context(
-    found: Sequence[RetrievalResult], settings: FeedbackSection, weighing: Weighing = Weighing()
-) -> Context:  # noqa: B008
+    found: Sequence[RetrievalResult],
+    settings: FeedbackSection,
+    weighing: Weighing = Weighing(),  # noqa: B008
+) -> Context:
     """Relevant Abstraction: the best admissible lessons at least gamma similar; scratch when there is none.
 
     Whatever was found is in the trace (`Context.considered`). Of equal lessons the best ranked one is kept."""

@@ -171,6 +171,10 @@ class Pool:
             found = self._matching(text, num_asked)
         return sorted(found, key=_rank)[:num_candidates]
 
+    def lessons_like(self, text: str, most: int) -> list[tuple[str, Lesson]]:
+        """The ids and lessons of the entries that `search` finds."""
+        return [(candidate.id, candidate.lesson) for candidate in self.search(text, most)]
+
     def _matching(self, text: str, most: int) -> list[Candidate]:
         rows = self._reader.matching(text, "problem_text", list(COLUMNS), most)
         return list(map(Candidate, *(rows[column].to_pylist() for column in (*COLUMNS, "_score"))))

@@ -20,8 +20,8 @@ from pipeline.errors import FinalEndpointError, RetryableEndpointError
 from pipeline.inference import protocol, token_protocol
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health, Repair
-from pipeline.inference.http import Transport
-from pipeline.inference.requests import HttpAttempt, Request, RequestRunner
+from pipeline.inference.http import HttpAttempt, Transport
+from pipeline.inference.requests import RequestRunner
 from pipeline.inference.router import Router
 from pipeline.inference.structured_output import described
 from pipeline.inference.usage import Prices, Usage
@@ -178,7 +178,7 @@ class InferenceClient:
                             raise
                         logger.warning("requests to %s have another form from now on: %s", endpoint.url, error)
 
-        return await self._runner.run(Request(stage, priority, affinity), send, _tokens_of_reply)
+        return await self._runner.run(send, _tokens_of_reply, stage=stage, priority=priority, affinity=affinity)
 
     async def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> tuple[int, ...]:
         """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises EndpointError."""
@@ -186,7 +186,7 @@ class InferenceClient:
         async def send(attempt: HttpAttempt) -> tuple[int, ...]:
             return token_protocol.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
 
-        return await self._runner.run(Request("render", priority), send)
+        return await self._runner.run(send, stage="render", priority=priority)
 
     async def generate(
         self,
@@ -205,7 +205,7 @@ class InferenceClient:
             samples = token_protocol.parse_generate(reply, prompt_ids, num_samples, served.version)
             return await _accepted(samples, request.get("accept"), attempt)
 
-        return await self._runner.run(_request(request), send, _tokens_of_samples)
+        return await self._runner.run(send, _tokens_of_samples, **_routing(request))
 
     async def sample(
         self,
@@ -235,7 +235,7 @@ class InferenceClient:
             samples = token_protocol.parse_chat_samples(reply, num_samples, before, after, served.version)
             return await _accepted(samples, request.get("accept"), attempt)
 
-        return await self._runner.run(_request(request), send, _tokens_of_samples)
+        return await self._runner.run(send, _tokens_of_samples, **_routing(request))
 
     async def embed(self, texts: list[str], *, stage: str = "embed", priority: int = 0) -> list[list[float]]:
         """One embedding for each text, by any endpoint's `/v1/embeddings`. Raises EndpointError."""
@@ -244,7 +244,7 @@ class InferenceClient:
             body = {"model": attempt.endpoint.model, "input": texts, "encoding_format": "float"}
             return protocol.parse_embeddings(await attempt.post(EMBEDDINGS, body), len(texts))
 
-        return await self._runner.run(Request(stage, priority), send)
+        return await self._runner.run(send, stage=stage, priority=priority)
 
     def _parameters(self, sampling: SamplingSection, num_samples: int, request: SamplingRequest) -> Json:
         return token_protocol.sampling_body(
@@ -331,8 +331,8 @@ def client_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: 
     )
 
 
-def _request(request: SamplingRequest) -> Request:
-    return Request(request["stage"], request.get("priority", 0), request.get("affinity", ""))
+def _routing(request: SamplingRequest) -> Json:
+    return {key: request[key] for key in ("stage", "priority", "affinity") if key in request}
 
 
 async def _answered(attempt: HttpAttempt, body: Json) -> protocol.Reply:
@@ -350,9 +350,11 @@ async def _accepted(
         ):
             await asyncio.sleep(VERDICT_POLL_S)
         token_protocol.version_of(label)
-    for completion in samples.completions:
-        oldest = completion.oldest_version
-        if accept is not None and (oldest is None or not accept(oldest)):
+    if accept is None:
+        return samples
+    # Nearly always one version, which is then judged once.
+    for oldest in {completion.oldest_version for completion in samples.completions}:
+        if oldest is None or not accept(oldest):
             label = oldest.label if oldest else "nothing"
             raise RetryableEndpointError(
                 "stale_weights", f"the server sampled with {label}, which is too old to be trained"

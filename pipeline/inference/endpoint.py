@@ -26,6 +26,8 @@ class Endpoint:
         self.model = settings.model or model
         self.card: dict[str, Any] = {}
         """The model's entry in /v1/models, once the endpoint was checked."""
+        key = os.environ.get(settings.api_key_env, "") if settings.api_key_env else ""
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.dialect = Dialect()
         self.max_model_len: int | None = None
         self.has_token_route = False
@@ -50,11 +52,6 @@ class Endpoint:
     def host_and_port(self) -> tuple[str, int]:
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        key = os.environ.get(self.settings.api_key_env, "") if self.settings.api_key_env else ""
-        return {"Authorization": f"Bearer {key}"} if key else {}
 
     @property
     def available(self) -> bool:

@@ -16,6 +16,7 @@ from yarl import URL
 
 from pipeline.errors import EndpointError, MalformedReplyError, RetryableEndpointError
 from pipeline.inference import protocol
+from pipeline.inference.endpoint import Endpoint
 from pipeline.runtime.redaction import redact
 
 CONNECT_TIMEOUT_S = 10.0
@@ -94,6 +95,20 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise connection_error(url, error) from error
         raise MalformedReplyError("cut_stream", f"{url}: the stream ended without [DONE]")
+
+
+class HttpAttempt(NamedTuple):
+    """One attempt of a request at one endpoint."""
+
+    transport: Transport
+    endpoint: Endpoint
+    headers: dict[str, str]
+
+    async def post(self, path: str, body: Any) -> Any:
+        return await self.transport.request("POST", self.endpoint.at(path), self.headers, body)
+
+    async def get(self, path: str) -> Any:
+        return await self.transport.request("GET", self.endpoint.at(path), self.headers)
 
 
 def _refusal(reply: RawReply, headers: dict[str, str]) -> EndpointError:

@@ -18,20 +18,19 @@ import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from pipeline.config.endpoints import RequestsSection
 from pipeline.errors import EndpointError, RetryableEndpointError
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health
-from pipeline.inference.http import Transport
+from pipeline.inference.http import HttpAttempt, Transport
 from pipeline.inference.router import Router
 from pipeline.inference.telemetry import request_fields
 from pipeline.inference.usage import Tally, Usage
 from pipeline.runtime.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-Json = dict[str, Any]
 T = TypeVar("T")
 
 # The endpoint gets less, and is not suspected of being broken.
@@ -62,20 +61,6 @@ class Request:
         self.deadline_s = float("inf")
 
 
-class HttpAttempt(NamedTuple):
-    """One attempt at one endpoint, as a `RequestFn` makes it."""
-
-    transport: Transport
-    endpoint: Endpoint
-    headers: dict[str, str]
-
-    def post(self, path: str, body: Json) -> Awaitable[Any]:
-        return self.transport.request("POST", self.endpoint.at(path), self.headers, body)
-
-    def get(self, path: str) -> Awaitable[Any]:
-        return self.transport.request("GET", self.endpoint.at(path), self.headers)
-
-
 RequestFn = Callable[[HttpAttempt], Awaitable[T]]
 
 
@@ -102,29 +87,33 @@ class RequestRunner:
         self._hedges = several and settings.hedge_after_s > 0
 
     async def run(
-        self, request: Request, send: RequestFn[T], tokens: Callable[[T], tuple[int, int, int]] | None = None
+        self,
+        send: RequestFn[T],
+        tokens: Callable[[T], tuple[int, int, int]] | None = None,
+        *,
+        stage: str,
+        priority: int = 0,
+        affinity: str = "",
     ) -> T:
         """What `send` returns for one of the attempts; `tokens` counts its tokens (prompt, completion, cached prompt).
 
         Raises EndpointError: the last one."""
+        request = Request(stage, priority, affinity)
         # The first attempt nearly always finds a slot and an answer; only what fails pays for retries.
-        endpoint = self._router.try_first(request.affinity) or await self._router.take(
-            request.priority, request.affinity
-        )
+        endpoint = self._router.try_first(affinity) or await self._router.take(priority, affinity)
         request.deadline_s = asyncio.get_running_loop().time() + self._settings.timeout_s
         try:
-            answer, endpoint = await self._at(endpoint, request, send)
+            answer, tally = await self._at(endpoint, request, send)
         except RetryableEndpointError as error:
-            answer, endpoint = await self._retry(error, request, send)
+            answer, tally = await self._retry(error, request, send)
         if tokens is not None:
             num_prompt, num_completion, num_cached = tokens(answer)
-            tally = self._usage.at(endpoint.url, request.stage)
             tally.num_prompt_tokens += num_prompt
             tally.num_completion_tokens += num_completion
             tally.num_cached_prompt_tokens += num_cached
         return answer
 
-    async def _retry(self, error: RetryableEndpointError, request: Request, send: RequestFn[T]) -> tuple[T, Endpoint]:
+    async def _retry(self, error: RetryableEndpointError, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
         """Further attempts after one that failed with `error`, until one succeeds or the policy ends the request."""
         longest_s = self._settings.backoff_s
         while True:
@@ -140,7 +129,7 @@ class RequestRunner:
                 error = failed
             longest_s *= 2
 
-    async def _again(self, request: Request, send: RequestFn[T]) -> tuple[T, Endpoint]:
+    async def _again(self, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
         """A further attempt, at a slot that is waited for no longer than the request's deadline."""
         self._usage.at("", request.stage).others["retries"] += 1
         try:
@@ -153,17 +142,17 @@ class RequestRunner:
             ) from None
         return await self._at(endpoint, request, send)
 
-    async def _at(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Endpoint]:
-        """An answer from `endpoint`, where the request has a slot that is given back, or from its hedge; and from which."""
+    async def _at(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
+        """An answer from `endpoint`, where the request has a slot that is given back, or from its hedge; and where it is counted."""
         if self._hedges:
             return await self._hedged(endpoint, request, send)
         try:
-            return await self._on(endpoint, request, send), endpoint
+            return await self._on(endpoint, request, send)
         finally:
             self._router.give_back(endpoint)
 
-    async def _on(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> T:
-        """One attempt at an endpoint where the request has a slot."""
+    async def _on(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
+        """One attempt at an endpoint where the request has a slot, and where it is counted."""
         now = asyncio.get_running_loop().time
         begin_s = now()
         timeout_s = min(self._settings.attempt_timeout_s, request.deadline_s - begin_s)
@@ -179,7 +168,7 @@ class RequestRunner:
             endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
             tally.latency.add(latency_s)
             tally.num_succeeded += 1
-            return answer
+            return answer, tally
         except TimeoutError:
             error = RetryableEndpointError(
                 "timeout", f"request {name} ({request.stage}) to {endpoint.url}: no answer in {timeout_s:g} s"
@@ -190,15 +179,15 @@ class RequestRunner:
             self._record(endpoint, request, tally, error)
             raise
 
-    async def _hedged(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Endpoint]:
+    async def _hedged(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
         """Send to `endpoint`; when it takes long, to a second one as well. The first answer counts, the other attempt is dropped."""
-        attempts: dict[asyncio.Task[T], Endpoint] = {}
+        attempts: set[asyncio.Task[tuple[T, Tally]]] = set()
 
         def begin(at: Endpoint) -> None:
             task = asyncio.create_task(self._on(at, request, send))
             # Not within `_on`: a task that is cancelled before its first turn never gets there.
             task.add_done_callback(lambda _: self._router.give_back(at))
-            attempts[task] = at
+            attempts.add(task)
 
         begin(endpoint)
         try:
@@ -214,7 +203,7 @@ class RequestRunner:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     try:
-                        return task.result(), attempts[task]
+                        return task.result()
                     except EndpointError as error:
                         failed = error
             assert failed is not None

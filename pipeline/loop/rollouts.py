@@ -16,7 +16,7 @@ from pipeline.experience.retrieval import Retriever
 from pipeline.hashing import seed_of
 from pipeline.inference.client import InferenceClient, SamplingRequest
 from pipeline.inference.token_protocol import Samples
-from pipeline.rewards.verifier import Verifier, reward_of
+from pipeline.rewards.verifier import Verifier, rewards_of
 from pipeline.run.lineage import Lineage, is_current
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
@@ -47,6 +47,9 @@ class GroupKey:
     def group_id(self) -> str:
         return f"l{self.lineage}-{self.step:06d}-{self.slot:04d}"
 
+    def __str__(self) -> str:
+        return self.group_id
+
     def draw(self, seed: int) -> tuple[int, ...]:
         """What every random draw of this group is seeded by."""
         return (seed, self.step, self.slot, self.turn)
@@ -75,95 +78,102 @@ class GroupSampler:
         self._retriever = retriever
         self._clock = clock
 
-    async def sample(self, task: Task, place: GroupKey) -> RolloutGroup:
+    @property
+    def all_unavailable(self) -> bool:
+        """Whether no endpoint is available at present: what fails then is not held against a problem."""
+        return self._endpoints.all_unavailable
+
+    async def sample(self, task: Task, key: GroupKey) -> RolloutGroup:
         """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""
         config = self._config
-        rng = random.Random(seed_of("context", *place.draw(config.run.seed)))
-        context = await self._draw_context(task, place, rng)
-        context, samples = await self._completions(task.problem, context, place)
+        rng = random.Random(seed_of("context", *key.draw(config.run.seed)))
+        context = await self._draw_context(task, key, rng)
+        context, samples = await self._completions(task.problem, context, key)
         texts = [self._visible(completion.text) for completion in samples.completions]
         with self._clock.stage("reward"):
             verdicts = await self._verifier.verify_group(texts, task.label)
+        rewards = rewards_of(verdicts, config.reward)
         rollouts = []
-        for index, (completion, verdict) in enumerate(zip(samples.completions, verdicts, strict=True)):
+        for index, (completion, verdict, reward) in enumerate(zip(samples.completions, verdicts, rewards, strict=True)):
             assert completion.oldest_version is not None and completion.newest_version is not None
             rollouts.append(
                 Rollout(
-                    id=f"{place.group_id}-{index:03d}",
+                    id=f"{key.group_id}-{index:03d}",
                     text=completion.text,
                     token_ids=completion.token_ids,
                     logprobs=completion.logprobs,
                     finish_reason=completion.finish_reason,
-                    reward=reward_of(verdict, config.reward),
+                    reward=reward,
                     verdict=verdict,
                     oldest_version=completion.oldest_version,
                     newest_version=completion.newest_version,
                 )
             )
         return RolloutGroup(
-            id=place.group_id,
-            lineage=place.lineage,
-            step=place.step,
-            slot=place.slot,
+            id=key.group_id,
+            lineage=key.lineage,
+            step=key.step,
+            slot=key.slot,
             problem=task.problem,
             context=context,
             prompt_ids=samples.prompt_ids,
             rollouts=tuple(rollouts),
-            pool_version=place.pool_version,
+            pool_version=key.pool_version,
             created_s=time.time(),
         )
 
-    async def _completions(self, problem: Problem, context: Context, place: GroupKey) -> tuple[Context, Samples]:
+    async def _completions(self, problem: Problem, context: Context, key: GroupKey) -> tuple[Context, Samples]:
         """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was left."""
         config, endpoints = self._config, self._endpoints
-        sampling, num_samples, limit = config.rollout.sampling, config.rollout.group_size, endpoints.max_model_len
-        wanted: SamplingRequest = {
+        sampling, num_samples = config.rollout.sampling, config.rollout.group_size
+        request: SamplingRequest = {
             "max_tokens": sampling.max_tokens,
-            "seed": seed_of("rollout", *place.draw(config.run.seed)),
+            "seed": seed_of("rollout", *key.draw(config.run.seed)),
             "stage": "rollout",
-            "priority": place.order,
+            "priority": key.order,
             # Prompts of one problem begin alike.
             "affinity": problem.id,
-            "accept": place.accepts,
+            "accept": key.accepts,
         }
+        limit = endpoints.max_model_len
         while True:
             messages = messages_of(prompt_input(problem, context), config.rollout.system_prompt)
             if not endpoints.has_token_route:
                 # Without that route the length of a prompt is not known before it is answered.
                 with self._clock.stage("rollout"):
-                    return context, await endpoints.sample(messages, sampling, num_samples, **wanted)
+                    return context, await endpoints.sample(messages, sampling, num_samples, **request)
             with self._clock.stage("render"):
-                prompt_ids = await endpoints.render(messages, priority=place.order)
+                prompt_ids = await endpoints.render(messages, priority=key.order)
             if limit is not None and len(prompt_ids) + sampling.max_tokens > limit:
                 shorter = trimmed(context)
                 if shorter is not None:
                     context = shorter
                     continue
                 context = context.model_copy(update={"num_trimmed": context.num_trimmed + 1})
-                wanted["max_tokens"] = max(1, limit - len(prompt_ids))
+                request["max_tokens"] = max(1, limit - len(prompt_ids))
             with self._clock.stage("rollout"):
-                return context, await endpoints.generate(prompt_ids, sampling, num_samples, **wanted)
+                return context, await endpoints.generate(prompt_ids, sampling, num_samples, **request)
 
     def _visible(self, text: str) -> str:
         return visible(text, strip=self._config.rollout.strip_think)
 
-    async def _draw_context(self, task: Task, place: GroupKey, rng: random.Random) -> Context:
+    async def _draw_context(self, task: Task, key: GroupKey, rng: random.Random) -> Context:
         problem, feedback = task.problem, self._config.feedback
-        kind = draw_kind(rng, feedback, place.step)
+        kind = draw_kind(rng, feedback, key.step)
         if kind == "inter":
             with self._clock.stage("retrieve"):
-                return await self._retriever.context(problem, place.step)
+                return await self._retriever.context(problem, key.step)
         if kind == "intra":
-            attempt = await self._attempt(task, place, rng)
+            attempt = await self._attempt(task, key, rng)
             return intra_context(attempt, self._config.reflection.max_attempt_chars)
         return Context()
 
-    async def _attempt(self, task: Task, place: GroupKey, rng: random.Random) -> Attempt | None:
+    async def _attempt(self, task: Task, key: GroupKey, rng: random.Random) -> Attempt | None:
         """An earlier attempt from the journal, else one sampled now: its cost is counted, it is not trained on."""
         failed_only = self._config.reflection.select == "failed"
         with self._clock.stage("retrieve"):
             known = await asyncio.to_thread(
-                self._journal.attempt, task.problem.id, place.lineages, rng, failed_only=failed_only
+                self._journal.attempt, task.problem.id, key.lineages, rng, failed_only=failed_only
             )
         if known is not None:
             return known.model_copy(update={"text": self._visible(known.text)})
@@ -175,7 +185,7 @@ class GroupSampler:
                 temperature=self._config.rollout.sampling.temperature,
                 stage="reflect",
                 seed=rng.randrange(2**31),
-                priority=place.order,
+                priority=key.order,
                 affinity=task.problem.id,
             )
         text = self._visible(reply.text)

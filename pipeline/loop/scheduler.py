@@ -5,45 +5,37 @@ refused, so no trained sample lags by more than S; every slot of a step is journ
 attempt at a group that is not journalled leaves a GroupOutcome. A step that has begun is finished before a later one: its requests
 go first. One problem that cannot be sampled is replaced; only many in a row end the run, which can be resumed.
 
-| waits              | for                                                          | woken by                        |
-|--------------------|--------------------------------------------------------------|---------------------------------|
-| `_admit`           | weights of step − S updates                                  | the learner's status file       |
-| `_admit`           | the lessons of step − S − 1, so that contexts do not race it | `_finish` of that step          |
-| `_admit`           | room (`rollout.max_groups_in_flight`)                        | a group that ends               |
-| a group            | endpoints, verifier, its commit                              | the modules of that name        |
-| `_finish`          | all groups of its step                                       | the last of them                |
-| an evaluation      | places that rollouts leave free                              | `pipeline.inference.router`               |
-| the learner        | all groups of its step in the journal                        | the journal's commits           |
+| waits              | for                                                               | woken by                      |
+|--------------------|-------------------------------------------------------------------|-------------------------------|
+| `_admit`           | weights of step − S updates                                       | the learner's status file     |
+| `_admit`           | the lessons of step − S − 1, so that contexts do not race them    | `_finish` of that step        |
+| `_admit`           | a slot (`rollout.max_groups_in_flight`)                           | a group that ends             |
+| a group            | endpoints, verifier, its commit                                   | the modules of that name      |
+| `_finish`          | all groups of its step, then its lessons (`pipeline.loop.lessons`) | the last of them; their commit |
+| an evaluation      | slots of endpoints that rollouts leave free                       | `pipeline.inference.router`   |
+| the learner        | all groups of its step in the journal                             | the journal's commits         |
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import EndpointError
-from pipeline.experience import pool_snapshots
-from pipeline.experience.abstraction import Abstractor, Rejection, choose_rollouts, entry_id, without_copies
-from pipeline.experience.pool import Pool
-from pipeline.experience.usefulness import Usefulness
-from pipeline.hashing import seed_of
 from pipeline.loop.learner_link import LearnerLink
+from pipeline.loop.lessons import LessonStage
 from pipeline.loop.rollouts import GroupKey, GroupSampler
-from pipeline.loop.step_metrics import Totals, step_metrics
-from pipeline.loop.writers import journal_writer, pool_writer
+from pipeline.loop.step_metrics import StepReporter
+from pipeline.loop.writers import journal_writer
 from pipeline.problems.dataset import ProblemStream
 from pipeline.run.lineage import Lineage
-from pipeline.run.metrics_log import MetricsWriter
-from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.storage.batch_writer import COMMIT_DEADLINE_S
 from pipeline.storage.journal import Journal
-from pipeline.types import Experience, GroupOutcome, Rollout, RolloutGroup, Task
-from prompts.schemas import Lesson
+from pipeline.types import GroupOutcome, RolloutGroup, Task
 
 # A problem that takes another's slot is drawn this far along the stream, where no step of the run gets by itself.
 REPLACEMENT_STRIDE = 1_000_000_007
@@ -51,14 +43,14 @@ REPLACEMENT_STRIDE = 1_000_000_007
 OUTAGE = frozenset(
     {"refused", "connection", "timeout", "deadline", "group_deadline", "http_502", "http_503", "http_504"}
 )
-# The learner may train for long; only a wait of this many seconds is worth a word.
+# The learner may train for long; only a wait of this many seconds is named as stuck.
 LEARNER_IS_SLOW_S = 1800.0
 
 
 class _Step:
     """The groups of one step as they come in."""
 
-    def __init__(self, number: int, num_slots: int, kept: list[RolloutGroup], pool_version: int) -> None:
+    def __init__(self, number: int, num_slots: int, kept: list[RolloutGroup], pool_version: int = 0) -> None:
         self.number = number
         self.pool_version = pool_version
         self.begin_s = time.monotonic()
@@ -66,15 +58,15 @@ class _Step:
         self.missing = [slot for slot in range(num_slots) if slot not in self.groups]
         self.sampled = asyncio.Event()
         self.done = asyncio.Event()
-        """Set when its lessons are in the pool and its numbers are written."""
+        """Set when its lessons are in the pool and its metrics are written."""
         self._num_slots = num_slots
-        self._look()
+        self._check()
 
     def add(self, group: RolloutGroup) -> None:
         self.groups[group.slot] = group
-        self._look()
+        self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if len(self.groups) == self._num_slots:
             self.sampled.set()
 
@@ -86,46 +78,32 @@ class Scheduler:
     """Runs the steps of one session.
 
     `evaluate(step)` is started when the servers have the step's weights and runs beside the rollouts; it returns at once when
-    no evaluation is due. `all_unavailable()` tells whether no endpoint is fit: what fails then is not held against a problem. The pool is
-    kept as it was at each step since `oldest_checkpoint()`, for a resume from there."""
+    no evaluation is due."""
 
     def __init__(
         self,
         config: Config,
         problems: ProblemStream,
-        labels: Callable[[str], Task],
         sampler: GroupSampler,
-        abstractor: Abstractor,
+        lessons: LessonStage,
         journal: Journal,
-        pool: Pool,
-        learner: LearnerLink,
-        metrics: MetricsWriter,
-        clock: StageClock,
         lineages: list[Lineage],
+        learner: LearnerLink,
         evaluate: Callable[[int], Coroutine[Any, Any, None]],
-        all_unavailable: Callable[[], bool] = lambda: False,
-        oldest_checkpoint: Callable[[], int] = lambda: 0,
-        usefulness: Usefulness | None = None,
+        reporter: StepReporter,
         watchdog: Watchdog | None = None,
     ) -> None:
         self._config = config
         self._problems = problems
-        self._labels = labels
         self._sampler = sampler
-        self._abstractor = abstractor
+        self._lessons = lessons
         self._journal = journal
-        self._pool = pool
-        self._learner = learner
-        self._metrics = metrics
-        self._clock = clock
         self._lineages = lineages
+        self._learner = learner
         self._evaluate = evaluate
-        self._dark = all_unavailable
-        self._oldest_checkpoint = oldest_checkpoint
-        self._usefulness = usefulness or Usefulness()
+        self._reporter = reporter
         self._watchdog = watchdog or Watchdog()
-        self._writer = journal_writer(journal, clock, self._watchdog)
-        self._pool_writer = pool_writer(pool, clock, self._watchdog)
+        self._writer = journal_writer(journal, reporter.clock, self._watchdog)
         # Bounds the rollouts in memory and the requests that queue at the endpoints.
         self._slots = asyncio.Semaphore(config.rollout.max_groups_in_flight)
         self._steps: dict[int, _Step] = {}
@@ -134,10 +112,16 @@ class Scheduler:
         self.num_groups_in_flight = 0
         self.step = 0
         self.learner_step = 0
-        self.staleness = 0
-        self.pool_size = 0
-        self.outcomes: Counter[str] = Counter()
-        self.totals = Totals()
+        self.totals = reporter.totals
+        self.outcomes = reporter.outcomes
+
+    @property
+    def staleness(self) -> int:
+        return self._reporter.staleness
+
+    @property
+    def pool_size(self) -> int:
+        return self._lessons.pool_size
 
     @property
     def num_queued_for_journal(self) -> int:
@@ -145,9 +129,9 @@ class Scheduler:
 
     async def run(self, first_step: int) -> None:
         """Sample the steps from `first_step` to the last one; returns when all are journalled and their lessons stored."""
-        self.pool_size = await asyncio.to_thread(self._pool.num_entries)
+        await self._lessons.refresh_size()
         async with asyncio.TaskGroup() as tasks:
-            writing = [tasks.create_task(writer.run()) for writer in (self._writer, self._pool_writer)]
+            writing = [tasks.create_task(writer.run()) for writer in (self._writer, self._lessons)]
             async with asyncio.TaskGroup() as work:
                 await self._replay_lessons(first_step, work)
                 for number in range(first_step, self._config.learner.num_steps):
@@ -165,21 +149,22 @@ class Scheduler:
             if len(kept) == self._config.rollout.num_problems_per_step:
                 # The servers have what they began with until the learner has published.
                 await self._wait_for_weights(max(0, first_step - self._config.rollout.max_staleness))
-                step = self._steps[number] = _Step(number, len(kept), kept, self._pool.version)
+                step = self._steps[number] = _Step(number, len(kept), kept)
                 work.create_task(self._finish(step, replayed=True))
 
     async def _admit(self, number: int, work: asyncio.TaskGroup) -> None:
-        """Start the groups of one step, as soon as they may be sampled and there is room."""
+        """Start the groups of one step, as soon as they may be sampled and there are slots."""
         staleness = self._config.rollout.max_staleness
         fresh_enough = max(0, number - staleness)
         await self._wait_for_weights(fresh_enough)
+        # Contexts of this step may show lessons of steps that far back: without the wait, which ones depends on how fast they are made.
         earlier = self._steps.pop(number - staleness - 1, None)
         if earlier is not None:
             await earlier.done.wait()
         self.step = number
         work.create_task(self._evaluate(number))
         kept = await asyncio.to_thread(self._journal.read_step, number, self._lineages)
-        pool_version = await asyncio.to_thread(self._keep_pool, number)
+        pool_version = await asyncio.to_thread(self._lessons.keep_pool, number)
         step = self._steps[number] = _Step(number, self._config.rollout.num_problems_per_step, kept, pool_version)
         work.create_task(self._finish(step))
         for slot in step.missing:
@@ -190,19 +175,10 @@ class Scheduler:
     async def _wait_for_weights(self, step: int) -> None:
         """Until every server has weights of at least `step` updates."""
         with (
-            self._clock.stage("wait_for_learner"),
+            self._reporter.clock.stage("wait_for_learner"),
             self._watchdog.watch(LEARNER_IS_SLOW_S, "weights of", step, "updates"),
         ):
             self.learner_step = (await self._learner.wait_for_step(step, self._lineages[-1].number)).step
-
-    def _keep_pool(self, step: int) -> int:
-        """Pin the pool as it is when `step` begins, let go of what no resume can need; return the version. Blocks.
-
-        With S = 0 nothing is added while the step is sampled. Its searches then find the pool wholly indexed, so that what they
-        find depends on its entries alone, and a resumed run equals an unbroken one."""
-        if self._config.rollout.max_staleness == 0:
-            self._pool.index()
-        return pool_snapshots.keep(self._pool, step, self._oldest_checkpoint())
 
     async def _slot(self, step: _Step, slot: int, oldest_step: int) -> None:
         """Fill one slot: sample until there is a group to train, and journal it."""
@@ -211,7 +187,7 @@ class Scheduler:
             with self._watchdog.watch(COMMIT_DEADLINE_S, "the commit of group", group.id):
                 await self._writer.write([group])
             self.outcomes["journalled"] += 1
-            self._usefulness.add(group.context.lesson_ids, group.rewards)
+            self._lessons.note_use(group)
             step.add(group)
         finally:
             self.num_groups_in_flight -= 1
@@ -224,23 +200,27 @@ class Scheduler:
         num_refills = num_failures = num_replacements = turn = 0
         while True:
             task = self._problems.problem_at(index + num_replacements * REPLACEMENT_STRIDE)
-            place = GroupKey(self._lineages, step.number, slot, turn, step.pool_version, oldest_step, order=index)
-            result = await self._attempt(task, place)
+            key = GroupKey(self._lineages, step.number, slot, turn, step.pool_version, oldest_step, order=index)
+            result = await self._attempt(task, key)
             turn += 1
             if isinstance(result, RolloutGroup):
                 self._num_failed_in_a_row = 0
                 self._last_success_s = time.monotonic()
+                # A group of equal rewards has no gradient; after `max_refills` the slot takes it, so that every step is filled.
                 if not (settings.refill_zero_variance and num_refills < settings.max_refills and result.zero_variance):
                     return result
                 num_refills += 1
                 num_replacements += 1
-                self._tell(_outcome(task, place, "zero_variance"))
+                self._reporter.lost_group(_outcome(task, key, "zero_variance"))
+            # During an outage the same problem is tried again: it would fail wherever it stands, and so would any other.
             elif not self._is_outage(result):
                 num_failures += 1
+                # So often in other moments too: it is the problem (a prompt that is refused), and another one takes the slot.
                 if num_failures == settings.max_group_attempts:
                     num_failures = 0
                     num_replacements += 1
                     self._num_failed_in_a_row += 1
+                    # Many problems, none of them sampled in between: it is the setup, which no replacement mends.
                     if self._num_failed_in_a_row >= settings.max_failed_groups:
                         raise EndpointError(
                             result.kind,
@@ -248,104 +228,60 @@ class Scheduler:
                             f"{settings.max_group_attempts} attempts each; the last failure: {result}",
                         ) from result
 
-    async def _attempt(self, task: Task, place: GroupKey) -> RolloutGroup | EndpointError:
+    async def _attempt(self, task: Task, key: GroupKey) -> RolloutGroup | EndpointError:
         """One attempt at a group. Raises EndpointError('no_endpoint') only: an outage longer than the run may wait."""
         limit_s = self._config.rollout.group_timeout_s
         try:
-            with self._watchdog.limit(limit_s, "group", place.group_id, "of problem", task.problem.id):
-                return await self._sampler.sample(task, place)
+            with self._watchdog.limit(limit_s, "group", key, "of problem", task.problem.id):
+                return await self._sampler.sample(task, key)
         except TimeoutError:
-            failure = EndpointError("group_deadline", f"group {place.group_id}: not sampled within {limit_s:g} s")
-            self._tell(_outcome(task, place, "deadline", failure))
+            failure = EndpointError("group_deadline", f"group {key}: not sampled within {limit_s:g} s")
+            self._reporter.lost_group(_outcome(task, key, "deadline", failure))
         except EndpointError as error:
             if error.kind == "no_endpoint":
                 raise
             failure = error
-            self._tell(_outcome(task, place, "failed", failure))
+            self._reporter.lost_group(_outcome(task, key, "failed", failure))
         return failure
 
     def _is_outage(self, failure: EndpointError) -> bool:
         """Whether no endpoint could be reached, which is not the problem's fault; for `requests.max_outage_s` at most."""
+        # All three: a kind of failure that an endpoint's absence explains; no endpoint that could have answered instead; and not so long
+        # that endpoints which come up and fail again would keep the run waiting for ever.
         since_success_s = time.monotonic() - self._last_success_s
-        return failure.kind in OUTAGE and self._dark() and since_success_s < self._config.requests.max_outage_s
-
-    def _tell(self, outcome: GroupOutcome) -> None:
-        self.outcomes[outcome.kind] += 1
-        self._clock.count("groups_refilled" if outcome.kind == "zero_variance" else "groups_failed")
-        self._metrics.write("group_outcome", outcome.step, **outcome.model_dump(exclude={"step"}))
+        return (
+            failure.kind in OUTAGE
+            and self._sampler.all_unavailable
+            and since_success_s < self._config.requests.max_outage_s
+        )
 
     async def _finish(self, step: _Step, *, replayed: bool = False) -> None:
-        """When all groups of a step are in: its lessons, then its numbers."""
+        """When all groups of a step are in: its lessons, then its metrics."""
         await step.sampled.wait()
         sampled_s = time.monotonic() - step.begin_s
         groups = step.in_order()
-        chosen = choose_rollouts(
-            groups, self._config.abstraction, seed_of("choose", self._config.run.seed, step.number)
-        )
-        if not replayed:
-            await self._report(step.number, groups, sampled_s, await self._abstract(step.number, chosen))
-        # The lessons of a step share a commit: one of them there, all are.
-        elif not await asyncio.to_thread(self._pool.holds_any, [entry_id(rollout) for _, rollout in chosen]):
-            await self._abstract(step.number, chosen)
+        if replayed:
+            await self._lessons.make_again(step.number, groups)
+        else:
+            num_accepted = await self._lessons.make(step.number, groups)
+            await self._lessons.refresh_size()
+            self._reporter.step(
+                step.number,
+                groups,
+                sampled_s,
+                pool_size=self.pool_size,
+                entries_accepted=num_accepted,
+                learner_step=self.learner_step,
+            )
         step.groups.clear()
         step.done.set()
 
-    async def _abstract(self, step: int, chosen: list[tuple[RolloutGroup, Rollout]]) -> int:
-        """Summarise trajectories of the step into the pool; return how many were accepted."""
-        settings = self._config.abstraction
-        if not settings.enabled:
-            return 0
-        with self._clock.stage("abstract"):
-            async with asyncio.TaskGroup() as tasks:
-                asked = [
-                    tasks.create_task(self._abstractor.summarise(group, rollout, self._labels(group.problem.id).label))
-                    for group, rollout in chosen
-                ]
-        with self._clock.stage("pool"):
-            outcomes = await asyncio.to_thread(
-                without_copies, [task.result() for task in asked], self._stored_lessons, settings.near_copy_threshold
-            )
-        accepted: list[Experience] = []
-        for outcome in outcomes:
-            if isinstance(outcome, Rejection):
-                self.totals.rejected[outcome.reason] += 1
-                self._metrics.write("entry_rejected", step, **outcome.model_dump())
-            else:
-                accepted.append(outcome)
-        await self._pool_writer.write(accepted)
-        self.totals.num_accepted += len(accepted)
-        return len(accepted)
 
-    def _stored_lessons(self, problem_text: str) -> list[tuple[str, Lesson]]:
-        """Lessons of this problem and of those like it. Blocks."""
-        found = self._pool.search(problem_text, self._config.feedback.num_candidates)
-        return [(candidate.id, candidate.lesson) for candidate in found]
-
-    async def _report(self, step: int, groups: list[RolloutGroup], sampled_s: float, num_accepted: int) -> None:
-        numbers = step_metrics(groups)
-        self.totals.add(groups)
-        self.staleness = step - min(group.oldest_version.step for group in groups)
-        self.pool_size = await asyncio.to_thread(self._pool.num_entries)
-        numbers |= {
-            "sampled_s": sampled_s,
-            "sampled_tokens_per_s": numbers["num_completion_tokens"] / max(sampled_s, 1e-9),
-            "pool_size": self.pool_size,
-            "entries_accepted": num_accepted,
-            "entries_rejected_total": sum(self.totals.rejected.values()),
-            "staleness": self.staleness,
-            "learner_step": self.learner_step,
-            "groups_failed_total": self._clock.counts["groups_failed"],
-            "groups_refilled_total": self._clock.counts["groups_refilled"],
-            "attempts_sampled_total": self._clock.counts["attempts_sampled"],
-        }
-        self._metrics.write("step", step, **numbers)
-
-
-def _outcome(task: Task, place: GroupKey, kind: Any, error: EndpointError | None = None) -> GroupOutcome:
+def _outcome(task: Task, key: GroupKey, kind: Any, error: EndpointError | None = None) -> GroupOutcome:
     return GroupOutcome(
-        step=place.step,
-        slot=place.slot,
-        turn=place.turn,
+        step=key.step,
+        slot=key.slot,
+        turn=key.turn,
         kind=kind,
         problem_id=task.problem.id,
         error_kind=error.kind if error else "",

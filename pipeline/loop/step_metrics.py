@@ -1,12 +1,16 @@
-"""What one step's groups say, and the sums over a session."""
+"""The metrics of a step's groups and lessons, and their sums over a session."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-from pipeline.types import RolloutGroup
+from pipeline.experience.abstraction import Rejection
+from pipeline.run.metrics_log import MetricsWriter
+from pipeline.runtime.stage_clock import StageClock
+from pipeline.types import Experience, GroupOutcome, RolloutGroup
 
 
 class Totals:
@@ -38,10 +42,54 @@ class Totals:
         }
 
 
+class StepReporter:
+    """Writes the metrics lines of groups, lessons and steps, and keeps their sums.
+
+    `outcomes` counts what became of every attempt at a group, by its kind."""
+
+    def __init__(self, metrics: MetricsWriter, clock: StageClock) -> None:
+        self.clock = clock
+        self.totals = Totals()
+        self.outcomes: Counter[str] = Counter()
+        self.staleness = 0
+        """Of the oldest sample of the last reported step, in updates."""
+        self._metrics = metrics
+
+    def lost_group(self, outcome: GroupOutcome) -> None:
+        """An attempt at a group that is not journalled."""
+        self.outcomes[outcome.kind] += 1
+        self.clock.count("groups_refilled" if outcome.kind == "zero_variance" else "groups_failed")
+        self._metrics.write("group_outcome", outcome.step, **outcome.model_dump(exclude={"step"}))
+
+    def rejections(self, step: int, outcomes: Iterable[Experience | Rejection]) -> None:
+        """What of a step's summaries was rejected, each with its reason."""
+        for outcome in outcomes:
+            if isinstance(outcome, Rejection):
+                self.totals.rejected[outcome.reason] += 1
+                self._metrics.write("entry_rejected", step, **outcome.model_dump())
+
+    def step(self, step: int, groups: list[RolloutGroup], sampled_s: float, **more: Any) -> None:
+        """A step whose `groups` were sampled within `sampled_s` seconds, and whose lessons are stored."""
+        metrics = step_metrics(groups)
+        self.totals.add(groups)
+        self.staleness = step - min(group.oldest_version.step for group in groups)
+        metrics |= {
+            "sampled_s": sampled_s,
+            "sampled_tokens_per_s": metrics["num_completion_tokens"] / max(sampled_s, 1e-9),
+            **more,
+            "entries_rejected_total": sum(self.totals.rejected.values()),
+            "staleness": self.staleness,
+            "groups_failed_total": self.clock.counts["groups_failed"],
+            "groups_refilled_total": self.clock.counts["groups_refilled"],
+            "attempts_sampled_total": self.clock.counts["attempts_sampled"],
+        }
+        self._metrics.write("step", step, **metrics)
+
+
 def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
     """Means and shares of one step's groups. Pure."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    numbers: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "reward": statistics.fmean(rollout.reward for rollout in rollouts),
         "share_zero_variance": statistics.fmean(float(group.zero_variance) for group in groups),
         "share_parsable": statistics.fmean(float(rollout.verdict.answer is not None) for rollout in rollouts),
@@ -53,10 +101,10 @@ def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
     }
     for kind in ("scratch", "inter", "intra"):
         of_kind = [group for group in groups if group.context.kind == kind]
-        numbers[f"num_{kind}"] = len(of_kind)
-        numbers[f"num_drawn_{kind}"] = sum(group.context.drawn == kind for group in groups)
+        metrics[f"num_{kind}"] = len(of_kind)
+        metrics[f"num_drawn_{kind}"] = sum(group.context.drawn == kind for group in groups)
         if of_kind:
-            numbers[f"reward_{kind}"] = statistics.fmean(reward for group in of_kind for reward in group.rewards)
+            metrics[f"reward_{kind}"] = statistics.fmean(reward for group in of_kind for reward in group.rewards)
             cut = [r.finish_reason == "length" for group in of_kind for r in group.rollouts]
-            numbers[f"share_cut_{kind}"] = statistics.fmean(map(float, cut))
-    return numbers
+            metrics[f"share_cut_{kind}"] = statistics.fmean(map(float, cut))
+    return metrics

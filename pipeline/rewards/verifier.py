@@ -44,6 +44,11 @@ def reward_of(verdict: Verdict, settings: RewardSection) -> float:
     return float(verdict.correct) + (settings.format_weight if verdict.answer is not None else 0.0)
 
 
+def rewards_of(verdicts: list[Verdict], settings: RewardSection) -> list[float]:
+    """The reward of each verdict of a group."""
+    return [reward_of(verdict, settings) for verdict in verdicts]
+
+
 @dataclass
 class _Job:
     """Answers to one problem; they go to one worker together, because a hand-over costs as much as an easy verdict."""

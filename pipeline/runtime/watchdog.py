@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 PRECISION_S = 0.1
 
@@ -42,17 +42,37 @@ class Watchdog:
     def __init__(self, tell: Callable[[Stuck], None] = lambda stuck: None, stuck_after_s: float = 120.0) -> None:
         self._tell = tell
         self._stuck_after_s = stuck_after_s
-        self._open: dict[Wait, None] = {}
+        self._open: dict[_Wait, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.num_named = 0
 
-    def watch(self, deadline_s: float, *what: object) -> Wait:
+    @contextmanager
+    def watch(self, deadline_s: float, *what: object) -> Iterator[None]:
         """`with watchdog.watch(60.0, "commit", 7):` is named when it takes long. The parts of `what` are put into words only then."""
-        return Wait(self, deadline_s, what, enforced=False)
+        wait = self._begin(_Wait(deadline_s, what))
+        try:
+            yield
+        finally:
+            self._open.pop(wait, None)
 
-    def limit(self, deadline_s: float, *what: object) -> Wait:
+    @contextmanager
+    def limit(self, deadline_s: float, *what: object) -> Iterator[None]:
         """As `watch`, and raises TimeoutError in the block at the deadline. A cancellation from elsewhere passes through."""
-        return Wait(self, deadline_s, what, enforced=True)
+        task = asyncio.current_task()
+        assert task is not None, "a deadline belongs to a task"
+        num_cancelling = task.cancelling()
+        wait = self._begin(_Wait(deadline_s, what, task))
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            # Of the requests to cancel the task, one is the deadline's; any more came from elsewhere.
+            if wait.expired and task.cancelling() - 1 <= num_cancelling:
+                raise TimeoutError from error
+            raise
+        finally:
+            self._open.pop(wait, None)
+            if wait.expired:
+                task.uncancel()
 
     @property
     def num_stuck(self) -> int:
@@ -69,27 +89,27 @@ class Watchdog:
                 stuck = Stuck(" ".join(map(str, wait.what)), waited_s, wait.deadline_s)
                 logger.warning("%s", stuck)
                 self._tell(stuck)
-            if wait.enforced and waited_s >= wait.deadline_s:
-                wait.expire()
+            if wait.task is not None and waited_s >= wait.deadline_s:
+                wait.expired = True
+                wait.task.cancel()
             wait.due_s = self._next_due_s(wait)
 
-    def _naming_s(self, wait: Wait) -> float:
+    def _naming_s(self, wait: _Wait) -> float:
         return min(self._stuck_after_s, wait.deadline_s / 2)
 
-    def _next_due_s(self, wait: Wait) -> float:
+    def _next_due_s(self, wait: _Wait) -> float:
         if not wait.named:
             return wait.since_s + self._naming_s(wait)
-        return wait.since_s + wait.deadline_s if wait.enforced and not wait.expired else float("inf")
+        return wait.since_s + wait.deadline_s if wait.task is not None and not wait.expired else float("inf")
 
-    def _begin(self, wait: Wait, loop: asyncio.AbstractEventLoop) -> None:
+    def _begin(self, wait: _Wait) -> _Wait:
+        loop = asyncio.get_running_loop()
         wait.since_s = loop.time()
         wait.due_s = self._next_due_s(wait)
         self._open[wait] = None
         if self._timer is None:
             self._timer = loop.call_later(PRECISION_S, self._sweep)
-
-    def _end(self, wait: Wait) -> None:
-        self._open.pop(wait, None)
+        return wait
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -97,40 +117,14 @@ class Watchdog:
         self._timer = loop.call_later(PRECISION_S, self._sweep) if self._open else None
 
 
-class Wait:
-    """One `with` block."""
+class _Wait:
+    """One `with` block. Its deadline is enforced where it has a `task`."""
 
-    __slots__ = (
-        "_num_cancelling", "_task", "_watchdog", "deadline_s", "due_s", "enforced", "expired", "named", "since_s", "what",
-    )  # fmt: skip
+    __slots__ = ("deadline_s", "due_s", "expired", "named", "since_s", "task", "what")
 
-    def __init__(self, watchdog: Watchdog, deadline_s: float, what: tuple[object, ...], *, enforced: bool) -> None:
-        self._watchdog = watchdog
+    def __init__(self, deadline_s: float, what: tuple[object, ...], task: asyncio.Task[object] | None = None) -> None:
         self.deadline_s = deadline_s
         self.what = what
-        self.enforced = enforced
+        self.task = task
         self.named = self.expired = False
         self.since_s = self.due_s = 0.0
-        self._task: asyncio.Task[object] | None = None
-        self._num_cancelling = 0
-
-    def __enter__(self) -> None:
-        if self.enforced:
-            task = self._task = asyncio.current_task()
-            assert task is not None, "a deadline belongs to a task"
-            self._num_cancelling = task.cancelling()
-        self._watchdog._begin(self, asyncio.get_running_loop())
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._watchdog._end(self)
-        if self.expired:
-            assert self._task is not None
-            if self._task.uncancel() <= self._num_cancelling and kind is asyncio.CancelledError:
-                raise TimeoutError from error
-
-    def expire(self) -> None:
-        assert self._task is not None
-        self.expired = True
-        self._task.cancel()

@@ -36,7 +36,7 @@ POINTS: dict[str, Point] = {
         "pipeline.weights.publishing.name_latest", "before", "orchestrator", "the first weights are there, and nothing names them"
     ),
     "first evaluation written": Point(
-        "pipeline.commands.session.Session.save_state", "before", "orchestrator",
+        "pipeline.run.state.RunState.save", "before", "orchestrator",
         "its answers are in a file, its result is not in state.json",
     ),
     "learner started": Point(
@@ -56,7 +56,7 @@ POINTS: dict[str, Point] = {
         passing=11,
     ),
     "after a step's last group": Point(
-        "pipeline.loop.scheduler.Scheduler._abstract", "before", "orchestrator",
+        "pipeline.loop.lessons.LessonStage._store", "before", "orchestrator",
         "the learner can train the step, its lessons do not exist", passing=3,
     ),
     "journal merged": Point(
@@ -159,10 +159,10 @@ POINTS: dict[str, Point] = {
         broken=False,
     ),
     "before the last evaluation": Point(
-        "pipeline.commands.session.Session._keep_totals", "before", "orchestrator", "training is over, totals are not kept"
+        "pipeline.commands.stages.Stages.keep_totals", "before", "orchestrator", "training is over, totals are not kept"
     ),
     "after the last evaluation": Point(
-        "pipeline.commands.session.Session._keep_costs", "before", "orchestrator", "everything is there but the summary"
+        "pipeline.commands.stages.Stages.keep_costs", "before", "orchestrator", "everything is there but the summary"
     ),
     # A resume.
     "resume: config kept": Point(
@@ -215,7 +215,7 @@ POINTS: dict[str, Point] = {
         "pipeline.loop.scheduler._Step.add", "before", "orchestrator", "the learner waits for the other groups", passing=14
     ),
     "both ended": Point(
-        "pipeline.commands.session.Session._keep_costs", "before", "orchestrator", "its learner died, it closes",
+        "pipeline.commands.stages.Stages.keep_costs", "before", "orchestrator", "its learner died, it closes",
         beside="server paused",
     ),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from pipeline.commands.session import Session
+from pipeline.commands.stages import Stages
 from pipeline.config.endpoints import RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import EndpointSetupError, MalformedReplyError, WeightsRefusedError, WeightSyncError
@@ -140,17 +141,17 @@ async def test_the_base_model_is_evaluated_whatever_an_endpoint_elsewhere_had(
         before = await num_loads(pool)
         evaluated = []
 
-        async def evaluate(self: Session, name: str, *_: object) -> None:
+        async def evaluate(self: Stages, name: str, *_: object) -> None:
             evaluated.append((name, await num_loads(pool) - before, await label_of(pool)))
 
         async def seeded(*_: object) -> tuple[Path, dict[str, object]]:
             return model, {}
 
-        monkeypatch.setattr(Session, "_evaluate", evaluate)
-        monkeypatch.setattr("pipeline.commands.session.seeded_model", seeded)
+        monkeypatch.setattr(Stages, "_evaluate", evaluate)
+        monkeypatch.setattr("pipeline.commands.stages.seeded_model", seeded)
         config = run.config().model_copy(update={"endpoints": (settings,)})
         session = Session(run, config, View(0, live=False))
-        await session._seed(model, cast("ProblemSet", None), pool, cast("Verifier", None))
+        await session.stages(cast("ProblemSet", None), pool, cast("Verifier", None)).seed(model)
     assert evaluated == [("base model", 1, UNKNOWN)]
     assert [folder.name for folder in run.weights.iterdir() if folder.is_dir()] == [version(0).label]
 

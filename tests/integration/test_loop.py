@@ -27,8 +27,10 @@ from pipeline.inference.capabilities import check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.health import Repair
 from pipeline.loop.learner_link import LearnerLink, LearnerStatus
+from pipeline.loop.lessons import LessonStage
 from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
+from pipeline.loop.step_metrics import StepReporter
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
 from pipeline.run.folder import RunFolder
@@ -85,27 +87,19 @@ class Loop:
         async def evaluate_never(step: int) -> None:
             begun(step)
 
+        reporter = StepReporter(MetricsWriter(self.run.metrics_file, "orchestrator"), self.clock)
+        retriever = retriever_of(self.config, self.pool, self.endpoints)
+        abstractor = Abstractor(self.config, self.endpoints)
         return Scheduler(
             config=self.config,
             problems=ProblemStream(self.problems.train, self.config.run.seed),
-            labels=tasks.__getitem__,
-            sampler=GroupSampler(
-                self.config,
-                self.endpoints,
-                self.verifier,
-                self.journal,
-                retriever_of(self.config, self.pool, self.endpoints),
-                self.clock,
-            ),
-            abstractor=Abstractor(self.config, self.endpoints),
+            sampler=GroupSampler(self.config, self.endpoints, self.verifier, self.journal, retriever, self.clock),
+            lessons=LessonStage(self.config, tasks.__getitem__, abstractor, self.pool, reporter),
             journal=self.journal,
-            pool=self.pool,
-            learner=link or LearnerLink(self.run, cast("Child", LiveChild())),
-            metrics=MetricsWriter(self.run.metrics_file, "orchestrator"),
-            clock=self.clock,
             lineages=self.run.lineages(),
+            learner=link or LearnerLink(self.run, cast("Child", LiveChild())),
             evaluate=evaluate_never,
-            all_unavailable=lambda: self.endpoints.all_unavailable,
+            reporter=reporter,
         )
 
     async def bring_servers_to(self, step: int, lineage: int = 0) -> None:

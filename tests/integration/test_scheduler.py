@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import EndpointError
-from pipeline.loop.rollouts import GroupKey
+from pipeline.loop.rollouts import GroupKey, GroupSampler
 from pipeline.run.metrics_log import read_metrics
 from pipeline.storage.journal import INDEXED
 from pipeline.types import RolloutGroup
@@ -65,10 +65,10 @@ async def test_a_problem_that_cannot_be_sampled_is_replaced_and_told_of(tmp_path
         scheduler = loop.scheduler()
         sample, cursed = scheduler._sampler.sample, scheduler._problems.problem_at(5).problem.id
 
-        async def sometimes(task: Any, place: GroupKey) -> RolloutGroup:
+        async def sometimes(task: Any, key: GroupKey) -> RolloutGroup:
             if task.problem.id == cursed:
                 raise EndpointError("http_400", "the prompt is too long")
-            return await sample(task, place)
+            return await sample(task, key)
 
         scheduler._sampler.sample = sometimes  # type: ignore[method-assign]
         await scheduler.run(0)
@@ -102,10 +102,10 @@ async def test_a_straggler_does_not_hold_up_the_next_step_when_staleness_allows_
         scheduler, gate = loop.scheduler(), asyncio.Event()
         sample = scheduler._sampler.sample
 
-        async def gated(task: Any, place: GroupKey) -> RolloutGroup:
-            if (place.step, place.slot) == (0, 1):
+        async def gated(task: Any, key: GroupKey) -> RolloutGroup:
+            if (key.step, key.slot) == (0, 1):
                 await gate.wait()
-            return await sample(task, place)
+            return await sample(task, key)
 
         scheduler._sampler.sample = gated  # type: ignore[method-assign]
         running = asyncio.create_task(scheduler.run(0))
@@ -118,23 +118,23 @@ async def test_a_straggler_does_not_hold_up_the_next_step_when_staleness_allows_
         assert slots(loop.groups(6)) == EVERY_SLOT
 
 
-@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize("all_unavailable", [True, False])
 async def test_an_outage_is_not_held_against_problems(
-    tmp_path: Path, start_mock: StartMock, all_unavailable: bool
+    tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch, all_unavailable: bool
 ) -> None:
     strict = {**ROLLOUT, "max_group_attempts": 1, "max_failed_groups": 1}
     async with make_loop(tmp_path, start_mock, rollout=strict, feedback=SCRATCH) as loop:
         await loop.bring_servers_to(99)
         scheduler, num_refused = loop.scheduler(), 0
         sample = scheduler._sampler.sample
-        scheduler._dark = lambda: all_unavailable
+        monkeypatch.setattr(GroupSampler, "all_unavailable", all_unavailable)
 
-        async def refused_at_first(task: Any, place: GroupKey) -> RolloutGroup:
+        async def refused_at_first(task: Any, key: GroupKey) -> RolloutGroup:
             nonlocal num_refused
             if num_refused < 10:
                 num_refused += 1
                 raise EndpointError("refused", "nobody listens there")
-            return await sample(task, place)
+            return await sample(task, key)
 
         scheduler._sampler.sample = refused_at_first  # type: ignore[method-assign]
         if all_unavailable:
@@ -177,11 +177,11 @@ async def test_at_most_so_many_groups_are_in_flight_and_earlier_steps_go_first(
         scheduler, order, most = loop.scheduler(), [], 0
         sample = scheduler._sampler.sample
 
-        async def watched(task: Any, place: GroupKey) -> RolloutGroup:
+        async def watched(task: Any, key: GroupKey) -> RolloutGroup:
             nonlocal most
             most = max(most, scheduler.num_groups_in_flight)
-            order.append(place.order)
-            return await sample(task, place)
+            order.append(key.order)
+            return await sample(task, key)
 
         scheduler._sampler.sample = watched  # type: ignore[method-assign]
         await scheduler.run(0)
@@ -233,11 +233,11 @@ def test_every_attempt_draws_anew_and_every_place_the_same(tmp_path: Path) -> No
     from tests.builders import version
 
     lineages = [Lineage(number=0, start_step=0), Lineage(number=1, start_step=4)]
-    place = GroupKey(lineages, 7, 2, 0, 1, oldest_step=5, order=30)
-    assert place.group_id == "l1-000007-0002"
-    assert place.draw(3) == (3, 7, 2, 0)
-    assert place.accepts(version(5, lineage=1))
-    assert not place.accepts(version(4, lineage=1)), "too old for the bound"
-    assert not place.accepts(version(6, lineage=0)), "of an abandoned lineage"
+    key = GroupKey(lineages, 7, 2, 0, 1, oldest_step=5, order=30)
+    assert key.group_id == "l1-000007-0002"
+    assert key.draw(3) == (3, 7, 2, 0)
+    assert key.accepts(version(5, lineage=1))
+    assert not key.accepts(version(4, lineage=1)), "too old for the bound"
+    assert not key.accepts(version(6, lineage=0)), "of an abandoned lineage"
     early = GroupKey(lineages, 4, 0, 0, 1, oldest_step=3, order=16)
     assert early.accepts(version(4, lineage=0)), "the checkpoint's own weights still count"

@@ -92,8 +92,8 @@ def train(
             kl_coef=partial(value_at, config.learner.kl_coef),
             share_prefix=share_prefix,
             peft_config=lora_config(config),
-            callbacks=[recorder],
         )
+        trainer.add_callback(recorder)
     else:
         trainer = plain_trl(model, args, tokenizer, reader, recorder, peft_config=lora_config(config))
     recorder.watch(trainer)

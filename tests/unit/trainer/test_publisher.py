@@ -14,7 +14,7 @@ from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from pipeline.types import WeightVersion
 from pipeline.weights import publishing, sync
 from tests.unit.trainer.groups import tiny_config
-from trainer.publisher import Publisher, link_final_model
+from trainer.publisher import Publisher, Retention, link_final_model
 from trainer.status import LearnerStatus
 from trainer.stop import StopRequested, StopSignal
 
@@ -48,7 +48,7 @@ class Fixture:
             MetricsWriter(self.run.metrics_file, "learner"),
             self.stop,
             every=every,
-            num_kept=2,
+            retention=Retention(2),
             patience_s=0.0 if every == 1 else 60.0,
             send=send,
         )

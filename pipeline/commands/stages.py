@@ -1,0 +1,196 @@
+"""The stages of a session, in their order: seed the model, evaluate it, train beside the learner, add up what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.evaluation.heldout import evaluate
+from pipeline.experience.pool import Pool
+from pipeline.inference.client import InferenceClient
+from pipeline.inference.local_servers import Serving
+from pipeline.loop.learner_link import LearnerLink
+from pipeline.loop.scheduler import Scheduler
+from pipeline.observability.live_view import View
+from pipeline.problems.dataset import ProblemSet
+from pipeline.rewards.verifier import Verifier
+from pipeline.run import checkpoints
+from pipeline.run.folder import LEARNER_LOCK, RunFolder
+from pipeline.run.metrics_log import MetricsWriter
+from pipeline.run.state import AFTER_RL, AFTER_SFT, BASE_MODEL, RunState, answers_file
+from pipeline.runtime.stage_clock import StageClock
+from pipeline.sft.stage import DONE as SFT_REPORT
+from pipeline.sft.stage import seeded_model
+from pipeline.weights.publishing import REFERENCE, publish, write_version
+from pipeline.weights.sync import load_unpublished, sync_server
+
+LEARNER_GRACE_S = 90.0
+
+
+class Stages:
+    """What one session does with its parts. `metrics` and `state` keep what came of it."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        config: Config,
+        problems: ProblemSet,
+        endpoints: InferenceClient,
+        verifier: Verifier,
+        state: RunState,
+        metrics: MetricsWriter,
+        clock: StageClock,
+        view: View,
+    ) -> None:
+        self._run = run
+        self._config = config
+        self._problems = problems
+        self._endpoints = endpoints
+        self._verifier = verifier
+        self._state = state
+        self._metrics = metrics
+        self._clock = clock
+        self._view = view
+
+    async def seed(self, model: Path) -> None:
+        """Evaluate the base model, seed the skills, publish the first version."""
+        if self._config.sft.enabled and self._config.eval.baseline and BASE_MODEL not in self._state.evals:
+            if self._config.endpoints:
+                await self._load_base_model(model)
+            await self._evaluate(BASE_MODEL, 0)
+        if self._config.sft.enabled:
+            with self._clock.stage("sft"):
+                model, report = await seeded_model(self._config, self._run, model, self._view.log)
+            self._state.values["sft"] = report
+            self._state.save()
+        publish(self._run, REFERENCE, lambda folder: _copy(model, folder))
+
+    async def _load_base_model(self, model: Path) -> None:
+        """Have endpoints that run elsewhere serve the model that the run begins with.
+
+        They may have another run's weights still. The model comes from the run folder, which they see."""
+        folder = self._run.weights / BASE_MODEL
+        with self._clock.stage("reload"):
+            try:
+                await asyncio.to_thread(write_version, folder, lambda beside: _copy(model, beside))
+                for endpoint in self._endpoints.endpoints:
+                    await load_unpublished(self._run, endpoint.address, folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    async def evaluate_start(self) -> None:
+        """Evaluate the model that reinforcement learning begins with, unless an earlier session did."""
+        name = AFTER_SFT if self._config.sft.enabled else BASE_MODEL
+        if name in self._state.evals:
+            return
+        with self._clock.stage("reload"):
+            for endpoint in self._endpoints.endpoints:
+                await sync_server(self._run, endpoint.address, REFERENCE)
+        await self._evaluate(name, 0)
+
+    async def evaluate_if_due(self, step: int, learner: LearnerLink) -> None:
+        """Evaluate beside the training of `step`, every `eval.every` steps. Raises EndpointError when nothing was answered."""
+        every = self._config.eval.every
+        if every and step and step % every == 0:
+            await self._evaluate(f"step {step}", step, learner)
+
+    async def train(
+        self, scheduler: Scheduler, pool: Pool, learner: LearnerLink, serving: Serving, first_step: int
+    ) -> None:
+        """Run the loop until the learner has trained the last step, then evaluate the end."""
+        async with contextlib.AsyncExitStack() as stack:
+            follower = asyncio.create_task(self._view.follow(self._run.metrics_file))
+            stack.callback(follower.cancel)
+            stack.enter_context(self._view.live())
+            try:
+                await _until_first_failure(scheduler.run(first_step), serving)
+                await learner.wait_until(lambda status: status.state == "done")
+                await asyncio.sleep(1.0)  # the follower shows the last step before the board closes
+            finally:
+                self.keep_totals(scheduler, pool)
+        num_steps = self._config.learner.num_steps
+        if self._state.evals.get(AFTER_RL, {}).get("step") != num_steps:
+            await self._evaluate(AFTER_RL, num_steps)
+
+    async def _evaluate(self, name: str, step: int, learner: LearnerLink | None = None) -> None:
+        """Evaluate and keep the report; beside a `learner`, it tells which weights answered."""
+        before = learner.status().version if learner else None
+        tasks = self._problems.heldout[: self._config.eval.num_problems]
+        out = answers_file(self._run.evals, name)
+        with self._clock.stage("eval"):
+            progress = self._view.progress(f"evaluating ({name})")
+            report = await evaluate(name, tasks, self._config, self._endpoints, self._verifier, out, progress)
+        after = learner.status().version if learner else None
+        weights = sorted({version for version in (before, after) if version})
+        self._state.evals[name] = report.model_dump() | {
+            "step": step,
+            "weights": weights,
+            "accuracy": report.accuracy,
+            "interval": report.interval,
+        }
+        self._state.save()
+        shares = {"share_parsable": report.share_parsable, "share_cut": report.share_cut}
+        self._metrics.write("eval", step, name=name, accuracy=report.accuracy, **shares)
+        self._view.board.accuracy[name] = report.accuracy
+        spread = f" (weights changed meanwhile: {weights[0]} to {weights[1]})" if len(weights) > 1 else ""
+        self._view.log(report.line() + spread)
+
+    def keep_totals(self, scheduler: Scheduler, pool: Pool) -> None:
+        """Add what the loop of this session did to the run's totals."""
+        self._state.add_to_totals(**scheduler.totals.as_dict())
+        self._state.set_total("pool_size", pool.num_entries())
+
+    def keep_costs(self) -> None:
+        """Add what this session asked for and how long it took to the run's totals, and save all that is known of the run."""
+        usage = self._endpoints.usage
+        self._state.add_to_totals(usage=usage.by_stage())
+        if cost := usage.cost():
+            self._state.add_to_totals(cost=cost)
+        self._state.add_to_totals(seconds=dict(self._clock.seconds), counts=dict(self._clock.counts))
+        self._state.save()
+
+
+async def begin_lineage(run: RunFolder, view: View) -> int:
+    """Begin a lineage at the newest whole checkpoint, and return that step; 0 without one.
+
+    A learner whose orchestrator was killed may still be writing one. Raises RunFolderError if it does not end."""
+
+    def outlive() -> None:
+        with run.locked(LEARNER_LOCK, LEARNER_GRACE_S):
+            pass
+
+    await asyncio.to_thread(outlive)
+    step = checkpoints.newest_whole(run) or 0
+    lineage = run.begin_lineage(step)
+    view.log(f"continuing from step {step} as lineage {lineage.number}")
+    return step
+
+
+async def _until_first_failure(loop_of_steps: Coroutine[Any, Any, None], serving: Serving) -> None:
+    """Run the loop, and fail as soon as a server's launcher gave up."""
+
+    async def watch() -> None:
+        while True:
+            serving.check()
+            await asyncio.sleep(1.0)
+
+    steps, watcher = asyncio.ensure_future(loop_of_steps), asyncio.ensure_future(watch())
+    try:
+        done, _ = await asyncio.wait({steps, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (steps, watcher):
+            task.cancel()
+        await asyncio.gather(steps, watcher, return_exceptions=True)
+
+
+def _copy(model: Path, folder: Path) -> None:
+    for file in model.iterdir():
+        if file.is_file() and file.name != SFT_REPORT:
+            shutil.copy2(file, folder)

@@ -1,0 +1,78 @@
+"""What a run remembers from session to session: its evaluations, its totals, where it was forked from (`state.json`).
+
+Invariants: the file is replaced as a whole; a run that was made under former names is read under today's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.run.folder import RunFolder
+from pipeline.runtime.files import write_atomic
+
+BASE_MODEL, AFTER_SFT, AFTER_RL = "base model", "after SFT", "after RL"
+"""The run's own evaluations; those beside training are called `step <number>`."""
+FORMER_KEYS = {"sittings": "sessions"}
+FORMER_EVALS = {"untouched": BASE_MODEL}
+
+
+class RunState:
+    """`values` is what `state.json` holds, `evals` in it the report of each evaluation by its name."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._file = run.state_file
+        stored = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
+        self.values: dict[str, Any] = {"evals": {}, "sessions": 0, **under_todays_names(stored)}
+
+    @property
+    def evals(self) -> dict[str, dict[str, Any]]:
+        evals: dict[str, dict[str, Any]] = self.values["evals"]
+        return evals
+
+    def add_to_totals(self, **numbers: Any) -> None:
+        """Add to the sums over all sessions: numbers, or tables of them."""
+        totals = self.values.setdefault("totals", {})
+        for name, value in numbers.items():
+            totals[name] = _sum(totals.get(name), value)
+
+    def set_total(self, name: str, value: Any) -> None:
+        """Note the newest value of what is no sum."""
+        self.values.setdefault("totals", {})[name] = value
+
+    def save(self) -> None:
+        """Raises DiskError; the former file is then still there."""
+        write_atomic(self._file, json.dumps(self.values, indent=1))
+
+
+def under_todays_names(stored: dict[str, Any]) -> dict[str, Any]:
+    """The content of a `state.json` with former names replaced. Pure."""
+    values = {FORMER_KEYS.get(key, key): value for key, value in stored.items()}
+    if "evals" in values:
+        values["evals"] = {
+            (today := FORMER_EVALS.get(name, name)): {**report, "name": today} if name in FORMER_EVALS else report
+            for name, report in values["evals"].items()
+        }
+    return values
+
+
+def answers_file(evals: Path, name: str) -> Path:
+    """The file in the folder `evals` of a run that has, or is to have, the answers of the evaluation `name`."""
+    for former, today in FORMER_EVALS.items():
+        if today == name and (file := _file_of(evals, former)).exists() and not _file_of(evals, today).exists():
+            return file
+    return _file_of(evals, name)
+
+
+def _file_of(evals: Path, name: str) -> Path:
+    return evals / f"{name.replace(' ', '_')}.jsonl"
+
+
+def _sum(old: Any, new: Any) -> Any:
+    """Sum of two numbers or nested tables of numbers; either may be missing."""
+    if isinstance(new, dict):
+        old = old or {}
+        return {key: _sum(old.get(key), new.get(key, 0)) for key in {**old, **new}} if old else new
+    if isinstance(old, dict):
+        return old
+    return (old or 0) + (new or 0)

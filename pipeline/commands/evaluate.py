@@ -33,7 +33,7 @@ from pipeline.evaluation.report import BenchmarkReport, report
 from pipeline.evaluation.results import cells
 from pipeline.evaluation.runner import EvalRun
 from pipeline.evaluation.scores import Scored, scored
-from pipeline.experience.contamination import check_pool
+from pipeline.experience.pool_integrity import check_pool
 from pipeline.experience.retrieval import retriever_of
 from pipeline.hashing import digest
 from pipeline.inference.capabilities import check_embeddings, check_endpoint

@@ -18,8 +18,10 @@ from pipeline.storage.object_store import WORKING, failure, storage_options
 
 
 class Caches(NamedTuple):
-    """Bounds of the caches that LanceDB keeps of a table's indices and metadata; its own are some GiB. Every commit makes new entries, and a cache keeps those of
-    versions that nobody reads any more until it is full: a table that is written all the time fills it and gains nothing."""
+    """Bounds of the caches that LanceDB keeps of a table's indices and metadata; its own are some GiB.
+
+    Every commit makes new entries, and a cache keeps those of versions that nobody reads any more until it is full: a table that is
+    written all the time fills it and gains nothing."""
 
     index_bytes: int
     metadata_bytes: int

@@ -19,7 +19,7 @@ class Texts(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags: list[str] = []
+        self.tags = [""]
         self.texts: list[tuple[str, str]] = []
         self.feed(text)
 

@@ -1,4 +1,4 @@
-"""Is the pool worth its size? Measures of one entry beside its source; `pipeline.audit.effects` has what it does.
+"""Measures of one entry of the pool beside its source; `pipeline.audit.effects` has what it does.
 
 Pure functions of texts and counts. The heuristics are ours, and crude: what they call problem-specific is what repeats
 numbers, names or runs of words of the problem that an entry came from."""

@@ -29,7 +29,7 @@ from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.evaluation.report import BenchmarkReport, report
 from pipeline.evaluation.results import Scored, cells, scored_answers
 from pipeline.evaluation.runner import EvalRun, Scoring
-from pipeline.experience.contamination import check_pool
+from pipeline.experience.pool_integrity import check_pool
 from pipeline.experience.retrieval import retriever_of
 from pipeline.inference.capabilities import check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of

@@ -1,4 +1,4 @@
-"""The experience pool: lessons in a LanceDB table, found by BM25 over the text of the problem they came from.
+"""The experience pool: lessons in a LanceDB table, searched by BM25 over the text of the problem they came from.
 
 Invariants: an entry's id is unique, also when two processes write; no entry of a held-out problem, by its split or by its
 text; at most `max_entries_per_problem` of one problem after each `add`, or after the maintenance that it ran beside. What a
@@ -61,7 +61,7 @@ HASHES_PER_READ = 512
 class Candidate(NamedTuple):
     """A stored lesson as the context policy may see it. `bm25` ranks it against the query; there is no reward.
 
-    A tuple with the lesson as it is stored: of the many that a search finds, few are read."""
+    The lesson is kept as it is stored: of the many that a search finds, few are parsed."""
 
     id: str
     problem_id: str
@@ -85,7 +85,7 @@ def _rank(candidate: Candidate) -> tuple[float, int, str, str]:
 
 class Pool:
     """`version` (a number, or the name of a pin) opens that version of the pool read-only. `ordered` makes what a search finds a
-    function of the entries alone, at two to five times its cost (`search`): for runs that a resume must repeat exactly."""
+    function of the entries alone, at a multiple of its cost (`search`): for runs that a resume must repeat exactly."""
 
     def __init__(
         self,
@@ -161,14 +161,14 @@ class Pool:
         """The entries whose problem text matches `text` best by BM25, best first, equals by step (newest first), slot and rollout.
 
         Which of the equals at the end are among them depends on how the index's files were merged. `ordered`, that depends on the
-        entries alone: where the last has equals that are left out, more are asked for, `MAX_FOUND` at most."""
+        entries alone: where the last has equals that are left out, more are read, `MAX_FOUND` at most."""
         if not self._ordered:
             return sorted(self._matching(text, num_candidates), key=_rank)
-        num_asked = num_candidates + 1
-        found = self._matching(text, num_asked)
-        while len(found) == num_asked < MAX_FOUND and found[-1].bm25 == found[num_candidates - 1].bm25:
-            num_asked = min(4 * num_asked, MAX_FOUND)
-            found = self._matching(text, num_asked)
+        num_read = num_candidates + 1
+        found = self._matching(text, num_read)
+        while len(found) == num_read < MAX_FOUND and found[-1].bm25 == found[num_candidates - 1].bm25:
+            num_read = min(4 * num_read, MAX_FOUND)
+            found = self._matching(text, num_read)
         return sorted(found, key=_rank)[:num_candidates]
 
     def lessons_like(self, text: str, most: int) -> list[tuple[str, Lesson]]:
@@ -287,7 +287,7 @@ class Pool:
 
     def index(self) -> None:
         """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.
-        Costs 30 ms for a thousand entries and 200 ms for a hundred thousand. Raises DiskError."""
+        Raises DiskError."""
         if self.num_unindexed():
             with self._maintenance, self._writing():
                 index(self._table)
@@ -315,23 +315,25 @@ class Pool:
         Raises DataError, DiskError, StoreError."""
         self._check_writable()
         with self._lock, failures_named(self._path), _machine_lock(self._path) as turns:
+            # On an object store nothing but the table tells whether another process wrote.
             if turns is None:
                 self._table.checkout_latest()
             last = turns.read() if turns else str(self.version)
             if last != self._last_turn:
-                # Another handle wrote. Asking for its version costs a fifth of a small commit, so it is not asked each time.
+                # Another handle wrote. Looking for a newer version costs a good part of a small commit, so it is not done each time.
                 self._table.checkout_latest()
                 self._refresh()
-            # Whatever happens before this turn is over, the next one looks anew; an empty file is one cut short.
+            # Whatever happens before this turn is over, the next one of this handle refreshes; an empty file is one cut short.
             self._last_turn = None
             turn = secrets.token_hex(8)
             if turns:
-                # Written first: should this process die now, the next one looks anew.
+                # Written first: should this process die now, the next writer refreshes.
                 turns.seek(0)
                 turns.truncate()
                 turns.write(turn)
                 turns.flush()
             yield turns is not None
+            # Not in a `finally`: after a failure what is in the table is not known.
             self._last_turn = turn if turns else str(self.version)
             self._reader.refresh()
 

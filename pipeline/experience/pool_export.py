@@ -1,6 +1,6 @@
-"""Entries of a pool as files: JSON lines, or Parquet for tables of half a million.
+"""Writes and reads entries of a pool as files: JSON lines, or Parquet for large pools.
 
-What is written holds what became of each entry's rollouts; whoever imports it keeps counting from there."""
+A file holds the counts of each entry's use too; whoever imports it keeps counting from there."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def export(entries: Iterable[Experience], file: Path) -> int:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What keeps `path` from being written is the user's to mend. Raises DataError naming it, DiskError."""
+    """Raise what keeps `path` from being written as the user's to mend: DataError naming it, DiskError."""
     try:
         yield
     except DiskError:

@@ -1,15 +1,35 @@
-"""What can be wrong with a pool, entry by entry: pure functions for `pool verify` and `pool import`."""
+"""Checks of a pool: entry by entry for `pool verify` and `pool import`, and against the problems of an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from pydantic import ValidationError
 
+from pipeline.errors import DataError
 from pipeline.experience.leakage import gives_answer_away
+from pipeline.experience.pool import Pool
 from pipeline.text import text_hash
-from pipeline.types import Experience
+from pipeline.types import Experience, Task
 from prompts.render import harmless_lesson, render_lessons
+
+NUM_NAMED = 5
+
+
+def check_pool(pool: Pool, tasks: Sequence[Task]) -> None:
+    """Raise DataError that names entries of the pool made from problems among `tasks` (same normalised text, numbers included).
+
+    A lesson of a problem that is evaluated would be its answer key (promise 15)."""
+    by_hash = {task.problem.text_hash: task.problem.id for task in tasks}
+    found = [(by_hash[entry.problem_hash], entry.id) for entry in pool.of_texts(by_hash)]
+    if not found:
+        return
+    named = ", ".join(f"{problem} (entry {entry})" for problem, entry in found[:NUM_NAMED])
+    more = f" and {len(found) - NUM_NAMED} more" if len(found) > NUM_NAMED else ""
+    raise DataError(
+        f"the pool holds lessons of problems that are to be evaluated: {named}{more}; evaluate other problems, or use a pool that "
+        "never saw them (`pool export`, take these entries out, `pool import` into another run)"
+    )
 
 
 def faults(
@@ -22,7 +42,7 @@ def faults(
 ) -> Iterator[str]:
     """One line for each thing wrong with a pool: with its entries, with ids that are there twice, with problems over the cap.
 
-    `over` tells which values stand in a column of the pool more often than a number (`PoolColumns.over`)."""
+    `over` returns the values that stand in a column of the pool more often than a number (`PoolColumns.over`)."""
     for entry in entries:
         yield from entry_faults(entry, heldout=heldout, answers=answers)
     for entry_id, num in over("id", 1):
@@ -36,13 +56,13 @@ def faults(
 def entry_faults(entry: Experience, *, heldout: Collection[str], answers: Mapping[str, str]) -> list[str]:
     """One line for each thing wrong, naming the entry: a held-out problem, a text that is not the hash's, a gold answer given
     away, text that is not harmless. `heldout` and `answers` go by the hash of a problem's text."""
-    known = text_hash(entry.problem_text)
+    own_hash = text_hash(entry.problem_text)
     found = []
-    if entry.split != "train" or entry.problem_hash in heldout or known in heldout:
+    if entry.split != "train" or entry.problem_hash in heldout or own_hash in heldout:
         found.append(f"its problem {entry.problem_id} is held out")
-    if entry.problem_hash != known:
+    if entry.problem_hash != own_hash:
         found.append("its problem_hash is not that of its problem_text")
-    answer = answers.get(known)
+    answer = answers.get(own_hash)
     if answer is not None and gives_answer_away(render_lessons((entry.lesson,)), answer):
         found.append("gives the gold answer of its problem away")
     try:
@@ -50,4 +70,4 @@ def entry_faults(entry: Experience, *, heldout: Collection[str], answers: Mappin
             found.append("holds control tokens, a role header, template syntax, or blanks at an end or in a row")
     except ValidationError:
         found.append("holds a text of blanks alone")
-    return [f"entry {entry.id}: {words}" for words in found]
+    return [f"entry {entry.id}: {fault}" for fault in found]

@@ -1,6 +1,6 @@
-"""A pool's table read column by column: what statistics, samples and checks of a large pool need, without its entries in memory.
+"""Reads a pool's table column by column, for statistics, samples and checks of a large pool without its entries in memory.
 
-Half a million entries are 1.35 GB as records, and 8 MB as the Arrow column of their ids. Read-only, at one version. Blocking."""
+Read-only, at one version. Blocking."""
 
 from __future__ import annotations
 

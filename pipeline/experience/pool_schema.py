@@ -1,4 +1,4 @@
-"""The pool's table: its schema, and entries as its rows."""
+"""The schema of the pool's table, and entries as its rows."""
 
 from __future__ import annotations
 

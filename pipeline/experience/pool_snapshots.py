@@ -1,4 +1,4 @@
-"""What the pool was when each step began: versions by the name of the step, which resumes and forks return to. Blocking."""
+"""Snapshots of the pool as each step began: versions by the name of the step, which resumes and forks return to. Blocking."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""How like another problem a stored one is: measures in [0, 1] between problem texts (method.md: γ).
+"""Measures of similarity in [0, 1] between problem texts (method.md: γ).
 
 Ours: the paper has a language model judge relevance (`judge`); the others cost less, and `docs/retrieval.md` compares them.
-A measure sees texts only. What it had to pay for it remembers, up to a bound."""
+A measure sees texts only. Values that an endpoint computed are cached, up to a bound."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
+from cachetools import LRUCache
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from rapidfuzz import fuzz
 
@@ -35,7 +36,7 @@ BEST_RELEVANCE = 10
 
 
 class Measure(Protocol):
-    """Similarities of `text` to each candidate's problem, in [0, 1]. Raises EndpointError where an endpoint is asked."""
+    """Similarities of `text` to each candidate's problem, in [0, 1]. Raises EndpointError where it needs an endpoint."""
 
     async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]: ...
 
@@ -97,13 +98,13 @@ class Embedding:
 
     def __init__(self, endpoints: EmbeddingClient) -> None:
         self._endpoints = endpoints
-        self._vectors: _Remembered[str, Any] = _Remembered()
+        self._vectors: LRUCache[str, Any] = LRUCache(NUM_REMEMBERED)
 
     async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]:
         if not candidates:
             return []
         texts = [text, *(candidate.problem_text for candidate in candidates)]
-        query, *others = await self._vectors.of(texts, self._embedded)
+        query, *others = await _remembered(self._vectors, texts, self._embedded)
         return [max(0.0, min(1.0, float(query @ other))) for other in others]
 
     async def _embedded(self, texts: list[str]) -> list[Any]:
@@ -117,26 +118,26 @@ class JudgeSimilarity:
     """Relevance of each candidate as a language model judges it, all of a problem's in one request (the paper's kind).
 
     A reply that is no list of as many grades from 0 to 10 is a failure of that request: nothing that it was about is relevant
-    then, and the same is asked again the next time."""
+    then, and the same request is made again the next time."""
 
     def __init__(self, endpoints: ChatClient) -> None:
         self._endpoints = endpoints
-        self._grades: _Remembered[tuple[str, str], float] = _Remembered()
+        self._grades: LRUCache[tuple[str, str], float] = LRUCache(NUM_REMEMBERED)
         self.num_malformed = 0
 
     async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]:
-        known = text_hash(text)
+        own_hash = text_hash(text)
         texts = {candidate.problem_hash: candidate.problem_text for candidate in candidates}
 
         async def graded(pairs: list[tuple[str, str]]) -> list[float]:
             return await self._graded(text, [texts[other] for _, other in pairs])
 
-        pairs = [(known, candidate.problem_hash) for candidate in candidates]
+        pairs = [(own_hash, candidate.problem_hash) for candidate in candidates]
         try:
-            return await self._grades.of(pairs, graded)
+            return await _remembered(self._grades, pairs, graded)
         except ValidationError:
             self.num_malformed += 1
-            return [self._grades.known(pair, 0.0) for pair in pairs]
+            return [self._grades.get(pair, 0.0) for pair in pairs]
 
     async def _graded(self, text: str, others: list[str]) -> list[float]:
         """Raises ValidationError for a reply that cannot be used."""
@@ -167,26 +168,16 @@ def _grades_of(num: int) -> type[_Grades]:
     )
 
 
-class _Remembered(Generic[K, V]):
-    """Answers by question, the most recently asked ones."""
-
-    def __init__(self) -> None:
-        self._answers: OrderedDict[K, V] = OrderedDict()
-
-    def known(self, question: K, otherwise: V) -> V:
-        return self._answers.get(question, otherwise)
-
-    async def of(self, questions: Sequence[K], ask: Callable[[list[K]], Awaitable[list[V]]]) -> list[V]:
-        """The answer to each question; those that are not known are asked for together."""
-        known = {question: self._answers[question] for question in questions if question in self._answers}
-        if unknown := list(dict.fromkeys(question for question in questions if question not in known)):
-            known |= zip(unknown, await ask(unknown), strict=True)
-        for question in known:
-            self._answers[question] = known[question]
-            self._answers.move_to_end(question)
-        while len(self._answers) > NUM_REMEMBERED:
-            self._answers.popitem(last=False)
-        return [known[question] for question in questions]
+async def _remembered(
+    cache: LRUCache[K, V], keys: Sequence[K], compute: Callable[[list[K]], Awaitable[list[V]]]
+) -> list[V]:
+    """The value of each key; those that are not in the cache are computed together."""
+    values = {key: cache[key] for key in keys if key in cache}
+    if missing := list(dict.fromkeys(key for key in keys if key not in values)):
+        computed = dict(zip(missing, await compute(missing), strict=True))
+        cache.update(computed)
+        values |= computed
+    return [values[key] for key in keys]
 
 
 def measure_of(config: Config, pool: Pool, endpoints: EmbeddingClient) -> Measure:

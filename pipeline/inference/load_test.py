@@ -1,11 +1,11 @@
-"""A closed loop of requests through the endpoint pool, and what it says of an endpoint.
+"""A load test of endpoints: a closed loop of requests through the client, and a report.
 
 Invariants: at most `concurrency` requests are out at once; every request ends as one `Shot`, answered or failed by name; a stop
 (Ctrl-C) ends the loop and keeps what was measured.
 
 | waits    | for                          | woken by         |
 |----------|------------------------------|------------------|
-| a worker | its answer                   | the pool         |
+| a worker | its answer                   | the client       |
 | `run`    | all workers                  | the last of them |
 """
 
@@ -48,7 +48,7 @@ class Load(BaseModel):
     stream: bool = False
     seed: int = 0
     prompts: tuple[str, ...] = ()
-    """Asked in turn; none: sums of two numbers, each another one, so that no cache answers."""
+    """Sent in turn; none: sums of two numbers, each another one, so that no cache answers."""
 
     def message(self, index: int) -> tuple[Message, ...]:
         if self.prompts:
@@ -58,7 +58,7 @@ class Load(BaseModel):
 
 
 class StressReport(BaseModel):
-    """What was seen. Latencies are of answered requests, from asking the pool to the parsed answer, retries included."""
+    """The figures of a load test. Latencies are of answered requests, from the call to the parsed answer, retries included."""
 
     num_requests: int
     num_answered: int
@@ -79,14 +79,14 @@ class StressReport(BaseModel):
     cost: float
 
     def lines(self) -> list[str]:
-        """The report in words."""
+        """The report as text."""
         lines = [
             f"{self.num_answered} of {self.num_requests} requests answered in {self.seconds:.1f} s at {self.concurrency} concurrent: "
             f"{self.requests_per_s:,.0f} requests/s, {self.completion_tokens_per_s:,.0f} tokens/s",
-            f"latency   {_quantile_words(self.latency_s)}",
+            f"latency   {_quantiles_text(self.latency_s)}",
         ]
         if self.first_token_s:
-            lines.append(f"1st token {_quantile_words(self.first_token_s)}")
+            lines.append(f"1st token {_quantiles_text(self.first_token_s)}")
         lines.append(
             f"attempts  {self.num_attempts:,} on the wire, {self.num_retries:,} retries, {self.num_hedges:,} hedges; "
             f"failed: {_counted(self.attempts_failed)}"
@@ -97,7 +97,7 @@ class StressReport(BaseModel):
         return lines
 
     def broken_bounds(self, max_p99_s: float | None, max_error_rate: float | None) -> list[str]:
-        """The bounds that did not hold, in words."""
+        """The bounds that did not hold, as text."""
         broken = []
         p99 = self.latency_s.get("p99")
         if max_p99_s is not None and (p99 is None or p99 > max_p99_s):
@@ -122,7 +122,7 @@ class Stress:
         self.shots: list[Shot] = []
 
     async def run(self) -> None:
-        """Send everything. A cancellation ends it early; `report` then tells of what was done."""
+        """Send everything. A cancellation ends it early; `report` is then of what was done."""
         self._begin_s = time.monotonic()
         try:
             async with asyncio.TaskGroup() as workers:
@@ -190,7 +190,7 @@ def quantiles(values: list[float]) -> dict[str, float]:
     return {**found, "max": ordered[-1], "mean": statistics.fmean(ordered)}
 
 
-def _quantile_words(values: dict[str, float]) -> str:
+def _quantiles_text(values: dict[str, float]) -> str:
     return "   ".join(f"{name} {value:.3f} s" for name, value in values.items()) or "no answers"
 
 

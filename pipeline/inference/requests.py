@@ -217,7 +217,7 @@ class RequestRunner:
         """Draw the consequences of a failure: the endpoint gets less, nothing for a while, or nothing until it is repaired."""
         tally.others[f"failed_{error.kind}"] += 1
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s", error, extra=request_fields(endpoint, request.stage, request.id, error=error))
+            logger.debug("%s", error, extra=request_fields(endpoint, request.stage, request.id, error))
         now_s = asyncio.get_running_loop().time()
         if error.kind in OVERLOAD:
             endpoint.limit.on_overload(now_s)

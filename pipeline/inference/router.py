@@ -4,10 +4,11 @@ Invariants: an endpoint never has more requests than its present bound, none bef
 while its breaker is not closed; a lower `priority` goes first, then who came first, so a group that has begun is
 finished before a later one starts.
 
-| waits                         | for                                                      | woken by                                                  |
-|-------------------------------|----------------------------------------------------------|-----------------------------------------------------------|
-| `take`                        | a slot at an endpoint                                    | `give_back`, `endpoint_changed`, the end of a Retry-After |
-| `take`, no endpoint available | an endpoint to close its breaker, `max_outage_s` at most | the same, or the clock: `no_endpoint`                     |
+| waits                      | for                                           | woken by                                     |
+|----------------------------|-----------------------------------------------|----------------------------------------------|
+| `take`                     | a slot at an endpoint                         | `give_back`, `endpoint_changed`, Retry-After |
+| `take` while none is       | an endpoint to close its breaker,             | the same, or the clock: `no_endpoint`        |
+| available                  | `max_outage_s` at most                        |                                              |
 """
 
 from __future__ import annotations

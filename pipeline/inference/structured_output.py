@@ -51,8 +51,8 @@ def refuses_schema(error: EndpointError) -> bool:
 def described(messages: tuple[Message, ...], schema: dict[str, Any]) -> tuple[Message, ...]:
     """`messages` with the schema in the last one, for an endpoint that takes no `response_format`."""
     last = messages[-1]
-    words = f"{last.content}\nThe JSON must fit this schema: {json.dumps(schema)}"
-    return (*messages[:-1], last.model_copy(update={"content": words}))
+    content = f"{last.content}\nThe JSON must fit this schema: {json.dumps(schema)}"
+    return (*messages[:-1], last.model_copy(update={"content": content}))
 
 
 def _objects(text: str) -> list[str]:

@@ -20,29 +20,17 @@ def operation_of(stage: str) -> str:
     return "render" if stage == "render" else "chat"
 
 
-def request_fields(
-    endpoint: Endpoint,
-    stage: str,
-    request_id: str,
-    *,
-    error: EndpointError | None = None,
-    num_prompt_tokens: int | None = None,
-    num_completion_tokens: int | None = None,
-    finish_reasons: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """`extra=` of a log record about one attempt at `endpoint`; what is not known is left out."""
+def request_fields(endpoint: Endpoint, stage: str, request_id: str, error: EndpointError) -> dict[str, Any]:
+    """`extra=` of a log record about an attempt at `endpoint` that failed with `error`; what is not known is left out."""
     address, port = endpoint.host_and_port
-    status = STATUS.fullmatch(error.kind) if error else None
+    status = STATUS.fullmatch(error.kind)
     fields = {
         "gen_ai.operation.name": operation_of(stage),
         "gen_ai.provider.name": PROVIDER,
         "gen_ai.request.model": endpoint.model,
-        "gen_ai.usage.input_tokens": num_prompt_tokens,
-        "gen_ai.usage.output_tokens": num_completion_tokens,
-        "gen_ai.response.finish_reasons": list(finish_reasons) or None,
         "server.address": address,
         "server.port": port,
-        "error.type": error.kind if error else None,
+        "error.type": error.kind,
         "http.response.status_code": int(status[1]) if status else None,
         "lanpo.stage": stage,
         "lanpo.request.id": request_id,

@@ -1,7 +1,4 @@
-"""The live view: a rich table on a terminal, plain lines elsewhere.
-
-It only follows metrics.jsonl and what it is told.
-"""
+"""The live view of a run: a rich table on a terminal, plain lines elsewhere. It only follows metrics.jsonl."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where log records go, in which form, and that no key goes with them.
+"""Configures logging: where records go, in which form, with keys masked.
 
-One handler, at the root, so that what libraries say on the loop of a run is kept and redacted too: from them warnings and up, or
+One handler, at the root, so that what libraries log on the loop of a run is kept and redacted too: from them warnings and up, or
 everything at the level 'debug'. Fields of JSON lines: `time` (ISO 8601, UTC), `level`, `logger`, `message`, and the `extra` of a record
 under its own names (`pipeline.inference.telemetry.request_fields`)."""
 

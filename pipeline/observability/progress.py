@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal; elsewhere a line every tenth, and every half minute.
+"""Progress of long work: a bar on a terminal; elsewhere a line every tenth, and every half minute.
 
 On an event loop the line comes also while nothing gets done: a long answer may take minutes, and silence looks like a hang."""
 
@@ -18,16 +18,16 @@ LINE_EVERY_S = 30.0
 
 @contextmanager
 def progress(name: str, total: int, status: Callable[[], str] = lambda: "") -> Iterator[Callable[[int], None]]:
-    """A function to tell how many of `total` are done; `status` adds words, for example what it cost so far."""
+    """A function that reports how many of `total` are done; `status` adds text, for example what it cost so far."""
     if sys.stdout.isatty():
-        with _bar(name, total, status) as tell:
-            yield tell
+        with _bar(name, total, status) as report:
+            yield report
         return
     lines = _Lines(name, total, status)
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        yield lines.tell
+        yield lines.report
         return
     timer: asyncio.TimerHandle | None = None
 
@@ -38,42 +38,42 @@ def progress(name: str, total: int, status: Callable[[], str] = lambda: "") -> I
 
     look()
     try:
-        yield lines.tell
+        yield lines.report
     finally:
         assert timer is not None
         timer.cancel()
 
 
 class _Lines:
-    """What was told so far, and when."""
+    """What was printed so far, and when."""
 
     def __init__(self, name: str, total: int, status: Callable[[], str]) -> None:
         self._name = name
         self._total = total
         self._status = status
-        self._begin_s = self._told_s = time.monotonic()
-        self._told = self._done = 0
+        self._begin_s = self._printed_s = time.monotonic()
+        self._num_tenths = self._done = 0
         self._first = -1
         """What was done before, and is not counted to the rate; unknown until the first call."""
 
-    def tell(self, done: int) -> None:
+    def report(self, done: int) -> None:
         if self._first < 0:
             self._first = done
         self._done = done
-        if self._total and done * 10 // self._total > self._told and done > self._first:
-            self._told = done * 10 // self._total
+        if self._total and done * 10 // self._total > self._num_tenths and done > self._first:
+            self._num_tenths = done * 10 // self._total
             self._line()
         else:
             self.look()
 
     def look(self) -> None:
-        """Tell how far it is, where nothing was told for a while."""
-        if self._first >= 0 and time.monotonic() - self._told_s >= LINE_EVERY_S:
+        """Print a line where none was for a while."""
+        if self._first >= 0 and time.monotonic() - self._printed_s >= LINE_EVERY_S:
             self._line()
 
     def _line(self) -> None:
-        self._told_s = time.monotonic()
-        elapsed_s, num = self._told_s - self._begin_s, self._done - self._first
+        self._printed_s = time.monotonic()
+        elapsed_s, num = self._printed_s - self._begin_s, self._done - self._first
         rate = num / elapsed_s if elapsed_s > 0 else 0.0
         left = f", {duration((self._total - self._done) / rate)} left" if rate and self._done < self._total else ""
         print(
@@ -105,11 +105,11 @@ def _bar(name: str, total: int, status: Callable[[], str]) -> Iterator[Callable[
     with Progress(*columns) as bar:
         task = bar.add_task(name, total=total, status="")
 
-        def tell(done: int) -> None:
+        def report(done: int) -> None:
             nonlocal next_s
             if time.monotonic() >= next_s:
                 next_s = time.monotonic() + STATUS_EVERY_S
                 bar.update(task, status=status().removeprefix(", "))
             bar.update(task, completed=done)
 
-        yield tell
+        yield report

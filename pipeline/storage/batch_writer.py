@@ -1,13 +1,13 @@
-"""The one writer of a table: what is finished at about the same time shares a commit, and maintenance runs beside commits.
+"""The one writer of a table: items that are finished at about the same time share a commit, and maintenance runs beside commits.
 
 Invariants: items are acknowledged (`write` returns) when their commit returned; the first failure of the store fails every
 call that waits, and the writer with it; there is one commit at a time and one maintenance at a time.
 
-| waits      | for                                   | woken by                       |
-|------------|---------------------------------------|--------------------------------|
-| `write`    | room in the queue, then its commit     | `_commit`                     |
-| `_commit`  | an item; then the store, in a thread   | `write`                       |
-| `_maintain`| so many commits; then the store, in a thread of its own | `_commit`    |
+| waits       | for                                                     | woken by  |
+|-------------|---------------------------------------------------------|-----------|
+| `write`     | capacity of the queue, then its commit                  | `_commit` |
+| `_commit`   | an item; then the store, in a thread                    | `write`   |
+| `_maintain` | so many commits; then the store, in a thread of its own | `_commit` |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.runtime.watchdog import Watchdog
 T = TypeVar("T")
 # Calls that wait for a commit: bounds what a crash can lose after it was paid for, and the memory that a slow disk holds.
 MAX_QUEUED = 256
-# A commit costs 2 to 3 ms however small it is; a larger one only delays its first item.
+# A commit costs about the same however small it is; one larger than this only delays its first item.
 MAX_BATCH = 64
 COMMIT_DEADLINE_S = 60.0
 
@@ -50,7 +50,7 @@ class BatchWriter(Generic[T]):
         self._queue: asyncio.Queue[tuple[Sequence[T], asyncio.Future[None]]] = asyncio.Queue(MAX_QUEUED)
         self._num_unmaintained = 0
         self._maintenance_is_due = asyncio.Event()
-        # Threads of their own: behind a hundred searches in the common ones a commit would wait for a second.
+        # Threads of their own: in the common ones a commit would wait behind searches.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix=f"{name}-writer")
 
     @property

@@ -1,7 +1,7 @@
-"""Whose store it is: a run whose journal and pool are not in its folder claims their place, and nobody else's tables are touched.
+"""Claims of a store: a run whose journal and pool are not in its folder claims their place, and touches nobody else's tables.
 
-A claim is a table of one row. Two runs that claim one place within the same moment may both be told that they have it, because Lance
-makes a table that was made meanwhile anew; the last one has it then, and the other learns so from `check_claim`, which is asked again
+A claim is a table of one row. Two runs that claim one place within the same moment may both seem to have it, because Lance makes a
+table that was made meanwhile anew; the last one has it then, and the other learns so from `check_claim`, which is called again
 before anything is sampled. Lance's commits rest on writes that fail when the object is there already (`If-None-Match: *`). A store
 that ignores this loses commits in silence, and is refused: some at once are tried on it."""
 

@@ -49,7 +49,7 @@ def schema() -> Any:
 
 
 class GroupResult(NamedTuple):
-    """What came of one group, without its texts. `drawn` is the kind of context that chance chose, `kind` what it became."""
+    """The outcome of one group, without its texts. `drawn` is the kind of context that chance chose, `kind` what it became."""
 
     step: int
     problem_id: str
@@ -140,7 +140,7 @@ class Journal:
         return ""
 
     def outcomes(self, lineages: list[Lineage]) -> Iterator[GroupResult]:
-        """What came of every surviving group, without its texts, in no certain order."""
+        """The outcome of every surviving group, without its texts, in no certain order."""
         self._reader.refresh()
         for batch in self._reader.batches(columns=list(_OUTCOME_COLUMNS)):
             for row in batch.to_pylist():

@@ -1,4 +1,7 @@
-"""Maintenance of LanceDB tables: compaction of a bounded size, indices brought up to date, torn ones found."""
+"""Maintenance of LanceDB tables: compaction of a bounded size, indices made, brought up to date, and dropped where torn.
+
+Whoever writes to a table goes on meanwhile; only commits that would undo one another take turns (`turn`). What the store raised
+(OSError, RuntimeError) is raised."""
 
 from __future__ import annotations
 
@@ -39,10 +42,10 @@ def ensure_indices(
 
     if not unindexed(table, columns):
         return
-    words = FTS(stem=False, remove_stop_words=True, custom_stop_words=sorted(stop_words))
+    of_words = FTS(stem=False, remove_stop_words=True, custom_stop_words=sorted(stop_words))
     with turn:
         for column in unindexed(table, columns):
-            table.create_index(column, config=words if column == text else BTree())
+            table.create_index(column, config=of_words if column == text else BTree())
 
 
 def drop_torn_indices(table: Any) -> list[str]:
@@ -57,8 +60,9 @@ def drop_torn_indices(table: Any) -> list[str]:
 
 
 def _has_all(dataset: Any, index: Any) -> bool:
+    """Whether the files of an index are as long as Lance believes."""
     for segment in index.segments:
-        if segment.size_bytes is None:  # written by a version of Lance that did not say
+        if segment.size_bytes is None:  # written by a version of Lance that did not note it
             continue
         files = (Path(dataset.uri) / "_indices" / str(segment.uuid)).glob("*")
         if sum(file.stat().st_size for file in files) != segment.size_bytes:
@@ -77,8 +81,7 @@ def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -
 
     What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Files are merged
     and indices brought up to date while rows may be added, but none deleted; `turn`, entered for the commit of what was merged, must
-    keep all other commits out: beside a busy writer it would lose every race, until Lance gives up after 30 s. Raises what the
-    store raised (OSError, RuntimeError)."""
+    keep all other commits out: beside a busy writer it would lose every race, until Lance gives up."""
     from lance.optimize import Compaction
 
     dataset = table.to_lance()
@@ -96,13 +99,13 @@ def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -
 def index(table: Any) -> None:
     """Bring the indices of `table` up to date. Rows may be added meanwhile, which are not in them then.
 
-    Another process may do the same at once: the later of two commits is made anew. What the store raised (OSError, RuntimeError)
-    is raised."""
+    Another process may do the same at once: the later of two commits is made anew."""
     for left in reversed(range(NUM_INDEX_ATTEMPTS)):
         table.checkout_latest()
         try:
             table.to_lance().optimize.optimize_indices()
         except (OSError, RuntimeError) as error:
+            # Only a lost race is worth another attempt; a disk that fails, fails again.
             if not (left and is_conflict(error)):
                 raise
         else:
@@ -113,8 +116,8 @@ def index(table: Any) -> None:
 
 def is_conflict(error: Exception) -> bool:
     """Whether Lance refused a commit because another one was made meanwhile."""
-    said = str(error).lower()
-    return any(words in said for words in ("conflict", "incompatible transaction", "retryable commit"))
+    text = str(error).lower()
+    return any(sign in text for sign in ("conflict", "incompatible transaction", "retryable commit"))
 
 
 def _give_back_memory() -> None:

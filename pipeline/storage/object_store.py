@@ -1,4 +1,4 @@
-"""What an object store needs that a folder does not: how long it is waited for, and its errors in words that a person can act on.
+"""Time-outs of an object store, and its errors as messages that a person can act on.
 
 Endpoint, region and credentials come from the environment, by the names that Lance reads (AWS_*, for s3://), and nothing of them
 is written anywhere."""
@@ -23,7 +23,7 @@ WORKING: dict[str, str] = {
     "connect_timeout": "5s",
     "timeout": "20s",
 }
-# When it is looked at for the first time, that is half a minute.
+# At the first look, an endpoint that is silent is given up after half a minute.
 LOOKING: dict[str, str] = {
     "client_max_retries": "0",
     "client_retry_timeout": "5",
@@ -60,7 +60,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
         "it does not answer; check AWS_ENDPOINT and the network (what a run acknowledged is safe, and `train --resume` goes on)",
     ),
 )
-# EPERM, ENOSYS, EOPNOTSUPP and EMLINK of link(2), as Lance tells them.
+# EPERM, ENOSYS, EOPNOTSUPP and EMLINK of link(2), as Lance reports them.
 _NO_HARD_LINKS = r"Unable to rename file: .*\(os error (1|31|38|95)\)"
 
 
@@ -72,7 +72,7 @@ def storage_options(location: Path | str, patience: Mapping[str, str]) -> dict[s
 def failure(error: Exception, location: Path | str) -> Exception:
     """`error` as the user should see it: a full disk, or what is wrong with the object store, by name; anything else unchanged.
 
-    Lance tells them apart by their texts only. These may name the key that was used, so none is repeated."""
+    Lance's errors differ in their texts only. These may name the key that was used, so none is repeated."""
     text = str(error)
     if not is_uri(location):
         if re.search(_NO_HARD_LINKS, text):

@@ -1,6 +1,6 @@
-"""LanceDB tables with bounded costs: its own bounds are 7 GiB of caches, and a compaction that rewrites files of a million rows.
+"""LanceDB tables with bounded memory: opened, read, appended to, pinned. `pipeline.storage.maintenance` compacts and indexes them.
 
-LanceDB writes; Lance, on which it is built, reads (`Reader`): the same look-up takes it a half to a third of the time."""
+LanceDB writes; Lance, on which it is built, reads (`Reader`), because it is faster (docs/lab-notebook.md)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from pipeline.storage.object_store import WORKING, failure, storage_options
 
 
 class Caches(NamedTuple):
-    """Bounds of what LanceDB keeps of a table's indices and metadata. Every commit makes new entries, and a cache keeps those of
-    versions that nobody reads any more until it is full: a table that is written all the time fills it and gains nothing."""
+    """Bounds of the caches that LanceDB keeps of a table's indices and metadata; its own are some GiB.
+
+    Every commit makes new entries, and a cache keeps those of versions that nobody reads any more until it is full: a table that is
+    written all the time fills it and gains nothing."""
 
     index_bytes: int
     metadata_bytes: int
 
 
-# A search of half a million entries is as fast with these as with four times as much (docs/lab-notebook.md).
+# Larger ones make no search faster (docs/lab-notebook.md).
 SEARCHED, WRITTEN = Caches(16 << 20, 4 << 20), Caches(4 << 20, 4 << 20)
 
 
@@ -74,7 +76,7 @@ def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
 
 @contextmanager
 def failures_named(path: Path | str) -> Iterator[None]:
-    """Raise what goes wrong with the store at `path` in the user's words: DiskError, StoreError; a bug unchanged."""
+    """Raise what goes wrong with the store at `path` as errors that a user can act on: DiskError, StoreError; a bug unchanged."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
@@ -111,19 +113,19 @@ class Reader:
         self._last_checked = max((fragment.fragment_id for fragment in self._dataset.get_fragments()), default=-1)
 
     def refresh(self) -> None:
-        """See what was committed since, by whomever. Costs 10 µs where nothing was."""
+        """See what was committed since, by whomever. Cheap where nothing was."""
         with failures_named(self._path), self._moving:
             self._dataset.checkout_latest()
 
     def check_new_files(self) -> None:
-        """Raise OSError for a file of rows added since this was asked last that is not as long as Lance believes."""
+        """Raise OSError for a file of rows added since the last call that is not as long as Lance believes."""
         with self._moving:
             added = self._since(self._last_checked)
         self._last_checked = max((fragment.fragment_id for fragment in added), default=self._last_checked)
         check_whole(self._dataset, [fragment.metadata for fragment in added])
 
     def _since(self, last: int) -> list[Any]:
-        """Fragments with higher numbers. Listing all of them takes a millisecond, so the next number is tried first."""
+        """Fragments with higher numbers. Listing all of them takes long beside a commit, so the next number is tried first."""
         added: list[Any] = []
         while (fragment := self._dataset.get_fragment(last + 1 + len(added))) is not None:
             added.append(fragment)
@@ -179,7 +181,7 @@ def append(table: Any, rows: Any, reader: Reader) -> None:
 
 def check_whole(dataset: Any, fragments: list[Any]) -> None:
     """Raise OSError for a file that is not as long as Lance believes. Where a write fails in the middle of a file, Lance goes on, and
-    commits a table that cannot be read (seen with Lance 13 and write() answering EIO once)."""
+    commits a table that cannot be read."""
     if is_uri(dataset.uri):
         return
     for fragment in fragments:
@@ -200,6 +202,7 @@ def pin(table: Any, name: str) -> int:
 
 
 def unpin(table: Any, name: str) -> None:
+    """Let compactions remove the version of that name, if there is one."""
     if name in table.tags.list():
         table.tags.delete(name)
 

@@ -1,11 +1,9 @@
-"""LoRA as vLLM serves it: how a server must be started for a run's adapters, and which layers of a model an adapter may have."""
+"""LoRA as vLLM serves it: the options of a server for a run's adapters, and the layers of a model that an adapter may have."""
 
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import Config
 from pipeline.config.learner import LORA_RANKS
@@ -17,14 +15,14 @@ RUNTIME_SWITCH = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 def server_options(config: Config) -> list[str]:
     """What a vLLM server needs on its command line.
 
-    Adapters that may be asked for at once: those of the S + 1 versions that sample for the steps in flight, and the next one."""
+    Adapters that requests may name at once: those of the S + 1 versions that sample for the steps in flight, and the next one."""
     rank = next(rank for rank in LORA_RANKS if rank >= config.learner.lora.rank)
     return ["--enable-lora", "--max-loras", str(config.rollout.max_staleness + 2), "--max-lora-rank", str(rank)]
 
 
 def adapted_layers(config: Config, folder: Path) -> list[str]:
-    """The last parts of the names of layers in the model `folder` that the run's adapters may change; empty where the folder does
-    not tell. Raises ConfigError for target modules that no linear layer bears, because vLLM adapts no others."""
+    """The last parts of the names of layers in the model `folder` that the run's adapters may change; empty where the folder has no
+    weights to tell by. Raises ConfigError for target modules that no linear layer bears, because vLLM adapts no others."""
     linear, wanted = linear_layers(folder), config.learner.lora.target_modules
     if not linear or not wanted:
         return sorted(last_parts(linear))
@@ -44,19 +42,15 @@ def last_parts(layers: set[str]) -> set[str]:
 
 def linear_layers(folder: Path) -> set[str]:
     """Names of the linear layers in a model folder, by the headers of its safetensors: matrices, but for those over the vocabulary."""
+    from safetensors import safe_open
+
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     vocabulary = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
-    shapes = {name: shape for file in folder.glob("*.safetensors") for name, shape in _shapes(file).items()}
-    return {
-        name.removesuffix(".weight")
-        for name, shape in shapes.items()
-        if name.endswith(".weight") and len(shape) == 2 and shape[0] != vocabulary
-    }
-
-
-def _shapes(file: Path) -> dict[str, list[int]]:
-    """The tensors of a safetensors file: eight bytes with the length of a header in JSON, then the header."""
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header: dict[str, Any] = json.loads(stream.read(length))
-    return {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+    layers = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                shape = tensors.get_slice(name).get_shape()
+                if name.endswith(".weight") and len(shape) == 2 and shape[0] != vocabulary:
+                    layers.add(name.removesuffix(".weight"))
+    return layers

@@ -1,12 +1,9 @@
-"""Published weights as desired state, and the one function that brings a server to a version (HTTP only).
-
-`weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed,
-then renamed; `LATEST` names it last. It holds a whole model, or a LoRA adapter to the reference, which is a whole one.
+"""Brings servers to a version of the published weights, by HTTP alone.
 
 `sync_server` gives a server a version, under one lock per server, and then asks it the canary, before it may bear the version's
 label. For a whole model the server is paused without dropping what is in flight, loads, resets the prefix cache and resumes —
 resumes in a `finally`, so that neither a failure nor a second caller leaves it paused or half loaded. An adapter is loaded beside
-those that are there, under its version's label as its name: what is in flight goes on with the one that it was asked of.
+those that are there, under its version's label as its name: what is in flight goes on with the one that it named.
 """
 
 from __future__ import annotations
@@ -33,8 +30,8 @@ from pipeline.weights import canary
 from pipeline.weights.publishing import REFERENCE, canary_of, in_use, is_adapter, path_of, verify
 from pipeline.weights.vllm_control import adapters_of, load_adapter, post, reset_prefix_cache, server_version, set_label
 
-# A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it is asked the
-# canary (what is sampled waits for the verdict), and when its answer was wrong. No run accepts any of them.
+# A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it answers the canary
+# (what is sampled waits for the verdict), and when its answer was wrong. No run accepts any of them.
 LOADING, CHECKING, REJECTED = "loading-", "checking-", "rejected-"
 UNKNOWN = REJECTED + "unknown"
 REMEDY = (
@@ -44,7 +41,7 @@ REMEDY = (
 
 
 class ServerAddress(BaseModel):
-    """What the learner must know of a server: where it is and which environment variable holds its key."""
+    """How the learner reaches a server: its URL, and the environment variable that holds its key."""
 
     model_config = ConfigDict(frozen=True)
     url: str
@@ -61,8 +58,8 @@ class ServerAddress(BaseModel):
 
 Send = Callable[[ServerAddress], None]
 """Gives a paused server the weights of a version by another way than files. Blocks; raises WeightSyncError."""
-Verified = Callable[[Path], Awaitable[None]]
-"""`verify`, that does not block."""
+Verify = Callable[[Path], Awaitable[None]]
+"""As `publishing.verify`, without blocking the event loop."""
 
 
 class ReloadReport(BaseModel):
@@ -122,7 +119,7 @@ async def sync_server(
     timeout_s: float = 300.0,
     *,
     send: Send | None = None,
-    verified: Verified = _verified,
+    verified: Verify = _verified,
 ) -> float:
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
@@ -144,7 +141,7 @@ async def resume_if_paused(run: RunFolder, server: ServerAddress, timeout_s: flo
 async def clear_version_label(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
     """Take the label from a server that runs elsewhere: another run, which counts its versions as this one does, may have given it.
 
-    Raises WeightSyncError when it cannot be asked."""
+    Raises WeightSyncError when it does not answer."""
     async with _alone_with(run, server, timeout_s) as client:
         await set_label(client, UNKNOWN)
 
@@ -173,17 +170,21 @@ async def _bring(
     client: httpx.AsyncClient,
     version: WeightVersion,
     send: Send | None,
-    verified: Verified,
+    verified: Verify,
 ) -> float:
+    """As `sync_server`, of a server that nobody else changes meanwhile."""
     folder, label = path_of(run, version), await server_version(client)
     way: _Adapter | _WholeModel = (
         _Adapter(client, folder) if is_adapter(folder) else _WholeModel(client, folder, server, send)
     )
+    # The label says that the weights answered their canary. It outlives an adapter that the server lost, so that is looked for; and who
+    # paused the server may have died after the label was given.
     if label == version.label and await way.is_there():
         await _resume(client)
         return 0.0
     paused_s = 0.0
-    # A server that started anew, or was found wrong: its base is not known either.
+    # A label that is no version's is of a server that started anew, or was found wrong: the base under the adapter is not known either,
+    # and is brought to the reference first. (A version's label says that the base was the reference when it was given.)
     if WeightVersion.parse(label) is None and isinstance(way, _Adapter):
         paused_s = await _bring(run, server, client, REFERENCE, None, verified)
     with in_use(folder):
@@ -195,7 +196,7 @@ async def _bring(
 
 
 class _WholeModel(NamedTuple):
-    """The way of a whole model to a server: from files, or by `send`."""
+    """How a server gets a whole model: from files, or by `send`."""
 
     client: httpx.AsyncClient
     folder: Path
@@ -232,7 +233,7 @@ class _WholeModel(NamedTuple):
 
 
 class _Adapter(NamedTuple):
-    """The way of an adapter to a server that has the reference as its base. Nothing is paused, and no cache reset: the server goes
+    """How a server that has the reference as its base gets an adapter. Nothing is paused, and no cache reset: the server goes
     on under the label that it has, with the adapter that this names."""
 
     client: httpx.AsyncClient
@@ -251,14 +252,14 @@ class _Adapter(NamedTuple):
 
 
 async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version: WeightVersion) -> None:
-    """Give the server its label if it answers the canary as the learner does, and not as any other published weights.
-
-    Its label does not say which it had: one that was refused once is asked again."""
+    """Give the server its label if it answers the canary as the learner does, and not as any other published weights."""
     expected = canary_of(run, version)
     try:
+        # Weights that nobody of this project saved have no canary, and pass.
         if expected is not None:
             reply = await post(client, "/v1/completions", json=canary.body_of(expected, model))
             found = canary.logprobs_in(reply.json(), expected)
+            # All that is on disk, not the version that the server had: its label does not say which weights it has after a failure.
             published = [known for folder in run.weights.iterdir() if (known := WeightVersion.parse(folder.name))]
             others = {
                 known.label: other for known in published if known != version and (other := canary_of(run, known))
@@ -267,6 +268,7 @@ async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version:
             if complaint := canary.disagreement(found, expected, others, tolerance):
                 raise WeightsRefusedError(f"version {version.label} was loaded, but {complaint}; {REMEDY}")
     except BaseException:
+        # Also when this is cancelled: the weights are loaded, and under CHECKING requests would wait for a verdict that never comes.
         await asyncio.shield(set_label(client, REJECTED + version.label))
         raise
     await set_label(client, version.label)
@@ -274,7 +276,7 @@ async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version:
 
 @asynccontextmanager
 async def _alone_with(run: RunFolder, server: ServerAddress, timeout_s: float) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server that nobody else changes meanwhile. Raises WeightSyncError when it cannot be asked."""
+    """A client of a server that nobody else changes meanwhile. Raises WeightSyncError when it does not answer."""
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=timeout_s) as client:
         try:
             async with _server_lock(run, server):

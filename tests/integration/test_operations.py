@@ -282,7 +282,7 @@ async def _fail_with_the_key(
         try:
             await ask(pool)
         except EndpointError as error:
-            logger.debug("%s", error, extra=request_fields(pool.endpoints[0], "eval", "a-0", error=error))
+            logger.debug("%s", error, extra=request_fields(pool.endpoints[0], "eval", "a-0", error))
             logger.exception("the request failed")
         async with openai.AsyncOpenAI(base_url=f"{endpoints[0].url}/v1", api_key=KEY, max_retries=0) as client:
             try:

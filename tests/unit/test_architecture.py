@@ -54,6 +54,7 @@ OWNERS = {
     "httpx": ("pipeline/weights/",),
     "matplotlib": ("pipeline/evaluation/plots.py", "pipeline/observability/"),
     "rich": ("pipeline/observability/",),
+    "jinja2": ("pipeline/audit/html.py",),
     "uvloop": ("pipeline/runtime/event_loop.py",),
     "prometheus_client": ("pipeline/observability/prometheus.py",),
     "datasets": ("pipeline/problems/rows.py",),

@@ -161,7 +161,7 @@ def test_a_json_line_has_the_fields_and_names_that_are_expected(tmp_path: Path) 
     endpoint = Endpoint(EndpointSettings(url="http://somewhere:8000/v1"), "policy", RequestsSection())
     error = RetryableEndpointError("http_503", "busy")
     logging.getLogger("pipeline.x").warning(
-        "failed: %s", error, extra=request_fields(endpoint, "rollout", "ab12-0", error=error)
+        "failed: %s", error, extra=request_fields(endpoint, "rollout", "ab12-0", error)
     )
     (line,) = lines(tmp_path / "log")
     time = datetime.fromisoformat(line.pop("time"))
@@ -191,10 +191,7 @@ def test_the_names_are_those_of_the_conventions() -> None:
     ]
     known = {value for module in (gen_ai, *stable) for value in vars(module).values() if isinstance(value, str)}
     endpoint = Endpoint(EndpointSettings(url="https://somewhere"), "policy", RequestsSection())
-    fields = request_fields(
-        endpoint, "eval", "a-0", error=RetryableEndpointError("http_500", ""), num_prompt_tokens=1, num_completion_tokens=2,
-        finish_reasons=("stop",),
-    )  # fmt: skip
+    fields = request_fields(endpoint, "eval", "a-0", RetryableEndpointError("http_500", ""))
     assert fields["server.port"] == 443
     assert {name for name in fields if not name.startswith("lanpo.")} | {"exception.stacktrace"} <= known
     assert gen_ai.GenAiOperationNameValues(fields["gen_ai.operation.name"]) is gen_ai.GenAiOperationNameValues.CHAT

@@ -141,8 +141,8 @@ def _show(parts: RunPool, arguments: argparse.Namespace) -> int:
 
 def _export(parts: RunPool, arguments: argparse.Namespace) -> int:
     entries = (_counted(entry, parts.usefulness.of(entry.id)) for entry in parts.pool.entries())
-    with _progress("entries written", parts.pool.num_entries()) as told:
-        num = export(told(entries), arguments.file)
+    with _progress("entries written", parts.pool.num_entries()) as counted:
+        num = export(counted(entries), arguments.file)
     print(f"{num} entries of version {parts.pool.version} written to {arguments.file}")
     return 0
 
@@ -161,8 +161,8 @@ def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
     total, num_read = num_rows(arguments.file), 0
     refused: list[str] = []
     num_refused = 0
-    with _progress("entries checked", total) as told:
-        for entry in told(read(arguments.file)):
+    with _progress("entries checked", total) as counted:
+        for entry in counted(read(arguments.file)):
             num_read += 1
             found = entry_faults(entry, heldout=heldout, answers={})
             num_refused += len(found)
@@ -171,8 +171,8 @@ def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
         more = f" and {num_refused - len(refused)} more" if num_refused > len(refused) else ""
         raise DataError(f"{arguments.file}: nothing was imported: {'; '.join(refused)}{more}; leave these entries out")
     before = parts.pool.num_entries()
-    with _progress("entries imported", total) as told:
-        entries = told(read(arguments.file))
+    with _progress("entries imported", total) as counted:
+        entries = counted(read(arguments.file))
         for number, batch in enumerate(iter(lambda: list(islice(entries, IMPORT_BATCH)), []), 1):
             parts.pool.import_entries(batch)
             if number % COMPACT_EVERY == 0:
@@ -199,9 +199,9 @@ def _verify(parts: RunPool, arguments: argparse.Namespace) -> int:
             num_unknown += entry.problem_hash not in answers
             yield entry
 
-    with _progress("entries checked", columns.num_entries()) as told:
+    with _progress("entries checked", columns.num_entries()) as counted:
         for words in faults(
-            looked_at(told(parts.pool.entries())),
+            looked_at(counted(parts.pool.entries())),
             columns.over,
             max_entries_per_problem=parts.config.pool.max_entries_per_problem,
             heldout=heldout,
@@ -224,16 +224,16 @@ def _progress(name: str, total: int) -> Iterator[Callable[[Iterable[Experience]]
     if total < SHOW_PROGRESS_FROM:
         yield iter
         return
-    with progress(name, total) as tell:
+    with progress(name, total) as report:
 
-        def told(entries: Iterable[Experience]) -> Iterator[Experience]:
+        def counted(entries: Iterable[Experience]) -> Iterator[Experience]:
             for number, entry in enumerate(entries):
                 if number % IMPORT_BATCH == 0:
-                    tell(number)
+                    report(number)
                 yield entry
-            tell(total)
+            report(total)
 
-        yield told
+        yield counted
 
 
 COMMANDS: dict[str, Callable[[RunPool, argparse.Namespace], int]] = {

@@ -1,12 +1,12 @@
 """The experience pool: lessons in a LanceDB table, searched by BM25 over the text of the problem they came from.
 
-Invariants: an entry's id is unique, also when two processes write; no entry of a held-out problem, by its split or by its
-text; at most `max_entries_per_problem` of one problem after each `add`, or after the maintenance that it ran beside. What a
-search yields has no reward in it (`Candidate`).
+Invariants: an entry's id is unique, also when two processes write; no entry of a held-out problem, by its split or by
+its text; at most `max_entries_per_problem` of one problem after each `add`, or after the maintenance that it ran
+beside. What a search yields has no reward in it (`Candidate`).
 
-Writers on one machine take turns by a lock file, and a writer knows what is in the table: it only appends. On an object store
-there is no such lock, and entries are merged by their primary key, which costs a look-up. Blocking calls; the orchestrator
-makes them in a thread. Thread-safe."""
+Writers on one machine take turns by a lock file, and a writer knows what is in the table: it only appends. On an object
+store there is no such lock, and entries are merged by their primary key, which costs a look-up. Blocking calls; the
+orchestrator makes them in a thread. Thread-safe."""
 
 from __future__ import annotations
 
@@ -84,8 +84,9 @@ def _rank(candidate: Candidate) -> tuple[float, int, str, str]:
 
 
 class Pool:
-    """`version` (a number, or the name of a pin) opens that version of the pool read-only. `ordered` makes what a search finds a
-    function of the entries alone, at a multiple of its cost (`search`): for runs that a resume must repeat exactly."""
+    """`version` (a number, or the name of a pin) opens that version of the pool read-only. `ordered` makes what a
+    search finds a function of the entries alone, at a multiple of its cost (`search`): for runs that a resume must
+    repeat exactly."""
 
     def __init__(
         self,
@@ -153,15 +154,18 @@ class Pool:
         return len(unique)
 
     def import_entries(self, entries: list[Experience]) -> int:
-        """Store what another run made, or this one long ago, as `add` does; return how many entries were not there yet."""
+        """Store what another run made, or this one long ago, as `add` does; return how many entries were not there
+        yet."""
         here = {entry.id: entry.lesson for entry in self._of_ids([entry.id for entry in entries])}
         return self.add([entry if here.get(entry.id) == entry.lesson else entry.as_imported() for entry in entries])
 
     def search(self, text: str, num_candidates: int) -> list[Candidate]:
-        """The entries whose problem text matches `text` best by BM25, best first, equals by step (newest first), slot and rollout.
+        """The entries whose problem text matches `text` best by BM25, best first, equals by step (newest first), slot
+        and rollout.
 
-        Which of the equals at the end are among them depends on how the index's files were merged. `ordered`, that depends on the
-        entries alone: where the last has equals that are left out, more are read, `MAX_FOUND` at most."""
+        Which of the equals at the end are among them depends on how the index's files were merged. `ordered`, that
+        depends on the entries alone: where the last has equals that are left out, more are read, `MAX_FOUND` at
+        most."""
         if not self._ordered:
             return sorted(self._matching(text, num_candidates), key=_rank)
         num_read = num_candidates + 1
@@ -223,7 +227,8 @@ class Pool:
         return self._reader.count()
 
     def copy_to(self, path: Path | str) -> None:
-        """Make the pool of an empty store at `path` a copy of this one at the version that was opened, without its pins.
+        """Make the pool of an empty store at `path` a copy of this one at the version that was opened, without its
+        pins.
 
         Raises DiskError, StoreError."""
         clone(self._table, self.version, path)
@@ -259,8 +264,8 @@ class Pool:
             unpin(self._table, name)
 
     def restore(self, version: int) -> None:
-        """Return to an earlier version of the table: what this run added since is gone from the current one. What was imported stays,
-        also when this is killed in the middle, and given again."""
+        """Return to an earlier version of the table: what this run added since is gone from the current one. What was
+        imported stays, also when this is killed in the middle, and given again."""
         with self._writing() as alone:
             self._reader.refresh()
             imported = self.imported()
@@ -286,8 +291,8 @@ class Pool:
             self._refresh()
 
     def index(self) -> None:
-        """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than those that are.
-        Raises DiskError."""
+        """Bring the indices up to date: a search ranks entries that are not in the text index by other statistics than
+        those that are. Raises DiskError."""
         if self.num_unindexed():
             with self._maintenance, self._writing():
                 index(self._table)
@@ -295,8 +300,8 @@ class Pool:
     def compact(self) -> None:
         """Merge small files, bring the indices up to date, remove versions that are neither recent nor pinned.
 
-        What it costs depends on what was added since the last time. Entries may be added meanwhile; those over the cap go when
-        it is done. Raises DiskError; the table is then as it was."""
+        What it costs depends on what was added since the last time. Entries may be added meanwhile; those over the cap
+        go when it is done. Raises DiskError; the table is then as it was."""
         self._check_writable()
         try:
             with self._maintenance, failures_named(self._path):
@@ -320,10 +325,12 @@ class Pool:
                 self._table.checkout_latest()
             last = turns.read() if turns else str(self.version)
             if last != self._last_turn:
-                # Another handle wrote. Looking for a newer version costs a good part of a small commit, so it is not done each time.
+                # Another handle wrote. Looking for a newer version costs a good part of a small commit, so it is not
+                # done each time.
                 self._table.checkout_latest()
                 self._refresh()
-            # Whatever happens before this turn is over, the next one of this handle refreshes; an empty file is one cut short.
+            # Whatever happens before this turn is over, the next one of this handle refreshes; an empty file is one cut
+            # short.
             self._last_turn = None
             turn = secrets.token_hex(8)
             if turns:
@@ -381,7 +388,8 @@ class Pool:
 
 @contextmanager
 def _machine_lock(path: Path | str) -> Iterator[TextIO | None]:
-    """One writer at a time on this machine; yields the file that names the last turn, None on an object store: no lock there."""
+    """One writer at a time on this machine; yields the file that names the last turn, None on an object store: no lock
+    there."""
     if is_uri(path):
         yield None
         return

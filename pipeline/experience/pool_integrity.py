@@ -17,7 +17,8 @@ NUM_NAMED = 5
 
 
 def check_pool(pool: Pool, tasks: Sequence[Task]) -> None:
-    """Raise DataError that names entries of the pool made from problems among `tasks` (same normalised text, numbers included).
+    """Raise DataError that names entries of the pool made from problems among `tasks` (same normalised text, numbers
+    included).
 
     A lesson of a problem that is evaluated would be its answer key (promise 15)."""
     by_hash = {task.problem.text_hash: task.problem.id for task in tasks}
@@ -40,7 +41,8 @@ def faults(
     heldout: Collection[str],
     answers: Mapping[str, str],
 ) -> Iterator[str]:
-    """One line for each thing wrong with a pool: with its entries, with ids that are there twice, with problems over the cap.
+    """One line for each thing wrong with a pool: with its entries, with ids that are there twice, with problems over
+    the cap.
 
     `over` returns the values that stand in a column of the pool more often than a number (`PoolColumns.over`)."""
     for entry in entries:
@@ -54,8 +56,8 @@ def faults(
 
 
 def entry_faults(entry: Experience, *, heldout: Collection[str], answers: Mapping[str, str]) -> list[str]:
-    """One line for each thing wrong, naming the entry: a held-out problem, a text that is not the hash's, a gold answer given
-    away, text that is not harmless. `heldout` and `answers` go by the hash of a problem's text."""
+    """One line for each thing wrong, naming the entry: a held-out problem, a text that is not the hash's, a gold answer
+    given away, text that is not harmless. `heldout` and `answers` go by the hash of a problem's text."""
     own_hash = text_hash(entry.problem_text)
     found = []
     if entry.split != "train" or entry.problem_hash in heldout or own_hash in heldout:

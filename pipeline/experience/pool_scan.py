@@ -1,4 +1,5 @@
-"""Reads a pool's table column by column, for statistics, samples and checks of a large pool without its entries in memory.
+"""Reads a pool's table column by column, for statistics, samples and checks of a large pool without its entries in
+memory.
 
 Read-only, at one version. Blocking."""
 

@@ -1,4 +1,5 @@
-"""Snapshots of the pool as each step began: versions by the name of the step, which resumes and forks return to. Blocking."""
+"""Snapshots of the pool as each step began: versions by the name of the step, which resumes and forks return to.
+Blocking."""
 
 from __future__ import annotations
 
@@ -24,9 +25,10 @@ def version_at(pool: Pool, step: int) -> int | None:
 def rollback(pool: Pool, step: int) -> None:
     """Return the pool to what it was when `step` began last, for a resume from there.
 
-    A step that has not begun adds no lessons, so there is nothing to undo. The start's name is let go of when a later checkpoint will
-    do; where every one of those is torn, nothing that the run learned counts. Later steps are forgotten: should this one end before
-    they begin again, the pool that another lineage had then is not what to return to."""
+    A step that has not begun adds no lessons, so there is nothing to undo. The start's name is let go of when a later
+    checkpoint will do; where every one of those is torn, nothing that the run learned counts. Later steps are
+    forgotten: should this one end before they begin again, the pool that another lineage had then is not what to return
+    to."""
     version = version_at(pool, step)
     if version is not None and version != pool.version:
         pool.restore(version)

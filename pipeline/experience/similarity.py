@@ -1,7 +1,7 @@
 """Measures of similarity in [0, 1] between problem texts (method.md: γ).
 
-Ours: the paper has a language model judge relevance (`judge`); the others cost less, and `docs/retrieval.md` compares them.
-A measure sees texts only. Values that an endpoint computed are cached, up to a bound."""
+Ours: the paper has a language model judge relevance (`judge`); the others cost less, and `docs/retrieval.md` compares
+them. A measure sees texts only. Values that an endpoint computed are cached, up to a bound."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ BEST_RELEVANCE = 10
 
 
 class Measure(Protocol):
-    """Similarities of `text` to each candidate's problem, in [0, 1]. Raises EndpointError where it needs an endpoint."""
+    """Similarities of `text` to each candidate's problem, in [0, 1]. Raises EndpointError where it needs an
+    endpoint."""
 
     async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]: ...
 
@@ -117,8 +118,8 @@ class Embedding:
 class JudgeSimilarity:
     """Relevance of each candidate as a language model judges it, all of a problem's in one request (the paper's kind).
 
-    A reply that is no list of as many grades from 0 to 10 is a failure of that request: nothing that it was about is relevant
-    then, and the same request is made again the next time."""
+    A reply that is no list of as many grades from 0 to 10 is a failure of that request: nothing that it was about is
+    relevant then, and the same request is made again the next time."""
 
     def __init__(self, endpoints: ChatClient) -> None:
         self._endpoints = endpoints
@@ -181,7 +182,8 @@ async def _remembered(
 
 
 def measure_of(config: Config, pool: Pool, endpoints: EmbeddingClient) -> Measure:
-    """The measure that `feedback.similarity` names; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's."""
+    """The measure that `feedback.similarity` names; `endpoints` are those of `feedback.similarity_endpoint`, else the
+    policy's."""
     match config.feedback.similarity:
         case "lexical":
             return Lexical()

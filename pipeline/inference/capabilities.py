@@ -30,7 +30,8 @@ from pipeline.weights.vllm_control import LOAD_ADAPTER
 
 
 async def served_models(pool: InferenceClient, endpoint: Endpoint) -> dict[str, Any]:
-    """What an endpoint says of each model that it serves, by name. Raises EndpointSetupError when it does not answer."""
+    """What an endpoint says of each model that it serves, by name. Raises EndpointSetupError when it does not
+    answer."""
     try:
         models = await pool.get(endpoint, "/v1/models")
     except EndpointError as error:
@@ -84,8 +85,8 @@ async def _check(pool: InferenceClient, endpoint: Endpoint, training: bool, temp
 
 
 async def check_adapters(pool: InferenceClient, endpoint: Endpoint, config: Config, folder: Path) -> None:
-    """Prove that an endpoint would load the run's adapters from below `folder`, changing nothing. Raises EndpointSetupError naming
-    the lack."""
+    """Prove that an endpoint would load the run's adapters from below `folder`, changing nothing. Raises
+    EndpointSetupError naming the lack."""
     with TemporaryDirectory(prefix=".adapter-", dir=folder.resolve()) as probe:
         Path(probe).chmod(0o755)  # the server may be another user's
         adapter = {"r": config.learner.lora.rank, "lora_alpha": config.learner.lora.alpha, "target_modules": []}
@@ -109,7 +110,8 @@ async def _check_adapter(pool: InferenceClient, endpoint: Endpoint, probe: Path,
 
 
 async def take_label(run: RunFolder, endpoint: Endpoint) -> None:
-    """Take from an endpoint that runs elsewhere the label that another run may have given it. Raises EndpointSetupError."""
+    """Take from an endpoint that runs elsewhere the label that another run may have given it. Raises
+    EndpointSetupError."""
 
     async def take() -> None:
         try:
@@ -186,7 +188,8 @@ async def _check_processed_logprobs(
     same."""
 
     async def candidates(at: float) -> dict[str, float]:
-        """Log-probabilities of the first token's likeliest candidates; the sampled one may stand among them at any rank."""
+        """Log-probabilities of the first token's likeliest candidates; the sampled one may stand among them at any
+        rank."""
         body = pool.chat_body(endpoint, messages, temperature=at) | {"logprobs": True, "top_logprobs": 5}
         reply = await pool.post(endpoint, CHAT, body, 60.0)
         try:

@@ -1,8 +1,9 @@
 """The client of a pool of OpenAI-compatible endpoints: chat, render, generate, sample, embed.
 
-Invariants: every request goes the same way (`pipeline.inference.requests`); an endpoint whose breaker opened gets nothing but probes
-until it was repaired and has answered one; nothing that a reply lacks reaches the caller as an answer; where a run's weights are
-adapters, a request names the one that its endpoint was verified for, and what it samples bears that version and no other."""
+Invariants: every request goes the same way (`pipeline.inference.requests`); an endpoint whose breaker opened gets
+nothing but probes until it was repaired and has answered one; nothing that a reply lacks reaches the caller as an
+answer; where a run's weights are adapters, a request names the one that its endpoint was verified for, and what it
+samples bears that version and no other."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class SamplingRequest(TypedDict, total=False):
 
 
 class ServedModel(NamedTuple):
-    """The name under which a request gets a model, and the weights that are served by it; None where the server's label tells."""
+    """The name under which a request gets a model, and the weights that are served by it; None where the server's label
+    tells."""
 
     model: str
     version: WeightVersion | None = None
@@ -59,9 +61,9 @@ class ServedModel(NamedTuple):
 class InferenceClient:
     """Async context manager; owns the connections and the endpoints' health.
 
-    `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training endpoints,
-    and are looked at every `requests.check_every_s`. Until `has_weights()`, the run has none that they could lack. With `adapters`
-    its weights are adapters, each a model of its own by the name of its version."""
+    `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training
+    endpoints, and are looked at every `requests.check_every_s`. Until `has_weights()`, the run has none that they could
+    lack. With `adapters` its weights are adapters, each a model of its own by the name of its version."""
 
     def __init__(
         self,
@@ -156,7 +158,8 @@ class InferenceClient:
     ) -> protocol.Reply:
         """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token.
 
-        An endpoint that refuses `schema` gets it in the text of the last message, now and from then on. Raises EndpointError."""
+        An endpoint that refuses `schema` gets it in the text of the last message, now and from then on. Raises
+        EndpointError."""
         parameters: Json = {
             "max_tokens": max_tokens,
             "temperature": temperature,
@@ -181,7 +184,8 @@ class InferenceClient:
         return await self._runner.run(send, _tokens_of_reply, stage=stage, priority=priority, affinity=affinity)
 
     async def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> tuple[int, ...]:
-        """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises EndpointError."""
+        """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises
+        EndpointError."""
 
         async def send(attempt: HttpAttempt) -> tuple[int, ...]:
             return token_protocol.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
@@ -252,7 +256,8 @@ class InferenceClient:
         )
 
     def chat_body(self, endpoint: Endpoint, messages: tuple[Message, ...], **kwargs: Any) -> Json:
-        """Body of a chat request to `endpoint` with the run's template arguments; `kwargs` as for `protocol.chat_body`."""
+        """Body of a chat request to `endpoint` with the run's template arguments; `kwargs` as for
+        `protocol.chat_body`."""
         arguments = {"max_tokens": 1, "temperature": 0.0, **kwargs}
         body = protocol.chat_body(
             endpoint.model, messages, chat_template_kwargs=self._chat_template_kwargs, **arguments
@@ -293,8 +298,9 @@ class InferenceClient:
 
     @asynccontextmanager
     async def _served_model(self, endpoint: Endpoint) -> AsyncIterator[ServedModel]:
-        """The name under which the endpoint serves the weights that it was verified for. Raises EndpointError where there are none,
-        or, from within the block, where the endpoint answers that it has them no longer: it started anew."""
+        """The name under which the endpoint serves the weights that it was verified for. Raises EndpointError where
+        there are none, or, from within the block, where the endpoint answers that it has them no longer: it started
+        anew."""
         if not self._adapters or not self._has_weights():
             yield ServedModel(endpoint.model)
             return
@@ -320,7 +326,8 @@ class InferenceClient:
 
 
 def client_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> InferenceClient:
-    """The client that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters` and `watchdog`."""
+    """The client that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters` and
+    `watchdog`."""
     return InferenceClient(
         endpoints,
         config.model.name,

@@ -1,8 +1,10 @@
-"""An adaptive bound of an endpoint's requests in flight: additive increase, multiplicative decrease (Chiu and Jain 1989).
+"""An adaptive bound of an endpoint's requests in flight: additive increase, multiplicative decrease (Chiu and Jain
+1989).
 
-Ours: it starts at the configured bound, because a server that batches is fastest when full, and moves below it on evidence
-of overload: when more than a twentieth of a round's answers are 429, 503 or time-outs. One in a hundred is a mishap of that request,
-and cutting for each of those would hold a bound of hundreds down to a dozen. It grows again only while it binds and latency holds."""
+Ours: it starts at the configured bound, because a server that batches is fastest when full, and moves below it on
+evidence of overload: when more than a twentieth of a round's answers are 429, 503 or time-outs. One in a hundred is a
+mishap of that request, and cutting for each of those would hold a bound of hundreds down to a dozen. It grows again
+only while it binds and latency holds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The request parameters that one endpoint renames or refuses, learned from its refusals.
 
-OpenAI's reasoning models answer HTTP 400 to `max_tokens` and to any temperature but their own; other servers refuse what they do not
-know. A refusal costs nothing, so the first request of a session learns, and what was dropped is logged: the answers are then sampled
-with the endpoint's own value. A prompt that is too long is refused as well, and teaches nothing."""
+OpenAI's reasoning models answer HTTP 400 to `max_tokens` and to any temperature but their own; other servers refuse
+what they do not know. A refusal costs nothing, so the first request of a session learns, and what was dropped is
+logged: the answers are then sampled with the endpoint's own value. A prompt that is too long is refused as well, and
+teaches nothing."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ class Dialect:
         return kept
 
     def learn(self, error: EndpointError, body: Json) -> bool:
-        """Learn from `error`, met by `body`; return whether it was about a parameter that can be left out or renamed: then the request is
-        worth repeating.
+        """Learn from `error`, met by `body`; return whether it was about a parameter that can be left out or renamed:
+        then the request is worth repeating.
 
         Also true when another request has learned it meanwhile."""
         text = str(error)

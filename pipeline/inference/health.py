@@ -1,7 +1,7 @@
 """Brings endpoints back whose breaker opened, and inspects training endpoints that get no requests.
 
-Invariants: an endpoint whose breaker opened gets nothing but one probe at a time; it is closed only after `repair` (where there is one)
-and a probe succeeded.
+Invariants: an endpoint whose breaker opened gets nothing but one probe at a time; it is closed only after `repair`
+(where there is one) and a probe succeeded.
 
 | waits            | for                                             | woken by            |
 |------------------|-------------------------------------------------|---------------------|
@@ -69,7 +69,8 @@ class Health:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def record_failure(self, endpoint: Endpoint, *, immediate: bool) -> None:
-        """Count a failure; once the breaker opened, the endpoint gets nothing until it was repaired and has answered."""
+        """Count a failure; once the breaker opened, the endpoint gets nothing until it was repaired and has
+        answered."""
         if endpoint.breaker.on_failure(immediate=immediate):
             logger.warning("%s is set aside after %d failures in a row", endpoint.url, endpoint.breaker.num_failures)
             self._router.endpoint_changed(endpoint)

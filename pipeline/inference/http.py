@@ -1,8 +1,8 @@
 """HTTP requests to endpoints: one request is one attempt, by aiohttp and orjson.
 
-The wire protocol is the one that the `openai` client speaks (`tests/integration/test_wire_contract.py` holds the two side by side);
-aiohttp carries it faster (docs/lab-notebook.md). Every failure leaves as an EndpointError with a stable kind.
-"""
+The wire protocol is the one that the `openai` client speaks (`tests/integration/test_wire_contract.py` holds the two
+side by side); aiohttp carries it faster (docs/lab-notebook.md). Every failure leaves as an EndpointError with a stable
+kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from pipeline.inference.endpoint import Endpoint
 from pipeline.runtime.redaction import redact
 
 CONNECT_TIMEOUT_S = 10.0
-# Shorter than servers keep an idle connection (uvicorn 5 s, nginx 75 s): reusing one that is just being closed costs a retry.
+# Shorter than servers keep an idle connection (uvicorn 5 s, nginx 75 s): reusing one that is just being closed costs a
+# retry.
 KEEP_ALIVE_S = 4.0
 
 
@@ -112,14 +113,16 @@ class HttpAttempt(NamedTuple):
 
 
 def _refusal(reply: RawReply, headers: dict[str, str]) -> EndpointError:
-    """The error that a status other than 200 stands for. Some gateways repeat the key that they refuse: it gets no further."""
+    """The error that a status other than 200 stands for. Some gateways repeat the key that they refuse: it gets no
+    further."""
     key = headers.get("Authorization", "").removeprefix("Bearer ")
     body = redact(reply.content.decode(errors="replace"), (key,) if key else ())
     return protocol.error_of(reply.status, body, reply.headers)
 
 
 def connection_error(url: URL, error: Exception) -> EndpointError:
-    """The error of kind `refused` (nobody listens there, or nobody answers the knock) or `connection` (it broke while in use)."""
+    """The error of kind `refused` (nobody listens there, or nobody answers the knock) or `connection` (it broke while
+    in use)."""
     refused = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     return RetryableEndpointError(
         "refused" if refused else "connection", f"{url}: {type(error).__name__}: {error}".removesuffix(": ")

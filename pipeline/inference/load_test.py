@@ -1,7 +1,7 @@
 """A load test of endpoints: a closed loop of requests through the client, and a report.
 
-Invariants: at most `concurrency` requests are out at once; every request ends as one `Shot`, answered or failed by name; a stop
-(Ctrl-C) ends the loop and keeps what was measured.
+Invariants: at most `concurrency` requests are out at once; every request ends as one `Shot`, answered or failed by
+name; a stop (Ctrl-C) ends the loop and keeps what was measured.
 
 | waits    | for                          | woken by         |
 |----------|------------------------------|------------------|
@@ -58,7 +58,8 @@ class Load(BaseModel):
 
 
 class StressReport(BaseModel):
-    """The figures of a load test. Latencies are of answered requests, from the call to the parsed answer, retries included."""
+    """The figures of a load test. Latencies are of answered requests, from the call to the parsed answer, retries
+    included."""
 
     num_requests: int
     num_answered: int
@@ -182,7 +183,8 @@ class Stress:
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
-    """'p50' … 'p99', 'max' and 'mean' of `values`; empty without values. A value that was seen, not an interpolation."""
+    """'p50' … 'p99', 'max' and 'mean' of `values`; empty without values. A value that was seen, not an
+    interpolation."""
     if not values:
         return {}
     ordered = sorted(values)

@@ -49,8 +49,9 @@ async def resolve_model(config: Config, run: RunFolder, log: Callable[[str], Non
 
 
 def spare_gpu(config: Config) -> dict[str, str]:
-    """Environment of a process that trains alone beside the servers: with several GPUs in sight transformers would make data-parallel
-    copies, which TRL refuses. It gets the first one that no server of the run has, else the last; nothing where there are not two."""
+    """Environment of a process that trains alone beside the servers: with several GPUs in sight transformers would make
+    data-parallel copies, which TRL refuses. It gets the first one that no server of the run has, else the last; nothing
+    where there are not two."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = named.split(",") if named else [str(number) for number in range(len(gpus()))]
     if len(visible) < 2:

@@ -1,7 +1,7 @@
 """The OpenAI wire protocol as pure functions: bodies of requests are made, replies become records or errors.
 
-A reply that is HTTP 200 but not what its route promises raises MalformedReplyError, so a partial answer never reaches the journal.
-Of use for any reply with choices: `choices_of`, `object_at`, `finish_reason_of`."""
+A reply that is HTTP 200 but not what its route promises raises MalformedReplyError, so a partial answer never reaches
+the journal. Of use for any reply with choices: `choices_of`, `object_at`, `finish_reason_of`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Json = dict[str, Any]
 
 
 class Reply(BaseModel):
-    """One chat answer, by `endpoint` (its URL). `finish_reason` is 'stop', 'length' or 'content_filter'; `reasoning` is what a server
-    keeps apart from the answer, whose `text` is empty when the answer was cut before it began."""
+    """One chat answer, by `endpoint` (its URL). `finish_reason` is 'stop', 'length' or 'content_filter'; `reasoning` is
+    what a server keeps apart from the answer, whose `text` is empty when the answer was cut before it began."""
 
     model_config = ConfigDict(frozen=True)
     text: str
@@ -76,7 +76,8 @@ def chat_body(
 
 
 def error_of(status: int, body: str, headers: Mapping[str, str]) -> EndpointError:
-    """The failure that an HTTP status other than 200 stands for. An exhausted quota is final although its status is 429."""
+    """The failure that an HTTP status other than 200 stands for. An exhausted quota is final although its status is
+    429."""
     brief = body[:300]
     if status == 429 and ("insufficient_quota" in body or "billing_hard_limit" in body):
         return FinalEndpointError("quota", f"the quota is used up: {brief}")
@@ -86,7 +87,8 @@ def error_of(status: int, body: str, headers: Mapping[str, str]) -> EndpointErro
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the endpoint asks to wait (retry-after-ms, Retry-After in seconds or as a date), None where it does not ask."""
+    """Seconds that the endpoint asks to wait (retry-after-ms, Retry-After in seconds or as a date), None where it does
+    not ask."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         value = headers.get(name) or headers.get(name.title())
         if value is None:
@@ -101,7 +103,8 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _until(date: str) -> float:
-    """Seconds from now until an HTTP date, 0 if it has passed; NaN for what is none. Dates have whole seconds: rounded up."""
+    """Seconds from now until an HTTP date, 0 if it has passed; NaN for what is none. Dates have whole seconds: rounded
+    up."""
     try:
         return max(0.0, parsedate_to_datetime(date).timestamp() + 1.0 - time.time())
     except (ValueError, TypeError):
@@ -111,7 +114,8 @@ def _until(date: str) -> float:
 def parse_chat(reply: Any, endpoint: str = "") -> Reply:
     """The single answer of a chat completion. Raises MalformedReplyError.
 
-    No text is an answer too: one that was cut while the model still reasoned, or that it or its provider refused to give."""
+    No text is an answer too: one that was cut while the model still reasoned, or that it or its provider refused to
+    give."""
     choice = choices_of(reply, 1)[0]
     message, reason = object_at(choice, "message"), _chat_finish_reason(choice)
     text, reasoning = _text_and_reasoning(message)
@@ -123,7 +127,8 @@ def parse_chat(reply: Any, endpoint: str = "") -> Reply:
 
 
 def _text_and_reasoning(message: Json) -> tuple[str | None, str]:
-    """The text of a message or a delta, None without any, and its reasoning: a field of its own (vLLM, DeepSeek), or parts (Mistral)."""
+    """The text of a message or a delta, None without any, and its reasoning: a field of its own (vLLM, DeepSeek), or
+    parts (Mistral)."""
     content = message.get("content")
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     thought = reasoning if isinstance(reasoning, str) else ""
@@ -228,7 +233,8 @@ def choices_of(reply: Any, expected: int) -> list[Json]:
 
 
 def finish_reason_of(choice: Json) -> str:
-    """'stop' or 'length', as the server may name them. Raises MalformedReplyError for an answer that did not come to its end."""
+    """'stop' or 'length', as the server may name them. Raises MalformedReplyError for an answer that did not come to
+    its end."""
     reason = choice.get("finish_reason")
     end = _ENDS.get(reason.lower()) if isinstance(reason, str) else None
     if end is None:

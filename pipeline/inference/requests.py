@@ -1,13 +1,14 @@
 """Runs a request from its first attempt to its answer, or to the failure that ends it.
 
-Invariants: one retry policy holds for every request: full jitter, at most `requests.max_attempts` attempts on the wire, hedges
-included, a deadline, Retry-After as a floor, final errors at once; a slot that was taken is given back, whatever happens; every failure
-is counted by endpoint, stage and kind, and reaches the endpoint's limit, breaker and Retry-After.
+Invariants: one retry policy holds for every request: full jitter, at most `requests.max_attempts` attempts on the wire,
+hedges included, a deadline, Retry-After as a floor, final errors at once; a slot that was taken is given back, whatever
+happens; every failure is counted by endpoint, stage and kind, and reaches the endpoint's limit, breaker and
+Retry-After.
 
-| waits              | for                                                         | woken by                                   |
-|--------------------|-------------------------------------------------------------|--------------------------------------------|
-| a request          | a slot (`pipeline.inference.router`); an answer; a back-off | another request's end; the wire; the clock |
-| a hedged request   | the first answer of two attempts                            | either of them                             |
+| waits            | for                                     | woken by                                   |
+|------------------|-----------------------------------------|--------------------------------------------|
+| a request        | a slot (`Router`); an answer; a pause   | another request's end; the wire; the clock |
+| a hedged request | the first answer of two attempts        | either of them                             |
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ IMMEDIATE = frozenset({"refused", "unverified_weights", "stale_weights", "missin
 class Request:
     """One logical request over all its attempts. `id` goes over the wire with the number of the attempt.
 
-    `deadline_s`, on the loop's clock, is set when the first attempt begins: time spent queueing for a slot does not count."""
+    `deadline_s`, on the loop's clock, is set when the first attempt begins: time spent queueing for a slot does not
+    count."""
 
     __slots__ = ("affinity", "deadline_s", "id", "num_attempts", "priority", "stage")
     _ids = itertools.count()
@@ -143,7 +145,8 @@ class RequestRunner:
         return await self._at(endpoint, request, send)
 
     async def _at(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
-        """An answer from `endpoint`, where the request has a slot that is given back, or from its hedge; and where it is counted."""
+        """An answer from `endpoint`, where the request has a slot that is given back, or from its hedge; and where it
+        is counted."""
         if self._hedges:
             return await self._hedged(endpoint, request, send)
         try:
@@ -180,7 +183,8 @@ class RequestRunner:
             raise
 
     async def _hedged(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
-        """Send to `endpoint`; when it takes long, to a second one as well. The first answer counts, the other attempt is dropped."""
+        """Send to `endpoint`; when it takes long, to a second one as well. The first answer counts, the other attempt
+        is dropped."""
         attempts: set[asyncio.Task[tuple[T, Tally]]] = set()
 
         def begin(at: Endpoint) -> None:
@@ -214,7 +218,8 @@ class RequestRunner:
             await asyncio.gather(*attempts, return_exceptions=True)
 
     def _record(self, endpoint: Endpoint, request: Request, tally: Tally, error: EndpointError) -> None:
-        """Draw the consequences of a failure: the endpoint gets less, nothing for a while, or nothing until it is repaired."""
+        """Draw the consequences of a failure: the endpoint gets less, nothing for a while, or nothing until it is
+        repaired."""
         tally.others[f"failed_{error.kind}"] += 1
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s", error, extra=request_fields(endpoint, request.stage, request.id, error))

@@ -4,11 +4,11 @@ Invariants: an endpoint never has more requests than its present bound, none bef
 while its breaker is not closed; a lower `priority` goes first, then who came first, so a group that has begun is
 finished before a later one starts.
 
-| waits                      | for                                           | woken by                                     |
-|----------------------------|-----------------------------------------------|----------------------------------------------|
-| `take`                     | a slot at an endpoint                         | `give_back`, `endpoint_changed`, Retry-After |
-| `take` while none is       | an endpoint to close its breaker,             | the same, or the clock: `no_endpoint`        |
-| available                  | `max_outage_s` at most                        |                                              |
+| waits                | for                                       | woken by                                     |
+|----------------------|-------------------------------------------|----------------------------------------------|
+| `take`               | a slot at an endpoint                     | `give_back`, `endpoint_changed`, Retry-After |
+| `take` while none is | an endpoint to close its breaker,         | the same, or the clock: `no_endpoint`        |
+| available            | `max_outage_s` at most                    |                                              |
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Waiter = tuple[int, int, "asyncio.Future[Endpoint]", str]
 
 
 class Router:
-    """Gives out slots. The number of waiters is bounded by the callers: the scheduler's groups, an evaluation's requests."""
+    """Gives out slots. The number of waiters is bounded by the callers: the scheduler's groups, an evaluation's
+    requests."""
 
     def __init__(self, endpoints: Sequence[Endpoint], *, affinity: bool, max_outage_s: float) -> None:
         self._endpoints = endpoints

@@ -1,7 +1,9 @@
-"""JSON replies of a model: the schema in the prompt where an endpoint knows no structured outputs, and JSON found in a reply.
+"""JSON replies of a model: the schema in the prompt where an endpoint knows no structured outputs, and JSON found in a
+reply.
 
-Structured outputs give bare JSON. Other endpoints think aloud first, put it into a fence, or introduce it and comment on it. What is
-read must still fit the schema in every field; of several such objects the last one counts, as in a conclusion."""
+Structured outputs give bare JSON. Other endpoints think aloud first, put it into a fence, or introduce it and comment
+on it. What is read must still fit the schema in every field; of several such objects the last one counts, as in a
+conclusion."""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _decoder = json.JSONDecoder()
 
 
 def parse_json_reply(kind: type[M], text: str) -> M:
-    """The last object of this kind in `text`. Raises ValidationError: where none is right, that of the last object there is."""
+    """The last object of this kind in `text`. Raises ValidationError: where none is right, that of the last object
+    there is."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:

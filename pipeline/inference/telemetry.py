@@ -1,6 +1,7 @@
 """Names of OpenTelemetry's conventions (GenAI, HTTP, server) for the log fields and metrics of a request.
 
-Only the names: nothing of OpenTelemetry is imported, and who wants traces or exporters finds the fields already called as expected."""
+Only the names: nothing of OpenTelemetry is imported, and who wants traces or exporters finds the fields already called
+as expected."""
 
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ STATUS = re.compile(r"http_(\d{3})")
 
 
 def operation_of(stage: str) -> str:
-    """`gen_ai.operation.name` of a stage's requests: from messages to a completion is 'chat', whichever route carries it."""
+    """`gen_ai.operation.name` of a stage's requests: from messages to a completion is 'chat', whichever route carries
+    it."""
     return "render" if stage == "render" else "chat"
 
 
 def request_fields(endpoint: Endpoint, stage: str, request_id: str, error: EndpointError) -> dict[str, Any]:
-    """`extra=` of a log record about an attempt at `endpoint` that failed with `error`; what is not known is left out."""
+    """`extra=` of a log record about an attempt at `endpoint` that failed with `error`; what is not known is left
+    out."""
     address, port = endpoint.host_and_port
     status = STATUS.fullmatch(error.kind)
     fields = {

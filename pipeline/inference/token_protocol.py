@@ -1,4 +1,5 @@
-"""vLLM's token-in/token-out routes as pure functions: exact token ids, log-probabilities, the weight version of every token."""
+"""vLLM's token-in/token-out routes as pure functions: exact token ids, log-probabilities, the weight version of every
+token."""
 
 from __future__ import annotations
 
@@ -64,8 +65,8 @@ def parse_weight_version(reply: Any) -> str:
 def parse_generate(
     reply: Any, prompt_ids: tuple[int, ...], num_samples: int, named: WeightVersion | None = None
 ) -> Samples:
-    """Samples of /inference/v1/generate with the weight versions of their tokens, or `named` for all, where the request named its
-    weights. Raises MalformedReplyError."""
+    """Samples of /inference/v1/generate with the weight versions of their tokens, or `named` for all, where the request
+    named its weights. Raises MalformedReplyError."""
     completions, under_check = [], False
     for choice in choices_of(reply, num_samples):
         labels = _labels_of(choice.get("weight_versions"))
@@ -78,8 +79,8 @@ def parse_generate(
 def parse_chat_samples(
     reply: Any, num_samples: int, before: str, after: str, named: WeightVersion | None = None
 ) -> Samples:
-    """Samples of a chat completion with `return_token_ids`. Their weight versions are between `before` and `after`, the server's around
-    the request, or are `named`, where the request named its weights. Raises MalformedReplyError."""
+    """Samples of a chat completion with `return_token_ids`. Their weight versions are between `before` and `after`, the
+    server's around the request, or are `named`, where the request named its weights. Raises MalformedReplyError."""
     prompt_ids = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
     if not isinstance(prompt_ids, list) or not prompt_ids:
         raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")

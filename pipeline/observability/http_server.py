@@ -1,8 +1,8 @@
 """The HTTP server for operators of a run: /metrics, /livez and /readyz, on loopback.
 
-It runs in a thread with an event loop of its own: the loop of the run pays for a copy of its numbers, not for their text, and a run
-whose loop is stuck is reported as such instead of leaving the request open. Whatever belongs to the run is read on the run's own
-loop. Without a port, nothing is started.
+It runs in a thread with an event loop of its own: the loop of the run pays for a copy of its numbers, not for their
+text, and a run whose loop is stuck is reported as such instead of leaving the request open. Whatever belongs to the run
+is read on the run's own loop. Without a port, nothing is started.
 
 | waits                   | for                                            | woken by                                |
 |-------------------------|------------------------------------------------|-----------------------------------------|

@@ -10,7 +10,8 @@ MAX_POINTS = 20_000
 
 
 def plot_latency(shots: list[Shot], report: StressReport, path: Path) -> None:
-    """Latency of each request over the run, and its distribution. The suffix of `path` (.svg, .png) decides the format."""
+    """Latency of each request over the run, and its distribution. The suffix of `path` (.svg, .png) decides the
+    format."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

@@ -132,7 +132,7 @@ class View:
             print(stamp + text, flush=True)
 
     def progress(self, name: str) -> Any:
-        """A callback (done, total) that says something every tenth."""
+        """A callback (done, total) that logs every quarter."""
         last = 0
 
         def report(done: int, total: int) -> None:

@@ -1,8 +1,8 @@
 """Configures logging: where records go, in which form, with keys masked.
 
-One handler, at the root, so that what libraries log on the loop of a run is kept and redacted too: from them warnings and up, or
-everything at the level 'debug'. Fields of JSON lines: `time` (ISO 8601, UTC), `level`, `logger`, `message`, and the `extra` of a record
-under its own names (`pipeline.inference.telemetry.request_fields`)."""
+One handler, at the root, so that what libraries log on the loop of a run is kept and redacted too: from them warnings
+and up, or everything at the level 'debug'. Fields of JSON lines: `time` (ISO 8601, UTC), `level`, `logger`, `message`,
+and the `extra` of a record under its own names (`pipeline.inference.telemetry.request_fields`)."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class _OursToFile(_Ours, logging.FileHandler):
 def configure(file: Path | None, settings: OperationsSection, secrets: Iterable[str]) -> None:
     """Log to `file` from now on, at the level and in the format of `settings`, without any of `secrets`.
 
-    Without a file: to standard error, and there warnings and up unless the level is 'debug', because what the view says is
-    on the screen already. May be called again. Raises OSError when the file cannot be opened."""
+    Without a file: to standard error, and there warnings and up unless the level is 'debug', because what the view says
+    is on the screen already. May be called again. Raises OSError when the file cannot be opened."""
     hidden = tuple(secrets)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     of_others = level if level == logging.DEBUG else max(level, logging.WARNING)
@@ -85,5 +85,6 @@ def _json() -> logging.Formatter:
 
 
 def _plain(value: object) -> str:
-    """What JSON has no notation for, as text that a key can be found in: the library's own way makes base64 of bytes."""
+    """What JSON has no notation for, as text that a key can be found in: the library's own way makes base64 of
+    bytes."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

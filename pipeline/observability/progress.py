@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal; elsewhere a line every tenth, and every half minute.
 
-On an event loop the line comes also while nothing gets done: a long answer may take minutes, and silence looks like a hang."""
+On an event loop the line comes also while nothing gets done: a long answer may take minutes, and silence looks like a
+hang."""
 
 from __future__ import annotations
 

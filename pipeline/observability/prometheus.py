@@ -1,7 +1,8 @@
 """A snapshot of a run as Prometheus metrics, for prometheus_client to write.
 
-Names are those of OpenTelemetry's GenAI conventions where it has one, in Prometheus form; the rest begin with `lanpo_`. Every label
-has few values: those of the configuration, stages, kinds of error; never one of a request, a problem or a group."""
+Names are those of OpenTelemetry's GenAI conventions where it has one, in Prometheus form; the rest begin with `lanpo_`.
+Every label has few values: those of the configuration, stages, kinds of error; never one of a request, a problem or a
+group."""
 
 from __future__ import annotations
 
@@ -153,7 +154,8 @@ def _of_run(snapshot: Snapshot) -> Values:
 
 
 def _histogram(name: str, labels: Labels, bounds: Sequence[float], counts: list[int], total: float) -> Values:
-    """`counts`, one more than `bounds`, are of the values between two bounds; Prometheus wants those up to each bound."""
+    """`counts`, one more than `bounds`, are of the values between two bounds; Prometheus wants those up to each
+    bound."""
     from prometheus_client.utils import floatToGoString
 
     for bound, num in zip((*bounds, math.inf), accumulate(counts), strict=True):

@@ -11,8 +11,8 @@ from pipeline.storage.object_store import CREDENTIALS
 
 
 def secrets_of(config: Config) -> tuple[str, ...]:
-    """The keys that the endpoints of `config` name by environment variable, passwords within their URLs, and the credentials of an
-    object store."""
+    """The keys that the endpoints of `config` name by environment variable, passwords within their URLs, and the
+    credentials of an object store."""
     endpoints = config.named_endpoints
     keys = {os.environ.get(endpoint.api_key_env, "") for endpoint in endpoints if endpoint.api_key_env}
     passwords = {unquote(urlsplit(endpoint.url).password or "") for endpoint in endpoints}

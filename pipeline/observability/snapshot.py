@@ -1,7 +1,7 @@
 """The numbers of a run at one moment, copied from its parts for a scrape.
 
-Nothing is counted here and nothing happens between scrapes. `RunSources.snapshot` copies numbers on the thread of the event loop that
-changes them; the copy may then be rendered on another thread."""
+Nothing is counted here and nothing happens between scrapes. `RunSources.snapshot` copies numbers on the thread of the
+event loop that changes them; the copy may then be rendered on another thread."""
 
 from __future__ import annotations
 

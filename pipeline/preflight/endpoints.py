@@ -122,7 +122,8 @@ async def _probe_training(
 
 
 async def _fetch(endpoint: Endpoint, path: str, headers: dict[str, str]) -> RawReply:
-    """One answer as it came; an endpoint that takes no connection is given up sooner than a run would. Raises EndpointError."""
+    """One answer as it came; an endpoint that takes no connection is given up sooner than a run would. Raises
+    EndpointError."""
     async with Transport(CONNECT_WITHIN_S) as transport:
         return await transport.fetch("GET", endpoint.at(path), headers)
 

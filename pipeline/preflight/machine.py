@@ -1,7 +1,7 @@
 """What can be wrong with this machine or configuration, found without starting anything and within a second.
 
-A check returns a detail worth showing, a `Doubt` (it may be meant so), or nothing; it raises the UserError that names field, value
-and remedy."""
+A check returns a detail worth showing, a `Doubt` (it may be meant so), or nothing; it raises the UserError that names
+field, value and remedy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def _packages(config: Config) -> str | None:
 
 
 def _mismatched_vision(config: Config) -> str | None:
-    """facts: vLLM's CPU wheel pulls a torchvision that does not match a CPU torch, and then transformers' models fail."""
+    """facts: vLLM's CPU wheel pulls a torchvision that does not match a CPU torch, and then transformers' models
+    fail."""
     if not gpus() and find_spec("torchvision") is not None:
         raise UserError(
             "torchvision is installed beside a CPU torch and breaks transformers; run `pip uninstall torchvision torchaudio torchcodec`"

@@ -1,7 +1,8 @@
-"""The one writer of a table: items that are finished at about the same time share a commit, and maintenance runs beside commits.
+"""The one writer of a table: items that are finished at about the same time share a commit, and maintenance runs beside
+commits.
 
-Invariants: items are acknowledged (`write` returns) when their commit returned; the first failure of the store fails every
-call that waits, and the writer with it; there is one commit at a time and one maintenance at a time.
+Invariants: items are acknowledged (`write` returns) when their commit returned; the first failure of the store fails
+every call that waits, and the writer with it; there is one commit at a time and one maintenance at a time.
 
 | waits       | for                                                     | woken by  |
 |-------------|---------------------------------------------------------|-----------|
@@ -22,7 +23,8 @@ from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
 
 T = TypeVar("T")
-# Calls that wait for a commit: bounds what a crash can lose after it was paid for, and the memory that a slow disk holds.
+# Calls that wait for a commit: bounds what a crash can lose after it was paid for, and the memory that a slow disk
+# holds.
 MAX_QUEUED = 256
 # A commit costs about the same however small it is; one larger than this only delays its first item.
 MAX_BATCH = 64
@@ -30,7 +32,8 @@ COMMIT_DEADLINE_S = 60.0
 
 
 class BatchWriter(Generic[T]):
-    """Run `run` in a task group; await `write` from any task. `append` and `maintain` block, and are called in a thread."""
+    """Run `run` in a task group; await `write` from any task. `append` and `maintain` block, and are called in a
+    thread."""
 
     def __init__(
         self,

@@ -1,9 +1,11 @@
-"""Claims of a store: a run whose journal and pool are not in its folder claims their place, and touches nobody else's tables.
+"""Claims of a store: a run whose journal and pool are not in its folder claims their place, and touches nobody else's
+tables.
 
-A claim is a table of one row. Two runs that claim one place within the same moment may both seem to have it, because Lance makes a
-table that was made meanwhile anew; the last one has it then, and the other learns so from `check_claim`, which is called again
-before anything is sampled. Lance's commits rest on writes that fail when the object is there already (`If-None-Match: *`). A store
-that ignores this loses commits in silence, and is refused: some at once are tried on it."""
+A claim is a table of one row. Two runs that claim one place within the same moment may both seem to have it, because
+Lance makes a table that was made meanwhile anew; the last one has it then, and the other learns so from `check_claim`,
+which is called again before anything is sampled. Lance's commits rest on writes that fail when the object is there
+already (`If-None-Match: *`). A store that ignores this loses commits in silence, and is refused: some at once are tried
+on it."""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ MAX_TABLES = 1000
 
 
 def new_run(config: Config, *, unfinished: bool = False) -> RunFolder:
-    """Make a run folder, and claim its store where that is elsewhere. An `unfinished` one is opened by nobody before its
-    `unfinished_file` is gone. Raises RunFolderError, StoreError; nothing is left then."""
+    """Make a run folder, and claim its store where that is elsewhere. An `unfinished` one is opened by nobody before
+    its `unfinished_file` is gone. Raises RunFolderError, StoreError; nothing is left then."""
     run = RunFolder.create(config, unfinished=unfinished)
     if run.elsewhere is None:
         return run
@@ -42,7 +44,8 @@ def new_run(config: Config, *, unfinished: bool = False) -> RunFolder:
 
 
 def check_claim(run: RunFolder) -> None:
-    """Raise StoreError when the store of `run` is elsewhere, and cannot be reached or is not its own. Within half a minute."""
+    """Raise StoreError when the store of `run` is elsewhere, and cannot be reached or is not its own. Within half a
+    minute."""
     if run.elsewhere is None:
         return
     location, run_id = run.elsewhere.location, run.elsewhere.run_id
@@ -57,7 +60,8 @@ def check_claim(run: RunFolder) -> None:
 
 
 def release(run: RunFolder) -> None:
-    """Remove the tables of `run` from a store elsewhere, if that is its own and can be reached: what failed has another reason."""
+    """Remove the tables of `run` from a store elsewhere, if that is its own and can be reached: what failed has another
+    reason."""
     if run.elsewhere is not None:
         with suppress(StoreError), failures_named(run.store):
             check_claim(run)

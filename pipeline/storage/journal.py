@@ -1,9 +1,9 @@
 """The rollout journal: an append-only LanceDB table with one row per group.
 
 Invariants: one writer (the orchestrator); a group is acknowledged when `append` returned, and is then on disk; rows are
-never changed. Which rows count after a restart follows from the lineages of the run (`pipeline.run.lineage.group_is_current`), not from
-marks in the table. The learner reads by step; the step of its checkpoint is its cursor.
-"""
+never changed. Which rows count after a restart follows from the lineages of the run
+(`pipeline.run.lineage.group_is_current`), not from marks in the table. The learner reads by step; the step of its
+checkpoint is its cursor."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def schema() -> Any:
 
 
 class GroupResult(NamedTuple):
-    """The outcome of one group, without its texts. `drawn` is the kind of context that chance chose, `kind` what it became."""
+    """The outcome of one group, without its texts. `drawn` is the kind of context that chance chose, `kind` what it
+    became."""
 
     step: int
     problem_id: str
@@ -130,8 +131,8 @@ class Journal:
         return None
 
     def rollout_text(self, rollout_id: str, problem_text: str) -> str:
-        """The text of one rollout for this problem; empty when the journal does not hold it. A rollout of another run, which an
-        imported entry was made from, may have the same id, for another problem."""
+        """The text of one rollout for this problem; empty when the journal does not hold it. A rollout of another run,
+        which an imported entry was made from, may have the same id, for another problem."""
         group_id = rollout_id.rpartition("-")[0]
         for group in self._read(f"group_id = {quoted(group_id)}"):
             for rollout in group.rollouts:

@@ -1,7 +1,8 @@
-"""Maintenance of LanceDB tables: compaction of a bounded size, indices made, brought up to date, and dropped where torn.
+"""Maintenance of LanceDB tables: compaction of a bounded size, indices made, brought up to date, and dropped where
+torn.
 
-Whoever writes to a table goes on meanwhile; only commits that would undo one another take turns (`turn`). What the store raised
-(OSError, RuntimeError) is raised."""
+Whoever writes to a table goes on meanwhile; only commits that would undo one another take turns (`turn`). What the
+store raised (OSError, RuntimeError) is raised."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from typing import Any
 from pipeline.runtime.files import is_uri
 from pipeline.storage.tables import check_whole
 
-# A file of 1024 rows is left alone by later compactions, so that what one writes does not grow with the table. Rows may hold a
-# megabyte of rollouts each: 32 are in memory at once.
+# A file of 1024 rows is left alone by later compactions, so that what one writes does not grow with the table. Rows may
+# hold a megabyte of rollouts each: 32 are in memory at once.
 MERGE = {"target_rows_per_fragment": 1024, "max_rows_per_group": 32, "batch_size": 32}
 NUM_INDEX_ATTEMPTS = 5
 
@@ -36,8 +37,8 @@ def ensure_indices(
     text: str = "",
     stop_words: Iterable[str] = (),
 ) -> None:
-    """Make the indices of `columns` that are missing, within `turn`, which keeps all other commits out: of words for the column `text`,
-    of values for the others."""
+    """Make the indices of `columns` that are missing, within `turn`, which keeps all other commits out: of words for
+    the column `text`, of values for the others."""
     from lancedb.index import FTS, BTree
 
     if not unindexed(table, columns):
@@ -49,9 +50,9 @@ def ensure_indices(
 
 
 def drop_torn_indices(table: Any) -> list[str]:
-    """Remove the indices of `table` whose files are not as long as Lance believes, and return their columns: with one such no search, and
-    no look-up by that column, ever succeeds again. Where one write fails, Lance commits an index all the same, as `check_whole` says
-    of rows. Rows may be added meanwhile."""
+    """Remove the indices of `table` whose files are not as long as Lance believes, and return their columns: with one
+    such no search, and no look-up by that column, ever succeeds again. Where one write fails, Lance commits an index
+    all the same, as `check_whole` says of rows. Rows may be added meanwhile."""
     dataset = table.to_lance()
     torn = [] if is_uri(dataset.uri) else [kept for kept in dataset.describe_indices() if not _has_all(dataset, kept)]
     for kept in torn:
@@ -71,7 +72,8 @@ def _has_all(dataset: Any, index: Any) -> bool:
 
 
 def _check_indices(table: Any) -> None:
-    """Raise OSError for an index that was just written and is not whole; it is removed, and made anew by who opens the table next."""
+    """Raise OSError for an index that was just written and is not whole; it is removed, and made anew by who opens the
+    table next."""
     if torn := drop_torn_indices(table):
         raise OSError(errno.EIO, f"the index of {', '.join(torn)} was not kept whole", str(table.to_lance().uri))
 
@@ -79,9 +81,10 @@ def _check_indices(table: Any) -> None:
 def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -> None:
     """Merge small files of `table`, bring its indices up to date, remove versions older than `keep` that no tag holds.
 
-    What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Files are merged
-    and indices brought up to date while rows may be added, but none deleted; `turn`, entered for the commit of what was merged, must
-    keep all other commits out: beside a busy writer it would lose every race, until Lance gives up."""
+    What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Files are
+    merged and indices brought up to date while rows may be added, but none deleted; `turn`, entered for the commit of
+    what was merged, must keep all other commits out: beside a busy writer it would lose every race, until Lance gives
+    up."""
     from lance.optimize import Compaction
 
     dataset = table.to_lance()
@@ -121,8 +124,8 @@ def is_conflict(error: Exception) -> bool:
 
 
 def _give_back_memory() -> None:
-    """Return freed memory to the system: what a compaction and the commits before it held lies scattered over many threads'
-    heaps, and glibc would keep it. Elsewhere nothing happens."""
+    """Return freed memory to the system: what a compaction and the commits before it held lies scattered over many
+    threads' heaps, and glibc would keep it. Elsewhere nothing happens."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -1,7 +1,7 @@
 """Time-outs of an object store, and its errors as messages that a person can act on.
 
-Endpoint, region and credentials come from the environment, by the names that Lance reads (AWS_*, for s3://), and nothing of them
-is written anywhere."""
+Endpoint, region and credentials come from the environment, by the names that Lance reads (AWS_*, for s3://), and
+nothing of them is written anywhere."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from pipeline.errors import StoreError
 from pipeline.runtime.files import disk_error, is_uri
 
-# How Lance is to wait. It tries a listing six times and an upload four, whatever is set here: this is what each of those tries may
-# take, and what a failure costs in the end is a multiple of it.
-# While a run is under way, an outage of half a minute is sat out, and an endpoint that is silent is given up after four minutes.
+# How Lance is to wait. It tries a listing six times and an upload four, whatever is set here: this is what each of
+# those tries may take, and what a failure costs in the end is a multiple of it. While a run is under way, an outage of
+# half a minute is sat out, and an endpoint that is silent is given up after four minutes.
 WORKING: dict[str, str] = {
     "client_max_retries": "16",
     "client_retry_timeout": "30",
@@ -41,7 +41,8 @@ CREDENTIALS = (
     "GOOGLE_SERVICE_ACCOUNT_KEY",
 )
 """Variables whose values are masked wherever something is written."""
-# In the order in which they are looked for. What comes first is the answer of a server; what comes last, that there was none.
+# In the order in which they are looked for. What comes first is the answer of a server; what comes last, that there was
+# none.
 _CAUSES: tuple[tuple[str, str], ...] = (
     ("NoSuchBucket|ContainerNotFound", "there is no such bucket; make it, or correct run.store or AWS_ENDPOINT"),
     (
@@ -70,7 +71,8 @@ def storage_options(location: Path | str, patience: Mapping[str, str]) -> dict[s
 
 
 def failure(error: Exception, location: Path | str) -> Exception:
-    """`error` as the user should see it: a full disk, or what is wrong with the object store, by name; anything else unchanged.
+    """`error` as the user should see it: a full disk, or what is wrong with the object store, by name; anything else
+    unchanged.
 
     Lance's errors differ in their texts only. These may name the key that was used, so none is repeated."""
     text = str(error)

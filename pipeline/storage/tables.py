@@ -1,4 +1,5 @@
-"""LanceDB tables with bounded memory: opened, read, appended to, pinned. `pipeline.storage.maintenance` compacts and indexes them.
+"""LanceDB tables with bounded memory: opened, read, appended to, pinned. `pipeline.storage.maintenance` compacts and
+indexes them.
 
 LanceDB writes; Lance, on which it is built, reads (`Reader`), because it is faster (docs/lab-notebook.md)."""
 
@@ -20,8 +21,8 @@ from pipeline.storage.object_store import WORKING, failure, storage_options
 class Caches(NamedTuple):
     """Bounds of the caches that LanceDB keeps of a table's indices and metadata; its own are some GiB.
 
-    Every commit makes new entries, and a cache keeps those of versions that nobody reads any more until it is full: a table that is
-    written all the time fills it and gains nothing."""
+    Every commit makes new entries, and a cache keeps those of versions that nobody reads any more until it is full: a
+    table that is written all the time fills it and gains nothing."""
 
     index_bytes: int
     metadata_bytes: int
@@ -58,8 +59,8 @@ def has_table(path: Path | str, name: str) -> bool:
 def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
     """The table `name` in the folder or object store at `path`; made with `schema` if it is not there.
 
-    Two that make it at once may undo what the first one wrote into it meanwhile: who makes a run makes its tables. Raises DataError
-    for one that another version of lanpo made with other columns, StoreError, DiskError."""
+    Two that make it at once may undo what the first one wrote into it meanwhile: who makes a run makes its tables.
+    Raises DataError for one that another version of lanpo made with other columns, StoreError, DiskError."""
     store = connect(path, caches)
     with failures_named(path):
         try:
@@ -76,7 +77,8 @@ def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
 
 @contextmanager
 def failures_named(path: Path | str) -> Iterator[None]:
-    """Raise what goes wrong with the store at `path` as errors that a user can act on: DiskError, StoreError; a bug unchanged."""
+    """Raise what goes wrong with the store at `path` as errors that a user can act on: DiskError, StoreError; a bug
+    unchanged."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
@@ -101,7 +103,8 @@ def _reading_session(caches: Caches) -> Any:
 
 
 class Reader:
-    """The reading side of a table of the store at `path`, at the version that the handle had or that `refresh` found. Thread-safe.
+    """The reading side of a table of the store at `path`, at the version that the handle had or that `refresh` found.
+    Thread-safe.
 
     Raises DiskError, StoreError. `query` is what Lance's `scanner` takes: columns, filter, full_text_query, limit …"""
 
@@ -125,7 +128,8 @@ class Reader:
         check_whole(self._dataset, [fragment.metadata for fragment in added])
 
     def _since(self, last: int) -> list[Any]:
-        """Fragments with higher numbers. Listing all of them takes long beside a commit, so the next number is tried first."""
+        """Fragments with higher numbers. Listing all of them takes long beside a commit, so the next number is tried
+        first."""
         added: list[Any] = []
         while (fragment := self._dataset.get_fragment(last + 1 + len(added))) is not None:
             added.append(fragment)
@@ -171,8 +175,8 @@ def append(table: Any, rows: Any, reader: Reader) -> None:
     try:
         reader.check_new_files()
     except OSError:
-        # Not the version before the newest: that may be of an index which was brought up to date since. By a handle of its own: the
-        # thread that brings indices up to date moves this one.
+        # Not the version before the newest: that may be of an index which was brought up to date since. By a handle of
+        # its own: the thread that brings indices up to date moves this one.
         table.to_lance().checkout_version(before).restore()
         table.checkout_latest()
         reader.refresh()
@@ -180,8 +184,8 @@ def append(table: Any, rows: Any, reader: Reader) -> None:
 
 
 def check_whole(dataset: Any, fragments: list[Any]) -> None:
-    """Raise OSError for a file that is not as long as Lance believes. Where a write fails in the middle of a file, Lance goes on, and
-    commits a table that cannot be read."""
+    """Raise OSError for a file that is not as long as Lance believes. Where a write fails in the middle of a file,
+    Lance goes on, and commits a table that cannot be read."""
     if is_uri(dataset.uri):
         return
     for fragment in fragments:

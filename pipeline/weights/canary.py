@@ -1,7 +1,7 @@
 """The canary of published weights: a few token sequences with the log-probabilities that the learner gives them.
 
-A server that claims a version must give them too. Loading can fail without an error: weights of another version, a head that
-kept its packed copy, a wrong dtype all answer HTTP 200 (docs/lab-notebook.md)."""
+A server that claims a version must give them too. Loading can fail without an error: weights of another version, a head
+that kept its packed copy, a wrong dtype all answer HTTP 200 (docs/lab-notebook.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ NEARER = 3.0
 
 
 class CanarySequence(Record):
-    """`token_ids` (T,) and `logprobs` (T - 1,): of each token but the first, given those before it, at temperature 1."""
+    """`token_ids` (T,) and `logprobs` (T - 1,): of each token but the first, given those before it, at temperature
+    1."""
 
     token_ids: tuple[int, ...] = Field(min_length=2)
     logprobs: tuple[float, ...]
@@ -65,8 +66,8 @@ def logprobs_in(reply: Any, canary: Canary) -> list[float]:
 def disagreement(found: list[float], expected: Canary, others: Mapping[str, Canary], tolerance: float) -> str | None:
     """What speaks against a server that gave `found`; None if nothing does.
 
-    Its mean gap to `expected` must be at most `tolerance` nats per token, and it must not be that of `others`, weights by their
-    names: after one small update those differ by less than a tolerance that allows for bfloat16."""
+    Its mean gap to `expected` must be at most `tolerance` nats per token, and it must not be that of `others`, weights
+    by their names: after one small update those differ by less than a tolerance that allows for bfloat16."""
     gap = _mean_gap(found, expected)
     if not gap <= tolerance:
         return (

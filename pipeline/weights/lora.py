@@ -1,4 +1,5 @@
-"""LoRA as vLLM serves it: the options of a server for a run's adapters, and the layers of a model that an adapter may have."""
+"""LoRA as vLLM serves it: the options of a server for a run's adapters, and the layers of a model that an adapter may
+have."""
 
 from __future__ import annotations
 
@@ -15,14 +16,16 @@ RUNTIME_SWITCH = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 def server_options(config: Config) -> list[str]:
     """What a vLLM server needs on its command line.
 
-    Adapters that requests may name at once: those of the S + 1 versions that sample for the steps in flight, and the next one."""
+    Adapters that requests may name at once: those of the S + 1 versions that sample for the steps in flight, and the
+    next one."""
     rank = next(rank for rank in LORA_RANKS if rank >= config.learner.lora.rank)
     return ["--enable-lora", "--max-loras", str(config.rollout.max_staleness + 2), "--max-lora-rank", str(rank)]
 
 
 def adapted_layers(config: Config, folder: Path) -> list[str]:
-    """The last parts of the names of layers in the model `folder` that the run's adapters may change; empty where the folder has no
-    weights to tell by. Raises ConfigError for target modules that no linear layer bears, because vLLM adapts no others."""
+    """The last parts of the names of layers in the model `folder` that the run's adapters may change; empty where the
+    folder has no weights to tell by. Raises ConfigError for target modules that no linear layer bears, because vLLM
+    adapts no others."""
     linear, wanted = linear_layers(folder), config.learner.lora.target_modules
     if not linear or not wanted:
         return sorted(last_parts(linear))
@@ -41,7 +44,8 @@ def last_parts(layers: set[str]) -> set[str]:
 
 
 def linear_layers(folder: Path) -> set[str]:
-    """Names of the linear layers in a model folder, by the headers of its safetensors: matrices, but for those over the vocabulary."""
+    """Names of the linear layers in a model folder, by the headers of its safetensors: matrices, but for those over the
+    vocabulary."""
     from safetensors import safe_open
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

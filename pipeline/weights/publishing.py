@@ -1,8 +1,8 @@
 """Published weights on disk: versions, manifests with checksums, LATEST, pruning.
 
-`weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed, then renamed;
-`LATEST` names it last. It holds a whole model, or a LoRA adapter to the reference, which is a whole one. Who reads a version holds a
-shared lock on its manifest (`in_use`); `prune` removes none that is locked."""
+`weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed,
+then renamed; `LATEST` names it last. It holds a whole model, or a LoRA adapter to the reference, which is a whole one.
+Who reads a version holds a shared lock on its manifest (`in_use`); `prune` removes none that is locked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def is_adapter(folder: Path) -> bool:
 
 
 def canary_of(run: RunFolder, version: WeightVersion) -> canary.Canary | None:
-    """The canary of published weights. A reference that was not trained here came without; its learner puts one beside the versions."""
+    """The canary of published weights. A reference that was not trained here came without; its learner puts one beside
+    the versions."""
     return canary.read_canary(path_of(run, version)) or (
         canary.read_canary(run.weights) if version == REFERENCE else None
     )
@@ -60,7 +61,8 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
 
 
 def write_version(final: Path, save: Callable[[Path], None]) -> Path:
-    """Make `final`, the folder of a version, of what `save` writes: it appears whole, checksummed and flushed. Raises DiskError."""
+    """Make `final`, the folder of a version, of what `save` writes: it appears whole, checksummed and flushed. Raises
+    DiskError."""
     temporary = final.with_name(f".{final.name}.{os.getpid()}")
     try:
         # Another process had this id, and died.
@@ -106,20 +108,21 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def prune(run: RunFolder, keep: int, asked_for_s: float = 0.0) -> None:
-    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST or `final_model` names, nor what
-    a server loads.
+    """Remove all but the newest `keep` versions; never the reference (l0-s000000), what LATEST or `final_model` names,
+    nor what a server loads.
 
-    A version that a request of the last `asked_for_s` seconds may name stays too: a server may have to read an adapter again while
-    it answers. Only the learner, who alone publishes, may call this: what a publication that died left unfinished goes as well."""
+    A version that a request of the last `asked_for_s` seconds may name stays too: a server may have to read an adapter
+    again while it answers. Only the learner, who alone publishes, may call this: what a publication that died left
+    unfinished goes as well."""
     for unfinished in run.weights.glob(".l*-s*.*"):
         shutil.rmtree(unfinished)
     versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
-    # The reference is the base of every adapter; LATEST is what servers are to have; a finished run that is continued with more steps
-    # goes on from its final model.
+    # The reference is the base of every adapter; LATEST is what servers are to have; a finished run that is continued
+    # with more steps goes on from its final model.
     spared = {REFERENCE, latest(run), WeightVersion.parse(run.final_model.resolve().name), *versions[-keep:]}
     begin_s = time.time() - asked_for_s
-    # Requests name a version until every server has the next one; that was before the one after the next was published. So the time of
-    # the next but one bounds from above when this version was named last.
+    # Requests name a version until every server has the next one; that was before the one after the next was published.
+    # So the time of the next but one bounds from above when this version was named last.
     spared |= {
         version
         for version, next_but_one in zip(versions, versions[2:], strict=False)

@@ -1,10 +1,10 @@
 """Brings servers to a version of the published weights, by HTTP alone.
 
-`sync_server` gives a server a version, under one lock per server, and then asks it the canary, before it may bear the version's
-label. For a whole model the server is paused without dropping what is in flight, loads, resets the prefix cache and resumes —
-resumes in a `finally`, so that neither a failure nor a second caller leaves it paused or half loaded. An adapter is loaded beside
-those that are there, under its version's label as its name: what is in flight goes on with the one that it named.
-"""
+`sync_server` gives a server a version, under one lock per server, and then asks it the canary, before it may bear the
+version's label. For a whole model the server is paused without dropping what is in flight, loads, resets the prefix
+cache and resumes — resumes in a `finally`, so that neither a failure nor a second caller leaves it paused or half
+loaded. An adapter is loaded beside those that are there, under its version's label as its name: what is in flight goes
+on with the one that it named."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from pipeline.weights import canary
 from pipeline.weights.publishing import REFERENCE, canary_of, in_use, is_adapter, path_of, verify
 from pipeline.weights.vllm_control import adapters_of, load_adapter, post, reset_prefix_cache, server_version, set_label
 
-# A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it answers the canary
-# (what is sampled waits for the verdict), and when its answer was wrong. No run accepts any of them.
+# A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it
+# answers the canary (what is sampled waits for the verdict), and when its answer was wrong. No run accepts any of them.
 LOADING, CHECKING, REJECTED = "loading-", "checking-", "rejected-"
 UNKNOWN = REJECTED + "unknown"
 REMEDY = (
@@ -123,23 +123,26 @@ async def sync_server(
 ) -> float:
     """Bring one server to `version`; return the seconds that it was paused, 0.0 if it had the version already.
 
-    It loads the published files, `verified` first, or is sent them by `send`, in a thread. Requests in flight go on, after a whole model
-    with the new weights, after an adapter with those that they named. Raises WeightSyncError, also for a server whose answer to the
-    canary is not that of these weights; the server is then serving, with a version label that is not `version`, so nobody mistakes it."""
+    It loads the published files, `verified` first, or is sent them by `send`, in a thread. Requests in flight go on,
+    after a whole model with the new weights, after an adapter with those that they named. Raises WeightSyncError, also
+    for a server whose answer to the canary is not that of these weights; the server is then serving, with a version
+    label that is not `version`, so nobody mistakes it."""
     async with _alone_with(run, server, timeout_s) as client:
         return await _bring(run, server, client, version, send, verified)
 
 
 async def resume_if_paused(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
-    """Let a server serve again that a process of this run paused before it died: it would hold the first request for ever. Who is
-    reloading it now is waited for. One that cannot be reached, or knows no pause, is left to the checks that follow."""
+    """Let a server serve again that a process of this run paused before it died: it would hold the first request for
+    ever. Who is reloading it now is waited for. One that cannot be reached, or knows no pause, is left to the checks
+    that follow."""
     with suppress(ValueError, WeightSyncError):
         async with _alone_with(run, server, timeout_s) as client:
             await _resume(client)
 
 
 async def clear_version_label(run: RunFolder, server: ServerAddress, timeout_s: float = 60.0) -> None:
-    """Take the label from a server that runs elsewhere: another run, which counts its versions as this one does, may have given it.
+    """Take the label from a server that runs elsewhere: another run, which counts its versions as this one does, may
+    have given it.
 
     Raises WeightSyncError when it does not answer."""
     async with _alone_with(run, server, timeout_s) as client:
@@ -177,14 +180,15 @@ async def _bring(
     way: _Adapter | _WholeModel = (
         _Adapter(client, folder) if is_adapter(folder) else _WholeModel(client, folder, server, send)
     )
-    # The label says that the weights answered their canary. It outlives an adapter that the server lost, so that is looked for; and who
-    # paused the server may have died after the label was given.
+    # The label says that the weights answered their canary. It outlives an adapter that the server lost, so that is
+    # looked for; and who paused the server may have died after the label was given.
     if label == version.label and await way.is_there():
         await _resume(client)
         return 0.0
     paused_s = 0.0
-    # A label that is no version's is of a server that started anew, or was found wrong: the base under the adapter is not known either,
-    # and is brought to the reference first. (A version's label says that the base was the reference when it was given.)
+    # A label that is no version's is of a server that started anew, or was found wrong: the base under the adapter is
+    # not known either, and is brought to the reference first. (A version's label says that the base was the reference
+    # when it was given.)
     if WeightVersion.parse(label) is None and isinstance(way, _Adapter):
         paused_s = await _bring(run, server, client, REFERENCE, None, verified)
     with in_use(folder):
@@ -233,8 +237,8 @@ class _WholeModel(NamedTuple):
 
 
 class _Adapter(NamedTuple):
-    """How a server that has the reference as its base gets an adapter. Nothing is paused, and no cache reset: the server goes
-    on under the label that it has, with the adapter that this names."""
+    """How a server that has the reference as its base gets an adapter. Nothing is paused, and no cache reset: the
+    server goes on under the label that it has, with the adapter that this names."""
 
     client: httpx.AsyncClient
     folder: Path
@@ -252,14 +256,16 @@ class _Adapter(NamedTuple):
 
 
 async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version: WeightVersion) -> None:
-    """Give the server its label if it answers the canary as the learner does, and not as any other published weights."""
+    """Give the server its label if it answers the canary as the learner does, and not as any other published
+    weights."""
     expected = canary_of(run, version)
     try:
         # Weights that nobody of this project saved have no canary, and pass.
         if expected is not None:
             reply = await post(client, "/v1/completions", json=canary.body_of(expected, model))
             found = canary.logprobs_in(reply.json(), expected)
-            # All that is on disk, not the version that the server had: its label does not say which weights it has after a failure.
+            # All that is on disk, not the version that the server had: its label does not say which weights it has
+            # after a failure.
             published = [known for folder in run.weights.iterdir() if (known := WeightVersion.parse(folder.name))]
             others = {
                 known.label: other for known in published if known != version and (other := canary_of(run, known))
@@ -268,7 +274,8 @@ async def _check(client: httpx.AsyncClient, run: RunFolder, model: str, version:
             if complaint := canary.disagreement(found, expected, others, tolerance):
                 raise WeightsRefusedError(f"version {version.label} was loaded, but {complaint}; {REMEDY}")
     except BaseException:
-        # Also when this is cancelled: the weights are loaded, and under CHECKING requests would wait for a verdict that never comes.
+        # Also when this is cancelled: the weights are loaded, and under CHECKING requests would wait for a verdict that
+        # never comes.
         await asyncio.shield(set_label(client, REJECTED + version.label))
         raise
     await set_label(client, version.label)

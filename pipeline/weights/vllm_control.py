@@ -1,7 +1,8 @@
 """vLLM's control routes, as calls that fail by name. The client has the server's address as its base URL.
 
-An adapter goes by the name of the folder that holds it. vLLM keys its prefix cache by an adapter's name and path, and a request
-keeps the adapter that it was asked of, whatever is loaded or unloaded meanwhile: adapters come and go without a pause."""
+An adapter goes by the name of the folder that holds it. vLLM keys its prefix cache by an adapter's name and path, and a
+request keeps the adapter that it was asked of, whatever is loaded or unloaded meanwhile: adapters come and go without a
+pause."""
 
 from __future__ import annotations
 
@@ -49,9 +50,11 @@ async def adapters_of(client: httpx.AsyncClient) -> dict[str, Path]:
 
 
 async def load_adapter(client: httpx.AsyncClient, folder: Path) -> None:
-    """Make the server answer for the adapter in `folder`, as it is on disk now, and no longer for those whose folders are gone.
+    """Make the server answer for the adapter in `folder`, as it is on disk now, and no longer for those whose folders
+    are gone.
 
-    One that is there by that name was not verified under it, or is another run's: it goes first, with the cache that it filled."""
+    One that is there by that name was not verified under it, or is another run's: it goes first, with the cache that it
+    filled."""
     for name, other in (await adapters_of(client)).items():
         if name == folder.name:
             await post(client, UNLOAD_ADAPTER, json={"lora_name": name})

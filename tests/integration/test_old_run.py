@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from pipeline.config.endpoints import EndpointSettings
+from pipeline.config.renamed import RENAMED
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.runtime.files import flat
@@ -36,8 +37,6 @@ from tests.integration.make_old_run import (
 )
 
 FIXTURE = Path(__file__).parents[1] / "data" / "run_790bb89.tar.xz"
-# Settings by their names of then, which the fixture's config.json has, and their names since.
-RENAMED = {"sft.hasty_share": "sft.answer_only_share"}
 # What the uses of a lesson add up to: they grow when a run goes on.
 USES = {"num_retrieved", "num_rollouts", "reward_sum"}
 NUM_QUESTIONS = 6

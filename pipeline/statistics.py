@@ -84,16 +84,16 @@ def majority_curve(votes: Sequence[Hashable | None], correct: Sequence[bool]) ->
     for vote, verdicts in of_vote.items():
         if any(verdicts):
             rivals = [count for other, count in counts.items() if other != vote]
-            curve += mean(verdicts) * _share_led(counts[vote], rivals, num)
+            curve += mean(verdicts) * _share_won(counts[vote], rivals, num)
     return np.clip(curve, 0.0, 1.0)
 
 
-def _share_led(count: int, rivals: list[int], num: int) -> np.ndarray:
+def _share_won(count: int, rivals: list[int], num: int) -> np.ndarray:
     """(num,) The share of the decision that falls to a vote with `count` answers, beside `rivals`' and those that abstain."""
     own = _subsets(count)
     most = min(count, max(rivals, default=0))
     # With more than any rival can have, it leads alone.
-    led = np.convolve(np.where(np.arange(count + 1) > most, own, 0.0), _subsets(num - count))
+    won = np.convolve(np.where(np.arange(count + 1) > most, own, 0.0), _subsets(num - count))
     for t in range(1, most + 1):
         tying = [rival for rival in rivals if rival >= t]
         # All others may be in the subset in any number: those that abstain, and rivals that cannot reach t.
@@ -105,8 +105,8 @@ def _share_led(count: int, rivals: list[int], num: int) -> np.ndarray:
             each[:, t] *= nodes
             ways = _product(ways, each)
         found = own[t] * (weights @ ways)[: num + 1 - t]
-        led[t : t + len(found)] += found
-    return led[1:] / _subsets(num)[1:]
+        won[t : t + len(found)] += found
+    return won[1:] / _subsets(num)[1:]
 
 
 def _product(polynomials: np.ndarray, factors: np.ndarray) -> np.ndarray:

@@ -1,15 +1,17 @@
 """What lessons do to rewards, from the outcomes of a run's groups (docs/method.md).
 
-What is random and what is not. A group's kind of context is drawn by its step's settings alone (`pipeline.experience.contexts.draw_kind`), so
-groups that drew inter and groups that drew scratch in the same step differ by nothing but chance and the lessons. Whether a lesson
-is found for a group that drew inter is not random: more are found later in a run, when rewards are higher, and for families
-that have many. So groups are compared by what they drew (intention to treat), fall-backs included. A fall-back's prompt is that of
-a scratch group, so all of the difference is due to the groups that carried lessons: it, divided by their share, is the effect
-where lessons were found. Which entry a group was shown is not random: what `effect_of` says is an observation.
+What is random and what is not. A group's kind of context is drawn by its step's settings alone
+(`pipeline.experience.contexts.draw_kind`), so groups that drew inter and groups that drew scratch in the same step
+differ by nothing but chance and the lessons. Whether a lesson is found for a group that drew inter is not random: more
+are found later in a run, when rewards are higher, and for families that have many. So groups are compared by what they
+drew (intention to treat), fall-backs included. A fall-back's prompt is that of a scratch group, so all of the
+difference is due to the groups that carried lessons: it, divided by their share, is the effect where lessons were
+found. Which entry a group was shown is not random: what `effect_of` says is an observation.
 
-Groups are compared within strata of a window of steps and a family, because `feedback.ratio` may change with the step; strata
-weigh as in a regression with an intercept for each (n1 n0 / (n1 + n0)). A run that replaces groups without spread
-(`rollout.refill_zero_variance`) chose its groups by their rewards, and then none of this holds for the groups left out."""
+Groups are compared within strata of a window of steps and a family, because `feedback.ratio` may change with the step;
+strata weigh as in a regression with an intercept for each (n1 n0 / (n1 + n0)). A run that replaces groups without
+spread (`rollout.refill_zero_variance`) chose its groups by their rewards, and then none of this holds for the groups
+left out."""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ MAX_WINDOWS = 20
 PER_STRATUM = 4
 """Groups that drew inter, per stratum and on average, that a window of steps should hold."""
 PRIOR_VARIANCE = 0.25
-"""The most that rewards from 0 to 1 can have. It counts as one more group, so that few groups that agree are no certainty."""
+"""The most that rewards from 0 to 1 can have. It counts as one more group, so that few groups that agree are no
+certainty."""
 MAX_DIFFERENCE = 1.0
 """Of mean rewards from 0 to 1; `reward.format_weight` may add to it."""
 SCRATCH, INTER, NEITHER = 0, 1, 2
@@ -55,7 +58,8 @@ class Effect(Record):
 
 
 class LessonsEffect(Record):
-    """Groups that drew inter against groups that drew scratch; and the same for those that carried lessons, None where none did."""
+    """Groups that drew inter against groups that drew scratch; and the same for those that carried lessons, None where
+    none did."""
 
     drawn: Effect
     share_carried: float
@@ -64,7 +68,8 @@ class LessonsEffect(Record):
 
 
 class Groups:
-    """The outcomes of a run as columns, about 40 bytes a group; `entry_ids` are the entries whose uses are remembered."""
+    """The outcomes of a run as columns, about 40 bytes a group; `entry_ids` are the entries whose uses are
+    remembered."""
 
     def __init__(self) -> None:
         self._steps, self._families, self._problems = array("l"), array("l"), array("l")
@@ -101,8 +106,8 @@ class Groups:
         return use
 
     def effect_of_lessons(self, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> LessonsEffect | None:
-        """What drawing inter did; None without groups to compare. Interval: a bootstrap over problems, each with all of its
-        groups, or that of the pooled variance where it is wider (few groups, or hardly any spread)."""
+        """What drawing inter did; None without groups to compare. Interval: a bootstrap over problems, each with all of
+        its groups, or that of the pooled variance where it is wider (few groups, or hardly any spread)."""
         arms = np.asarray(self._arms, dtype=int)
         chosen = _comparable(self._strata, arms == INTER, arms == SCRATCH)
         if not len(chosen):
@@ -123,10 +128,12 @@ class Groups:
         return LessonsEffect(drawn=effect, share_carried=share, carried=of_carried)
 
     def effect_of(self, entry_id: str) -> Effect | None:
-        """Groups that saw one of `entry_ids` against groups that drew scratch, of the same families and steps; None without any.
+        """Groups that saw one of `entry_ids` against groups that drew scratch, of the same families and steps; None
+        without any.
 
-        An observation: an entry is shown for the problems that it suits. The interval takes the spread of rewards within
-        strata to be that of all scratch groups of these families, so that a few groups that agree do not pass for certainty."""
+        An observation: an entry is shown for the problems that it suits. The interval takes the spread of rewards
+        within strata to be that of all scratch groups of these families, so that a few groups that agree do not pass
+        for certainty."""
         uses = np.asarray(self._uses[entry_id], dtype=int)
         means, scratch = np.asarray(self._means), np.asarray(self._arms) == SCRATCH
         own: Any = np.zeros(len(means), dtype=bool)
@@ -173,7 +180,8 @@ def _comparable(strata: Any, with_it: Any, without: Any) -> Any:
 
 
 class _Cells(NamedTuple):
-    """Groups by stratum (S,), with (1) and without (0): their numbers, the sums of their means, and of their squares. (2, S)"""
+    """Groups by stratum (S,), with (1) and without (0): their numbers, the sums of their means, and of their squares.
+    (2, S)"""
 
     nums: Any
     sums: Any
@@ -219,7 +227,8 @@ class _Sums:
         self._values = [np.bincount(row, weights=values) for values in (np.ones(len(row)), means, carried)]
 
     def estimates(self, times: Any = 1.0) -> tuple[float, float]:
-        """The difference and the share that carried, with each problem taken so many `times`; NaN without a stratum with both."""
+        """The difference and the share that carried, with each problem taken so many `times`; NaN without a stratum
+        with both."""
         cells = (np.bincount(self._cell, values * times, 2 * self._num_strata) for values in self._values)
         nums, means, carried = (values.reshape(2, self._num_strata) for values in cells)
         both = (nums > 0).all(axis=0)

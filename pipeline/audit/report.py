@@ -31,7 +31,8 @@ class Share(BaseModel):
 
 
 class Useful(BaseModel):
-    """Of the entries looked at, those that groups can be compared for, and those whose interval lies above or below zero."""
+    """Of the entries looked at, those that groups can be compared for, and those whose interval lies above or below
+    zero."""
 
     num: int
     num_above: int
@@ -54,7 +55,8 @@ class Useful(BaseModel):
 class AuditReport(BaseModel):
     """`num_entries` of the pool, of which those sampled were looked at; `effect` is over all groups of the run.
 
-    `spread_only`: the run replaced groups without spread (`rollout.refill_zero_variance`), so they are in no comparison."""
+    `spread_only`: the run replaced groups without spread (`rollout.refill_zero_variance`), so they are in no
+    comparison."""
 
     run: str
     num_entries: int

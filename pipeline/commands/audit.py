@@ -123,8 +123,8 @@ def _audit(parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[s
 
 
 def _copied(parts: RunPool, entry: Experience) -> str:
-    """The entry that this one is nearly a copy of, empty for none: looked for where training does, among those of its problem and of
-    the problems most like it. The whole pool would cost a comparison with each entry."""
+    """The entry that this one is nearly a copy of, empty for none: looked for where training does, among those of its
+    problem and of the problems most like it. The whole pool would cost a comparison with each entry."""
     like = parts.pool.search(entry.problem_text, parts.config.feedback.num_candidates)
     others = [(other.id, other.lesson) for other in parts.pool.of_problem(entry.problem_id)]
     others += [(other.id, other.lesson) for other in like]

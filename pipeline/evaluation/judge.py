@@ -55,7 +55,8 @@ class AnswerJudge:
         self.num_malformed = 0
 
     async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
-        """The verdict on `text`; 'error' for a reply that is none. Raises EndpointError, ConfigError without a gold answer."""
+        """The verdict on `text`; 'error' for a reply that is none. Raises EndpointError, ConfigError without a gold
+        answer."""
         if not label.answer.strip():
             raise ConfigError(
                 f"problem {problem.id!r} has no gold answer that a judge could compare with; use another verifier"
@@ -110,7 +111,8 @@ async def judge_endpoint(settings: EndpointSettings, requests: RequestsSection) 
 
 
 def judge_prompt(problem: str, reference: str, response: str, fence: str) -> str:
-    """The one prompt that holds a gold answer. Control tokens in what is inserted are broken up; `fence` is not in it."""
+    """The one prompt that holds a gold answer. Control tokens in what is inserted are broken up; `fence` is not in
+    it."""
     tail = response.strip()
     if len(tail) > MAX_RESPONSE_CHARS:
         tail = LEFT_OUT + tail[-MAX_RESPONSE_CHARS:]

@@ -46,8 +46,8 @@ class Tally:
 class Prices:
     """What a million prompt and a million completion tokens cost, by endpoint, in the user's currency.
 
-    All of `endpoints` serve one model, so that one of them that has moved costs what the first one does; `other` is asked
-    beside them."""
+    All of `endpoints` serve one model, so that one of them that has moved costs what the first one does; `other` is
+    asked beside them."""
 
     def __init__(self, endpoints: Sequence[EndpointSettings] = (), other: EndpointSettings | None = None) -> None:
         priced = [*endpoints, *([other] if other else [])]

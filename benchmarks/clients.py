@@ -1,14 +1,12 @@
-"""Clients that ask for the same thing in different ways, each run in a process of its own by the other benchmarks.
+"""Clients that request the same thing in different ways; other benchmarks `run` each in a process of its own.
 
-`python -m benchmarks.clients lanpo --url URL --concurrency 64 --num-requests 5000` prints JSON as its last line: requests/s, what was
-read from the answers (so that both sides are seen to parse the same), failures, and memory per request in flight."""
+Found are requests/s, what was read from the answers (so that all are seen to parse the same), failures, and memory per request in
+flight."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -181,7 +179,7 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-async def at_full_flight(ask: Ask, num_in_flight: int, seconds: float) -> dict[str, Any]:
+async def at_full_flight(ask: Ask, num_in_flight: int, seconds: float, settle_s: float) -> dict[str, Any]:
     """Keep `num_in_flight` requests out for `seconds` after all have been sent once; memory per request at that time."""
     num_answered = 0
     counting = stop = False
@@ -202,7 +200,7 @@ async def at_full_flight(ask: Ask, num_in_flight: int, seconds: float) -> dict[s
     idle = resident_bytes()
     askers = [asyncio.ensure_future(asker()) for _ in range(num_in_flight)]
     # The first answers come in a burst whose connections had to be made: not the steady state.
-    await asyncio.sleep(4.0)
+    await asyncio.sleep(settle_s)
     flying = resident_bytes()
     counting, begin = True, time.perf_counter()
     await asyncio.sleep(seconds)
@@ -213,29 +211,26 @@ async def at_full_flight(ask: Ask, num_in_flight: int, seconds: float) -> dict[s
     return {"requests_per_s": answered / elapsed, "failures": failures, "bytes_per_request": per_request}
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    async with AsyncExitStack() as stack:
-        ask = await CLIENTS[arguments.client](arguments.url, arguments.concurrency, stack)
-        if arguments.steady_s:
-            return await at_full_flight(ask, arguments.concurrency, arguments.steady_s)
-        return await closed_loop(ask, arguments.concurrency, arguments.num_requests)
+def run(
+    client: str,
+    url: str,
+    concurrency: int,
+    num_requests: int = 0,
+    steady_s: float = 0.0,
+    settle_s: float = 4.0,
+    loop: str = "uvloop",
+) -> dict[str, Any]:
+    """Measure a client over `num_requests`, or for `steady_s` at full flight."""
 
+    async def measured() -> dict[str, Any]:
+        async with AsyncExitStack() as stack:
+            ask = await CLIENTS[client](url, concurrency, stack)
+            if steady_s:
+                return await at_full_flight(ask, concurrency, steady_s, settle_s)
+            return await closed_loop(ask, concurrency, num_requests)
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.clients", description=__doc__)
-    parser.add_argument("client", choices=sorted(CLIENTS))
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--concurrency", type=int, default=64)
-    parser.add_argument("--num-requests", type=int, default=5000)
-    parser.add_argument("--steady-s", type=float, default=0.0, help="measure this long at full flight instead")
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="uvloop")
-    arguments = parser.parse_args()
     # The same for every client: what is compared is the client, not the interpreter it runs in.
     event_loop.tuned()
-    factory = event_loop.loop_factory() if arguments.loop == "uvloop" else None
+    factory = event_loop.loop_factory() if loop == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as runner:
-        print(json.dumps(runner.run(run(arguments))))
-
-
-if __name__ == "__main__":
-    main()
+        return runner.run(measured())

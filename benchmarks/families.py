@@ -9,7 +9,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-NAMES = ("Ada", "Ben", "Chen", "Dora", "Emil", "Farah", "Goran", "Hana", "Ivan", "Jada", "Kofi", "Lena", "Mona", "Omar")
+from benchmarks.pool_texts import NAMES
+
 THINGS = ("apples", "books", "coins", "drums", "eggs", "flags", "grapes", "hats", "jars", "keys", "lamps", "maps")
 WORDS = ("river", "stone", "candle", "window", "garden", "silver", "market", "winter", "button", "letter", "planet")
 

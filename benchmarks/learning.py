@@ -11,30 +11,47 @@ seeds of one problem together) beside it.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from benchmarks.machine import orchestrate, server
+from benchmarks.script import TINY, Benchmark, Row, model_folder
 from pipeline.evaluation.heldout import Answer, read_answers
 from pipeline.run.state import AFTER_RL, AFTER_SFT, BASE_MODEL, answers_file
 from pipeline.statistics import wilson_interval
 
 STAGES = (BASE_MODEL, AFTER_SFT, AFTER_RL)
 NUM_RESAMPLES = 10_000
+SMALL_RUN = {
+    "problems.num_train": 32,
+    "problems.num_heldout": 8,
+    "eval.num_problems": 8,
+    "rollout.group_size": 2,
+    "rollout.num_problems_per_step": 4,
+    "rollout.sampling.max_tokens": 48,
+    "sft.num_pairs": 8,
+    "sft.batch_size": 8,
+    "learner.num_steps": 1,
+    "learner.logprob_gap_tolerance": 1e9,
+    "learner.report_to": "[]",
+}
 
 
-def train(recipe: str, seed: int, root: Path, extra: list[str]) -> Path:
+def train(recipe: str, seed: int, root: Path, settings: dict[str, Any], more: list[str], **env: str) -> Path:
     """Train one seed of problems, contexts and sampling; the SFT model is the same unless sft.seed says otherwise."""
     name = f"learning-{recipe}-{seed}"
-    command = [sys.executable, "-m", "pipeline.orchestrate", "train", "--recipe", recipe, "--run.root", str(root)]
-    command += ["--run.name", name, "--run.seed", str(seed), *extra]
-    begin = time.monotonic()
-    subprocess.run(command, check=True)
-    print(f"seed {seed}: {(time.monotonic() - begin) / 60:.1f} minutes of wall clock", flush=True)
+    begin_s = time.monotonic()
+    settings = {"recipe": recipe, "run.root": root, "run.name": name, "run.seed": seed, **settings}
+    orchestrate("train", settings, *more, env=env)
+    print(f"seed {seed}: {(time.monotonic() - begin_s) / 60:.1f} minutes of wall clock", flush=True)
     return root / name
 
 
@@ -71,47 +88,68 @@ def bootstrap_interval(by_run: list[dict[str, int]], seed: int = 0) -> tuple[flo
     return means[int(0.025 * NUM_RESAMPLES)], means[int(0.975 * NUM_RESAMPLES)]
 
 
-def report(runs: list[Path]) -> None:
-    print(
-        "| run | stage | accuracy | 95 % interval | parsable | cut short | characters an answer | problems |\n"
-        + "|---" * 8
-        + "|"
-    )
+def accuracy(run: Path, stage: str) -> Row:
+    """What the answers of one stage are like."""
+    found = list(answers(run, stage).values())
+    correct, total = sum(answer.verdict.correct for answer in found), len(found)
+    low, high = wilson_interval(correct, total)
+    return {
+        "run": run.name,
+        "stage": stage,
+        "accuracy": correct / total,
+        "low": low,
+        "high": high,
+        "parsable": sum(answer.verdict.answer is not None for answer in found) / total,
+        "truncated": sum(answer.finish_reason == "length" for answer in found) / total,
+        "characters an answer": statistics.fmean(len(answer.text) for answer in found),
+        "problems": total,
+    }
+
+
+def gains(runs: list[Path], before: str, after: str) -> Iterator[Row]:
+    """Of each run and pooled: share solved after − before, its 95 % interval, and one by bootstrap over problems."""
+    by_run = {run.name: differences(run, before, after) for run in runs}
+    pooled = {"all": list(by_run.values())} if len(by_run) > 1 else {}
+    for name, values in ({name: [one] for name, one in by_run.items()} | pooled).items():
+        mean, low, high = normal_interval([value for one in values for value in one.values()])
+        boot_low, boot_high = bootstrap_interval(values)
+        row: Row = {"run": name, "before": before, "after": after, "gain": mean, "low": low, "high": high}
+        yield row | {"bootstrap low": boot_low, "bootstrap high": boot_high}
+
+
+def report(runs: list[Path]) -> Iterator[Row]:
     for run in runs:
         for stage in filter(partial(has, run), STAGES):
-            found = list(answers(run, stage).values())
-            correct, total = sum(answer.verdict.correct for answer in found), len(found)
-            low, high = wilson_interval(correct, total)
-            parsable = sum(answer.verdict.answer is not None for answer in found) / total
-            cut = sum(answer.finish_reason == "length" for answer in found) / total
-            length = statistics.fmean(len(answer.text) for answer in found)
-            shares = f"{correct / total:.3f} | {low:.3f} to {high:.3f} | {parsable:.3f} | {cut:.3f}"
-            print(f"| {run.name} | {stage} | {shares} | {length:.0f} | {total} |")
-    print()
+            yield accuracy(run, stage)
     for before, after in (("base model", "after SFT"), ("after SFT", "after RL")):
-        paired = [run for run in runs if has(run, before)]
-        by_run = [differences(run, before, after) for run in paired]
-        for run, values in zip(paired, by_run, strict=True):
-            print(f"{after} − {before}, {run.name}: {statistics.fmean(values.values()):+.4f}")
-        mean, low, high = normal_interval([value for run_values in by_run for value in run_values.values()])
-        boot_low, boot_high = bootstrap_interval(by_run)
-        print(
-            f"{after} − {before}, pooled over {len(paired)} runs: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} "
-            f"(bootstrap over problems {boot_low:+.4f} to {boot_high:+.4f})"
-        )
+        yield from gains([run for run in runs if has(run, before)], before, after)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning", description=__doc__.splitlines()[0] if __doc__ else ""
-    )
+def trained(options: argparse.Namespace, folder: Path) -> list[Path]:
+    """The runs of all seeds; those of the small form have a mock endpoint, a tiny model, and their cache in `folder`."""
+    if not options.small:
+        return [train(options.recipe, seed, options.root, {}, options.more) for seed in options.seeds]
+    with server(module="servers.mock") as url:
+        settings = SMALL_RUN | {"endpoints": json.dumps([{"url": url}]), "model.path": model_folder(TINY, folder)}
+        cache = str(folder / "cache")
+        return [
+            train(options.recipe, seed, folder, settings, options.more, LANPO_CACHE=cache) for seed in options.seeds
+        ]
+
+
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield from report(options.runs or trained(options, Path(folder)))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="quickstart")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--root", type=Path, default=Path("runs"))
     parser.add_argument("--runs", type=Path, nargs="+", help="finished runs to report on, instead of training")
-    options, extra = parser.parse_known_args()
-    report(options.runs or [train(options.recipe, seed, options.root, extra) for seed in options.seeds])
 
+
+main = Benchmark(__file__, __doc__, add_options, measure, small={"seeds": [0]}, passes_on=True).main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

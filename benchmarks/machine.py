@@ -1,4 +1,4 @@
-"""What benchmarks need of the machine, and say of it: processes, open files, wrk, medians."""
+"""What benchmarks need of the machine, and say of it: processes, servers, wrk, seconds and their medians."""
 
 from __future__ import annotations
 
@@ -7,28 +7,22 @@ import json
 import os
 import platform
 import re
-import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
 
-NOT_COUNTED = 3
-"""Exit status of a comparison that does not count: the server was not three times as fast as the faster client."""
-HEADROOM = 3.0
-
-
-def described() -> str:
-    """The machine and the command, for the head of a report."""
+def described(command: str) -> str:
+    """The command and the machine, for the head of a report."""
     model = "unknown processor"
     with contextlib.suppress(OSError):
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
         model = found[1] if found else model
-    command = " ".join(["python -m", "benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]])
     return f"`{command}` · {os.cpu_count()} cores, {model} · Python {platform.python_version()}"
 
 
@@ -48,9 +42,7 @@ def server(*arguments: str, module: str = "benchmarks.canned") -> Iterator[str]:
 
 
 def wrk(url: str, path: str, num_connections: int, seconds: float = 4.0, body: str = "{}") -> float:
-    """Requests/s that wrk gets from a server with POSTs. Raises UserError where wrk is not installed."""
-    if shutil.which("wrk") is None:
-        raise UserError("wrk is not installed, so it cannot be shown that the server is fast enough; apt install wrk")
+    """Requests/s that wrk gets from a server with POSTs."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(
             f"wrk.method='POST'\nwrk.body={json.dumps(body)}\nwrk.headers['Content-Type']='application/json'\n"
@@ -64,25 +56,56 @@ def wrk(url: str, path: str, num_connections: int, seconds: float = 4.0, body: s
     return float(found[1])
 
 
-def measured(*arguments: str, python: str = sys.executable, env: dict[str, str] | None = None) -> Any:
-    """The JSON that a client process prints as its last line: each client runs in a process of its own."""
+def run(*arguments: str, python: str = sys.executable, env: Mapping[str, str] | None = None) -> str:
+    """What a Python process prints. Raises RuntimeError with the end of it where the process fails."""
     done = subprocess.run(
         [python, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}
     )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stdout
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as a Markdown table, columns in the order of the first row."""
-    names = list(rows[0])
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    lines += [f"| {' | '.join(_shown(row.get(name)) for name in names)} |" for row in rows]
-    return "\n".join(lines)
+def in_child(function: str, python: str = sys.executable, **arguments: Any) -> Any:
+    """What a function of benchmarks, as 'module:name', returns in a process of its own: each client runs in one."""
+    return json.loads(run("-m", "benchmarks.child", function, json.dumps(arguments), python=python).splitlines()[-1])
 
 
-def _shown(value: Any) -> str:
+def client(name: str, url: str, **arguments: Any) -> Any:
+    """What a client of benchmarks.clients measures. Raises RuntimeError where any request failed."""
+    result = in_child("clients:run", client=name, url=url, **arguments)
+    if result["failures"]:
+        raise RuntimeError(f"{name} failed: {result['failures']}")
+    return result
+
+
+def orchestrate(command: str, options: Mapping[str, Any], *more: str, env: Mapping[str, str] | None = None) -> None:
+    """Run a command of the root program with `--name value` options."""
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    run("-m", "pipeline.orchestrate", command, *arguments, *more, env=env)
+
+
+def seconds_of(call: Callable[..., Any], *arguments: Any) -> float:
+    begin_s = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - begin_s
+
+
+def median_ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
+    """Median of the ratios round by round: neighbours in time share whatever else the machine was doing."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def shown(value: Any) -> str:
+    """A cell of a table."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return "-" if value is None else str(value)
+
+
+def heading(row: dict[str, Any]) -> str:
+    return f"| {' | '.join(row)} |\n|{'---|' * len(row)}"
+
+
+def line(row: dict[str, Any]) -> str:
+    return f"| {' | '.join(map(shown, row.values()))} |"

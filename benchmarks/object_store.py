@@ -16,14 +16,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest import mock
 
-from benchmarks.machine import described, table
+from benchmarks.machine import seconds_of
 from benchmarks.pool import entries_of
+from benchmarks.script import Benchmark, Row
 from pipeline.experience.pool import Pool
 from pipeline.run.lineage import Lineage
 from pipeline.storage.journal import Journal
@@ -41,8 +42,9 @@ def tests_server() -> Iterator[str]:
     ) as process:
         assert process.stdout is not None and process.stdin is not None
         uri, *settings = process.stdout.readline().split()
-        os.environ.update(setting.split("=", 1) for setting in settings)
-        yield uri
+        environment = {name: value for name, _, value in (setting.partition("=") for setting in settings)}
+        with mock.patch.dict(os.environ, environment):
+            yield uri
         process.stdin.close()
 
 
@@ -115,52 +117,40 @@ NAMES: dict[str, Callable[[Calls], None]] = {
 }
 
 
-def compare(uri: str, rounds: int) -> list[dict[str, object]]:
+def compare(uri: str, rounds: int) -> Iterator[Row]:
     seconds: dict[str, list[list[float]]] = {name: [[], []] for name in NAMES}
     with tempfile.TemporaryDirectory() as folder:
         places = [Calls(str(Path(folder))), Calls(f"{uri.rstrip('/')}/benchmark-{uuid.uuid4().hex[:8]}")]
         for number in range(rounds):
             for place, calls in enumerate(places):
                 for name, call in NAMES.items():
-                    begun_s = time.perf_counter()
-                    call(calls)
-                    seconds[name][place].append(time.perf_counter() - begun_s)
+                    seconds[name][place].append(seconds_of(call, calls))
                 if number % 16 == 15:
                     calls.maintain()
-    rows: list[dict[str, object]] = []
     for name, (local, stored) in seconds.items():
         here, there = statistics.median(local), statistics.median(stored)
-        rows.append(
-            {
-                "call": name,
-                "folder, ms": 1000 * here,
-                "object store, ms": 1000 * there,
-                "ratio": there / here,
-                "slowest, ms": 1000 * max(stored),
-            }
-        )
-    return rows
+        yield {
+            "call": name,
+            "folder, ms": 1000 * here,
+            "object store, ms": 1000 * there,
+            "ratio": there / here,
+            "slowest, ms": 1000 * max(stored),
+        }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.object_store",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    with nullcontext(options.at) if options.at else tests_server() as uri:
+        yield from compare(uri, options.rounds)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", default="", metavar="URI", help="an object store, as s3://bucket/prefix; default: the tests' server"
     )
     parser.add_argument("--rounds", type=int, default=48)
-    arguments = parser.parse_args()
-    print(described(), flush=True)
-    if arguments.at:
-        print(table(compare(arguments.at, arguments.rounds)))
-        return 0
-    with tests_server() as uri:
-        print(table(compare(uri, arguments.rounds)))
-    return 0
 
+
+main = Benchmark(__file__, __doc__, add_options, measure, small={"rounds": 2}).main
 
 if __name__ == "__main__":
     sys.exit(main())

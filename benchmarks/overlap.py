@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import described, server, table
+from benchmarks.machine import orchestrate, server
+from benchmarks.script import TINY, Benchmark, Goal, Row, model_folder
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
-from servers.embedded import resolve
 
 GOAL = 1.1
-WARM_UP_STEPS = 3
 OPTIONS: dict[str, Any] = {
     "problems.num_train": 64,
     "problems.num_heldout": 8,
@@ -44,7 +42,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def train(folder: Path, model: Path, url: str, staleness: int, num_steps: int) -> RunFolder:
+def train(folder: Path, model: str, url: str, staleness: int, num_steps: int) -> RunFolder:
     options = {
         **OPTIONS,
         "run.root": folder,
@@ -54,19 +52,15 @@ def train(folder: Path, model: Path, url: str, staleness: int, num_steps: int) -
         "rollout.max_staleness": staleness,
         "learner.num_steps": num_steps,
     }
-    command = [sys.executable, "-m", "pipeline.orchestrate", "train"]
-    command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LANPO_CACHE": str(folder)})
-    if done.returncode:
-        raise RuntimeError(f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    orchestrate("train", options, env={"LANPO_CACHE": str(folder)})
     return RunFolder.open(folder / f"s{staleness}")
 
 
-def times(run: RunFolder, staleness: int) -> dict[str, Any]:
+def times(run: RunFolder, staleness: int, num_warm_up: int) -> Row:
     """Means over the steps after the warm-up, as the wall clock is one; a step's slower half is taken step by step."""
     lines, _ = read_metrics(run.metrics_file)
-    sampled = [line["sampled_s"] for line in lines if line["event"] == "step"][WARM_UP_STEPS:]
-    steps = [line for line in lines if line["event"] == "learner_step"][WARM_UP_STEPS:]
+    sampled = [line["sampled_s"] for line in lines if line["event"] == "step"][num_warm_up:]
+    steps = [line for line in lines if line["event"] == "learner_step"][num_warm_up:]
     trained = [line["train_s"] + line["publish_s"] + line["reload_s"] for line in steps]
     wall_s = (steps[-1]["time_s"] - steps[0]["time_s"]) / (len(steps) - 1)
     slower_s = statistics.mean(map(max, sampled, trained))
@@ -81,23 +75,29 @@ def times(run: RunFolder, staleness: int) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.overlap", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    latency = ("--latency", f"fixed:{options.latency_s}")
+    with tempfile.TemporaryDirectory() as root, server(*latency, module="servers.mock") as url:
+        model = model_folder(options.model, Path(root))
+        for staleness in options.staleness:
+            run = train(Path(root), model, url, staleness, options.steps)
+            yield times(run, staleness, options.warm_up)
+
+
+def goals(rows: list[Row]) -> list[Goal]:
+    return [Goal.of([row for row in rows if row["S"] == 1], "÷ the slower", most=GOAL)]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="embedded", help="as model.path")
     parser.add_argument("--latency-s", type=float, default=8.0, help="of each request of the mock endpoint")
+    parser.add_argument("--staleness", type=int, nargs="+", default=[0, 1], metavar="S", help="the goal is for 1")
     parser.add_argument("--steps", type=int, default=16)
-    arguments = parser.parse_args()
-    model = resolve(arguments.model)
-    latency = ("--latency", f"fixed:{arguments.latency_s}")
-    with tempfile.TemporaryDirectory() as root, server(*latency, module="servers.mock") as url:
-        rows = [times(train(Path(root), model, url, s, arguments.steps), s) for s in (0, 1)]
-    print(f"{described()}\n\n{table(rows)}\n")
-    reached = rows[1]["÷ the slower"] <= GOAL
-    print(f"goal: at S = 1, wall clock ÷ the slower ≤ {GOAL}: {'reached' if reached else 'MISSED'}")
-    return 0 if reached else 1
+    parser.add_argument("--warm-up", type=int, default=3, help="steps that are not counted")
 
+
+SMALL = {"model": TINY, "latency_s": 0.05, "staleness": [1], "steps": 3, "warm_up": 1}
+main = Benchmark(__file__, __doc__, add_options, measure, SMALL, goals).main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from benchmarks.machine import described, measured, table
+from benchmarks.machine import in_child, seconds_of
 from benchmarks.peers import PYTHON
 from benchmarks.pool_texts import texts
+from benchmarks.script import TANTIVY, Benchmark, Goal, Row
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.contexts import messages_of, prompt_input
 from pipeline.experience.pool import COLUMNS, Pool
@@ -40,7 +39,7 @@ from pipeline.text import text_hash
 from pipeline.types import Experience, Problem
 from prompts.schemas import Lesson
 
-NUM_CANDIDATES, BATCH, NUM_QUERIES, IN_FLIGHT = 32, 32, 200, 64
+NUM_CANDIDATES, BATCH, IN_FLIGHT = 32, 32, 64
 ENTRIES_PER_PROBLEM = 4
 GOAL_READ, GOAL_TANTIVY, GOAL_LOOK_UP, GOAL_WRITE, GOAL_GROWTH, GOAL_STALL_S = 1.2, 3.5, 2.0, 1.5, 1.5, 1.0
 # Two minutes of versions, a file or three for each.
@@ -83,41 +82,31 @@ def filled(folder: Path, num: int) -> Pool:
     return pool
 
 
-def median_s(calls: list[Callable[[], Any]]) -> float:
-    times = []
-    for call in calls:
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
-async def reads(pool: Pool, ordered: Pool, num: int) -> dict[str, Any]:
+async def reads(pool: Pool, ordered: Pool, num: int, num_queries: int) -> Row:
     """Medians over the same queries, raw and through the pool in turn; `ordered` is the same pool as a run with S = 0 opens it."""
     from lancedb.query import MatchQuery
 
     settings = FeedbackSection(similarity_threshold=0.8)
     retriever = Retriever(pool, Lexical(), settings)
-    rows, ours, raw, ids, in_order, shown = pool._table, [], [], [], [], 0
-    for number, text in enumerate(texts(NUM_QUERIES, seed=1)):
-        begin = time.perf_counter()
-        found = rows.search(MatchQuery(text, "problem_text"), query_type="fts").select([*COLUMNS, "_score"])
+    ours, raw, ids, in_order, shown = [], [], [], [], 0
+
+    def raw_search(text: str) -> None:
+        query = MatchQuery(text, "problem_text")
+        found = pool._table.search(query, query_type="fts").select([*COLUMNS, "_score"])
         found.limit(NUM_CANDIDATES).to_arrow()
-        raw.append(time.perf_counter() - begin)
+
+    for number, text in enumerate(texts(num_queries, seed=1)):
+        raw.append(seconds_of(raw_search, text))
         begin = time.perf_counter()
         problem = Problem(id=f"query-{number}", text=text)
         context = await retriever.context(problem)
         messages_of(prompt_input(problem, context), "")
         ours.append(time.perf_counter() - begin)
         shown += context.kind == "inter"
-        begin = time.perf_counter()
-        pool._reader.matching(text, "problem_text", ["id"], NUM_CANDIDATES)
-        ids.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
-        ordered.search(text, NUM_CANDIDATES)
-        in_order.append(time.perf_counter() - begin)
+        ids.append(seconds_of(pool._reader.matching, text, "problem_text", ["id"], NUM_CANDIDATES))
+        in_order.append(seconds_of(ordered.search, text, NUM_CANDIDATES))
     rng = random.Random(2)
-    problem_ids = [f"p{rng.randrange(num // ENTRIES_PER_PROBLEM)}" for _ in range(NUM_QUERIES)]
+    problem_ids = [f"p{rng.randrange(num // ENTRIES_PER_PROBLEM)}" for _ in range(num_queries)]
     ours_s, raw_s = statistics.median(ours), statistics.median(raw)
     return {
         "entries": num,
@@ -125,26 +114,22 @@ async def reads(pool: Pool, ordered: Pool, num: int) -> dict[str, Any]:
         "context, ms": 1000 * ours_s,
         "context ÷ raw": ours_s / raw_s,
         "in order, ms": 1000 * statistics.median(in_order),
-        "with a lesson": shown / NUM_QUERIES,
+        "with a lesson": shown / num_queries,
         "ids, ms": 1000 * statistics.median(ids),
-        "of a problem, ms": 1000 * median_s([lambda i=i: pool.of_problem(i) for i in problem_ids]),  # type: ignore[misc]
+        "of a problem, ms": 1000 * statistics.median(seconds_of(pool.of_problem, i) for i in problem_ids),
     }
 
 
-def writes(num_batches: int) -> dict[str, Any]:
-    """Batches of 32 entries into a pool and into a raw table of the same rows, in turn; both compacted alike."""
+def writes(num: int, num_batches: int) -> Row:
+    """Batches of 32 entries into a pool of `num` and into a raw table of the same rows, in turn; both compacted alike."""
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
-        pool, raw = filled(Path(ours), 10_000), filled(Path(theirs), 10_000)
+        pool, raw = filled(Path(ours), num), filled(Path(theirs), num)
         problems = texts(num_batches * BATCH, seed=3)
         mine, its = [], []
         for first in range(0, len(problems), BATCH):
             batch = entries_of(problems[first : first + BATCH], 1_000_000 + first)
-            begin = time.perf_counter()
-            pool.add(batch)
-            mine.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-            raw._table.add(table_of(batch))
-            its.append(time.perf_counter() - begin)
+            mine.append(seconds_of(pool.add, batch))
+            its.append(seconds_of(lambda rows: raw._table.add(table_of(rows)), batch))
             if (first // BATCH + 1) % MAINTAIN_POOL_EVERY == 0:
                 pool.compact()
                 raw.compact()
@@ -157,7 +142,7 @@ def writes(num_batches: int) -> dict[str, Any]:
     }
 
 
-async def growth(num: int, num_appends: int) -> dict[str, Any]:
+async def growth(num: int, num_appends: int, num_queries: int) -> Row:
     """Appends of 32 through the writer, with 64 searches in flight beside it; afterwards searches in the grown pool and in one
     that was left alone, in turn."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
@@ -192,8 +177,8 @@ async def growth(num: int, num_appends: int) -> dict[str, Any]:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         both = [
-            [median_s([lambda p=one, q=query: p.search(q, NUM_CANDIDATES)]) for one in (fresh_pool, pool)]  # type: ignore[misc]
-            for query in queries[:NUM_QUERIES]
+            [seconds_of(one.search, query, NUM_CANDIDATES) for one in (fresh_pool, pool)]
+            for query in queries[:num_queries]
         ]
         fresh_s, grown_s = (statistics.median(times) for times in zip(*both, strict=True))
         latencies.sort()
@@ -212,67 +197,64 @@ async def growth(num: int, num_appends: int) -> dict[str, Any]:
         }
 
 
-def goals(read: list[dict[str, Any]], write: dict[str, Any], grown: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """What was asked: name, value, most."""
-    rows = [(f"context ÷ raw at {row['entries']:,}", row["context ÷ raw"], GOAL_READ) for row in read]
-    rows += [
-        (f"ids ÷ tantivy at {r['entries']:,}", r["ids ÷ tantivy"], GOAL_TANTIVY) for r in read if "ids ÷ tantivy" in r
+def tantivy(row: Row, options: argparse.Namespace) -> Row:
+    """What tantivy takes for the same searches, beside the `row` of reads."""
+    peer = in_child(
+        "tantivy_peer:run",
+        str(PYTHON),
+        num=row["entries"],
+        num_queries=options.queries,
+        num_candidates=NUM_CANDIDATES,
+    )
+    return {
+        "tantivy ids, ms": 1000 * peer["all_words_s"],
+        "ids ÷ tantivy": row["ids, ms"] / 1000 / peer["all_words_s"],
+        "tantivy without stop words, ms": 1000 * peer["without_stop_words_s"],
+    }
+
+
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    if not options.only_growth:
+        for num in options.sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                pool = filled(Path(folder), num)
+                row = asyncio.run(reads(pool, Pool(folder, ordered=True), num, options.queries))
+            if num == options.tantivy_at and TANTIVY.name not in options.missing:
+                row |= tantivy(row, options)
+            yield row
+        yield writes(options.written_to, options.batches)
+    # The third size is for reads alone.
+    size = options.sizes[:2][-1] if not options.only_growth else options.sizes[0]
+    yield asyncio.run(growth(size, options.appends, options.queries))
+
+
+def goals(rows: list[Row]) -> list[Goal]:
+    look_ups = [row for row in rows if "of a problem, ms" in row]
+    ratio = look_ups[-1]["of a problem, ms"] / look_ups[0]["of a problem, ms"] if len(look_ups) > 1 else None
+    return [
+        Goal.of(rows, "context ÷ raw", most=GOAL_READ),
+        Goal.of(rows, "ids ÷ tantivy", most=GOAL_TANTIVY),
+        Goal("look-up in the largest pool ÷ in the smallest", ratio, most=GOAL_LOOK_UP),
+        Goal.of(rows, "pool ÷ raw", most=GOAL_WRITE),
+        Goal.of(rows, "grown ÷ fresh", most=GOAL_GROWTH),
+        Goal.of(rows, "longest write, s", most=GOAL_STALL_S),
+        Goal.of(rows, "files", most=MAX_FILES),
+        Goal.of(rows, "errors", most=0),
     ]
-    if len(read) > 1:
-        name = f"look-up at {read[-1]['entries']:,} ÷ at {read[0]['entries']:,}"
-        rows.append((name, read[-1]["of a problem, ms"] / read[0]["of a problem, ms"], GOAL_LOOK_UP))
-    rows.append(("write ÷ raw add", write["pool ÷ raw"], GOAL_WRITE))
-    rows.append(("grown ÷ fresh", grown["grown ÷ fresh"], GOAL_GROWTH))
-    rows.append(("longest write, s", grown["longest write, s"], GOAL_STALL_S))
-    rows.append(("files", grown["files"], MAX_FILES))
-    rows.append(("errors of searches", grown["errors"], 0))
-    return rows
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pool", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 500_000])
-    parser.add_argument("--tantivy-at", type=int, default=100_000, help="the size at which tantivy is asked as well")
-    parser.add_argument("--appends", type=int, default=1000)
+    parser.add_argument("--tantivy-at", type=int, default=100_000, help="the size at which tantivy is measured as well")
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--batches", type=int, default=200, help="that are written one after the other")
+    parser.add_argument("--written-to", type=int, default=10_000, help="entries of the pool that they are written to")
+    parser.add_argument("--appends", type=int, default=1000, help="of the growth")
     parser.add_argument("--only-growth", action="store_true", help="appends beside searches, and nothing else")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the numbers as JSON")
-    arguments = parser.parse_args()
-    print(described(), flush=True)
-    if arguments.only_growth:
-        print(table([asyncio.run(growth(arguments.sizes[0], arguments.appends))]))
-        return 0
-    read = []
-    for num in arguments.sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            pool = filled(Path(folder), num)
-            row = asyncio.run(reads(pool, Pool(folder, ordered=True), num))
-        if num == arguments.tantivy_at and PYTHON.exists():
-            peer = measured(
-                "-m", "benchmarks.tantivy_peer", str(num), str(NUM_QUERIES), str(NUM_CANDIDATES), python=str(PYTHON)
-            )
-            row |= {
-                "tantivy ids, ms": 1000 * peer["all_words_s"],
-                "ids ÷ tantivy": row["ids, ms"] / 1000 / peer["all_words_s"],
-                "tantivy without stop words, ms": 1000 * peer["without_stop_words_s"],
-            }
-        read.append(row)
-        print(f"\n{table([row])}", flush=True)
-    write = writes(200)
-    print(f"\n{table([write])}", flush=True)
-    grown = asyncio.run(
-        growth(arguments.sizes[-1] if len(arguments.sizes) < 2 else arguments.sizes[1], arguments.appends)
-    )
-    print(f"\n{table([grown])}\n", flush=True)
-    asked = goals(read, write, grown)
-    for name, value, most in asked:
-        print(f"goal: {name} ≤ {most:g}: {value:.3g} {'reached' if value <= most else 'MISSED'}")
-    if arguments.out:
-        found = {"reads": read, "writes": write, "growth": grown}
-        arguments.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    return 0 if all(value <= most for _, value, most in asked) else 1
 
+
+SMALL = {"sizes": [1000], "tantivy_at": 1000, "queries": 4, "batches": 2, "written_to": 100, "appends": 2}
+main = Benchmark(__file__, __doc__, add_options, measure, SMALL, goals, peers=[TANTIVY]).main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -27,15 +27,18 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from functools import cache
 from itertools import groupby
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
+from unittest import mock
 
 from benchmarks.loop import accept_weights, scheduler_in
-from benchmarks.machine import server, table
+from benchmarks.machine import server
+from benchmarks.script import Benchmark, Goal, Row
 from pipeline.config import Config
 from pipeline.experience.pool import Pool
 from pipeline.inference.client import client_of
@@ -125,8 +128,10 @@ class InlineLoop(asyncio.SelectorEventLoop):
         return done
 
 
-def hook(owner: type, method: str, *, before: Hook = lambda *_: None, after: Hook = lambda *_: None) -> None:
-    """Have a method of a class call `before` and `after` with its arguments."""
+def hook(
+    hooks: ExitStack, owner: type, method: str, *, before: Hook = lambda *_: None, after: Hook = lambda *_: None
+) -> None:
+    """Have a method of a class call `before` and `after` with its arguments, until `hooks` are closed."""
     original = getattr(owner, method)
 
     async def awaited(work: Coroutine[Any, Any, Any], arguments: tuple[Any, ...]) -> Any:
@@ -142,20 +147,22 @@ def hook(owner: type, method: str, *, before: Hook = lambda *_: None, after: Hoo
         after(*arguments)
         return found
 
-    setattr(owner, method, around)
+    hooks.enter_context(mock.patch.object(owner, method, around))
 
 
-async def followed(config: Config, folder: Path) -> Trace:
+async def followed(config: Config, folder: Path, hooks: ExitStack) -> Trace:
     """The way of one problem. Raises RuntimeError when it did not go all the way."""
     trace, by_clock = Trace(), {"render": "rollouts", "rollout": "rollouts", "reward": "reward", "pool": "pool"}
     asyncio.get_running_loop().set_task_factory(trace.make_task)
-    hook(ProblemStream, "problem_at", before=lambda index: trace.begin("context" if index == NUM_WARM_UP else ""))
-    hook(StageClock, "stage", before=lambda name: trace.begin(by_clock.get(name, "")))
-    hook(GroupSampler, "sample", after=lambda *_: trace.begin("journal"))
-    hook(Journal, "append", after=lambda *_: trace.begin("lesson"))
-    hook(Pool, "add", after=lambda *_: trace.end())
+    hook(
+        hooks, ProblemStream, "problem_at", before=lambda index: trace.begin("context" if index == NUM_WARM_UP else "")
+    )
+    hook(hooks, StageClock, "stage", before=lambda name: trace.begin(by_clock.get(name, "")))
+    hook(hooks, GroupSampler, "sample", after=lambda *_: trace.begin("journal"))
+    hook(hooks, Journal, "append", after=lambda *_: trace.begin("lesson"))
+    hook(hooks, Pool, "add", after=lambda *_: trace.end())
     score = make_scorer(config.reward)
-    hook(Verifier, "verify_group", after=lambda texts, label: [reply_to(text, label, score) for text in texts])
+    hook(hooks, Verifier, "verify_group", after=lambda texts, label: [reply_to(text, label, score) for text in texts])
     async with client_of(config, config.endpoints) as endpoints, Verifier(config.reward) as verifier:
         await accept_weights(endpoints, 32_768)
         scheduler, journal = scheduler_in(folder, config, endpoints, verifier)
@@ -167,7 +174,12 @@ async def followed(config: Config, folder: Path) -> Trace:
     return trace
 
 
-def counted(calls: list[Call], with_returns: int, package: Callable[[str], str], aside: list[str]) -> dict[str, Any]:
+def package(file: str) -> str:
+    top, folder, *inside = file.split("/")
+    return top if top != "pipeline" else folder if inside else LEAVES
+
+
+def counted(calls: list[Call], with_returns: int, aside: list[str]) -> dict[str, Any]:
     packages = [package(file) for _, _, file in calls]
     sequence = [name for name, _ in groupby(name for name in packages if name not in aside)]
     return {
@@ -181,43 +193,22 @@ def counted(calls: list[Call], with_returns: int, package: Callable[[str], str],
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.problem_path", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--group-size", type=int, default=4, metavar="G", help="rollouts of the problem (default 4)")
-    parser.add_argument("--aside", default=LEAVES, metavar="NAMES", help="packages that are no steps of the way")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all counts, files and moves")
-    arguments = parser.parse_args()
-
-    def package(file: str) -> str:
-        top, folder, *inside = file.split("/")
-        return top if top != "pipeline" else folder if inside else LEAVES
-
+def measure(options: argparse.Namespace) -> Iterator[Row]:
     # One problem and one lesson a step; each prompt shows lessons of other problems, where there are any.
     values: dict[str, Any] = {
-        "rollout": {"group_size": arguments.group_size, "num_problems_per_step": 1, "sampling": {"max_tokens": 400}},
+        "rollout": {"group_size": options.group_size, "num_problems_per_step": 1, "sampling": {"max_tokens": 400}},
         "feedback": {"ratio": 1.0, "intra_share": 0.0, "similarity_threshold": 0.3},
         "abstraction": {"num_per_step": 1, "max_tokens": 1000, "near_copy_threshold": 1.0},
         "learner": {"num_steps": NUM_WARM_UP + 1},
     }
     runner = asyncio.Runner(loop_factory=InlineLoop)
-    with server(module="servers.mock") as url, tempfile.TemporaryDirectory() as folder, runner:
+    with server(module="servers.mock") as url, tempfile.TemporaryDirectory() as folder, runner, ExitStack() as hooks:
         config = Config.model_validate({**values, "endpoints": [{"url": url}]})
-        trace = runner.run(followed(config, Path(folder)))
-    aside = arguments.aside.split(",")
-    calls, fronts = trace.calls, trace.with_returns
-    by_stage = {name: counted([c for c in calls if c[0] == name], fronts[name], package, aside) for name in STAGES}
-    result = {**by_stage, "all": counted(calls, fronts.total(), package, aside)}
-    rows = [{"stage": name, **{key: one[key] for key in list(one)[:5]}} for name, one in result.items()]
-    print(f"{table(rows)}\n")
-    for name, one in by_stage.items():
-        entries = ", ".join(f"{entered} {num}" for entered, num in one["entries"].items())
-        print(f"{name}: {' → '.join(one['sequence'])}\n    entered: {entries}")
-    over = [f"{n} {p} {num}" for n, one in by_stage.items() for p, num in one["entries"].items() if num > MOST_ENTRIES]
-    reached = f"MISSED by {', '.join(over)}" if over else "reached"
-    print(f"\ngoal: no package entered more than {MOST_ENTRIES} times for one stage: {reached}")
-    if arguments.json:
+        trace = runner.run(followed(config, Path(folder), hooks))
+    aside, calls, fronts = options.aside.split(","), trace.calls, trace.with_returns
+    by_stage = {name: counted([c for c in calls if c[0] == name], fronts[name], aside) for name in STAGES}
+    result = {**by_stage, "all": counted(calls, fronts.total(), aside)}
+    if options.json:
         files = sorted({file for call in calls for file in call[1:]})
         moves = Counter(f"{caller} → {file}" for _, caller, file in calls if caller != file)
         report = {
@@ -225,9 +216,26 @@ def main() -> int:
             "files": {file: package(file) for file in files},
             "moves": dict(moves.most_common()),
         }
-        arguments.json.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
-    return 0
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    for name, one in result.items():
+        yield {"stage": name, **{key: value for key, value in one.items() if key not in ("sequence", "entries")}}
+    for name, one in by_stage.items():
+        entered = ", ".join(f"{entered} {num}" for entered, num in one["entries"].items())
+        most = max(one["entries"].values(), default=0)
+        yield {"stage": name, "way": " → ".join(one["sequence"]), "entered": entered, "most entries": most}
 
+
+def goals(rows: list[Row]) -> list[Goal]:
+    return [Goal.of(rows, "most entries", most=MOST_ENTRIES)]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--group-size", type=int, default=4, metavar="G", help="rollouts of the problem (default 4)")
+    parser.add_argument("--aside", default=LEAVES, metavar="NAMES", help="packages that are no steps of the way")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all counts, files and moves")
+
+
+main = Benchmark(__file__, __doc__, add_options, measure, small={"group_size": 2}, goals=goals).main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,13 +23,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
-from benchmarks.machine import described, table
+from benchmarks.machine import server
+from benchmarks.script import TINY, Benchmark, Goal, Row, model_folder
 from pipeline.config import Config
 from pipeline.errors import EndpointError
 from pipeline.inference.client import InferenceClient, client_of
@@ -39,7 +41,6 @@ from pipeline.runtime import event_loop
 from pipeline.types import Completion, Message, WeightVersion
 from pipeline.weights.publishing import prune, publish
 from pipeline.weights.sync import sync_server
-from servers.embedded import resolve
 
 MAX_PAUSE_RATIO = 1.5
 """Longest pause (median) relative to a bare reload."""
@@ -186,14 +187,16 @@ def gaps(models: list[Any], answers: list[Answer]) -> tuple[float, float, int]:
     return statistics.fmean(own_gaps), statistics.fmean(other_gaps), num_mislabelled
 
 
-async def measure(
-    model: str, num_reloads: int, in_flight: int, root: Path, transfer: str = "filesystem"
-) -> dict[str, Any]:
+async def reloaded(
+    model: str, num_reloads: int, in_flight: int, root: Path, transfer: str = "filesystem", url: str = ""
+) -> Row:
+    """Reloads of a vLLM server started here, or of the one at `url`."""
     adapters = transfer == "lora"
     config = Config.model_validate(
         {
             "run": {"root": root, "name": "reload"},
             "model": {"path": model},
+            "endpoints": [{"url": url}] if url else [],
             "servers": {"max_model_len": 512, "kv_cache_gib": 0.5},
             # At temperature 1 the learner's log-probabilities are those of the plain softmax.
             "rollout": {"sampling": {"max_tokens": 24, "temperature": 1.0}},
@@ -255,25 +258,28 @@ async def measure(
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.reload", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="embedded", help="as model.path")
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    mock = server("--max-lora-rank", str(RANK), module="servers.mock") if options.small else nullcontext("")
+    with tempfile.TemporaryDirectory() as folder, mock as url:
+        root = Path(folder)
+        model = model_folder(options.model, root)
+        yield event_loop.run(reloaded(model, options.reloads, options.in_flight, root, options.transfer, url))
+
+
+def goals(rows: list[Row]) -> list[Goal]:
+    nothing_of = [Goal.of(rows, name, most=0) for name in ("failed", "mislabelled")]
+    return [*nothing_of, Goal.of(rows, "paused ÷ bare", most=MAX_PAUSE_RATIO)]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="embedded", help="as model.path; the small form has a mock endpoint")
     parser.add_argument("--reloads", type=int, default=20)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--transfer", choices=["filesystem", "lora"], default="filesystem", help="as learner.transfer")
-    arguments = parser.parse_args()
-    model = str(resolve(arguments.model))
-    with tempfile.TemporaryDirectory() as root:
-        row = event_loop.run(measure(model, arguments.reloads, arguments.in_flight, Path(root), arguments.transfer))
-    print(f"{described()}\n\n{table([row])}\n")
-    reached = row["paused ÷ bare"] <= MAX_PAUSE_RATIO and row["failed"] == row["mislabelled"] == 0
-    print(
-        f"goal: 0 failed, 0 mislabelled, paused ÷ bare ≤ {MAX_PAUSE_RATIO}: {'reached' if reached else 'MISSED'}",
-    )
-    return 0 if reached else 1
 
+
+SMALL = {"model": TINY, "reloads": 2, "in_flight": 4}
+main = Benchmark(__file__, __doc__, add_options, measure, SMALL, goals).main
 
 if __name__ == "__main__":
     sys.exit(main())

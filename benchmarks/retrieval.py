@@ -20,26 +20,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from benchmarks.families import FAMILIES, Labelled, problems
-from benchmarks.machine import described, server, table
+from benchmarks.machine import server
 from benchmarks.pool import BATCH, entries_of
+from benchmarks.script import Benchmark, Row
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.experience.pool import Candidate, Pool
 from pipeline.experience.similarity import Embedding, JudgeSimilarity, Lexical, Measure, NormalisedBm25
 from pipeline.inference.client import InferenceClient
 
-NUM_PROBLEMS, NUM_CANDIDATES = 5000, 32
+NUM_CANDIDATES = 32
 GAMMAS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
 BETA = 0.5
-
 
 STORED_PHRASINGS = 2
 ABSENT = frozenset(list(FAMILIES)[3::4])
@@ -119,26 +118,26 @@ async def graded_by(
     return found
 
 
-async def measure_all(arguments: argparse.Namespace) -> tuple[dict[str, list[Graded]], list[Labelled]]:
+async def graded_by_all(options: argparse.Namespace) -> tuple[dict[str, list[Graded]], list[Labelled]]:
     present = [family for family in FAMILIES if family not in ABSENT]
-    stored = problems(NUM_PROBLEMS, present, range(STORED_PHRASINGS))
+    stored = problems(options.num_problems, present, range(STORED_PHRASINGS))
     labels = {one.text: one for one in stored}
-    queries = [one for one in queries_of(arguments.num_queries, present) if one.text not in labels]
-    with tempfile.TemporaryDirectory() as folder, server(module="servers.embed") as url:
+    queries = [one for one in queries_of(options.num_queries, present) if one.text not in labels]
+    with tempfile.TemporaryDirectory() as folder, server(module=options.embedder) as url:
         pool = Pool(folder)
         texts = [one.text for one in stored]
         for first in range(0, len(texts), 32 * BATCH):
             pool.add(entries_of(texts[first : first + 32 * BATCH], first))
         pool.compact()
-        async with InferenceClient((EndpointSettings(url=url),), "embedder", RequestsSection()) as embedder:
+        async with InferenceClient((EndpointSettings(url=url),), "policy", RequestsSection()) as embedder:
             measures: dict[str, Measure] = {
                 "lexical": Lexical(),
                 "bm25": NormalisedBm25(pool),
                 "embedding": Embedding(embedder),
             }
             found = {name: await graded_by(measure, pool, labels, queries) for name, measure in measures.items()}
-        if arguments.judge:
-            endpoint = EndpointSettings(url=arguments.judge, model=arguments.judge_model)
+        if options.judge:
+            endpoint = EndpointSettings(url=options.judge, model=options.judge_model)
             async with InferenceClient((endpoint,), "", RequestsSection()) as judge:
                 found["judge"] = await graded_by(JudgeSimilarity(judge), pool, labels, queries)
     return found, queries
@@ -158,7 +157,7 @@ def half(names: Sequence[str], which: int) -> set[str]:
     return set(names[which::2])
 
 
-def rows_of(found: dict[str, list[Graded]], queries: list[Labelled], families: set[str]) -> list[dict[str, Any]]:
+def rows_of(found: dict[str, list[Graded]], queries: list[Labelled], families: set[str]) -> list[Row]:
     num_queries = Counter(kind_of(query) for query in queries if query.family in families)
     rows = []
     for name, graded in found.items():
@@ -169,7 +168,7 @@ def rows_of(found: dict[str, list[Graded]], queries: list[Labelled], families: s
     return rows
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
+def plot(rows: list[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -187,35 +186,32 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.retrieval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--num-queries", type=int, default=420, help="of each kind")
-    parser.add_argument("--judge", default="", metavar="URL", help="grade by a language model as well")
-    parser.add_argument("--judge-model", default="", metavar="NAME")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the tables as JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the plot (.svg or .png)")
-    arguments = parser.parse_args()
-    found, queries = asyncio.run(measure_all(arguments))
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    found, queries = asyncio.run(graded_by_all(options))
     present = [family for family in FAMILIES if family not in ABSENT]
     chosen_on, reported_on = (half(present, which) | half(sorted(ABSENT), which) for which in (0, 1))
-    choosing = rows_of(found, queries, chosen_on)
-    reporting = rows_of(found, queries, reported_on)
+    choosing, reporting = rows_of(found, queries, chosen_on), rows_of(found, queries, reported_on)
     best = [max((r for r in choosing if r["measure"] == name), key=lambda r: float(r["F0.5"])) for name in found]
-    picked = [
-        next(r for r in reporting if (r["measure"], r["gamma"]) == (row["measure"], row["gamma"])) for row in best
-    ]
-    print(f"{described()}\n\n{NUM_PROBLEMS:,} problems of {len(present)} families, {len(queries)} queries\n")
-    print(f"Best gamma of each measure on {len(chosen_on)} families:\n\n{table(best)}\n")
-    print(f"The same on the other {len(reported_on)} families:\n\n{table(picked)}\n")
-    print(f"All gammas, on these:\n\n{table(reporting)}")
-    if arguments.out:
-        arguments.out.write_text(json.dumps({"chosen": best, "reported": reporting}, indent=1), encoding="utf-8")
-    if arguments.plot:
-        plot(reporting, arguments.plot)
-    return 0
+    choices = [(row["measure"], row["gamma"]) for row in best]
+    picked = [row for row in reporting if (row["measure"], row["gamma"]) in choices]
+    for part, rows in (("best of these", best), ("chosen on others", picked), ("all", reporting)):
+        for row in rows:
+            yield {"gammas": part, "families": len(chosen_on if rows is best else reported_on), **row}
+    if options.plot:
+        plot(reporting, options.plot)
 
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--num-problems", type=int, default=5000, help="in the pool")
+    parser.add_argument("--num-queries", type=int, default=420, help="of each kind")
+    parser.add_argument("--embedder", default="servers.embed", metavar="MODULE", help="the embeddings server")
+    parser.add_argument("--judge", default="", metavar="URL", help="grade by a language model as well")
+    parser.add_argument("--judge-model", default="", metavar="NAME")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the plot (.svg or .png)")
+
+
+SMALL = {"num_problems": 84, "num_queries": 14, "embedder": "servers.mock"}
+main = Benchmark(__file__, __doc__, add_options, measure, SMALL).main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import HEADROOM, NOT_COUNTED, described, measured, server, table, wrk
+from benchmarks.machine import in_child, median_ratio, server, wrk
 from benchmarks.peers import PYTHON
+from benchmarks.script import VERIFIERS, WRK, Benchmark, Goal, Row, headroom
 from pipeline.config import Config
-from pipeline.errors import UserError
 from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import retriever_of
 from pipeline.inference.client import CHAT, GENERATE, client_of
@@ -47,8 +47,12 @@ NUM_ROLLOUTS = {"lanpo": 24_000, "verifiers": 1_200, "verifiers-aiohttp": 3_000}
 ANSWER = "47"
 
 
-async def lanpo(url: str, num_rollouts: int, num_in_flight: int) -> dict[str, float]:
+def lanpo(url: str, num_rollouts: int, num_in_flight: int) -> float:
     """Rollouts/s of the orchestrator's own parts, from the prompt to the acknowledged commit."""
+    return event_loop.run(_lanpo(url, num_rollouts, num_in_flight))
+
+
+async def _lanpo(url: str, num_rollouts: int, num_in_flight: int) -> float:
     groups_in_flight = num_in_flight // GROUP_SIZE
     config = Config.model_validate(
         {
@@ -88,93 +92,75 @@ async def lanpo(url: str, num_rollouts: int, num_in_flight: int) -> dict[str, fl
             num_stored = journal.num_groups() * GROUP_SIZE
     if not num_stored == num_correct == num_rollouts:
         raise RuntimeError(f"{num_rollouts} rollouts: {num_stored} in the journal, {num_correct} correct")
-    return {"rollouts_per_s": num_rollouts / seconds}
+    return num_rollouts / seconds
 
 
-def measured_client(name: str, url: str, num_in_flight: int) -> float:
+def rate_of(name: str, url: str, num_rollouts: int, num_in_flight: int) -> float:
     """Rollouts/s of one client, in a process of its own."""
-    common = ["--url", url, "--num-rollouts", str(NUM_ROLLOUTS[name]), "--in-flight", str(num_in_flight)]
+    load: dict[str, Any] = {"url": url, "num_rollouts": num_rollouts, "num_in_flight": num_in_flight}
     if name == "lanpo":
-        result = measured("-m", "benchmarks.rollouts", "--only-lanpo", *common)
-    else:
-        transport = ["--transport", "aiohttp" if name.endswith("aiohttp") else "default"]
-        result = measured("-m", "benchmarks.verifiers_peer", *common, *transport, python=str(PYTHON))
-    return float(result["rollouts_per_s"])
+        return float(in_child("rollouts:lanpo", **load))
+    transport = "aiohttp" if name.endswith("aiohttp") else "default"
+    return float(in_child("verifiers_peer:run", str(PYTHON), **load, transport=transport))
 
 
-def compare(rounds: int, num_in_flight: int) -> dict[str, Any]:
-    rates: dict[str, list[float]] = {name: [] for name in NUM_ROLLOUTS}
-    with (
-        server("--num-choices", str(GROUP_SIZE), "--num-tokens", "90") as groups,
-        server("--num-tokens", "90") as singles,
-    ):
-        for _ in range(rounds):
-            for name in NUM_ROLLOUTS:
-                rates[name].append(measured_client(name, groups if name == "lanpo" else singles, num_in_flight))
-        fastest_groups = wrk(groups, GENERATE, num_in_flight // GROUP_SIZE)
-        fastest_singles = wrk(singles, CHAT, num_in_flight)
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    ratios = [ours / theirs for ours, theirs in zip(rates["lanpo"], rates["verifiers-aiohttp"], strict=True)]
-    return {
-        "in flight": num_in_flight,
-        **medians,
-        "lanpo ÷ verifiers-aiohttp": statistics.median(ratios),
-        "lanpo ÷ verifiers": medians["lanpo"] / medians["verifiers"],
-        "wrk ÷ lanpo (groups)": fastest_groups / (medians["lanpo"] / GROUP_SIZE),
-        "wrk ÷ verifiers": fastest_singles / medians["verifiers-aiohttp"],
+def compare(options: argparse.Namespace) -> Row:
+    rates: dict[str, list[float]] = {
+        name: [] for name in NUM_ROLLOUTS if name == "lanpo" or VERIFIERS.name not in options.missing
     }
+    groups_in_flight, fastest = options.in_flight // GROUP_SIZE, dict[str, float]()
+    with server("--num-choices", str(GROUP_SIZE)) as groups, server() as singles:
+        for _ in range(options.rounds):
+            for name, found in rates.items():
+                # Whole groups of 8.
+                num_rollouts = round(options.share * NUM_ROLLOUTS[name] / GROUP_SIZE) * GROUP_SIZE
+                url = groups if name == "lanpo" else singles
+                found.append(rate_of(name, url, num_rollouts, options.in_flight))
+        if WRK.name not in options.missing:
+            fastest = {"lanpo": GROUP_SIZE * wrk(groups, GENERATE, groups_in_flight)}
+            fastest["verifiers-aiohttp"] = wrk(singles, CHAT, options.in_flight)
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    row: Row = {"in flight": options.in_flight, **medians}
+    if "verifiers" in medians:
+        row["lanpo ÷ verifiers-aiohttp"] = median_ratio(rates["lanpo"], rates["verifiers-aiohttp"])
+        row["lanpo ÷ verifiers"] = medians["lanpo"] / medians["verifiers"]
+    return row | {f"wrk ÷ {name}": rate / medians[name] for name, rate in fastest.items() if name in medians}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.rollouts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--in-flight", type=int, default=512, help="rollouts in flight")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--only-lanpo", action="store_true", help="measure this side only, once, and print JSON")
-    parser.add_argument("--url", help="with --only-lanpo: a canned server with 8 choices; default: started here")
-    parser.add_argument("--num-rollouts", type=int, default=NUM_ROLLOUTS["lanpo"])
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="write a cProfile of this side")
-    return parser
-
-
-def only_lanpo(arguments: argparse.Namespace, url: str) -> None:
-    if arguments.profile is None:
-        print(json.dumps(event_loop.run(lanpo(url, arguments.num_rollouts, arguments.in_flight))))
-        return
+def profiled(options: argparse.Namespace) -> Row:
+    """Our side alone, in this process; prints its most expensive functions."""
     import cProfile
     import pstats
 
     profile = cProfile.Profile()
-    result = profile.runcall(event_loop.run, lanpo(url, arguments.num_rollouts, arguments.in_flight))
-    profile.dump_stats(arguments.profile)
+    num_rollouts = round(options.share * NUM_ROLLOUTS["lanpo"] / GROUP_SIZE) * GROUP_SIZE
+    with server("--num-choices", str(GROUP_SIZE)) as url:
+        rate = profile.runcall(lanpo, url, num_rollouts, options.in_flight)
+    profile.dump_stats(options.profile)
     pstats.Stats(profile).sort_stats("tottime").print_stats(25)
-    print(json.dumps(result))
+    return {"in flight": options.in_flight, "lanpo": rate}
 
 
-def main() -> int:
-    arguments = build_parser().parse_args()
-    if arguments.only_lanpo or arguments.profile:
-        if arguments.url:
-            only_lanpo(arguments, arguments.url)
-        else:
-            with server("--num-choices", str(GROUP_SIZE)) as url:
-                only_lanpo(arguments, url)
-        return 0
-    if not PYTHON.exists():
-        raise UserError(f"{PYTHON} is missing; make the peers' environment with: python -m benchmarks.peers")
-    row = compare(arguments.rounds, arguments.in_flight)
-    print(f"{described()} · rollouts/s, medians of {arguments.rounds} rounds\n\n{table([row])}\n")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(row, indent=1), encoding="utf-8")
-    if min(row["wrk ÷ lanpo (groups)"], row["wrk ÷ verifiers"]) < HEADROOM:
-        print(f"does not count: a server was less than {HEADROOM:g} times as fast as its client")
-        return NOT_COUNTED
-    reached = row["lanpo ÷ verifiers-aiohttp"] >= GOAL
-    print(f"goal: lanpo ÷ verifiers-aiohttp ≥ {GOAL}: {'reached' if reached else 'MISSED'}")
-    return 0 if reached else 1
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    yield profiled(options) if options.profile else compare(options)
 
+
+def goals(rows: list[Row]) -> list[Goal]:
+    conditions = [headroom(rows, f"wrk ÷ {name}") for name in ("lanpo", "verifiers-aiohttp")]
+    return [*conditions, Goal.of(rows, "lanpo ÷ verifiers-aiohttp", least=GOAL)]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--in-flight", type=int, default=512, help="rollouts in flight")
+    parser.add_argument("--share", type=float, default=1.0, help="of the rollouts of a full round")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="write a cProfile of our side, measure nothing else"
+    )
+
+
+SMALL = {"rounds": 1, "in_flight": 16, "share": 0.01}
+main = Benchmark(__file__, __doc__, add_options, measure, SMALL, goals, peers=[WRK, VERIFIERS]).main
 
 if __name__ == "__main__":
     sys.exit(main())

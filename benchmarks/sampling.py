@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import orjson
 
 from benchmarks.loop import accept_weights, scheduler_in
-from benchmarks.machine import described, table
+from benchmarks.machine import median_ratio, server
+from benchmarks.script import Benchmark, Goal, Row
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.loading import load_config
@@ -81,69 +82,71 @@ def for_load(endpoints: tuple[EndpointSettings, ...], num: int) -> tuple[Endpoin
     return tuple(endpoint.model_copy(update={"max_concurrency": num}) for endpoint in endpoints)
 
 
-async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+async def sampled(options: argparse.Namespace, url: str) -> Row:
+    """Tokens/s of both, from a server started here, or the one at `url`."""
     overrides = {
-        "model": {"path": arguments.model},
+        "model": {"path": options.model},
+        "endpoints": [{"url": url}] if url else [],
         "feedback": {"ratio": 0.0},
         "abstraction": {"enabled": False},
-        "learner": {"num_steps": arguments.num_groups // GROUPS_PER_STEP},
+        "learner": {"num_steps": options.num_groups // GROUPS_PER_STEP},
         "rollout": {
             "num_problems_per_step": GROUPS_PER_STEP,
             # The endpoint is given as many as the raw loop; one group more each is rendered, scored or committed meanwhile.
-            "max_groups_in_flight": 2 * arguments.concurrency,
+            "max_groups_in_flight": 2 * options.concurrency,
             "max_staleness": 1000,
         },
     }
     with tempfile.TemporaryDirectory() as root:
         config = load_config(None, {**overrides, "run": {"root": root, "name": "sampling"}})
         run = RunFolder.create(config)
-        model = await resolve_model(config, run, print)
+        model = None if url else await resolve_model(config, run, print)
         ours, bare = [], []
         async with (
             Serving(config, run, model, print) as serving,
-            client_of(config, for_load(serving.endpoints, arguments.concurrency)) as pool,
+            client_of(config, for_load(serving.endpoints, options.concurrency)) as pool,
             Verifier(config.reward) as verifier,
         ):
             await accept_weights(pool, config.servers.max_model_len)
             problems = load_problems(config.problems, config.run.seed)
             stream = ProblemStream(problems.train, config.run.seed)
-            chosen = [stream.problem_at(index).problem for index in range(arguments.num_groups)]
+            chosen = [stream.problem_at(index).problem for index in range(options.num_groups)]
             prompts = [
                 await pool.render(messages_of(prompt_input(problem, Context()), config.rollout.system_prompt))
                 for problem in chosen
             ]
-            await raw(config, pool, prompts[: arguments.concurrency], arguments.concurrency)  # warm
-            for number in range(arguments.rounds):
-                bare.append(await raw(config, pool, prompts, arguments.concurrency))
+            await raw(config, pool, prompts[: options.concurrency], options.concurrency)  # warm
+            for number in range(options.rounds):
+                bare.append(await raw(config, pool, prompts, options.concurrency))
                 ours.append(await scheduled(config, pool, verifier, Path(root) / f"round-{number}"))
                 print(f"round {number}: raw {bare[-1]:.0f}, scheduler {ours[-1]:.0f} tokens/s", flush=True)
     return {
-        "groups in flight": arguments.concurrency,
-        "rollouts in flight": arguments.concurrency * config.rollout.group_size,
+        "groups in flight": options.concurrency,
+        "rollouts in flight": options.concurrency * config.rollout.group_size,
         "scheduler tokens/s": statistics.median(ours),
         "raw tokens/s": statistics.median(bare),
-        "scheduler ÷ raw": statistics.median(a / b for a, b in zip(ours, bare, strict=True)),
+        "scheduler ÷ raw": median_ratio(ours, bare),
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sampling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    with server(module="servers.mock") if options.small else nullcontext("") as url:
+        yield event_loop.run(sampled(options, url))
+
+
+def goals(rows: list[Row]) -> list[Goal]:
+    return [Goal.of(rows, "scheduler ÷ raw", least=GOAL)]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--num-groups", type=int, default=48, help="groups of a round, a multiple of 8")
     parser.add_argument("--concurrency", type=int, default=16, help="groups in flight")
-    parser.add_argument("--model", default="embedded", help="as model.path")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
-    arguments = parser.parse_args()
-    row = event_loop.run(measure(arguments))
-    print(f"{described()} · medians of {arguments.rounds} rounds\n\n{table([row])}\n")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(row, indent=1), encoding="utf-8")
-    reached = row["scheduler ÷ raw"] >= GOAL
-    print(f"goal: scheduler ÷ raw ≥ {GOAL}: {'reached' if reached else 'MISSED'}")
-    return 0 if reached else 1
+    parser.add_argument("--model", default="embedded", help="as model.path; the small form has a mock endpoint")
 
+
+SMALL = {"rounds": 1, "num_groups": 8, "concurrency": 2}
+main = Benchmark(__file__, __doc__, add_options, measure, SMALL, goals).main
 
 if __name__ == "__main__":
     sys.exit(main())

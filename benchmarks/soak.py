@@ -5,7 +5,7 @@ Memory, open files and files of the store are read every few seconds. After a wa
 
 examples:
   python -m benchmarks.soak                 # two hours
-  python -m benchmarks.soak --minutes 3 --out soak.json
+  python -m benchmarks.soak --minutes 3 --readings soak.json
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.clients import resident_bytes
 from benchmarks.loop import accept_weights, scheduler_in
-from benchmarks.machine import described, server, table
+from benchmarks.machine import server
+from benchmarks.script import Benchmark, Goal, Row
 from pipeline.config import Config
 from pipeline.inference.client import client_of
 from pipeline.rewards.verifier import Verifier
@@ -33,7 +35,6 @@ GOAL_MEMORY = 0.01
 """Most growth of memory, share an hour."""
 MAX_OPEN_FILES_AN_HOUR = 20
 """Most that a fitted line through the swing of open files may climb."""
-LOOK_EVERY_S = 5.0
 WARM_UP_SHARE = 0.2
 MAX_STORE_GROWTH = 0.05
 """Most that a fitted line through the files of the store may climb, share an hour: their number follows the rate of commits,
@@ -55,7 +56,7 @@ def slope(looks: list[Look], name: str) -> float:
     return fit.slope * 3600.0
 
 
-async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict[str, Any]]:
+async def soak(url: str, seconds: float, look_every_s: float, folder: Path) -> tuple[list[Look], dict[str, Any]]:
     config = Config.model_validate(
         {
             # Large steps, so that the pool is written to as seldom as in training: its versions are kept for resumes.
@@ -80,7 +81,7 @@ async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict
         running = asyncio.create_task(scheduler.run(0))
         begin_s = time.monotonic()
         while time.monotonic() - begin_s < seconds and not running.done():
-            await asyncio.wait({running}, timeout=LOOK_EVERY_S)
+            await asyncio.wait({running}, timeout=look_every_s)
             # os.walk passes over folders that a compaction removes meanwhile, where Path.rglob fails.
             num_files = sum(len(files) for _, _, files in os.walk(folder))
             open_files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the folder of this process itself
@@ -97,7 +98,7 @@ async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict
                 print(looks[-1], flush=True)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        if looks[-1].at_s < seconds - LOOK_EVERY_S:
+        if looks[-1].at_s < seconds - look_every_s:
             running.result()
         totals = {
             "groups": looks[-1].num_groups,
@@ -107,13 +108,13 @@ async def soak(url: str, seconds: float, folder: Path) -> tuple[list[Look], dict
     return looks, totals
 
 
-def measure(minutes: float) -> tuple[dict[str, float], list[Look]]:
+def soaked(minutes: float, look_every_s: float = 5.0) -> tuple[dict[str, float], list[Look]]:
     """What came out, fitted after the warm-up, and every reading."""
     with (
         server("--faults", "22", "--fault-rate", "0.01", module="servers.mock") as url,
         tempfile.TemporaryDirectory() as folder,
     ):
-        looks, totals = event_loop.run(soak(url, 60 * minutes, Path(folder)))
+        looks, totals = event_loop.run(soak(url, 60 * minutes, look_every_s, Path(folder)))
     steady = [look for look in looks if look.at_s >= WARM_UP_SHARE * looks[-1].at_s]
     memory = statistics.median(look.resident_bytes for look in steady)
     files = statistics.median(look.num_store_files for look in steady)
@@ -132,28 +133,33 @@ def measure(minutes: float) -> tuple[dict[str, float], list[Look]]:
     return row, looks
 
 
-def is_flat(row: dict[str, float]) -> bool:
-    level = row["open files an hour"] < MAX_OPEN_FILES_AN_HOUR
-    level &= row["files in the store, share an hour"] <= MAX_STORE_GROWTH
-    return row["memory, share an hour"] <= GOAL_MEMORY and level
+def goals(rows: list[Row]) -> list[Goal]:
+    return [
+        Goal.of(rows, "memory, share an hour", most=GOAL_MEMORY),
+        Goal.of(rows, "open files an hour", most=MAX_OPEN_FILES_AN_HOUR),
+        Goal.of(rows, "files in the store, share an hour", most=MAX_STORE_GROWTH),
+    ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def is_flat(row: Row) -> bool:
+    return not any(goal.is_missed for goal in goals([row]))
+
+
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    row, looks = soaked(options.minutes, options.look_every_s)
+    if options.readings:
+        options.readings.write_text(json.dumps([look._asdict() for look in looks], indent=1), encoding="utf-8")
+    yield row
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=120.0)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write every reading as JSON")
-    arguments = parser.parse_args()
-    row, looks = measure(arguments.minutes)
-    print(f"{described()}\n\n{table([row])}\n")
-    if arguments.out:
-        readings = {"row": row, "looks": [look._asdict() for look in looks]}
-        arguments.out.write_text(json.dumps(readings, indent=1), encoding="utf-8")
-    reached = is_flat(row)
-    print(f"goal: memory ≤ {GOAL_MEMORY:.0%} an hour, files level: {'reached' if reached else 'MISSED'}")
-    return 0 if reached else 1
+    parser.add_argument("--look-every-s", type=float, default=5.0)
+    parser.add_argument("--readings", type=Path, metavar="FILE", help="write every reading as JSON")
 
+
+SMALL = {"minutes": 0.04, "look_every_s": 0.3}
+main = Benchmark(__file__, __doc__, add_options, measure, SMALL, goals).main
 
 if __name__ == "__main__":
     sys.exit(main())

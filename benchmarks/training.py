@@ -15,21 +15,21 @@ import argparse
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from benchmarks.machine import described, measured, table
-from servers.embedded import resolve
+from benchmarks.machine import in_child, median_ratio
+from benchmarks.script import TINY, Benchmark, Goal, Row, model_folder
 
 GOALS = {"400x100": 2.0, "50x100": 1.0}
 """Least tokens/s relative to stock, by prompt and completion length."""
 GRADIENT_TOLERANCE = 1e-4
 GROUP_SIZE = 8
-VARIANTS = ("ours", "unshared", "stock", "stock_head")
+VARIANTS = ["ours", "unshared", "stock", "stock_head"]
 """Those of benchmarks.training_child, which is not imported: it takes half a gigabyte."""
 
 
-def gradient_error(ours: Path, theirs: Path) -> float:
+def gradient_error(ours: str, theirs: str) -> float:
     """Norm of the difference of two gradients, relative to the second's."""
     import torch
 
@@ -40,70 +40,71 @@ def gradient_error(ours: Path, theirs: Path) -> float:
     return (difference / total) ** 0.5
 
 
-def measure(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+def compare(shape: str, model: str, options: argparse.Namespace) -> Iterator[Row]:
     """One row for each variant: medians over the rounds, ratios of the same round."""
     prompt, _, completion = shape.partition("x")
-    arguments = ["--model", options.model, "--precision", options.precision, "--group_size", str(GROUP_SIZE)]
-    arguments += ["--prompt", prompt, "--completion", completion, "--groups", "1", "--steps", str(options.steps)]
+    load = {"model": model, "precision": options.precision, "prompt": int(prompt), "completion": int(completion)}
+    load |= {"group_size": GROUP_SIZE, "groups": 1, "steps": options.steps}
     rounds: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as folder:
-        files = {variant: Path(folder) / variant for variant in ("ours", "stock")}
+        files = {variant: str(Path(folder) / variant) for variant in ("ours", "stock")}
         for number in range(options.rounds):
-            for variant in VARIANTS if number % 2 == 0 else reversed(VARIANTS):
-                wanted = ["--gradient-file", str(files[variant])] if number == 0 and variant in files else []
-                command = ["-m", "benchmarks.training_child", variant, *arguments, *wanted]
-                rounds[variant].append(measured(*command))
+            order = VARIANTS if number % 2 == 0 else VARIANTS[::-1]
+            for variants in [order] if options.one_process else [[variant] for variant in order]:
+                results = in_child("training_child:run", variants=variants, gradient_files=files, **load)
+                for variant, result in zip(variants, results, strict=True):
+                    rounds[variant].append(result)
         error = gradient_error(files["ours"], files["stock"])
-    return [
-        {
+
+    def ratio(variant: str, other: str, name: str) -> float:
+        return median_ratio((row[name] for row in rounds[variant]), (row[name] for row in rounds[other]))
+
+    for variant, results in rounds.items():
+        yield {
             "prompt × completion": shape,
             "variant": variant,
-            "tokens/s": statistics.median(row["tokens_per_s"] for row in rows),
-            "÷ stock": _ratio(rows, rounds["stock"], "tokens_per_s"),
-            "÷ stock_head": _ratio(rows, rounds["stock_head"], "tokens_per_s"),
-            "peak memory, MiB": statistics.median(row["peak_bytes"] for row in rows) / 2**20,
-            "memory ÷ stock": _ratio(rows, rounds["stock"], "peak_bytes"),
+            "tokens/s": statistics.median(result["tokens_per_s"] for result in results),
+            "÷ stock": ratio(variant, "stock", "tokens_per_s"),
+            "÷ stock_head": ratio(variant, "stock_head", "tokens_per_s"),
+            "peak memory, MiB": statistics.median(result["peak_bytes"] for result in results) / 2**20,
+            "memory ÷ stock": ratio(variant, "stock", "peak_bytes"),
             "gradient error": error if variant == "ours" else None,
         }
-        for variant, rows in rounds.items()
+
+
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        model = model_folder(options.model, Path(folder))
+        for shape in options.shapes:
+            yield from compare(shape, model, options)
+
+
+def goals(rows: list[Row]) -> list[Goal]:
+    ours = [row for row in rows if row["variant"] == "ours"]
+    speeds = [
+        Goal(f"{row['prompt × completion']}: tokens/s ÷ stock", row["÷ stock"], least=GOALS[row["prompt × completion"]])
+        for row in ours
+        if row["prompt × completion"] in GOALS
     ]
+    memory, error = Goal.of(ours, "memory ÷ stock", most=1.0), Goal.of(ours, "gradient error", most=GRADIENT_TOLERANCE)
+    return [*speeds, memory, error]
 
 
-def _ratio(rows: list[dict[str, float]], others: list[dict[str, float]], name: str) -> float:
-    return statistics.median(row[name] / other[name] for row, other in zip(rows, others, strict=True))
-
-
-def missed(row: dict[str, Any]) -> list[str]:
-    """What `row`, of the variant 'ours', falls short of."""
-    found = []
-    if row["÷ stock"] < (goal := GOALS.get(row["prompt × completion"], 0.0)):
-        found.append(f"tokens/s ÷ stock ≥ {goal}")
-    if row["memory ÷ stock"] > 1.0:
-        found.append("peak memory ≤ stock's")
-    if row["gradient error"] > GRADIENT_TOLERANCE:
-        found.append(f"gradient error ≤ {GRADIENT_TOLERANCE}")
-    return found
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="", help="folder of the model; default: the embedded one")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="embedded", help="as model.path")
     parser.add_argument("--precision", choices=("float32", "bf16_autocast"), default="float32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="steps of each process; the first is not counted")
     parser.add_argument("--shapes", nargs="+", default=list(GOALS), metavar="PROMPTxCOMPLETION")
-    options = parser.parse_args()
-    if not options.model:
-        options.model = str(resolve("embedded"))
-    rows = [row for shape in options.shapes for row in measure(shape, options)]
-    print(f"{described()}\n\n{table(rows)}\n")
-    short = {row["prompt × completion"]: missed(row) for row in rows if row["variant"] == "ours"}
-    for shape, complaints in short.items():
-        print(f"{shape}: {'goals reached' if not complaints else 'MISSED: ' + ', '.join(complaints)}")
-    return 1 if any(short.values()) else 0
+    parser.add_argument(
+        "--one-process",
+        action="store_true",
+        help="for all variants of a round: sooner, but they share what torch keeps",
+    )
 
+
+SMALL = {"model": TINY, "rounds": 1, "steps": 2, "shapes": ["12x8"], "one_process": True}
+main = Benchmark(__file__, __doc__, add_options, measure, SMALL, goals).main
 
 if __name__ == "__main__":
     sys.exit(main())

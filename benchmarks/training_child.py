@@ -1,17 +1,14 @@
-"""One learner in a process of its own, on made-up groups: `python -m benchmarks.training_child VARIANT …` prints a line of JSON.
+"""A learner on made-up groups; benchmarks.training runs it in a process of its own.
 
 Variants: `ours` (pipeline's trainer), `unshared` (the same without shared prefixes), `stock` (TRL's GRPOTrainer, fed through its
 own seam) and `stock_head` (stock, with the head applied to the completions only, which on a CPU it is not)."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -34,17 +31,28 @@ from trainer.memory import keep_freed_memory
 from trainer.models import load_model, load_tokenizer
 from trainer.shared_prefix import token_logps
 
-VARIANTS = ("ours", "unshared", "stock", "stock_head")
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What every variant trains."""
+
+    model: str
+    precision: str
+    prompt: int
+    completion: int
+    group_size: int
+    groups: int
+    steps: int
 
 
-def made_up(options: argparse.Namespace, vocabulary: int, step: int) -> RolloutBatch:
+def made_up(load: Load, vocabulary: int, step: int) -> RolloutBatch:
     """Groups of random tokens with rewards of both kinds; the same for every variant."""
-    rng = random.Random(f"{options.prompt} {options.completion} {step}")
-    prompts = [[rng.randrange(vocabulary) for _ in range(options.prompt)] for _ in range(options.groups)]
-    num = options.groups * options.group_size
-    completions = [[rng.randrange(vocabulary) for _ in range(options.completion)] for _ in range(num)]
+    rng = random.Random(f"{load.prompt} {load.completion} {step}")
+    prompts = [[rng.randrange(vocabulary) for _ in range(load.prompt)] for _ in range(load.groups)]
+    num = load.groups * load.group_size
+    completions = [[rng.randrange(vocabulary) for _ in range(load.completion)] for _ in range(num)]
     return RolloutBatch(
-        prompt_ids=[list(prompt) for prompt in prompts for _ in range(options.group_size)],
+        prompt_ids=[list(prompt) for prompt in prompts for _ in range(load.group_size)],
         completion_ids=completions,
         logprobs=[[-12.0 + rng.random() for _ in ids] for ids in completions],
         rewards=[float(index % 2) for index in range(num)],
@@ -54,6 +62,7 @@ def made_up(options: argparse.Namespace, vocabulary: int, step: int) -> RolloutB
         staleness=[0] * num,
         share_zero_variance=0.0,
         wait_s=0.0,
+        group_size=load.group_size,
     )
 
 
@@ -92,7 +101,7 @@ class HeadOnCompletions(GRPOTrainer):
 class Watch(TrainerCallback):
     """Times of the steps, and the gradient of the first one."""
 
-    def __init__(self, gradient_file: Path | None) -> None:
+    def __init__(self, gradient_file: str | None) -> None:
         self.gradient_file = gradient_file
         self.ready_s = 0.0
         self.step_s: list[float] = []
@@ -106,18 +115,18 @@ class Watch(TrainerCallback):
         self.step_s.append(time.perf_counter() - self.ready_s)
 
 
-def trainer_of(options: argparse.Namespace, config: Config, folder: Path, watch: Watch) -> Any:
-    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
+def trainer_of(variant: str, load: Load, config: Config, folder: Path, watch: Watch) -> Any:
+    model, tokenizer = load_model(load.model), load_tokenizer(load.model)
     args: GRPOConfig = dataclasses.replace(
         grpo_config(config, RunFolder(folder)), save_strategy="no", generation_batch_size=None
     )
 
     def batch(step: int) -> RolloutBatch:
-        made = made_up(options, model.config.vocab_size, step)
+        made = made_up(load, model.config.vocab_size, step)
         watch.ready_s = time.perf_counter()
         return made
 
-    if options.variant in ("ours", "unshared"):
+    if variant in ("ours", "unshared"):
         ours = JournalGRPOTrainer(
             model,
             args,
@@ -125,7 +134,7 @@ def trainer_of(options: argparse.Namespace, config: Config, folder: Path, watch:
             next_batch=batch,
             sync_weights=lambda: None,
             on_log=lambda step, logs: None,
-            share_prefix=options.variant == "ours",
+            share_prefix=variant == "ours",
         )
         ours.add_callback(watch)
         return ours
@@ -133,12 +142,12 @@ def trainer_of(options: argparse.Namespace, config: Config, folder: Path, watch:
     def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         return batch(trainer.state.global_step).as_rollouts()
 
-    kind = HeadOnCompletions if options.variant == "stock_head" else GRPOTrainer
+    kind = HeadOnCompletions if variant == "stock_head" else GRPOTrainer
     trainer: Any = kind(
         model,
         [journal_reward],
         args,
-        train_dataset=placeholder_dataset(options.steps * options.groups),
+        train_dataset=placeholder_dataset(load.steps * load.groups),
         processing_class=tokenizer,
         callbacks=[watch],
         rollout_func=rollout,
@@ -161,43 +170,32 @@ def peak_bytes(*, reset: bool = False) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training_child", description=__doc__)
-    parser.add_argument("variant", choices=VARIANTS)
-    parser.add_argument("--model", required=True)
-    for name in ("prompt", "completion", "group_size", "groups", "steps"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--gradient-file", type=Path)
-    options = parser.parse_args()
+def run(variants: list[str], gradient_files: dict[str, str], **load: Any) -> list[dict[str, float]]:
+    """What each variant takes, one after the other; the gradients of the first step are saved for those with a file."""
     keep_freed_memory()
+    return [_run(variant, Load(**load), gradient_files.get(variant)) for variant in variants]
+
+
+def _run(variant: str, load: Load, gradient_file: str | None) -> dict[str, float]:
+    rollout = {
+        "group_size": load.group_size,
+        "num_problems_per_step": load.groups,
+        "sampling": {"max_tokens": load.completion},
+    }
+    learner = {"num_steps": load.steps, "kl_coef": 0.001, "precision": load.precision, "report_to": ()}
+    config = Config.model_validate({"rollout": rollout, "learner": learner})
+    watch = Watch(gradient_file)
     with tempfile.TemporaryDirectory() as folder:
-        config = Config.model_validate(
-            {
-                "rollout": {
-                    "group_size": options.group_size,
-                    "num_problems_per_step": options.groups,
-                    "sampling": {"max_tokens": options.completion},
-                },
-                "learner": {
-                    "num_steps": options.steps,
-                    "kl_coef": 0.001,
-                    "precision": options.precision,
-                    "report_to": (),
-                },
-            }
-        )
         set_threads(config)
-        watch = Watch(options.gradient_file)
-        trainer = trainer_of(options, config, Path(folder), watch)
+        trainer = trainer_of(variant, load, config, Path(folder), watch)
         before = peak_bytes(reset=True)
         trainer.train()
-    num_tokens = options.groups * options.group_size * options.completion
     # The first step pays for the optimizer's state and for memory that later ones find.
     step_s = statistics.median(watch.step_s[1:] or watch.step_s)
-    result = {"tokens_per_s": num_tokens / step_s, "step_s": step_s, "peak_bytes": peak_bytes(), "loaded_bytes": before}
-    print(json.dumps(result), file=sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+    num_tokens = load.groups * load.group_size * load.completion
+    return {
+        "tokens_per_s": num_tokens / step_s,
+        "step_s": step_s,
+        "peak_bytes": peak_bytes(),
+        "loaded_bytes": before,
+    }

@@ -22,23 +22,31 @@ import logging
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import described, measured, table
+from benchmarks.machine import in_child, median_ratio
+from benchmarks.script import Benchmark, Row
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 
 
-def labelled() -> list[dict[str, Any]]:
-    return [
+def labelled(every: int) -> list[dict[str, Any]]:
+    """Every so many-th pair."""
+    pairs = [
         json.loads(line)
         for file in sorted(DATA.glob("answer_pairs*.jsonl"))
         for line in file.read_text(encoding="utf-8").splitlines()
     ]
+    return pairs[::every]
 
 
-async def judged_by_us(pairs: list[dict[str, Any]]) -> dict[str, Any]:
+def judged_by_us(every: int) -> dict[str, Any]:
+    return asyncio.run(_judged_by_us(labelled(every)))
+
+
+async def _judged_by_us(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     from pipeline.config.rollout import RewardSection
     from pipeline.rewards.verifier import Verifier
     from pipeline.types import Label
@@ -57,9 +65,10 @@ async def judged_by_us(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def judged_by_math_verify(pairs: list[dict[str, Any]]) -> dict[str, Any]:
+def judged_by_math_verify(every: int) -> dict[str, Any]:
     from math_verify import parse, verify
 
+    pairs = labelled(every)
     logging.disable(logging.CRITICAL)
     verify(parse("\\boxed{7}"), parse("\\boxed{7}"))
     begin_s = time.perf_counter()
@@ -67,13 +76,12 @@ def judged_by_math_verify(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begin_s, "accepted": accepted, "num_failed": 0}
 
 
-def agreement(pairs: list[dict[str, Any]], found: dict[str, list[bool]]) -> list[dict[str, Any]]:
+def agreement(pairs: list[dict[str, Any]], found: dict[str, list[bool]]) -> Iterator[Row]:
     """One row for each category and one for all: pairs, and what each verifier gets wrong of them."""
     categories = [*dict.fromkeys(pair["category"] for pair in pairs), "all"]
-    rows = []
     for category in categories:
         mine = [number for number, pair in enumerate(pairs) if category in (pair["category"], "all")]
-        row: dict[str, Any] = {
+        row: Row = {
             "category": category,
             "equal": sum(pairs[number]["equal"] for number in mine),
             "unequal": sum(not pairs[number]["equal"] for number in mine),
@@ -81,49 +89,47 @@ def agreement(pairs: list[dict[str, Any]], found: dict[str, list[bool]]) -> list
         for name, accepted in found.items():
             row[f"{name}: false equals"] = sum(accepted[number] and not pairs[number]["equal"] for number in mine)
             row[f"{name}: misses"] = sum(not accepted[number] and pairs[number]["equal"] for number in mine)
-        rows.append(row)
-    return rows
+        yield row
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.verification",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--list", action="store_true", help="every pair that plain math-verify gets wrong, too")
-    parser.add_argument("--child", choices=("ours", "math-verify"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    pairs = labelled()
-    if arguments.child:
-        found = asyncio.run(judged_by_us(pairs)) if arguments.child == "ours" else judged_by_math_verify(pairs)
-        print(json.dumps(found))
-        return 0
-    rounds: dict[str, list[dict[str, Any]]] = {"ours": [], "math-verify": []}
-    for _ in range(arguments.rounds):
-        for name, results in rounds.items():
-            results.append(measured("-m", "benchmarks.verification", "--child", name))
+def mistakes(pairs: list[dict[str, Any]], accepted: dict[str, list[bool]]) -> Iterator[Row]:
+    for name, verdicts in accepted.items():
+        for pair, verdict in zip(pairs, verdicts, strict=True):
+            if verdict != pair["equal"]:
+                kind = "false equal" if verdict else "miss"
+                row = {"verifier": name, "mistake": kind, "category": pair["category"]}
+                yield row | {"gold": repr(pair["gold"]), "text": repr(pair["text"])}
+
+
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    pairs = labelled(options.every)
+    functions = {"ours": judged_by_us, "math-verify": judged_by_math_verify}
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in functions}
+    for _ in range(options.rounds):
+        for name, function in functions.items():
+            rounds[name].append(in_child(f"verification:{function.__name__}", every=options.every))
     accepted = {name: results[-1]["accepted"] for name, results in rounds.items()}
+    yield from agreement(pairs, accepted)
     rates = {name: [len(pairs) / one["seconds"] for one in results] for name, results in rounds.items()}
-    ratios = [ours / plain for ours, plain in zip(rates["ours"], rates["math-verify"], strict=True)]
-    print(f"{described()}\n\n{len(pairs)} pairs; {rounds['ours'][-1]['num_failed']} without a verdict of ours\n")
-    print(table(agreement(pairs, accepted)) + "\n")
-    speeds = [
-        {"verifier": name, "answers/s per core": statistics.median(values), "least": min(values), "most": max(values)}
-        for name, values in rates.items()
-    ]
-    print(
-        f"{table(speeds)}\n\nours ÷ math-verify: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})\n"
-    )
-    for name in accepted if arguments.list else ["ours"]:
-        for pair, says in zip(pairs, accepted[name], strict=True):
-            if says != pair["equal"]:
-                print(
-                    f"{name}: {'false equal' if says else 'miss'}, {pair['category']}: {pair['gold']!r} and {pair['text']!r}"
-                )
-    return 0
+    for name, values in rates.items():
+        yield {
+            "verifier": name,
+            "answers/s per core": statistics.median(values),
+            "least": min(values),
+            "most": max(values),
+            "÷ math-verify": median_ratio(values, rates["math-verify"]),
+            "without a verdict": rounds[name][-1]["num_failed"],
+        }
+    yield from mistakes(pairs, accepted if options.list else {"ours": accepted["ours"]})
 
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="judge each N-th pair only")
+    parser.add_argument("--list", action="store_true", help="every pair that plain math-verify gets wrong, too")
+
+
+main = Benchmark(__file__, __doc__, add_options, measure, small={"rounds": 1, "every": 60}).main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,19 +1,23 @@
 """The verifiers side of `benchmarks.rollouts`; runs in the peers' environment (benchmarks/peers.txt).
 
-SingleTurnEnv and Rubric as they come, with our scorer as the reward function; `--transport aiohttp` gives the OpenAI client the
-transport that its makers offer for concurrency, with limits that fit (they silently become 100 otherwise)."""
+SingleTurnEnv and Rubric as they come, with our scorer as the reward function; the transport `aiohttp` gives the OpenAI client the one
+that its makers offer for concurrency, with limits that fit (they silently become 100 otherwise)."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import logging
 import time
 from typing import Any, cast
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, float]:
+def run(url: str, num_rollouts: int, num_in_flight: int, transport: str) -> float:
+    """Rollouts/s."""
+    logging.disable(logging.WARNING)
+    return asyncio.run(_run(url, num_rollouts, num_in_flight, transport))
+
+
+async def _run(url: str, num_rollouts: int, num_in_flight: int, transport: str) -> float:
     import verifiers as vf  # type: ignore[import-not-found]
     from datasets import Dataset
     from verifiers.legacy.clients.openai_chat_completions_client import (  # type: ignore[import-not-found]
@@ -32,51 +36,34 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
         text = message["content"] if isinstance(message, dict) else message.content
         return float(score(text, Label(problem_id="", answer=answer)).correct)
 
-    rows = [{"question": "What is 12 + 35?", "answer": "47"}] * arguments.num_rollouts
+    rows = [{"question": "What is 12 + 35?", "answer": "47"}] * num_rollouts
     env = vf.SingleTurnEnv(
         dataset=Dataset.from_list(rows), rubric=vf.Rubric(funcs=[reward]), system_prompt="You solve problems."
     )
     client: Any = ClientConfig(
         client_type="openai_chat_completions",
-        api_base_url=f"{arguments.url}/v1",
+        api_base_url=f"{url}/v1",
         api_key_var="NONE",
-        max_connections=arguments.in_flight,
-        max_keepalive_connections=arguments.in_flight,
+        max_connections=num_in_flight,
+        max_keepalive_connections=num_in_flight,
     )
-    if arguments.transport == "aiohttp":
+    if transport == "aiohttp":
         import httpx
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
-        limits = httpx.Limits(max_connections=arguments.in_flight, max_keepalive_connections=arguments.in_flight)
+        limits = httpx.Limits(max_connections=num_in_flight, max_keepalive_connections=num_in_flight)
         http_client: Any = DefaultAioHttpClient(limits=cast("Any", limits), timeout=600)
-        openai = AsyncOpenAI(base_url=f"{arguments.url}/v1", api_key="none", max_retries=0, http_client=http_client)
+        openai = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http_client)
         client = OpenAIChatCompletionsClient(openai)
-    inputs = env.get_dataset(n=arguments.num_rollouts)
+    inputs = env.get_dataset(n=num_rollouts)
     sampling = {"max_tokens": 64, "temperature": 1.0, "logprobs": True, "extra_body": {"return_token_ids": True}}
     begin_s = time.perf_counter()
-    found = await env.generate(inputs, client, "policy", sampling, max_concurrent=arguments.in_flight)
+    found = await env.generate(inputs, client, "policy", sampling, max_concurrent=num_in_flight)
     seconds = time.perf_counter() - begin_s
-    if arguments.transport == "aiohttp":
+    if transport == "aiohttp":
         await openai.close()
     outputs = found["outputs"]
     num_correct = sum(output["reward"] == 1.0 for output in outputs)
-    if num_correct != arguments.num_rollouts:
-        raise RuntimeError(
-            f"{num_correct} of {arguments.num_rollouts} rollouts were scored 1.0: {str(outputs[0])[:2000]}"
-        )
-    return {"rollouts_per_s": arguments.num_rollouts / seconds}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.verifiers_peer", description=__doc__)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--num-rollouts", type=int, default=1000)
-    parser.add_argument("--in-flight", type=int, default=512)
-    parser.add_argument("--transport", choices=("default", "aiohttp"), default="default")
-    arguments = parser.parse_args()
-    logging.disable(logging.WARNING)
-    print(json.dumps(asyncio.run(run(arguments))))
-
-
-if __name__ == "__main__":
-    main()
+    if num_correct != num_rollouts:
+        raise RuntimeError(f"{num_correct} of {num_rollouts} rollouts were scored 1.0: {str(outputs[0])[:2000]}")
+    return num_rollouts / seconds

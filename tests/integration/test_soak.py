@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.soak import Look, is_flat, measure, slope
+from benchmarks.soak import Look, is_flat, slope, soaked
 
 # Some commits' files, all indices, and what compactions of twelve seconds replaced.
 MAX_STORE_FILES = 10_000
 
 
 def test_a_short_soak_works_through_faults_and_keeps_its_files_few() -> None:
-    row, looks = measure(0.2)
+    row, looks = soaked(0.2)
     assert row["groups"] > 50
     assert row["retries"] > 0
     assert row["open files"] < 400
@@ -21,7 +21,7 @@ def test_a_short_soak_works_through_faults_and_keeps_its_files_few() -> None:
 
 @pytest.mark.slow
 def test_two_hours_at_full_load_are_flat() -> None:
-    row, _ = measure(120.0)
+    row, _ = soaked(120.0)
     assert is_flat(row), row
 
 

@@ -49,7 +49,8 @@ class Estimate(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """The mean difference a − b over the problems that both have, and a two-sided p-value (sign-flip permutation test)."""
+    """The mean difference a − b over the problems that both have, and a two-sided p-value (sign-flip permutation
+    test)."""
 
     effect: float
     low: float
@@ -70,8 +71,8 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 def majority_curve(votes: Sequence[Hashable | None], correct: Sequence[bool]) -> np.ndarray:
     """Probabilities (n,) that the majority of k = 1, …, n of the answers is correct.
 
-    `votes` are answers in a form that equals share; None abstains. Should verdicts on equals differ, their mean is taken.
-    Raises ValueError for no answers, or more than MAX_SAMPLES."""
+    `votes` are answers in a form that equals share; None abstains. Should verdicts on equals differ, their mean is
+    taken. Raises ValueError for no answers, or more than MAX_SAMPLES."""
     num = len(votes)
     if not 1 <= num <= MAX_SAMPLES:
         raise ValueError(f"a majority of {num} answers; give 1 to {MAX_SAMPLES}")
@@ -84,16 +85,17 @@ def majority_curve(votes: Sequence[Hashable | None], correct: Sequence[bool]) ->
     for vote, verdicts in of_vote.items():
         if any(verdicts):
             rivals = [count for other, count in counts.items() if other != vote]
-            curve += mean(verdicts) * _share_led(counts[vote], rivals, num)
+            curve += mean(verdicts) * _share_won(counts[vote], rivals, num)
     return np.clip(curve, 0.0, 1.0)
 
 
-def _share_led(count: int, rivals: list[int], num: int) -> np.ndarray:
-    """(num,) The share of the decision that falls to a vote with `count` answers, beside `rivals`' and those that abstain."""
+def _share_won(count: int, rivals: list[int], num: int) -> np.ndarray:
+    """(num,) The share of the decision that falls to a vote with `count` answers, beside `rivals`' and those that
+    abstain."""
     own = _subsets(count)
     most = min(count, max(rivals, default=0))
     # With more than any rival can have, it leads alone.
-    led = np.convolve(np.where(np.arange(count + 1) > most, own, 0.0), _subsets(num - count))
+    won = np.convolve(np.where(np.arange(count + 1) > most, own, 0.0), _subsets(num - count))
     for t in range(1, most + 1):
         tying = [rival for rival in rivals if rival >= t]
         # All others may be in the subset in any number: those that abstain, and rivals that cannot reach t.
@@ -105,8 +107,8 @@ def _share_led(count: int, rivals: list[int], num: int) -> np.ndarray:
             each[:, t] *= nodes
             ways = _product(ways, each)
         found = own[t] * (weights @ ways)[: num + 1 - t]
-        led[t : t + len(found)] += found
-    return led[1:] / _subsets(num)[1:]
+        won[t : t + len(found)] += found
+    return won[1:] / _subsets(num)[1:]
 
 
 def _product(polynomials: np.ndarray, factors: np.ndarray) -> np.ndarray:
@@ -120,7 +122,8 @@ def _product(polynomials: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=2 * MAX_SAMPLES)
 def _subsets(num: int) -> np.ndarray:
-    """(num + 1,) Subsets of each size of `num` answers, as shares of all of them, so that products stay within range."""
+    """(num + 1,) Subsets of each size of `num` answers, as shares of all of them, so that products stay within
+    range."""
     return np.array([math.comb(num, size) / 2**num for size in range(num + 1)])
 
 
@@ -144,7 +147,8 @@ def estimate(values_P: Sequence[float], seed: int = 0) -> Estimate:
 
 
 def paired(a_P: Sequence[float], b_P: Sequence[float], seed: int = 0) -> Paired:
-    """Compare two series, in [0, 1], of the same problems in the same order. Raises ValueError when their lengths differ."""
+    """Compare two series, in [0, 1], of the same problems in the same order. Raises ValueError when their lengths
+    differ."""
     differences = np.asarray([x - y for x, y in zip(a_P, b_P, strict=True)])
     effect, p_value = float(differences.mean()), _sign_flip_p(differences, seed)
     low, high = _bootstrap(np.append(differences, PSEUDO_DIFFERENCES), seed)
@@ -186,7 +190,8 @@ def _bootstrap(values_P: Sequence[float] | np.ndarray, seed: int) -> tuple[float
 
 
 def _sign_flip_p(differences: np.ndarray, seed: int) -> float:
-    """Under "no difference" the sign of each problem's difference is a coin's. Problems without a difference say nothing."""
+    """Under "no difference" the sign of each problem's difference is a coin's. Problems without a difference say
+    nothing."""
     moved = np.abs(differences[differences != 0])
     if not len(moved):
         return 1.0
@@ -219,7 +224,8 @@ def wilson_interval(num_successes: float, num_trials: int) -> tuple[float, float
 
 
 def cohen_kappa(both: int, only_second: int, neither: int, only_first: int) -> float | None:
-    """Agreement of two raters beyond chance, from how often they said yes; None where one of them always says the same."""
+    """Agreement of two raters beyond chance, from how often they said yes; None where one of them always says the
+    same."""
     total = both + only_second + neither + only_first
     if not 0 < both + only_first < total or not 0 < both + only_second < total:
         return None

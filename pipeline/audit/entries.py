@@ -103,7 +103,7 @@ def _ngrams(text: str) -> set[tuple[str, ...]]:
 
 
 class JudgeAgreement(BaseModel):
-    """Of a judge and the heuristics, over the sightings that the judge could read."""
+    """Of a judge and the heuristics, over the entries that the judge could read."""
 
     num: int
     share: float
@@ -111,9 +111,9 @@ class JudgeAgreement(BaseModel):
     """Cohen's: agreement beyond chance; None where one of them always says the same."""
 
 
-def agreement(sightings: Sequence[AuditedEntry]) -> JudgeAgreement | None:
+def agreement(entries: Sequence[AuditedEntry]) -> JudgeAgreement | None:
     pairs = [
-        (s.transferable, s.verdict == "transferable") for s in sightings if s.verdict in ("transferable", "specific")
+        (s.transferable, s.verdict == "transferable") for s in entries if s.verdict in ("transferable", "specific")
     ]
     if not pairs:
         return None

@@ -20,10 +20,10 @@ class Share(BaseModel):
     high: float
 
     @classmethod
-    def counted(cls, sightings: Sequence[AuditedEntry], holds: Callable[[AuditedEntry], bool]) -> Share:
-        num = sum(map(holds, sightings))
-        low, high = wilson_interval(num, len(sightings))
-        return cls(num=num, of=len(sightings), low=low, high=high)
+    def counted(cls, entries: Sequence[AuditedEntry], holds: Callable[[AuditedEntry], bool]) -> Share:
+        num = sum(map(holds, entries))
+        low, high = wilson_interval(num, len(entries))
+        return cls(num=num, of=len(entries), low=low, high=high)
 
     def __str__(self) -> str:
         share = f"{self.num / self.of:.0%}" if self.of else "-"
@@ -39,8 +39,8 @@ class Useful(BaseModel):
     num_below: int
 
     @classmethod
-    def counted(cls, sightings: Sequence[AuditedEntry]) -> Useful:
-        found = [sighting.effect for sighting in sightings if sighting.effect is not None]
+    def counted(cls, entries: Sequence[AuditedEntry]) -> Useful:
+        found = [audited.effect for audited in entries if audited.effect is not None]
         return cls(num=len(found), num_above=sum(e.low > 0 for e in found), num_below=sum(e.high < 0 for e in found))
 
     def __str__(self) -> str:
@@ -82,20 +82,20 @@ class AuditReport(BaseModel):
         cls,
         run: str,
         num_entries: int,
-        sightings: Sequence[AuditedEntry],
+        entries: Sequence[AuditedEntry],
         seed: int,
         found: LessonsEffect | None,
         *,
         spread_only: bool = False,
     ) -> AuditReport:
         def share(holds: Callable[[AuditedEntry], bool]) -> Share:
-            return Share.counted(sightings, holds)
+            return Share.counted(entries, holds)
 
-        ages = sorted(sighting.age_steps for sighting in sightings)
+        ages = sorted(audited.age_steps for audited in entries)
         return cls(
             run=run,
             num_entries=num_entries,
-            num_sampled=len(sightings),
+            num_sampled=len(entries),
             seed=seed,
             transferable=share(lambda s: s.transferable),
             with_numbers=share(lambda s: bool(s.numbers)),
@@ -107,10 +107,10 @@ class AuditReport(BaseModel):
             never_retrieved=share(lambda s: s.num_retrieved == 0),
             median_age_steps=float(ages[len(ages) // 2]) if ages else 0.0,
             effect=found,
-            useful=Useful.counted(sightings),
+            useful=Useful.counted(entries),
             spread_only=spread_only,
-            judge=agreement(sightings),
-            num_unreadable_verdicts=sum(sighting.verdict == "unreadable" for sighting in sightings),
+            judge=agreement(entries),
+            num_unreadable_verdicts=sum(audited.verdict == "unreadable" for audited in entries),
         )
 
     def rows(self) -> list[tuple[str, str]]:

@@ -71,46 +71,44 @@ def audit_command(arguments: argparse.Namespace) -> int:
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     groups = Groups.collected(parts.outcomes(), [entry.id for entry in sample])
-    sightings = _sightings(parts, sample, groups, newest=columns.bounds("step")[1])
+    entries = _audited(parts, sample, groups, newest=columns.bounds("step")[1])
     if arguments.judge:
-        sightings = event_loop.run(_judged(parts, sightings, arguments))
+        entries = event_loop.run(_judged(parts, entries, arguments))
     report = AuditReport.of(
         parts.run.path.name,
         columns.num_entries(),
-        sightings,
+        entries,
         arguments.seed,
         groups.effect_of_lessons(arguments.seed),
         spread_only=parts.config.rollout.refill_zero_variance,
     )
-    found = {"report": report.model_dump(), "entries": [_as_json(sighting) for sighting in sightings]}
+    found = {"report": report.model_dump(), "entries": [_as_json(audited) for audited in entries]}
     with writing(out):
         write_atomic(out / REPORT, json.dumps(found, indent=1))
-        write_atomic(out / PAGE, page(report, sightings))
+        write_atomic(out / PAGE, page(report, entries))
     for name, value in report.rows():
         print(f"{name:<{WIDTH}} {value}")
     print(f"{'entries beside their sources':<{WIDTH}} {out / PAGE} (and {out / REPORT})")
     return 0
 
 
-def _as_json(sighting: AuditedEntry) -> dict[str, object]:
-    return {**sighting.model_dump(), "transferable": sighting.transferable, "reasons": sighting.reasons}
+def _as_json(audited: AuditedEntry) -> dict[str, object]:
+    return {**audited.model_dump(), "transferable": audited.transferable, "reasons": audited.reasons}
 
 
-def _sightings(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[AuditedEntry]:
+def _audited(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[AuditedEntry]:
     answers = parts.answers()
     if len(sample) < SHOW_PROGRESS_FROM:
-        return [_sighting(parts, entry, groups, answers, newest) for entry in sample]
+        return [_audit(parts, entry, groups, answers, newest) for entry in sample]
     found = []
     with progress("entries", len(sample)) as tell:
         for number, entry in enumerate(sample, 1):
-            found.append(_sighting(parts, entry, groups, answers, newest))
+            found.append(_audit(parts, entry, groups, answers, newest))
             tell(number)
     return found
 
 
-def _sighting(
-    parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[str, str], newest: int
-) -> AuditedEntry:
+def _audit(parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[str, str], newest: int) -> AuditedEntry:
     use = total_use(entry, groups.use_of(entry.id))
     trajectory = parts.journal.rollout_text(entry.rollout_id, entry.problem_text)
     update = {
@@ -125,8 +123,8 @@ def _sighting(
 
 
 def _copied(parts: RunPool, entry: Experience) -> str:
-    """The entry that this one is nearly a copy of, empty for none: looked for where training does, among those of its problem and of
-    the problems most like it. The whole pool would cost a comparison with each entry."""
+    """The entry that this one is nearly a copy of, empty for none: looked for where training does, among those of its
+    problem and of the problems most like it. The whole pool would cost a comparison with each entry."""
     like = parts.pool.search(entry.problem_text, parts.config.feedback.num_candidates)
     others = [(other.id, other.lesson) for other in parts.pool.of_problem(entry.problem_id)]
     others += [(other.id, other.lesson) for other in like]
@@ -134,21 +132,19 @@ def _copied(parts: RunPool, entry: Experience) -> str:
     return near_copy(entry.lesson, [other for other in others if other[0] != entry.id], threshold) or ""
 
 
-async def _judged(parts: RunPool, sightings: list[AuditedEntry], arguments: argparse.Namespace) -> list[AuditedEntry]:
-    """`sightings` with the verdicts of an endpoint. Raises EndpointSetupError, and DataError when it does not answer."""
+async def _judged(parts: RunPool, entries: list[AuditedEntry], arguments: argparse.Namespace) -> list[AuditedEntry]:
+    """`entries` with the verdicts of an endpoint. Raises EndpointSetupError, and DataError when it does not answer."""
     settings = EndpointSettings(url=arguments.judge, model=arguments.judge_model, api_key_env=arguments.judge_key_env)
     async with (
         judge_endpoint(settings, parts.config.requests) as judge,
         asyncio.TaskGroup() as tasks,
     ):
-        asked = [tasks.create_task(_verdict(judge, sighting)) for sighting in sightings]
-    return [
-        sighting.model_copy(update={"verdict": task.result()}) for sighting, task in zip(sightings, asked, strict=True)
-    ]
+        asked = [tasks.create_task(_verdict(judge, audited)) for audited in entries]
+    return [audited.model_copy(update={"verdict": task.result()}) for audited, task in zip(entries, asked, strict=True)]
 
 
-async def _verdict(judge: ChatClient, sighting: AuditedEntry) -> str:
-    value = JudgeLesson(problem=sighting.entry.problem_text, lesson=render_lessons((sighting.entry.lesson,)))
+async def _verdict(judge: ChatClient, audited: AuditedEntry) -> str:
+    value = JudgeLesson(problem=audited.entry.problem_text, lesson=render_lessons((audited.entry.lesson,)))
     try:
         reply = await judge.chat(
             (Message(role="user", content=render(value)),),

@@ -70,15 +70,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 class Chosen(NamedTuple):
-    """`said` is what the user set, by options or in a file, apart from recipes, runs and defaults."""
+    """`explicit` is what the user set, by options or in a file, apart from recipes, runs and defaults."""
 
     config: Config
-    said: dict[str, Any]
+    explicit: dict[str, Any]
 
 
 def chosen(arguments: argparse.Namespace) -> Chosen:
     """The configuration of an evaluation. Raises ConfigError, RunFolderError."""
-    said = merged(settings_given(arguments), _endpoint_of(arguments))
+    explicit = merged(settings_given(arguments), _endpoint_of(arguments))
     if arguments.run_folder is not None:
         run = RunFolder.open(arguments.run_folder)
         if not run.final_model.exists():
@@ -88,11 +88,11 @@ def chosen(arguments: argparse.Namespace) -> Chosen:
         # The final model is a whole one, whatever the servers of the run were given.
         served = {"model": {"path": str(run.final_model.resolve())}, "learner": {"transfer": "filesystem"}}
         stored = merged(run.config().model_dump(mode="json"), served)
-        return Chosen(validated(merged(stored, said)), said)
+        return Chosen(validated(merged(stored, explicit)), explicit)
     base = {"feedback": _feedback_of(arguments.pool_run)} if arguments.pool_run else {}
-    config = load_config(arguments.config, merged(base, said))
-    said = merged(read_config_file(arguments.config), said) if arguments.config else said
-    return Chosen(_of_a_foreign_model(config, said) if arguments.endpoint else config, said)
+    config = load_config(arguments.config, merged(base, explicit))
+    explicit = merged(read_config_file(arguments.config), explicit) if arguments.config else explicit
+    return Chosen(_of_a_foreign_model(config, explicit) if arguments.endpoint else config, explicit)
 
 
 def _endpoint_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -116,16 +116,16 @@ def _feedback_of(source: Path) -> dict[str, Any]:
     return RunFolder.open(source).config().feedback.model_dump(mode="json") if source.is_dir() else {}
 
 
-def _of_a_foreign_model(config: Config, said: dict[str, Any]) -> Config:
+def _of_a_foreign_model(config: Config, explicit: dict[str, Any]) -> Config:
     """An endpoint's model was not trained here: neither the quickstart's problems nor its system message are meant for it.
 
     Raises ConfigError where nothing says what is asked."""
-    if "benchmarks" not in said.get("eval", {}) and not {"problems", "recipe"} & said.keys():
+    if "benchmarks" not in explicit.get("eval", {}) and not {"problems", "recipe"} & explicit.keys():
         raise ConfigError(
             f"--endpoint {config.endpoints[0].url}: name what it is asked with --benchmark, for example gsm8k, math500, humaneval, "
             f"a .jsonl file, or {HELD_OUT}, the problems that the recipe {config.recipe!r} holds out"
         )
-    if "system_prompt" in said.get("rollout", {}):
+    if "system_prompt" in explicit.get("rollout", {}):
         return config
     return config.model_copy(update={"rollout": config.rollout.model_copy(update={"system_prompt": ""})})
 

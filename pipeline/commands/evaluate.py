@@ -21,7 +21,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
         check_compare(arguments.compare)
     options = EvalOptions(
         config=chosen.config,
-        explicit=chosen.said,
+        explicit=chosen.explicit,
         model_name=(arguments.run_folder or Path(chosen.config.model.path)).name,
         registry=arguments.registry,
         data=arguments.data,

@@ -25,8 +25,8 @@ PROMPT_TOKENS = 2048
 def load_benchmarks(config: Config, registry: Path | None = None, data: Path | None = None) -> list[BenchmarkTasks]:
     """Each benchmark of `eval.benchmarks` with its problems, which can be judged here. Blocking.
 
-    `registry` is a TOML file of the user's benchmarks, `data` a folder of files in place of the hub. Raises ConfigError,
-    DataError."""
+    `registry` is a TOML file of the user's benchmarks, `data` a folder of files in place of the hub. Raises
+    ConfigError, DataError."""
     found = [_load(name, config, registry, data) for name in config.eval.benchmarks]
     if twice := [name for name, num in Counter(one.name for one in found).items() if num > 1]:
         raise ConfigError(

@@ -1,4 +1,5 @@
-"""Comparisons of cells, problem by problem: of modes, of two evaluations, and with zero-shot at equal tokens or cost."""
+"""Comparisons of cells, problem by problem: of modes, of two evaluations, and with zero-shot at equal tokens or
+cost."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ def with_deadlines(config: Config, explicit: Explicit, max_tokens: int) -> Confi
     timeout_s = requests.timeout_s if "timeout_s" in given else max(requests.timeout_s, 2 * attempt_s)
     if timeout_s < attempt_s:
         raise ConfigError(
-            f"requests.timeout_s = {timeout_s:g} is less than the {math.ceil(attempt_s)} s that one answer of {max_tokens} "
-            "tokens may take; raise it, or set requests.attempt_timeout_s too"
+            f"requests.timeout_s = {timeout_s:g} is less than the {math.ceil(attempt_s)} s that one answer of "
+            f"{max_tokens} tokens may take; raise it, or set requests.attempt_timeout_s too"
         )
     return _with(config, "requests", attempt_timeout_s=attempt_s, timeout_s=timeout_s)
 

@@ -37,8 +37,8 @@ OURS = (
 
 
 class Answered(Record):
-    """One line of answers.jsonl. `key` is the identity of all that the answer depends on, `verifier` that of the code that gave the
-    verdict; `judged` is the verdict of the LLM `judge` beside it."""
+    """One line of answers.jsonl. `key` is the identity of all that the answer depends on, `verifier` that of the code
+    that gave the verdict; `judged` is the verdict of the LLM `judge` beside it."""
 
     key: str
     benchmark: str
@@ -152,7 +152,8 @@ class EvalFolder:
                     ) from error
 
     def drop_superseded(self) -> None:
-        """Keep the last answer to each question. One line at a time is in memory, whatever their number. Raises DiskError."""
+        """Keep the last answer to each question. One line at a time is in memory, whatever their number. Raises
+        DiskError."""
         last = {answer.key: number for number, answer in enumerate(self.answers())}
         temporary = self.answers_file.with_name(f".{self.answers_file.name}.part")
         keys = (answer.key for answer in self.answers())

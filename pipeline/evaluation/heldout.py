@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -122,24 +123,14 @@ async def _answer(task: Task, config: Config, endpoints: InferenceClient, verifi
         )
 
     inference = Inference(config, request)
+    answer = partial(Answer, problem_id=task.problem.id, family=task.problem.family)
     try:
         (turn,) = (await inference.infer(task.problem, "zero-shot")).turns
     except EndpointError as error:
-        return Answer(
-            problem_id=task.problem.id,
-            family=task.problem.family,
-            text="",
-            finish_reason="error",
-            verdict=Verdict(kind="error"),
-            error=f"{error.kind}: {error}",
-        )
-    return Answer(
-        problem_id=task.problem.id,
-        family=task.problem.family,
-        text=turn.text,
-        finish_reason=turn.finish_reason,
-        verdict=await verifier.verify(inference.visible(turn.text), task.label),
-    )
+        failed = Verdict(kind="error")
+        return answer(text="", finish_reason="error", verdict=failed, error=f"{error.kind}: {error}")
+    verdict = await verifier.verify(inference.visible(turn.text), task.label)
+    return answer(text=turn.text, finish_reason=turn.finish_reason, verdict=verdict)
 
 
 def read_answers(path: Path) -> list[Answer]:

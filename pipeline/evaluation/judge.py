@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
@@ -42,33 +42,21 @@ class _Reply(BaseModel):
     verdict: Literal["correct", "incorrect"]
 
 
-def _fence() -> str:
-    return f"----- {secrets.token_hex(8)} -----"
-
-
 class AnswerJudge:
-    """Gives verdicts: those of the model `name` that `client` reaches.
-
-    `fence` makes the line that encloses a response, anew for each request; `cache` has the replies of before."""
+    """Gives verdicts: those of the model `name` that `client` reaches; `cache` has the replies of before."""
 
     def __init__(
-        self,
-        client: ChatClient,
-        name: str,
-        *,
-        max_tokens: int = THINKING_TOKENS,
-        fence: Callable[[], str] = _fence,
-        cache: ReplyCache | None = None,
+        self, client: ChatClient, name: str, *, max_tokens: int = THINKING_TOKENS, cache: ReplyCache | None = None
     ) -> None:
         self.name = name
         self._client = client
         self._max_tokens = max_tokens
-        self._fence = fence
         self._cache = cache
         self.num_malformed = 0
 
     async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
-        """The verdict on `text`; 'error' for a reply that is none. Raises EndpointError, ConfigError without a gold answer."""
+        """The verdict on `text`; 'error' for a reply that is none. Raises EndpointError, ConfigError without a gold
+        answer."""
         if not label.answer.strip():
             raise ConfigError(
                 f"problem {problem.id!r} has no gold answer that a judge could compare with; use another verifier"
@@ -88,14 +76,15 @@ class AnswerJudge:
     async def _reply(self, problem: Problem, text: str, label: Label) -> Reply:
         if self._cache is None:
             return await self._request(problem, text, label)
-        # Not of the prompt, whose fence is another one each time.
+        # Not of the prompt, whose fence differs.
         key = key_of(
             judge=self.name, template=template("judge_answer"), problem=problem.text, gold=label.answer, text=text
         )
         return await self._cache.get(key, lambda: self._request(problem, text, label), stage="judge")
 
     async def _request(self, problem: Problem, text: str, label: Label) -> Reply:
-        prompt = judge_prompt(problem.text, label.answer, text, self._fence())
+        fence = f"----- {secrets.token_hex(8)} -----"  # another one each time, so that no response can know it
+        prompt = judge_prompt(problem.text, label.answer, text, fence)
         return await self._client.chat(
             (Message(role="user", content=prompt),),
             max_tokens=self._max_tokens,
@@ -122,7 +111,8 @@ async def judge_endpoint(settings: EndpointSettings, requests: RequestsSection) 
 
 
 def judge_prompt(problem: str, reference: str, response: str, fence: str) -> str:
-    """The one prompt that holds a gold answer. Control tokens in what is inserted are broken up; `fence` is not in it."""
+    """The one prompt that holds a gold answer. Control tokens in what is inserted are broken up; `fence` is not in
+    it."""
     tail = response.strip()
     if len(tail) > MAX_RESPONSE_CHARS:
         tail = LEFT_OUT + tail[-MAX_RESPONSE_CHARS:]

@@ -1,4 +1,5 @@
-"""The lessons that an evaluation shows: a copy of a pool in the evaluation's folder, and searches of it whose price is known.
+"""The lessons that an evaluation shows: a copy of a pool in the evaluation's folder, and searches of it whose price is
+known.
 
 Invariants: the pool of a run is only read, so its folder may be read-only, may go on training, and may be gone when the
 evaluation goes on; all answers of a folder that name one source were shown lessons of one copy. A language model's
@@ -46,7 +47,8 @@ class Copy(NamedTuple):
 
 
 def copied(source: Path, folder: Path, log: Callable[[str], None] = lambda text: None) -> Copy:
-    """The pool of the run `source`, or the entries of such a file, as they were copied into `folder` at first. Blocking.
+    """The pool of the run `source`, or the entries of such a file, as they were copied into `folder` at first.
+    Blocking.
 
     Raises ConfigError for what is neither, RunFolderError, DataError, DiskError."""
     source = source.resolve()
@@ -66,7 +68,8 @@ def _copy(source: Path, target: Path) -> dict[str, Any]:
     """Copy the lessons of `source` into a pool at `target`; what is noted of it."""
     version, entries = _opened(source)
     pool = Pool(target, WHOLE)
-    # A version of before, or a person, may have normalised a text otherwise: the copy knows its problems by the rule of today.
+    # A version of before, or a person, may have normalised a text otherwise: the copy knows its problems by the rule of
+    # today.
     hashed = (entry.model_copy(update={"problem_hash": text_hash(entry.problem_text)}) for entry in entries)
     while batch := list(islice(hashed, ENTRIES_PER_COMMIT)):
         pool.add(batch)

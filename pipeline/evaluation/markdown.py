@@ -69,7 +69,8 @@ def _shown(found: Estimate) -> str:
 
 
 def _at_k(row: ReportRow, measured: Mapping[int, Estimate]) -> str:
-    """The measure at the largest k that most problems have; k and their number where these go without saying no longer."""
+    """The measure at the largest k that most problems have; k and their number where these go without saying no
+    longer."""
     k = row.shown_k
     found = measured[k]
     plain = k == row.num_samples and found.num_problems == row.num_problems

@@ -1,7 +1,7 @@
 """The three inference modes (method.md): zero-shot, retrieval, reflect. Each answer keeps its prompts and replies.
 
-No label is here: a mode sees a `Problem`. Requests are made by the caller (`RequestFn`), so that a reply may come from a
-cache."""
+No label is here: a mode sees a `Problem`. Requests are made by the caller (`RequestFn`), so that a reply may come from
+a cache."""
 
 from __future__ import annotations
 
@@ -145,5 +145,6 @@ class Inference:
 
 
 def _too_long(error: EndpointError) -> bool:
-    """Whether an endpoint refused a prompt for its length. Servers word it in many ways, all of which name the context."""
+    """Whether an endpoint refused a prompt for its length. Servers word it in many ways, all of which name the
+    context."""
     return error.kind in ("http_400", "http_413") and "context" in str(error).lower()

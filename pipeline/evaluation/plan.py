@@ -1,9 +1,9 @@
 """The plan of an evaluation: which answers are wanted, and under which identity each of them is stored.
 
-A cell is a benchmark in one mode under one setting: all that an answer depends on beside its problem, its sample's number
-and the model, which the folder stands for. A folder keeps every cell that was ever planned in it (plan.json): more
-problems, samples, modes or benchmarks join what is there, and another setting (another temperature, prompt, pool) is
-another cell, never a replacement."""
+A cell is a benchmark in one mode under one setting: all that an answer depends on beside its problem, its sample's
+number and the model, which the folder stands for. A folder keeps every cell that was ever planned in it (plan.json):
+more problems, samples, modes or benchmarks join what is there, and another setting (another temperature, prompt, pool)
+is another cell, never a replacement."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SEARCHING = (
 class BenchmarkTasks(NamedTuple):
     """The problems of a benchmark, and what holds for all of its answers.
 
-    `max_tokens` is the longest answer, `scorer` what judges it (a value of reward.scorer, or 'judge'), `source` where the
-    problems come from, `num_all` how many there are without --limit."""
+    `max_tokens` is the longest answer, `scorer` what judges it (a value of reward.scorer, or 'judge'), `source` where
+    the problems come from, `num_all` how many there are without --limit."""
 
     name: str
     tasks: list[Task]
@@ -209,7 +209,8 @@ def task_hash(task: Task) -> str:
 
 
 def labels(cells: list[PlannedCell]) -> dict[str, str]:
-    """By id, what sets a cell apart from the others of its benchmark and mode: 'temperature 0'; empty without others."""
+    """By id, what sets a cell apart from the others of its benchmark and mode: 'temperature 0'; empty without
+    others."""
     found = {}
     for cell in cells:
         alike = [other for other in cells if (other.benchmark, other.mode) == (cell.benchmark, cell.mode)]

@@ -1,4 +1,5 @@
-"""Plots of an evaluation: accuracy by benchmark and mode, and accuracy against the tokens spent; matplotlib is imported only here."""
+"""Plots of an evaluation: accuracy by benchmark and mode, and accuracy against the tokens spent; matplotlib is imported
+only here."""
 
 from __future__ import annotations
 

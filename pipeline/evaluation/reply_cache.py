@@ -1,4 +1,5 @@
-"""A cache of replies, so that none is paid for twice: a table in SQLite, by the identity of the request and its `stage`.
+"""A cache of replies, so that none is paid for twice: a table in SQLite, by the identity of the request and its
+`stage`.
 
 Invariants: `get` returns a reply only after it is on its way to the disk in a committed transaction, which outlives
 this process however it ends; a request that is under way is not sent a second time. Replies that arrive together share
@@ -61,7 +62,8 @@ class ReplyCache:
         try:
             # One connection: reads on the loop's thread take microseconds, and commits wait in a thread of their own.
             self._database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-            # A log that is appended to: what is committed outlives the process; the file itself is flushed now and then.
+            # A log that is appended to: what is committed outlives the process; the file itself is flushed now and
+            # then.
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply BLOB NOT NULL)")
@@ -91,7 +93,8 @@ class ReplyCache:
         return Reply.model_validate(orjson.loads(row[0])) if row else None
 
     def spent(self) -> list[Spent]:
-        """What all replies in the file took, by stage and endpoint; attempts without a reply are not among it. Blocking."""
+        """What all replies in the file took, by stage and endpoint; attempts without a reply are not among it.
+        Blocking."""
         rows = self._reader.execute(
             "SELECT stage, json_extract(json, '$.endpoint') AS at, COUNT(*), SUM(json_extract(json, '$.num_prompt_tokens')), "
             "SUM(json_extract(json, '$.num_completion_tokens')) "

@@ -1,7 +1,7 @@
 """The report of an evaluation: accuracies with intervals, paired comparisons, and modes at equal compute.
 
-Pure functions of answers. An answer that no verifier could judge, or that could not be had, counts as not solved, and is
-counted by itself: nothing is left out in silence."""
+Pure functions of answers. An answer that no verifier could judge, or that could not be had, counts as not solved, and
+is counted by itself: nothing is left out in silence."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from pipeline.statistics import Estimate, estimate, holm
 class ReportRow(BaseModel):
     """One benchmark in one mode under one setting, which `label` tells from others of that mode.
 
-    `avg` counts the `num_missing` answers that could not be had as wrong, `avg_answered` leaves them out (None where none is missing).
-    `pass_at` and `maj_at` are by k, each of the problems that have k samples; `maj_at` is empty for programs, which cannot vote. Tokens
-    and cost are of one answer, all of its turns and the search for its lessons, as an endpoint without a prefix cache would bill them."""
+    `avg` counts the `num_missing` answers that could not be had as wrong, `avg_answered` leaves them out (None where
+    none is missing). `pass_at` and `maj_at` are by k, each of the problems that have k samples; `maj_at` is empty for
+    programs, which cannot vote. Tokens and cost are of one answer, all of its turns and the search for its lessons, as
+    an endpoint without a prefix cache would bill them."""
 
     benchmark: str
     mode: Mode
@@ -66,9 +67,9 @@ class ReportRow(BaseModel):
 
 
 class BenchmarkReport(BaseModel):
-    """Of all that the folder holds. `comparisons` are at equal numbers of answers, `matched` at equal tokens and, with prices, at equal
-    cost: a mode against as many zero-shot answers, by majority, as it would have paid for. `spent` is of all sessions, `cost` of
-    this one."""
+    """Of all that the folder holds. `comparisons` are at equal numbers of answers, `matched` at equal tokens and, with
+    prices, at equal cost: a mode against as many zero-shot answers, by majority, as it would have paid for. `spent` is
+    of all sessions, `cost` of this one."""
 
     name: str
     rows: list[ReportRow]

@@ -26,8 +26,9 @@ from pipeline.statistics import majority_curve, pass_at_k
 class Scored(NamedTuple):
     """What of an answer a report needs: a few hundred bytes of the kilobytes that are on the disk.
 
-    `answer` is what is voted for. Tokens are of all turns and of the search for lessons, as an endpoint without a prefix
-    cache bills them. `judged` is an LLM judge's verdict beside the verifier's, by `judge`; None where it gave none."""
+    `answer` is what is voted for. Tokens are of all turns and of the search for lessons, as an endpoint without a
+    prefix cache bills them. `judged` is an LLM judge's verdict beside the verifier's, by `judge`; None where it gave
+    none."""
 
     correct: bool
     kind: str
@@ -57,7 +58,8 @@ class Cell:
 
     `samples_PN` are in the order of the plan; None is an answer that could not be had. `missing` counts these by kind.
 
-    Measures are by problem; those of k are of the problems that have k samples or more, in the order of `with_samples(k)`."""
+    Measures are by problem; those of k are of the problems that have k samples or more, in the order of
+    `with_samples(k)`."""
 
     planned: PlannedCell
     label: str

@@ -1,11 +1,11 @@
 """Answers all questions of a plan: benchmarks × modes × samples, each once, whatever ends the process in between.
 
-Invariants: a reply is cached before it is used (`pipeline.evaluation.reply_cache`), an answer is written as soon as it is
-judged; what is written is not requested again, also when the same prompt belongs to two modes; no more requests are paid
-for and not yet cached than the endpoints take at once, so that a kill loses no more; at most twice as many answers are
-worked on (the bound protects memory; while one half is being judged the other keeps the endpoints busy). An answer that
-cannot be had is written down as a failure with its kind. A failure that all requests would meet lets those in flight end,
-because they are paid for.
+Invariants: a reply is cached before it is used (`pipeline.evaluation.reply_cache`), an answer is written as soon as it
+is judged; what is written is not requested again, also when the same prompt belongs to two modes; no more requests are
+paid for and not yet cached than the endpoints take at once, so that a kill loses no more; at most twice as many answers
+are worked on (the bound protects memory; while one half is being judged the other keeps the endpoints busy). An answer
+that cannot be had is written down as a failure with its kind. A failure that all requests would meet lets those in
+flight end, because they are paid for.
 
 | waits | for | woken by |
 |---|---|---|
@@ -76,7 +76,7 @@ class EvalRun:
         self._folder = folder
         self._endpoints = endpoints
         self._replies = replies
-        self._answers = answers
+        self.answers = answers
         self._scoring = scoring
         self._search = search
         self._rejudge = rejudge
@@ -84,7 +84,8 @@ class EvalRun:
         self.stopped = False
         self._fatal: EndpointError | None = None
         self._inferences: dict[str, Inference] = {}
-        # An endpoint's slot is free when the reply is here; until it is on the disk, a kill would lose it like one in flight.
+        # An endpoint's slot is free when the reply is here; until it is on the disk, a kill would lose it like one in
+        # flight.
         self._slots = asyncio.Semaphore(self._num_at_once)
         self._versions = {scorer: verifier_version(scorer) for scorer in {*scoring.verifiers, "judge"}}
         self.num_done = self._num_in_a_row = 0
@@ -110,7 +111,7 @@ class EvalRun:
             num_all += 1
             if not self._is_settled(question):
                 num_left += 1
-                num_superseded += question.key in self._answers
+                num_superseded += question.key in self.answers
         self.num_done = num_all - num_left
         self._progress(self.num_done)
         self._inferences = {benchmark.name: self._inference(benchmark) for benchmark, _ in benchmarks}
@@ -126,12 +127,14 @@ class EvalRun:
             raise self._fatal
 
     def _is_settled(self, question: Question) -> bool:
-        """Whether there is an answer with all of its verdicts. Each question is looked at once, before it is answered."""
-        answer, judge = self._answers.get(question.key), self._judge_of(question)
+        """Whether there is an answer with all of its verdicts. Each question is looked at once, before it is
+        answered."""
+        answer, judge = self.answers.get(question.key), self._judge_of(question)
         return answer is not None and not self._rejudge and (judge is None or answer.judge == judge.name)
 
     def _judge_of(self, question: Question) -> AnswerJudge | None:
-        """The judge of its answers, beside a verifier or alone; None without a gold answer to compare with (programs)."""
+        """The judge of its answers, beside a verifier or alone; None without a gold answer to compare with
+        (programs)."""
         alone = question.benchmark.scorer == "judge"
         return self._scoring.judge if alone or question.task.label.answer.strip() else None
 
@@ -149,7 +152,7 @@ class EvalRun:
                 continue
             self._num_in_a_row = 0
             log.append(answer)
-            self._answers[question.key] = scored(answer, self._scoring.prices)
+            self.answers[question.key] = scored(answer, self._scoring.prices)
             self.num_done += 1
             self._progress(self.num_done)
 

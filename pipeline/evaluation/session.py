@@ -1,4 +1,5 @@
-"""One session of an evaluation: opens its folder and its endpoints, answers what the plan still lacks, writes the report."""
+"""One session of an evaluation: opens its folder and its endpoints, answers what the plan still lacks, writes the
+report."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, plann
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.evaluation.report import BenchmarkReport, report
-from pipeline.evaluation.results import Scored, cells, scored_answers
+from pipeline.evaluation.results import cells, scored_answers
 from pipeline.evaluation.runner import EvalRun, Scoring
 from pipeline.experience.pool_integrity import check_pool
 from pipeline.experience.retrieval import retriever_of
@@ -49,8 +50,8 @@ from pipeline.runtime.watchdog import Watchdog
 class EvalOptions(NamedTuple):
     """What an evaluation was given: its configuration, and the options of the command that are no settings.
 
-    `explicit` are the settings that the user gave; `model_name` names the folder of a model that is served here, `lessons`
-    is the run or file of the pool for retrieval."""
+    `explicit` are the settings that the user gave; `model_name` names the folder of a model that is served here,
+    `lessons` is the run or file of the pool for retrieval."""
 
     config: Config
     explicit: Explicit
@@ -116,11 +117,11 @@ class EvaluationSession:
             if run.stopped:
                 self._log(f"stopped with {run.num_done} of {num_answers} answers; the same command goes on from there")
                 return Outcome(folder)
-            if not answers:
+            if not run.answers:
                 first = run.first_failure
                 raise failure or EndpointError("evaluation", f"no problem could be answered; first failure: {first}")
             self._notes += _dropped(endpoints)
-            found = await asyncio.to_thread(self._report, folder, plan, answers, run, replies, asking_s)
+            found = await asyncio.to_thread(self._report, folder, plan, run, replies, asking_s)
             await asyncio.to_thread(_write, folder, found)
             return Outcome(folder, found, failure, run.first_failure)
 
@@ -143,9 +144,9 @@ class EvaluationSession:
         if found.max_tokens < one.max_tokens:
             shortened = f" (the endpoint takes {max_model_len} in all)"
             self._notes.append(
-                f"{one.name}: answers were limited to {found.max_tokens} tokens, not {one.max_tokens}: the endpoint takes "
-                f"{max_model_len} of prompt and answer. Serve it with a longer context (--servers.max_model_len where the "
-                "server is started here)."
+                f"{one.name}: answers were limited to {found.max_tokens} tokens, not {one.max_tokens}: the endpoint "
+                f"takes {max_model_len} of prompt and answer. Serve it with a longer context (--servers.max_model_len "
+                "where the server is started here)."
             )
         self._log(
             f"{one.name}: {len(one.tasks)} of {one.num_all} problems, {settings.num_samples} answers each in "
@@ -169,8 +170,8 @@ class EvaluationSession:
             for cell in of_modes:
                 if (cell.benchmark, cell.mode) in before and cell.id not in {other.id for other in plan.cells}:
                     self._log(
-                        f"{cell.benchmark}, {cell.mode}: answers of another setting are in this folder; they stay, and are "
-                        "reported beside"
+                        f"{cell.benchmark}, {cell.mode}: answers of another setting are in this folder; they stay, and "
+                        "are reported beside"
                     )
                 plan.add(cell)
             wanted.append((one, of_modes))
@@ -269,14 +270,14 @@ class EvaluationSession:
     # What came of it
 
     def _report(
-        self, folder: EvalFolder, plan: Plan, answers: Mapping[str, Scored], run: EvalRun, replies: ReplyCache, asking_s: float
-    ) -> BenchmarkReport:  # fmt: skip
+        self, folder: EvalFolder, plan: Plan, run: EvalRun, replies: ReplyCache, asking_s: float
+    ) -> BenchmarkReport:
         options = self._options
         scorers = {str(cell.settings["scorer"]) for cell in plan.cells}
         found = report(
             folder.path.name,
             plan.cells,
-            answers,
+            run.answers,
             folder.failures(),
             versions={scorer: verifier_version(scorer) for scorer in scorers},
             priced=self._prices.given,
@@ -332,7 +333,8 @@ def _dropped(client: InferenceClient) -> list[str]:
 
 @contextlib.contextmanager
 def _stopping(stop: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM lets requests in flight end, so that what is paid for is kept; the second ends at once."""
+    """The first Ctrl-C or SIGTERM lets requests in flight end, so that what is paid for is kept; the second ends at
+    once."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     signalled = False

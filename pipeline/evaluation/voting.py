@@ -1,8 +1,9 @@
 """Answers to one problem as votes: equal answers in different formats are one vote, unequal ones never are.
 
 No label is needed, so a wrong answer gathers votes as a right one does. The comparison is the verifier's own
-(`pipeline.rewards.math`), where it is quick; what it could not compare quickly is equal only to its own text. Being equal is not
-transitive (25 is 25%, 25% is 0.25, but 25 is not 0.25), so a vote takes in only what is equal, both ways, to all that is in it.
+(`pipeline.rewards.math`), where it is quick; what it could not compare quickly is equal only to its own text. Being
+equal is not transitive (25 is 25%, 25% is 0.25, but 25 is not 0.25), so a vote takes in only what is equal, both ways,
+to all that is in it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ MAX_COMPARISONS = 1000
 
 
 def votes_of(answers: Sequence[str | None]) -> list[str | None]:
-    """For each answer the vote that it is, the first answer of its kind; None abstains. The order of the answers decides
-    where an answer goes that two unequal ones are equal to, and nothing else."""
+    """For each answer the vote that it is, the first answer of its kind; None abstains. The order of the answers
+    decides where an answer goes that two unequal ones are equal to, and nothing else."""
     texts = [cleaned(answer) if answer is not None else "" for answer in answers]
     vote = _votes(tuple(dict.fromkeys(filter(None, texts))))
     return [vote.get(text) for text in texts]

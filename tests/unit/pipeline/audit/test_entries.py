@@ -54,7 +54,7 @@ def test_overlap_is_the_share_of_word_runs_that_the_source_holds() -> None:
     assert overlap(["too short"], words) == 0.0
 
 
-def sighting(*, good: bool, verdict: str) -> AuditedEntry:
+def audited(*, good: bool, verdict: str) -> AuditedEntry:
     return look(entry("Subtract."), "", None).model_copy(
         update={"numbers": () if good else ("37",), "verdict": verdict}
     )
@@ -62,12 +62,12 @@ def sighting(*, good: bool, verdict: str) -> AuditedEntry:
 
 def test_agreement_is_that_beyond_chance() -> None:
     pairs = [(True, "transferable")] * 4 + [(False, "specific")] * 4 + [(True, "specific"), (False, "transferable")]
-    found = agreement([sighting(good=good, verdict=verdict) for good, verdict in pairs])
+    found = agreement([audited(good=good, verdict=verdict) for good, verdict in pairs])
     assert found and (found.num, found.share) == (10, 0.8)
     assert found.kappa == pytest.approx(0.6)
-    same = agreement([sighting(good=True, verdict="transferable")] * 3)
+    same = agreement([audited(good=True, verdict="transferable")] * 3)
     assert same and same.kappa is None
-    assert agreement([sighting(good=True, verdict="unreadable")]) is None
+    assert agreement([audited(good=True, verdict="unreadable")]) is None
 
 
 def test_the_page_escapes_what_others_wrote() -> None:

@@ -104,11 +104,15 @@ async def test_a_full_disk_is_named_with_its_remedy(tmp_path: Path) -> None:
     file, endpoint = tmp_path / "replies.sqlite", Endpoint()
     endpoint.go.set()
     async with ReplyCache(file) as replies:
-        # SQLite then says what it says of a full disk.
-        replies._database.execute("PRAGMA max_page_count = 1")
-        with pytest.raises(DiskError, match=r"replies\.sqlite is full: make room, then give the same command again"):
+
+        async def fill() -> None:
             for number in range(64):
                 await replies.get(f"{number}", endpoint.question("x" * 4096))  # type: ignore[arg-type]
+
+        # SQLite then says what it says of a full disk.
+        replies._database.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(DiskError, match=r"replies\.sqlite is full: .*, then give the same command again"):
+            await fill()
 
 
 async def test_what_was_spent_outlives_the_process_that_spent_it(tmp_path: Path) -> None:

@@ -225,7 +225,8 @@ async def test_no_more_is_paid_for_and_not_kept_than_is_in_flight(
 
 
 async def test_an_answer_that_waits_for_the_same_question_takes_no_place(tmp_path: Path) -> None:
-    """A critique's first answer is the zero-shot one: both modes wait for one request, and the places are for requests."""
+    """A critique's first answer is the zero-shot one: both modes wait for one request, and the places are for
+    requests."""
     endpoints = Endpoints(in_flight=2)
     endpoints.let.clear()
     evaluation = asyncio.create_task(Evaluation(tmp_path, "zero-shot", "reflect")(endpoints))

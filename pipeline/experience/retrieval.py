@@ -31,10 +31,11 @@ class Retriever:
 
     async def context(self, problem: Problem, step: int = 0) -> Context:
         """An inter context for `problem`, scratch where nothing is admissible. Raises EndpointError (of the measure)."""
-        candidates, excluded = await asyncio.to_thread(self._candidates, problem)
+        text = problem.query_text
+        candidates, excluded = await asyncio.to_thread(self._candidates, problem, text)
         # What may not be shown is not worth an endpoint's time.
         asked = [candidate for candidate, reason in zip(candidates, excluded, strict=True) if reason is None]
-        similarities = iter(await self._measure(problem.query_text, asked))
+        similarities = iter(await self._measure(text, asked))
         found = [
             RetrievalResult(candidate, next(similarities))
             if reason is None
@@ -43,7 +44,7 @@ class Retriever:
         ]
         return inter_context(found, self._settings, Weighing(step, self._usefulness))
 
-    def _candidates(self, problem: Problem) -> tuple[list[Candidate], list[SearchOutcome | None]]:
+    def _candidates(self, problem: Problem, text: str) -> tuple[list[Candidate], list[SearchOutcome | None]]:
         """The best `num_candidates` that may be shown, and those on the way to them that may not, with the reason. Blocks.
 
         The problem's own entries rank first, and as many may be of one twin: what is left out is asked for again."""
@@ -51,7 +52,7 @@ class Retriever:
         num_wanted = settings.num_candidates
         num_asked = min(num_wanted + self._pool.num_of_problem(problem.id), MAX_FOUND)
         while True:
-            found = self._pool.search(problem.query_text, num_asked)
+            found = self._pool.search(text, num_asked)
             excluded = exclusions(problem, found, settings.num_candidates_per_problem)
             admissible = [place for place, reason in enumerate(excluded, start=1) if reason is None]
             if len(admissible) >= num_wanted or len(found) < num_asked or num_asked == MAX_FOUND:

@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Protocol, TypeVar
 
 from cachetools import LRUCache
@@ -33,6 +33,8 @@ K1, B = 1.2, 0.75
 REFRESH_AT_GROWTH = 1.1
 NUM_REMEMBERED = 20_000
 BEST_RELEVANCE = 10
+# The same entries are candidates again and again.
+_remembered = lru_cache(NUM_REMEMBERED)(normalised)
 
 
 class Measure(Protocol):
@@ -48,8 +50,8 @@ def lexical(a: str, b: str) -> float:
 
 class Lexical:
     async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]:
-        own = normalised(text)
-        return [fuzz.ratio(own, normalised(candidate.problem_text)) / 100.0 for candidate in candidates]
+        own = _remembered(text)
+        return [fuzz.ratio(own, _remembered(candidate.problem_text)) / 100.0 for candidate in candidates]
 
 
 class NormalisedBm25:

@@ -16,8 +16,10 @@ import httpx
 import pytest
 
 from pipeline.config.endpoints import EndpointSettings
+from pipeline.evaluation.heldout import read_answers
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
+from pipeline.run.state import answers_file
 from pipeline.runtime.files import flat
 from pipeline.storage.journal import Journal
 from pipeline.types import RolloutGroup
@@ -38,6 +40,7 @@ from tests.integration.make_old_run import (
 FIXTURE = Path(__file__).parents[1] / "data" / "run_790bb89.tar.xz"
 # Settings by their names of then, which the fixture's config.json has, and their names since.
 RENAMED = {"sft.hasty_share": "sft.answer_only_share"}
+EVALS_RENAMED = {"untouched": "base model"}
 # What the uses of a lesson add up to: they grow when a run goes on.
 USES = {"num_retrieved", "num_rollouts", "reward_sum"}
 NUM_QUESTIONS = 6
@@ -124,8 +127,14 @@ async def test_the_run_goes_on_to_its_end(old: Path, repository: Path, start_moc
         assert {name: found[name] for name in lesson if name not in USES} == without_uses(lesson)
     assert {entry["step"] for entry in by_id.values()} == set(range(NUM_STEPS))
     state = json.loads(run.state_file.read_text(encoding="utf-8"))
-    assert {name: state["evals"][name] for name in state_before["evals"]} == state_before["evals"]
-    (final,) = (name for name in state["evals"] if name not in state_before["evals"])
+    renamed = {EVALS_RENAMED.get(name, name): report for name, report in state_before["evals"].items()}
+    evals_before = {name: {**report, "name": name} for name, report in renamed.items()}
+    assert {name: state["evals"][name] for name in evals_before} == evals_before
+    assert list(evals_before) == ["base model", "after SFT"]
+    assert state["sessions"] == state_before["sittings"] + 1
+    assert "sittings" not in state
+    assert len(read_answers(answers_file(run.evals, "base model"))) == evals_before["base model"]["num_problems"]
+    (final,) = (name for name in state["evals"] if name not in evals_before)
     assert state["evals"][final]["step"] == NUM_STEPS
     assert (run.final_model / "model.safetensors").is_file()
 

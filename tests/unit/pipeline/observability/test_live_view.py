@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.loop.step_metrics import step_metrics
 from pipeline.observability.live_view import Board, View, duration
 from pipeline.observability.summary import render_summary
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.statistics import wilson_interval
-from tests.builders import group
 
 STEP = {
     "event": "step",
@@ -114,15 +112,6 @@ def test_a_second_of_a_stage_counts_once_however_many_requests_are_in_flight(mon
 )
 def test_wilson_intervals(successes: int, trials: int, low: float, high: float) -> None:
     assert list(wilson_interval(successes, trials)) == pytest.approx([low, high], abs=1e-3)
-
-
-def test_the_numbers_of_a_step() -> None:
-    numbers = step_metrics([group(slot=0), group(slot=1, rewards=(1.0, 1.0))])
-    assert numbers["reward"] == 0.75
-    assert numbers["share_zero_variance"] == 0.5
-    assert numbers["num_scratch"] == 2
-    assert "reward_inter" not in numbers
-    assert numbers["num_completion_tokens"] == 8
 
 
 def test_the_summary_names_shares_intervals_costs_and_where_things_are(tmp_path: Path) -> None:

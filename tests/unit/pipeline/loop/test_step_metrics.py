@@ -1,0 +1,45 @@
+"""What a step's line in the metrics holds, and what a session adds up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.experience.abstraction import Rejection
+from pipeline.loop.step_metrics import StepReporter, step_metrics
+from pipeline.run.metrics_log import MetricsWriter, read_metrics
+from pipeline.runtime.stage_clock import StageClock
+from pipeline.types import GroupOutcome
+from tests.builders import experience, group
+
+
+def test_the_numbers_of_a_step() -> None:
+    numbers = step_metrics([group(slot=0), group(slot=1, rewards=(1.0, 1.0))])
+    assert numbers["reward"] == 0.75
+    assert numbers["share_zero_variance"] == 0.5
+    assert numbers["num_scratch"] == 2
+    assert "reward_inter" not in numbers
+    assert numbers["num_completion_tokens"] == 8
+
+
+def test_lost_groups_rejections_and_steps_are_written_and_added_up(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    reporter = StepReporter(MetricsWriter(file, "orchestrator"), StageClock())
+    lost = {"step": 4, "slot": 1, "turn": 0, "problem_id": "p"}
+    reporter.lost_group(GroupOutcome(kind="failed", error_kind="http_400", **lost))
+    reporter.lost_group(GroupOutcome(kind="zero_variance", **lost))
+    reporter.rejections(4, [experience(1), Rejection(rollout_id="r", reason="cut")])
+    reporter.step(4, [group(step=4, oldest=3), group(step=4, slot=1, oldest=2)], 2.0, pool_size=7)
+    assert reporter.outcomes == {"failed": 1, "zero_variance": 1}
+    assert reporter.totals.rejected == {"cut": 1}
+    assert reporter.totals.drawn == {"scratch": 2}
+    assert reporter.staleness == 2
+    lines, _ = read_metrics(file)
+    assert [(line["event"], line["step"]) for line in lines] == [
+        ("group_outcome", 4),
+        ("group_outcome", 4),
+        ("entry_rejected", 4),
+        ("step", 4),
+    ]
+    step = lines[-1]
+    assert (step["sampled_tokens_per_s"], step["pool_size"], step["staleness"]) == (4.0, 7, 2)
+    assert (step["entries_rejected_total"], step["groups_failed_total"], step["groups_refilled_total"]) == (1, 1, 1)

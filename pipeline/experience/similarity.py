@@ -34,7 +34,7 @@ REFRESH_AT_GROWTH = 1.1
 NUM_REMEMBERED = 20_000
 BEST_RELEVANCE = 10
 # The same entries are candidates again and again.
-_remembered = lru_cache(NUM_REMEMBERED)(normalised)
+_plain = lru_cache(NUM_REMEMBERED)(normalised)
 
 
 class Measure(Protocol):
@@ -50,8 +50,8 @@ def lexical(a: str, b: str) -> float:
 
 class Lexical:
     async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]:
-        own = _remembered(text)
-        return [fuzz.ratio(own, _remembered(candidate.problem_text)) / 100.0 for candidate in candidates]
+        own = _plain(text)
+        return [fuzz.ratio(own, _plain(candidate.problem_text)) / 100.0 for candidate in candidates]
 
 
 class NormalisedBm25:

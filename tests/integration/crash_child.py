@@ -35,7 +35,7 @@ PROCESSES = {"pipeline.orchestrate": "orchestrator", "trainer.learner": "learner
 # Maintenance is due so often, and forgets so soon, that a short run meets it, and finds versions gone after a resume.
 SOON = timedelta(seconds=10)
 CONSTANTS: dict[str, dict[str, Any]] = {
-    "pipeline.storage.batch_writer": {"MAINTAIN_JOURNAL_EVERY": 5, "MAINTAIN_POOL_EVERY": 1},
+    "pipeline.loop.writers": {"MAINTAIN_JOURNAL_EVERY": 5, "MAINTAIN_POOL_EVERY": 1},
     "pipeline.storage.journal": {"KEEP_VERSIONS": SOON},
     "pipeline.experience.pool": {"KEEP_VERSIONS": SOON},
 }

@@ -11,6 +11,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,35 @@ class Watch(TrainerCallback):
         self.step_s.append(time.perf_counter() - self.ready_s)
 
 
+def stock_trainer(
+    kind: type[GRPOTrainer],
+    model: Any,
+    args: GRPOConfig,
+    tokenizer: Any,
+    batch: Callable[[int], RolloutBatch],
+    num_prompts: int,
+    **options: Any,
+) -> Any:
+    """TRL's own trainer, which gets the batch of each step through the seams that TRL has for rollouts and vLLM."""
+
+    def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        return batch(trainer.state.global_step).as_rollouts()
+
+    trainer: Any = kind(
+        model,
+        [journal_reward],
+        args,
+        train_dataset=placeholder_dataset(num_prompts),
+        processing_class=tokenizer,
+        rollout_func=rollout,
+        **options,
+    )
+    trainer.use_vllm = True
+    trainer.vllm_generation = WeightSync(lambda: None)
+    trainer._last_loaded_step = -1
+    return trainer
+
+
 def trainer_of(variant: str, load: Load, config: Config, folder: Path, watch: Watch) -> Any:
     model, tokenizer = load_model(load.model), load_tokenizer(load.model)
     args: GRPOConfig = dataclasses.replace(
@@ -139,23 +169,8 @@ def trainer_of(variant: str, load: Load, config: Config, folder: Path, watch: Wa
         ours.add_callback(watch)
         return ours
 
-    def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        return batch(trainer.state.global_step).as_rollouts()
-
     kind = HeadOnCompletions if variant == "stock_head" else GRPOTrainer
-    trainer: Any = kind(
-        model,
-        [journal_reward],
-        args,
-        train_dataset=placeholder_dataset(load.steps * load.groups),
-        processing_class=tokenizer,
-        callbacks=[watch],
-        rollout_func=rollout,
-    )
-    trainer.use_vllm = True
-    trainer.vllm_generation = WeightSync(lambda: None)
-    trainer._last_loaded_step = -1
-    return trainer
+    return stock_trainer(kind, model, args, tokenizer, batch, load.steps * load.groups, callbacks=[watch])
 
 
 def peak_bytes(*, reset: bool = False) -> int:

@@ -30,15 +30,32 @@ SETTINGS: dict[str, Any] = {"num_steps": 4, "kl_coef": 0.04, "checkpoint_every":
 COMPARED = ("loss", "grad_norm", "num_trained_tokens", "num_computed_tokens", "logprob_gap_mean", "logprob_gap_max")
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def trained_alone(root: Path, **settings: Any) -> RunFolder:
     """What one process makes of the same journal."""
-    run = make_run(tmp_path_factory.mktemp("alone"), **SETTINGS)
+    run = make_run(root, **SETTINGS | settings)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")  # as the command sets it
         Learner(run, LearnerStatus(run), StopSignal()).train()
     return run
+
+
+def to_its_end(command: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return trained_alone(tmp_path_factory.mktemp("alone"))
 
 
 def assert_same_training(run: RunFolder, lineage: int, alone: RunFolder) -> None:
@@ -95,16 +112,7 @@ def test_accelerate_launch_starts_the_processes_as_well(tmp_path: Path, alone: R
         "0",
     ]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    ended = subprocess.run(
-        [*command, "-m", "trainer.learner", "--run", str(run.path)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    ended = to_its_end([*command, "-m", "trainer.learner", "--run", str(run.path)], timeout_s=300)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert status_of(run)["state"] == "done"
     assert_same_training(run, 0, alone)

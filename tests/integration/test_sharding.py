@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from pipeline.run.checkpoints import checkpoint_path, newest_whole
@@ -21,7 +20,15 @@ from pipeline.types import WeightVersion
 from pipeline.weights.canary import FILE, Canary
 from pipeline.weights.publishing import path_of
 from tests.documents import Document
-from tests.integration.test_data_parallel import COMPARED, children_of, steps_of, wait_until_gone
+from tests.integration.test_data_parallel import (
+    COMPARED,
+    SETTINGS,
+    children_of,
+    steps_of,
+    to_its_end,
+    trained_alone,
+    wait_until_gone,
+)
 from tests.integration.test_learner import EXIT_TIMEOUT_S, ROOT, learner, read_until, status_of
 from tests.unit.trainer.groups import make_groups, make_run
 from trainer.learner import Learner
@@ -29,23 +36,12 @@ from trainer.sharding import PARTS
 from trainer.status import LearnerStatus
 from trainer.stop import StopSignal
 
-LEARNER: dict[str, Any] = {"num_steps": 4, "kl_coef": 0.04, "checkpoint_every": 10}
 DIVIDED: dict[str, Any] = {"num_processes": 2, "sharding": "fsdp2"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "lora": {"lora": {"rank": 4, "target_modules": ["q_proj", "down_proj"]}},
     "unshared": {"share_prefix": False},
     "recomputed": {"gradient_checkpointing": True},
 }
-
-
-def trained_alone(root: Path, **settings: Any) -> RunFolder:
-    """What one process makes of the same journal."""
-    run = make_run(root, **LEARNER | settings)
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")  # as the command sets it
-        Learner(run, LearnerStatus(run), StopSignal()).train()
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -106,20 +102,11 @@ def launched(run: RunFolder, num_processes: int) -> subprocess.CompletedProcess[
     ]
     values = {"RUN": str(run.path), "2": str(num_processes)}
     command = [sys.executable, "-m", "accelerate.commands.launch", *(values.get(word, word) for word in documented[2:])]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    return to_its_end(command, timeout_s=600)
 
 
 def test_a_divided_model_learns_the_same_stops_resumes_and_dies_together(tmp_path: Path, alone: RunFolder) -> None:
-    run = make_run(tmp_path, num_written=2, **LEARNER | DIVIDED)
+    run = make_run(tmp_path, num_written=2, **SETTINGS | DIVIDED)
     stopped_after(run, 2)
     go_on(run, 2, num_written=1)
     with learner(run) as process:
@@ -137,7 +124,7 @@ def test_a_divided_model_learns_the_same_stops_resumes_and_dies_together(tmp_pat
 
 @pytest.mark.slow
 def test_when_the_leader_is_killed_none_is_left(tmp_path: Path) -> None:
-    run = make_run(tmp_path, num_written=1, **LEARNER | DIVIDED)
+    run = make_run(tmp_path, num_written=1, **SETTINGS | DIVIDED)
     with learner(run) as process:
         read_until(process, "step 1 loss")
         (other,) = children_of(process.pid)
@@ -148,7 +135,7 @@ def test_when_the_leader_is_killed_none_is_left(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_accelerate_launch_starts_it_and_another_number_of_processes_goes_on(tmp_path: Path, alone: RunFolder) -> None:
     """The shipped file alone, without `learner.sharding`. Resumed once more at its end, one process puts the parts together."""
-    run = make_run(tmp_path, num_written=2, **LEARNER | DIVIDED)
+    run = make_run(tmp_path, num_written=2, **SETTINGS | DIVIDED)
     stopped_after(run, 2)
     go_on(run, 2, num_written=2)
     run.config_file.write_text(run.config_file.read_text().replace('"fsdp2"', '"none"'))
@@ -165,7 +152,7 @@ def test_accelerate_launch_starts_it_and_another_number_of_processes_goes_on(tmp
 def test_other_ways_to_compute_learn_the_same(tmp_path: Path, variant: str) -> None:
     settings = VARIANTS[variant]
     alone = trained_alone(tmp_path / "alone", **settings)
-    run = make_run(tmp_path / "divided", num_written=2, **LEARNER | DIVIDED | settings)
+    run = make_run(tmp_path / "divided", num_written=2, **SETTINGS | DIVIDED | settings)
     stopped_after(run, 2)
     go_on(run, 2, num_written=2)
     with learner(run) as process:

@@ -12,13 +12,14 @@ import torch
 from transformers import AutoConfig, Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from benchmarks.training_child import stock_trainer
 from pipeline.config.base import value_at
 from pipeline.run.folder import RunFolder
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import make_groups, tiny_config
 from trainer.arguments import grpo_config
 from trainer.batches import JournalReader
-from trainer.grpo import JournalGRPOTrainer, WeightSync, journal_reward, placeholder_dataset
+from trainer.grpo import JournalGRPOTrainer
 from trainer.lora import lora_config
 from trainer.models import load_model, load_tokenizer
 from trainer.stop import StopSignal
@@ -95,32 +96,11 @@ def train(
         )
         trainer.add_callback(recorder)
     else:
-        trainer = plain_trl(model, args, tokenizer, reader, recorder, peft_config=lora_config(config))
+        more = {"callbacks": [recorder], "peft_config": lora_config(config)}
+        trainer = stock_trainer(GRPOTrainer, model, args, tokenizer, reader.wait_for, 12, **more)
     recorder.watch(trainer)
     trainer.train()
     return recorder, trainer
-
-
-def plain_trl(
-    model: Any, args: GRPOConfig, tokenizer: Any, reader: JournalReader, recorder: Recorder, **options: Any
-) -> GRPOTrainer:
-    def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        return reader.wait_for(trainer.state.global_step).as_rollouts()
-
-    trainer = GRPOTrainer(
-        model,
-        [journal_reward],
-        args,
-        train_dataset=placeholder_dataset(12),
-        processing_class=tokenizer,
-        callbacks=[recorder],
-        rollout_func=rollout,
-        **options,
-    )
-    trainer.use_vllm = True
-    trainer.vllm_generation = WeightSync(lambda: None)
-    trainer._last_loaded_step = -1
-    return trainer
 
 
 def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Lineages of a run: which groups and versions belong to the history that the newest one continues."""
+"""Lineages: the stretches of a run between resumes, and which groups and versions a later one abandons."""
 
 from __future__ import annotations
 

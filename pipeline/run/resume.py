@@ -1,4 +1,4 @@
-"""Which settings a resumed run may change."""
+"""Checks that a resumed run changes no setting but those that alter neither what is sampled nor what is learned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pipeline.config import Config
 from pipeline.errors import RunFolderError
 from pipeline.runtime.files import flat
 
-# A resume may change these and nothing else: they alter neither what is sampled nor what is learned.
+# A resume may change these, each with all that is below it, and nothing else.
 RESUMABLE_SETTINGS = (
     "run.root",
     "run.name",

@@ -1,8 +1,8 @@
-"""Waking up when another process wrote into a folder.
+"""Wakes a process up when another one wrote into a folder.
 
-On a local disk the kernel tells (inotify). A network disk tells nobody of what another machine wrote, nor does an object store: so
-a wait ends after `LOOK_EVERY_S` at the latest, and whoever waits looks again in any case. What happened since a `Changes` was
-made is not missed: make it, look, then wait."""
+On a local disk the kernel reports it (inotify). Nothing reports what another machine wrote to a network disk or an object store: so a
+wait ends after `LOOK_EVERY_S` at the latest, and whoever waits checks again in any case. Changes since a `Changes` was made are not
+missed: make it, check, then wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must not be written: the keys of a run, and anything that is shaped like a key.
+"""Masks secrets in text: the keys of a run, and anything that is shaped like a key.
 
 Redaction works on finished text, after messages, arguments and tracebacks were put together, so that nothing reaches a file past it.
 """

@@ -25,7 +25,7 @@ from pipeline.experience.contexts import messages_of
 from pipeline.hashing import seed_of
 from pipeline.inference.chat_client import ChatClient
 from pipeline.rewards.verifier import Verifier
-from pipeline.runtime.files import disk_error
+from pipeline.runtime import jsonl
 from pipeline.sft.pairs import drawn_lessons, file_digests, pair_of, refuse_heldout, skills_of
 from pipeline.sft.worked_solutions import solve, with_mistake
 from pipeline.text import visible
@@ -146,39 +146,26 @@ class Lines:
         self._path = path
         self.found: dict[int, Taught] = {}
         self.num_kept = 0
-        whole = 0
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # cut short by a crash
-                try:
-                    taught = Taught.model_validate_json(line)
-                except ValidationError:
-                    break  # what follows was never written
-                self._know(taught)
-                whole += len(line)
+        num_bytes = 0
+        for line in jsonl.whole_lines(path):
+            try:
+                taught = Taught.model_validate_json(line)
+            except ValidationError:
+                break  # what follows was never written
+            self._know(taught)
+            num_bytes += len(line)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
-        self._file.truncate(whole)
+        jsonl.truncate(path, num_bytes)
 
     def add(self, taught: Taught) -> None:
         """Raises DiskError."""
-        if taught.lost:
-            self._know(taught)
-            return
-        try:
-            self._file.write(taught.model_dump_json().encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise disk_error(error, self._path) from error
+        if not taught.lost:
+            jsonl.append(self._path, taught.model_dump_json())
         self._know(taught)
 
     def _know(self, taught: Taught) -> None:
         self.found[taught.index] = taught
         self.num_kept += taught.pair is not None
-
-    def close(self) -> None:
-        self._file.close()
 
     @property
     def pairs(self) -> list[Json]:

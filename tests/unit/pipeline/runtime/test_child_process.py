@@ -56,18 +56,22 @@ def children_of(pid: int) -> set[str]:
     return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
-async def reader_of(path: Path, count: int) -> list[int]:
-    """The first `count` numbers that a child writes into a file."""
-    while not path.exists() or len(path.read_text().split()) < count:
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110 - nothing wakes us up for what another process does
         await asyncio.sleep(0.01)
-    return [int(word) for word in path.read_text().split()]
 
 
-def is_alive(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
-        return False
+        return True
+
+
+async def write_until_it_fails(writer: asyncio.StreamWriter) -> None:
+    for _ in range(100):
+        writer.write(b"x" * (1 << 16))
+        await writer.drain()
 
 
 def test_what_is_written_comes_back_whole_and_a_full_pipe_makes_the_writer_wait(run: Run) -> None:
@@ -93,7 +97,7 @@ def test_what_is_written_comes_back_whole_and_a_full_pipe_makes_the_writer_wait(
 def test_several_wait_for_one_end_and_the_status_is_known_at_once(run: Run) -> None:
     async def work() -> None:
         process = await Process.start(["sh", "-c", "exit 3"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert await asyncio.gather(process.wait(), process.wait()) == [3, 3]
+        assert [*await asyncio.gather(process.wait(), process.wait())] == [3, 3]
         assert process.returncode == 3
         process.kill()
         await process.end()
@@ -109,9 +113,7 @@ def test_a_pipe_that_broke_is_a_connection_error(run: Run) -> None:
         process.kill()
         await process.wait()
         with pytest.raises(ConnectionError):
-            for _ in range(100):
-                process.stdin.write(b"x" * (1 << 16))
-                await process.stdin.drain()
+            await write_until_it_fails(process.stdin)
         assert await process.stdout.read() == b""
         await process.end()
 
@@ -168,7 +170,7 @@ def test_a_child_logs_knows_its_parent_and_says_how_it_ended(run: Run, tmp_path:
         child.close_stdin()
         assert await child.wait() == 4
         assert log.read_text() == f"{os.getpid()} more\nwrong\n"
-        with pytest.raises(ProcessEndedError, match="the helper ended with status 4(.|\n)*wrong"):
+        with pytest.raises(ProcessEndedError, match=r"the helper ended with status 4(.|\n)*wrong"):
             child.check()
         await child.stop(1.0)
 
@@ -182,14 +184,14 @@ def test_stop_ends_the_child_and_what_it_started(run: Run, tmp_path: Path, ignor
         child = await Child.start(
             "helper", ["sh", "-c", f"{trap}sleep 60 & echo $$ $! > {pids}; wait"], tmp_path / "log"
         )
-        tree = await reader_of(pids, 2)
-        assert child.pid == tree[0] == os.getsid(child.pid) and child.returncode is None
+        await until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        own, below = map(int, pids.read_text().split())
+        assert child.pid == own == os.getsid(own)
         begin_s = time.monotonic()
         await child.stop(0.3)
         assert (time.monotonic() - begin_s >= 0.3) == ignores
         assert child.returncode == -(signal.SIGKILL if ignores else signal.SIGTERM)
-        while is_alive(tree[1]):  # an orphan is reaped by the first process of the machine
-            await asyncio.sleep(0.01)
+        await until(lambda: is_gone(below))
 
     run(work())
 

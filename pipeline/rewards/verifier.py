@@ -8,7 +8,7 @@ no process.
 | loop | waits for | woken by |
 |---|---|---|
 | `verify` | space in the queue, then its verdict | a worker's loop |
-| `_serve`, one per worker | a job; then the worker's reply, `timeout_s` at most | `verify`; the worker's pipe; the clock |
+| `_serve`, one a worker | a job; then the worker's reply, `timeout_s` at most | `verify`; the worker's pipe; the clock |
 """
 
 from __future__ import annotations
@@ -242,6 +242,7 @@ class Verifier:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with its import path, so that a user's module is found there too; one thread for linear algebra."""
+    """This process's, with its import path, so that a user's module is found there too; one thread for linear
+    algebra."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

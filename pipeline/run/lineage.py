@@ -17,8 +17,8 @@ class Lineage(BaseModel):
     """Whether nothing counts that earlier lineages sampled for its steps: a fork, with settings of its own."""
 
     def abandons(self, sampled_by: WeightVersion, step: int | None) -> bool:
-        """Whether what `sampled_by` of an earlier lineage sampled for `step` is no part of the history that this one continues; None:
-        for any step.
+        """Whether what `sampled_by` of an earlier lineage sampled for `step` is no part of the history that this one
+        continues; None: for any step.
 
         Ours (design.md, Resume): a restart from the checkpoint of step k abandons every group that weights newer than k
         sampled."""

@@ -1,8 +1,8 @@
 """The metrics of a run, `metrics.jsonl`: what both processes counted, in the order in which they wrote it.
 
-One JSON object a line: `source` ('orchestrator' | 'learner'), `event`, `step`, `time_s`, and the numbers. Both processes append
-(`pipeline.runtime.jsonl`). The learner forwards the orchestrator's lines to the trackers (TensorBoard and others), because only it
-imports them."""
+One JSON object a line: `source` ('orchestrator' | 'learner'), `event`, `step`, `time_s`, and the numbers. Both
+processes append (`pipeline.runtime.jsonl`). The learner forwards the orchestrator's lines to the trackers (TensorBoard
+and others), because only it imports them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class MetricsWriter:
 def read_metrics(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     """Whole lines of metrics.jsonl from byte `offset`, and the offset after the last of them.
 
-    A kill in the middle of a write leaves a line without its end, and the next one follows on it: that one is passed over."""
+    A kill in the middle of a write leaves a line without its end, and the next one follows on it: that one is passed
+    over."""
     lines = []
     for line in jsonl.whole_lines(path, offset):
         offset += len(line)

@@ -36,7 +36,8 @@ RESUMABLE_SETTINGS = (
 
 
 def check_resume_config(stored: Config, wanted: Config) -> None:
-    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each difference."""
+    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each
+    difference."""
     before, after = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     harmful = [key for key in differing if not any(key == ok or key.startswith(f"{ok}.") for ok in RESUMABLE_SETTINGS)]

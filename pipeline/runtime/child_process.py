@@ -1,13 +1,14 @@
-"""Child processes: started in a session of their own, talked to by pipes or logged to a file, ended with all that they started.
+"""Child processes: started in a session of their own, with pipes or a log, and ended with all that they started.
 
-Invariants: no child is forked. Its parent has threads (LanceDB's, the scorers') that may hold a lock at that moment, and hooks that
-reset libraries; `subprocess.Popen` without `preexec_fn` runs neither hooks nor Python in the child (vfork), the `create_subprocess_exec`
-of uvloop does both. A child gets no terminal signal: Ctrl-C reaches the orchestrator alone, which then ends its children in order.
+Invariants: no child is forked. Its parent has threads (LanceDB's, the scorers') that may hold a lock at that moment,
+and hooks that reset libraries; `subprocess.Popen` without `preexec_fn` runs neither hooks nor Python in the child
+(vfork), the `create_subprocess_exec` of uvloop does both. A child gets no terminal signal: Ctrl-C reaches the
+orchestrator alone, which then ends its children in order.
 
-| waits                    | for               | woken by                                                        |
-|--------------------------|-------------------|-----------------------------------------------------------------|
-| `Process.wait`           | its end           | a file descriptor of the process; else a thread that waits for it |
-| readers, `stdin.drain()` | data; an empty pipe | the pipe                                                      |
+| waits                                 | for                  | woken by                                                  |
+|---------------------------------------|----------------------|-----------------------------------------------------------|
+| `Process.wait`                        | its end              | its pidfd; where there is none, a thread that waits for it |
+| `stdout.read…()`, `stdin.drain()`     | data; an empty pipe  | the pipe                                                  |
 """
 
 from __future__ import annotations
@@ -26,10 +27,8 @@ from typing import IO, Self
 from pipeline.errors import ProcessEndedError
 from pipeline.runtime.event_loop import to_the_end
 
-# Learner and servers share the cores of a small machine: a thread that waits at a barrier must not burn what the other needs.
+# Learner and servers share the cores of a small machine: a thread that waits at a barrier must not burn theirs.
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
-
-
 # Tells a child who started it, so that it notices even an owner that died before the child could ask the kernel.
 PARENT_PID = "LANPO_PARENT_PID"
 
@@ -55,7 +54,8 @@ def tail(path: Path, num_lines: int = 12) -> str:
 
 
 class Process:
-    """A running child whose pipes are asyncio's streams. Create it with `start`; call `end` in a `finally`, or await `wait`."""
+    """A running child whose pipes are asyncio's streams. Create it with `start`; call `end` in a `finally`, or await
+    `wait`."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self._popen = popen
@@ -78,9 +78,10 @@ class Process:
         pass_fds: Sequence[int] = (),
         limit: int = 1 << 16,
     ) -> Self:
-        """Start `command`; a line that is read from its pipes may have `limit` bytes. Raises OSError where it cannot be started."""
-        # Not in a thread: Popen holds the interpreter's lock until the program is loaded, so that nothing would be won, and a child
-        # that dies with the thread that started it must not depend on one of a pool.
+        """Start `command`; a line that is read from its pipes may have `limit` bytes. Raises OSError where it cannot be
+        started."""
+        # Not in a thread: Popen holds the interpreter's lock until the program is loaded, so that nothing would be won,
+        # and a child that dies with the thread that started it must not depend on one of a pool.
         popen = subprocess.Popen(  # noqa: ASYNC220
             command,
             bufsize=0,

@@ -1,7 +1,8 @@
 """An append-only file of JSON lines, in which a kill leaves at most one line without its end.
 
-Lines are appended with one O_APPEND write each: several processes may write, and a reader never sees half of one. Who reads the whole
-file before it goes on writing cuts a torn line off (`truncate`); where others write, the next line follows on it and neither is JSON.
+Lines are appended with one O_APPEND write each: several processes may write, and a reader never sees half of one. Who
+reads the whole file before it goes on writing cuts a torn line off (`truncate`); where others write, the next line
+follows on it and neither is JSON.
 """
 
 from __future__ import annotations

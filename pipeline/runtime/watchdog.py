@@ -1,8 +1,9 @@
 """Watches everything that is waited for: reports what takes long, and ends what has a deadline at its deadline.
 
-One table and one timer for thousands of waits, where `asyncio.timeout` makes and cancels a timer for each (docs/lab-notebook.md). So a
-deadline may pass by up to `PRECISION_S` unnoticed. Reports do not depend on deadlines being kept: what a deadline should have ended
-and did not is reported as well. The log names every stuck wait; alerts are one for one cause (`StuckAlerts`).
+One table and one timer for thousands of waits, where `asyncio.timeout` makes and cancels a timer for each
+(docs/lab-notebook.md). So a deadline may pass by up to `PRECISION_S` unnoticed. Reports do not depend on deadlines
+being kept: what a deadline should have ended and did not is reported as well. The log names every stuck wait; alerts
+are one for one cause (`StuckAlerts`).
 
 | waits       | for                                  | woken by  |
 |-------------|--------------------------------------|-----------|
@@ -51,7 +52,8 @@ class Watchdog:
 
     @contextmanager
     def watch(self, deadline_s: float, *what: object) -> Iterator[None]:
-        """`with watchdog.watch(60.0, "commit", 7):` is reported when it takes long. The parts of `what` are joined to a text only then."""
+        """`with watchdog.watch(60.0, "commit", 7):` is reported when it takes long. The parts of `what` are joined to a
+        text only then."""
         wait = self._begin(_Wait(deadline_s, what))
         try:
             yield
@@ -60,7 +62,8 @@ class Watchdog:
 
     @contextmanager
     def limit(self, deadline_s: float, *what: object) -> Iterator[None]:
-        """As `watch`, and raises TimeoutError in the block at the deadline. A cancellation from elsewhere passes through."""
+        """As `watch`, and raises TimeoutError in the block at the deadline. A cancellation from elsewhere passes
+        through."""
         task = asyncio.current_task()
         assert task is not None, "a deadline belongs to a task"
         num_cancelling = task.cancelling()

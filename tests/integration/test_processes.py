@@ -30,7 +30,7 @@ def test_rank_0_ends_after_a_child_that_failed(repository: Path, status: int, ex
     assert ("process 1 of the learner ended with status 3" in done.stderr) == (status == 3)
 
 
-# A hook of Python's and one of the C library: either runs at a fork, neither at what `subprocess` does. Threads are there, as in a run.
+# A hook of Python's and one of the C library: both run at a fork, neither at what `subprocess` does.
 WITHOUT_A_FORK = """
 import asyncio, ctypes, os, sys, threading
 from pathlib import Path

@@ -7,7 +7,7 @@
 | reach the network | a network namespace that leads nowhere; the call `socket` is refused |
 | see or signal other processes | namespaces of its own for processes, IPC, host name and users; no capability |
 | start processes or threads | refused by a filter of system calls (`pipeline/rewards/code/seccomp.py`), root's too |
-| take memory, processor, disk | one process with limits of its own (`MEMORY_BYTES` with what it writes), killed at the deadline |
+| take memory, processor, disk | one process with limits of its own (`MEMORY_BYTES` with files), killed at the deadline |
 | learn secrets | an empty environment, no open files but three pipes |
 | outlive its owner | it dies with the thread that started it |
 | flood its owner | a frame over `MAX_FRAME_BYTES` is refused unread, and nothing but frames is read |
@@ -103,7 +103,8 @@ def _packages(base: Path) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _guest() -> str:
-    """What runs in there, as one text: the guest, and before it the one module of this project that it imports, under its full name."""
+    """What runs in there, as one text: the guest, and before it the one module of this project that it imports, under
+    its full name."""
     values, roles = inspect.getsource(serialization), inspect.getsource(guest)
     name = serialization.__name__
     parents = [name.rsplit(".", depth)[0] for depth in range(name.count("."), 0, -1)]
@@ -235,7 +236,8 @@ async def sandboxed(role: Role, timeout_s: float) -> AsyncIterator[Sandbox]:
 
 
 async def _end(process: Process) -> None:
-    """Kill bubblewrap, and with it the first process of its namespace, and so all; the pipe's end says they are gone."""
+    """Kill bubblewrap, and with it the first process of its namespace, and so all; the pipe's end says they are
+    gone."""
     assert process.stdout is not None and process.stderr is not None
     process.kill()
     for pipe in (process.stdout, process.stderr):

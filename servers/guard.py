@@ -28,6 +28,7 @@ def guard(command: list[str], grace_s: float) -> int:
     adopt_orphans()
     launcher = sys.stdin.fileno()
     with Wakeups((signal.SIGTERM,)) as wakeups:
+        # Forks for `preexec_fn`, in a process of one thread and nothing but the standard library.
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent)
         while child.poll() is None and not wakeups.stop_requested:
             if wakeups.wait(also=(launcher,)) and not os.read(launcher, 4096):

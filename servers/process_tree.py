@@ -1,7 +1,7 @@
 """A process and everything that it starts, so that none of it outlives its owner. Standard library only; Linux.
 
-Invariants: a subreaper adopts the orphans among its descendants, so they stay findable below it; `end_tree` returns when
-no descendant is left. Waiting is on events (SIGCHLD, signals, a pipe), never on a poll.
+Invariants: a subreaper adopts the orphans among its descendants, so they stay findable below it; `end_tree` returns
+when no descendant is left. Waiting is on events (SIGCHLD, signals, a pipe), never on a poll.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Ask the kernel to send this process `number` when the thread that started it ends. Linux only; elsewhere nothing."""
+    """Ask the kernel to send this process `number` when the thread that started it ends. Linux only; elsewhere
+    nothing."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
@@ -99,7 +100,8 @@ class Wakeups:
 
 
 def end_tree(child: subprocess.Popen[bytes], wakeups: Wakeups, grace_s: float) -> None:
-    """SIGTERM to `child`, and after `grace_s` or its end SIGKILL to every descendant of this process. Returns when none is left."""
+    """SIGTERM to `child`, and after `grace_s` or its end SIGKILL to every descendant of this process. Returns when none
+    is left."""
     if child.poll() is None:
         child.terminate()
     deadline = time.monotonic() + grace_s

@@ -1,8 +1,8 @@
 """Keeps one server process running: start, look for readiness, restart when it dies, end it with its whole tree.
 
-Invariants: at most one tree runs at a time; a first start that fails is reported at once (a restart would fail alike), a server
-that was up is restarted at most `max_restarts` times with a pause that doubles; when `run` ends, in whatever way, nothing of
-the tree is left.
+Invariants: at most one tree runs at a time; a first start that fails is reported at once (a restart would fail alike),
+a server that was up is restarted at most `max_restarts` times with a pause that doubles; when `run` ends, in whatever
+way, nothing of the tree is left.
 
 | waits for | woken by |
 |---|---|

@@ -36,11 +36,10 @@ from pipeline.run import checkpoints
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.run.state import RunState
-from pipeline.runtime.alerts import StuckAlerts
 from pipeline.runtime.child_process import PASSIVE_WAITING, Child
 from pipeline.runtime.redaction import redact
 from pipeline.runtime.stage_clock import StageClock
-from pipeline.runtime.watchdog import Watchdog
+from pipeline.runtime.watchdog import StuckAlerts, Watchdog
 from pipeline.storage.claim import check_claim
 from pipeline.storage.journal import Journal
 from pipeline.types import WeightVersion

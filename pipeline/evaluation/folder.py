@@ -27,6 +27,7 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import RunFolderError
 from pipeline.evaluation.modes import Inferred
 from pipeline.evaluation.plan import Plan
+from pipeline.runtime import jsonl
 from pipeline.runtime.files import disk_error, try_lock, write_atomic
 from pipeline.types import Record, Verdict
 
@@ -137,19 +138,14 @@ class EvalFolder:
         return {failed.key: failed.kind for failed in self._lines(self.failures_file, Failed)}
 
     def _lines(self, file: Path, kind: type[R]) -> Iterator[R]:
-        if not file.exists():
-            return
-        with file.open("rb") as lines:
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    yield kind.model_validate_json(line)
-                except ValidationError as error:
-                    raise RunFolderError(
-                        f"{file}: not of this version of lanpo ({error.error_count()} faults); move it away (the replies that were "
-                        "paid for stay), or choose another --out"
-                    ) from error
+        for line in jsonl.whole_lines(file):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                raise RunFolderError(
+                    f"{file}: not of this version of lanpo ({error.error_count()} faults); move it away (the replies that were "
+                    "paid for stay), or choose another --out"
+                ) from error
 
     def drop_superseded(self) -> None:
         """Keep the last answer to each question. One line at a time is in memory, whatever their number. Raises
@@ -158,9 +154,9 @@ class EvalFolder:
         temporary = self.answers_file.with_name(f".{self.answers_file.name}.part")
         keys = (answer.key for answer in self.answers())
         try:
-            with self.answers_file.open("rb") as lines, temporary.open("wb") as kept:
-                # `lines` may end with one that was cut short, which has no key.
-                kept.writelines(line for number, (key, line) in enumerate(zip(keys, lines)) if last[key] == number)  # noqa: B905
+            with temporary.open("wb") as kept:
+                lines = zip(keys, jsonl.whole_lines(self.answers_file), strict=True)
+                kept.writelines(line for number, (key, line) in enumerate(lines) if last[key] == number)
                 kept.flush()
                 os.fsync(kept.fileno())
             temporary.replace(self.answers_file)
@@ -168,44 +164,18 @@ class EvalFolder:
             temporary.unlink(missing_ok=True)
             raise disk_error(error, self.answers_file) from error
 
-    @contextmanager
-    def appending(self) -> Iterator[AnswerLog]:
-        """Logs at the ends of answers.jsonl and failures.jsonl; a line that was cut short is removed first."""
-        files: list[int] = []
-        try:
-            for path in (self.answers_file, self.failures_file):
-                files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
-                os.ftruncate(files[-1], _whole(path))
-                os.lseek(files[-1], 0, os.SEEK_END)
-            yield AnswerLog(files[0], files[1], self.path)
-        finally:
-            for file in files:
-                os.close(file)
-
-
-class AnswerLog:
-    """Each line with one write, so that a kill leaves whole lines and at most one cut short at the end."""
-
-    def __init__(self, answers: int, failures: int, folder: Path) -> None:
-        self._answers = answers
-        self._failures = failures
-        self._folder = folder
+    def make_logs(self) -> None:
+        """answers.jsonl and failures.jsonl are there, and end with a whole line. Before the first `append`."""
+        for file in (self.answers_file, self.failures_file):
+            jsonl.truncate(file)
 
     def append(self, answer: Answered) -> None:
         """Raises DiskError."""
-        self._write(self._answers, answer)
+        jsonl.append(self.answers_file, answer.model_dump_json())
 
-    def fail(self, failed: Failed) -> None:
+    def append_failure(self, failed: Failed) -> None:
         """Raises DiskError."""
-        self._write(self._failures, failed)
-
-    def _write(self, file: int, record: Record) -> None:
-        line = (record.model_dump_json() + "\n").encode()
-        try:
-            while line:
-                line = line[os.write(file, line) :]
-        except OSError as error:
-            raise disk_error(error, self._folder) from error
+        jsonl.append(self.failures_file, failed.model_dump_json())
 
 
 def _without_urls(identity: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -217,17 +187,3 @@ def _text(identity: Any) -> str:
     if not all(isinstance(one, dict) for one in identity):
         return str(identity)
     return ", ".join(" ".join(f"{name} {value!r}" for name, value in one.items() if value) for one in identity)
-
-
-def _whole(path: Path) -> int:
-    """Bytes up to the end of the last whole line."""
-    with path.open("rb") as file:
-        position = file.seek(0, os.SEEK_END)
-        while position:
-            begin = max(0, position - (1 << 16))
-            file.seek(begin)
-            found = file.read(position - begin).rfind(b"\n")
-            if found >= 0:
-                return begin + found + 1
-            position = begin
-    return 0

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from pipeline.config import Config
 from pipeline.errors import EndpointError, FinalEndpointError
-from pipeline.evaluation.folder import Answered, AnswerLog, EvalFolder, Failed
+from pipeline.evaluation.folder import Answered, EvalFolder, Failed
 from pipeline.evaluation.judge import AnswerJudge
 from pipeline.evaluation.modes import Inference, Search
 from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Question, questions, sampling_of
@@ -117,10 +117,10 @@ class EvalRun:
         self._inferences = {benchmark.name: self._inference(benchmark) for benchmark, _ in benchmarks}
         # One iterator for all workers: the next question is looked up only then.
         left = (question for question in questions(self._config, benchmarks) if not self._is_settled(question))
-        with self._folder.appending() as log:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(min(2 * self._num_at_once, num_left)):
-                    workers.create_task(self._work(left, log))
+        self._folder.make_logs()
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(min(2 * self._num_at_once, num_left)):
+                workers.create_task(self._work(left))
         if num_superseded:
             await asyncio.to_thread(self._folder.drop_superseded)
         if self._fatal is not None:
@@ -138,7 +138,7 @@ class EvalRun:
         alone = question.benchmark.scorer == "judge"
         return self._scoring.judge if alone or question.task.label.answer.strip() else None
 
-    async def _work(self, left: Iterator[Question], log: AnswerLog) -> None:
+    async def _work(self, left: Iterator[Question]) -> None:
         for question in left:
             if self.stopped or self._fatal is not None:
                 return
@@ -148,10 +148,11 @@ class EvalRun:
                 return
             except EndpointError as error:
                 self._fail(error)
-                log.fail(Failed(key=question.key, kind=error.kind, detail=str(error)[:MAX_DETAIL_CHARS]))
+                failed = Failed(key=question.key, kind=error.kind, detail=str(error)[:MAX_DETAIL_CHARS])
+                self._folder.append_failure(failed)
                 continue
             self._num_in_a_row = 0
-            log.append(answer)
+            self._folder.append(answer)
             self.answers[question.key] = scored(answer, self._scoring.prices)
             self.num_done += 1
             self._progress(self.num_done)

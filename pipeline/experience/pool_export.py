@@ -1,6 +1,8 @@
-"""Writes and reads entries of a pool as files: JSON lines, or Parquet for large pools.
+"""Writes and reads entries of a pool as files to exchange: JSON lines, or Parquet for large pools.
 
-A file holds the counts of each entry's use too; whoever imports it keeps counting from there."""
+A file is written whole or not at all, and may come from elsewhere: unlike a log (`pipeline.runtime.jsonl`), its last
+line may lack an end, and one that is wrong is an error. It holds the counts of each entry's use too; whoever imports it
+keeps counting from there."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from pydantic import ValidationError
 from pipeline.config.validation import invalid_fields
 from pipeline.errors import DataError, DiskError
 from pipeline.experience.pool_schema import entry_of, schema, table_of
+from pipeline.runtime.files import disk_error
 from pipeline.types import Experience
 
 T = TypeVar("T")
@@ -45,11 +48,11 @@ def writing(path: Path) -> Iterator[None]:
     """Raise what keeps `path` from being written as the user's to mend: DataError naming it, DiskError."""
     try:
         yield
-    except DiskError:
-        raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(f"the disk that holds {path} is full: make room, then give the command again") from error
+        # A place that is read-only is no failing disk: another one will do.
+        found = error if error.errno == errno.EROFS else disk_error(error, path)
+        if isinstance(found, DiskError):
+            raise found from error
         raise DataError(f"{path} cannot be written ({error.strerror or error}); name a place that can") from error
 
 

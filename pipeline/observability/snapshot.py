@@ -110,7 +110,7 @@ class RunSources:
             counts=dict(clock.counts),
             gauges=_gauges(self.scheduler) if self.scheduler else {},
             outcomes=dict(self.scheduler.outcomes) if self.scheduler else {},
-            stuck=(self.watchdog.num_stuck, self.watchdog.num_named) if self.watchdog else None,
+            stuck=(self.watchdog.num_stuck, self.watchdog.num_reported) if self.watchdog else None,
             loop_lag=self.loop_lag.copy() if self.loop_lag else None,
         )
 

@@ -8,7 +8,7 @@ no process.
 | loop | waits for | woken by |
 |---|---|---|
 | `verify` | space in the queue, then its verdict | a worker's loop |
-| `_serve`, one per worker | a job; then the worker's reply, `timeout_s` at most | `verify`; the worker's pipe; the clock |
+| `_serve`, one a worker | a job; then the worker's reply, `timeout_s` at most | `verify`; the worker's pipe; the clock |
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ import orjson
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, ProcessEndedError
+from pipeline.runtime.child_process import Process
 from pipeline.types import Label, Verdict
 
 # Answers waiting per worker: bounds the texts held twice. More callers wait in `verify`.
@@ -64,7 +66,7 @@ class _Job:
 
 @dataclass
 class _Worker:
-    process: asyncio.subprocess.Process
+    process: Process
     errors: IO[bytes]
 
     def last_errors(self) -> str:
@@ -74,10 +76,8 @@ class _Worker:
 
     async def end(self) -> None:
         """Kill and reap, also when cancelled meanwhile."""
-        if self.process.returncode is None:
-            self.process.kill()
         try:
-            await asyncio.shield(self.process.wait())
+            await self.process.end()
         finally:
             self.errors.close()
 
@@ -190,7 +190,7 @@ class Verifier:
         except (ConnectionError, ValueError) as error:  # the pipe closed, or a reply over MAX_REPLY_BYTES
             reason = str(error)
         last_errors = worker.last_errors()[-300:]
-        await _kill(worker)
+        await worker.process.end()
         verdicts.append(Verdict(kind="error"))
         self._note(f"the worker ended (status {worker.process.returncode}) {reason} {last_errors}")
         return False
@@ -211,13 +211,11 @@ class Verifier:
 
     async def _start(self) -> _Worker:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker ends
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pipeline.rewards.worker", self._settings.model_dump_json()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+        process = await Process.start(
+            [sys.executable, "-m", "pipeline.rewards.worker", self._settings.model_dump_json()],
+            stdin=subprocess.PIPE,
             stderr=errors,
             env=_environment(),
-            start_new_session=True,  # Ctrl-C reaches the orchestrator only, which then drains
             limit=MAX_REPLY_BYTES,
         )
         worker = _Worker(process, errors)
@@ -243,13 +241,8 @@ class Verifier:
         return reply
 
 
-async def _kill(worker: _Worker) -> None:
-    if worker.process.returncode is None:
-        worker.process.kill()
-    await worker.process.wait()
-
-
 def _environment() -> dict[str, str]:
-    """This process's, with its import path, so that a user's module is found there too; one thread for linear algebra."""
+    """This process's, with its import path, so that a user's module is found there too; one thread for linear
+    algebra."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -1,10 +1,10 @@
 """The process that scores answers: JSON lines in, JSON lines out, one at a time; the parent kills it when it overruns.
 
-Run by `pipeline.rewards.verifier` as `python -m pipeline.rewards.worker REWARD_SECTION_AS_JSON`. The first line out says that it
-is ready, or why it cannot be. Scoring runs in the main thread. No library's own time-out is used: those raise inside
-code that may swallow the exception and then report a wrong answer; the parent's kill cannot be mistaken. Should the
-parent be gone, the worker ends by itself: at the end of its input, or a while after the time-out when stuck. Memory is
-limited to what the libraries take plus 1 GiB."""
+Run by `pipeline.rewards.verifier` as `python -m pipeline.rewards.worker REWARD_SECTION_AS_JSON`. The first line out
+says that it is ready, or why it cannot be. Scoring runs in the main thread. No library's own time-out is used: those
+raise inside code that may swallow the exception and then report a wrong answer; the parent's kill cannot be mistaken.
+Should the parent be gone, the worker ends by itself: at the end of its input, or a while after the time-out when stuck.
+Memory is limited to what the libraries take plus 1 GiB."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _limit_memory() -> None:
 
 
 def reply_to(text: str, label: Label, score: Scorer) -> bytes:
-    """The reply line on one answer. Whatever scoring raises, memory errors included, is the outcome 'error'; that code cannot
-    be contained is no outcome, but ends the run."""
+    """The reply line on one answer. Whatever scoring raises, memory errors included, is the outcome 'error'; that code
+    cannot be contained is no outcome, but ends the run."""
     try:
         reply: dict[str, Any] = {"verdict": score(text, label).model_dump()}
     except IsolationError as error:

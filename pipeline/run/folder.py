@@ -1,4 +1,4 @@
-"""The run folder: layout, creation, lock, lineages, and what a resume may change.
+"""The folder of a run: its layout, how it is made and opened, its locks, the list of its lineages.
 
 Everything a run leaves behind is under one folder; the processes share it and HTTP, nothing else. Small state files are
 replaced atomically (`write_atomic`), so a reader never sees half of one.
@@ -31,12 +31,13 @@ LOCK_POLL_S = 0.1
 
 
 def below(store: str, name: str) -> str:
-    """Where the run `name` has its tables within `store`, a folder or a URI."""
+    """Where the tables of the run `name` are within `store`, a folder or a URI."""
     return f"{store.rstrip('/')}/{name}" if is_uri(store) else str(Path(store).expanduser().resolve() / name)
 
 
 class Elsewhere(BaseModel):
-    """A store outside of the run folder. `run_id` is in its claim as well (`pipeline.storage.claim`), and tells this run from others."""
+    """A store outside of the run folder. `run_id`, which is in its claim too (`pipeline.storage.claim`), tells this run
+    from others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     location: str
@@ -68,7 +69,8 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config, *, unfinished: bool = False) -> RunFolder:
-        """Make a new run folder, which appears whole or not at all, with the resolved configuration. Raises RunFolderError if it exists."""
+        """Make a new run folder, which appears whole or not at all, with the resolved configuration. Raises
+        RunFolderError if it exists."""
         name = config.run.name or f"{config.recipe}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         run = cls(config.run.root / name)
         exists = RunFolderError(
@@ -135,8 +137,8 @@ class RunFolder:
 
     @contextmanager
     def locked(self, name: str = "run", patience_s: float = 0.0) -> Iterator[None]:
-        """Hold an exclusive lock of this run; with `patience_s` it blocks that long at most. Raises RunFolderError if another
-        process holds it. A process that dies lets go of it."""
+        """Hold an exclusive lock of this run; with `patience_s` it blocks that long at most. Raises RunFolderError if
+        another process holds it. A process that dies gives it back."""
         self.locks.mkdir(exist_ok=True)
         deadline_s = time.monotonic() + patience_s
         with (self.locks / name).open("w") as file:

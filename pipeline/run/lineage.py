@@ -1,4 +1,4 @@
-"""Lineages of a run: which groups and versions belong to the history that the newest one continues."""
+"""Lineages: the stretches of a run between resumes, and which groups and versions a later one abandons."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Lineage(BaseModel):
     """Whether nothing counts that earlier lineages sampled for its steps: a fork, with settings of its own."""
 
     def abandons(self, sampled_by: WeightVersion, step: int | None) -> bool:
-        """Whether what `sampled_by` of an earlier lineage sampled for `step` is no part of the history that this one continues; None:
-        for any step.
+        """Whether what `sampled_by` of an earlier lineage sampled for `step` is no part of the history that this one
+        continues; None: for any step.
 
         Ours (design.md, Resume): a restart from the checkpoint of step k abandons every group that weights newer than k
         sampled."""

@@ -1,4 +1,4 @@
-"""What a run must record to be believed: code state, package versions, seeds, hardware."""
+"""Records what a run's results depend on: code state, package versions, seeds, hardware."""
 
 from __future__ import annotations
 

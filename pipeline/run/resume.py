@@ -1,4 +1,4 @@
-"""Which settings a resumed run may change."""
+"""Checks that a resumed run changes no setting but those that alter neither what is sampled nor what is learned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pipeline.config import Config
 from pipeline.errors import RunFolderError
 from pipeline.runtime.files import flat
 
-# A resume may change these and nothing else: they alter neither what is sampled nor what is learned.
+# A resume may change these, each with all that is below it, and nothing else.
 RESUMABLE_SETTINGS = (
     "run.root",
     "run.name",
@@ -36,7 +36,8 @@ RESUMABLE_SETTINGS = (
 
 
 def check_resume_config(stored: Config, wanted: Config) -> None:
-    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each difference."""
+    """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each
+    difference."""
     before, after = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     harmful = [key for key in differing if not any(key == ok or key.startswith(f"{ok}.") for ok in RESUMABLE_SETTINGS)]

@@ -1,6 +1,14 @@
-"""Child processes: started in a session of their own, logged to a file, ended with everything that they started.
+"""Child processes: started in a session of their own, with pipes or a log, and ended with all that they started.
 
-A child gets no terminal signal (Ctrl-C reaches the orchestrator alone, which then ends its children in order).
+Invariants: no child is forked. Its parent has threads (LanceDB's, the scorers') that may hold a lock at that moment,
+and hooks that reset libraries; `subprocess.Popen` without `preexec_fn` runs neither hooks nor Python in the child
+(vfork), the `create_subprocess_exec` of uvloop does both. A child gets no terminal signal: Ctrl-C reaches the
+orchestrator alone, which then ends its children in order.
+
+| waits                                 | for                  | woken by                                                  |
+|---------------------------------------|----------------------|-----------------------------------------------------------|
+| `Process.wait`                        | its end              | its pidfd; where there is none, a thread that waits for it |
+| `stdout.read…()`, `stdin.drain()`     | data; an empty pipe  | the pipe                                                  |
 """
 
 from __future__ import annotations
@@ -9,18 +17,18 @@ import asyncio
 import os
 import signal
 import socket
-import warnings
-from collections.abc import Sequence
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import IO, Self
 
 from pipeline.errors import ProcessEndedError
+from pipeline.runtime.event_loop import to_the_end
 
-# LanceDB warns at every fork. A child that runs another program at once has nothing of it.
-warnings.filterwarnings("ignore", message="lancedb fork support is experimental", category=RuntimeWarning)
-# Learner and servers share the cores of a small machine: a thread that waits at a barrier must not burn what the other needs.
+# Learner and servers share the cores of a small machine: a thread that waits at a barrier must not burn theirs.
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
-
-
 # Tells a child who started it, so that it notices even an owner that died before the child could ask the kernel.
 PARENT_PID = "LANPO_PARENT_PID"
 
@@ -45,10 +53,131 @@ def tail(path: Path, num_lines: int = 12) -> str:
         return ""
 
 
-class Child:
-    """One process. Create it with `start`; call `stop` in a `finally`."""
+class Process:
+    """A running child whose pipes are asyncio's streams. Create it with `start`; call `end` in a `finally`, or await
+    `wait`."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self._popen = popen
+        self._ended = asyncio.Event()
+        self._pipes: list[asyncio.BaseTransport] = []
+        self.stdin: asyncio.StreamWriter | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        _call_at_end(popen, self._ended.set)
+
+    @classmethod
+    async def start(
+        cls,
+        command: Sequence[str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        stderr: int | IO[bytes] = subprocess.PIPE,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        limit: int = 1 << 16,
+    ) -> Self:
+        """Start `command`; a line that is read from its pipes may have `limit` bytes. Raises OSError where it cannot be
+        started."""
+        # Not in a thread: Popen holds the interpreter's lock until the program is loaded, so that nothing would be won,
+        # and a child that dies with the thread that started it must not depend on one of a pool.
+        popen = subprocess.Popen(  # noqa: ASYNC220
+            command,
+            bufsize=0,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+        process = cls(popen)
+        try:
+            await to_the_end(process._connect(limit))
+        except BaseException:
+            await process.end()
+            raise
+        return process
+
+    async def _connect(self, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        if self._popen.stdin is not None:
+            # A writer's protocol is a reader's as well: it knows of backpressure, and of a pipe that broke.
+            reader = asyncio.StreamReader(loop=loop)
+            transport, protocol = await loop.connect_write_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), self._popen.stdin
+            )
+            self.stdin = asyncio.StreamWriter(transport, protocol, reader, loop)
+            self._pipes.append(transport)
+        self.stdout = await self._reader(self._popen.stdout, limit)
+        self.stderr = await self._reader(self._popen.stderr, limit)
+
+    async def _reader(self, pipe: IO[bytes] | None, limit: int) -> asyncio.StreamReader | None:
+        if pipe is None:
+            return None
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit, loop)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        self._pipes.append(transport)
+        return reader
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, -n for signal n; None while it runs."""
+        return self._popen.poll()
+
+    def kill(self) -> None:
+        """SIGKILL to the process alone. Nothing happens to one that is gone."""
+        self._popen.kill()
+
+    async def wait(self) -> int:
+        """Its exit status, when it is gone and reaped."""
+        await self._ended.wait()
+        return self._popen.wait()
+
+    async def end(self) -> None:
+        """Kill it, and return when it is reaped and its pipes are closed, also when cancelled meanwhile."""
+        self.kill()
+        try:
+            await to_the_end(self.wait())
+        finally:
+            for pipe in self._pipes:
+                pipe.close()
+
+
+def _call_at_end(popen: subprocess.Popen[bytes], call: Callable[[], None]) -> None:
+    """Call `call` in the running loop when the process is gone and reaped."""
+    loop = asyncio.get_running_loop()
+    try:
+        descriptor = os.pidfd_open(popen.pid)
+    except (AttributeError, OSError):  # no Linux, an old kernel, a container that forbids it
+
+        def wait() -> None:
+            popen.wait()
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+                loop.call_soon_threadsafe(call)
+
+        threading.Thread(target=wait, daemon=True).start()
+        return
+
+    def reap() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        popen.wait()
+        call()
+
+    loop.add_reader(descriptor, reap)
+
+
+class Child:
+    """One process that appends its output to a log. Create it with `start`; call `stop` in a `finally`."""
+
+    def __init__(self, name: str, process: Process, log: Path) -> None:
         self.name = name
         self.log = log
         self._process = process
@@ -59,13 +188,12 @@ class Child:
     ) -> Child:
         """Start `command` with both outputs appended to `log`; with `stdin` a pipe is held open until `close_stdin`."""
         with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            process = await Process.start(
+                command,
+                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
+                stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {}), PARENT_PID: str(os.getpid())},
-                start_new_session=True,
             )
         return cls(name, process, log)
 
@@ -101,7 +229,7 @@ class Child:
             except TimeoutError:
                 pass
         self._signal(signal.SIGKILL)
-        await self.wait()
+        await self._process.end()
 
     def _signal(self, number: signal.Signals) -> None:
         """SIGTERM goes to the process, which ends its own children; SIGKILL to its whole process group."""

@@ -1,7 +1,7 @@
-"""How the orchestrator's event loop is run: uvloop where it is installed, and a garbage collector that looks less often.
+"""Runs the orchestrator's event loop: uvloop where it is installed, and a garbage collector that runs less often.
 
-Thousands of answers a second are parsed into objects that hold no cycles; collecting every 700 allocations, as Python does by
-default, costs a fifth of the parsing and frees nothing (docs/lab-notebook.md)."""
+Thousands of answers a second are parsed into objects that hold no cycles: collecting every 700 allocations, as Python
+does by default, costs time and frees nothing (docs/lab-notebook.md)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ COLLECT_EVERY = (50_000, 10, 50)
 
 
 def many_files() -> None:
-    """Raise the soft limit of open files, often 1024, to the hard one: each request in flight is a connection, and a file."""
+    """Raise the soft limit of open files, often 1024, to the hard one: each request in flight is a connection, and a
+    file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -26,15 +27,16 @@ def many_files() -> None:
 def few_heaps() -> None:
     """Bound the heaps that glibc makes for threads; elsewhere nothing happens.
 
-    LanceDB's and ours come and go by the dozen, and each would get a heap of its own, of which it gives little back: freed but kept
-    memory fell from 130 to 30 MiB and stays there (docs/lab-notebook.md). Two or three threads allocate at a time."""
+    LanceDB's and ours come and go by the dozen, and each would get a heap of its own, of which it gives little back
+    (docs/lab-notebook.md). Two or three threads allocate at a time."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_ARENA_MAX, NUM_HEAPS)
 
 
 def tuned() -> None:
-    """Set this process up: what is loaded by now is not looked through for garbage again, heaps are few, open files many."""
+    """Set this process up: what is loaded by now is not looked through for garbage again, heaps are few, open files
+    many."""
     few_heaps()
     gc.collect()
     gc.freeze()

@@ -1,8 +1,8 @@
-"""Waking up when another process wrote into a folder.
+"""Wakes a process up when another one wrote into a folder.
 
-On a local disk the kernel tells (inotify). A network disk tells nobody of what another machine wrote, nor does an object store: so
-a wait ends after `LOOK_EVERY_S` at the latest, and whoever waits looks again in any case. What happened since a `Changes` was
-made is not missed: make it, look, then wait."""
+On a local disk the kernel reports it (inotify). Nothing reports what another machine wrote to a network disk or an
+object store: so a wait ends after `LOOK_EVERY_S` at the latest, and whoever waits checks again in any case. Changes
+since a `Changes` was made are not missed: make it, check, then wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ LOOK_EVERY_S = 1.0
 
 
 class Changes:
-    """Files that appear in `folder`, or are replaced there; None and what cannot be watched: time alone. Use as a context manager."""
+    """Files that appear in `folder`, or are replaced there; None and what cannot be watched: time alone. Use as a
+    context manager."""
 
     def __init__(self, folder: Path | None) -> None:
         self._notify = _watching(folder)
@@ -30,7 +31,8 @@ class Changes:
             self._notify.close()
 
     def wait(self, *others: Any, timeout_s: float = LOOK_EVERY_S) -> None:
-        """Return when something changed, one of `others` (file descriptors) can be read, or the time is over. Blocks."""
+        """Return when something changed, one of `others` (file descriptors) can be read, or the time is over.
+        Blocks."""
         select.select([*self._files(), *others], [], [], timeout_s)
         self._forget()
 

@@ -1,4 +1,4 @@
-"""Small files: atomic replacement, locks, what the system says of a full or failing disk."""
+"""Small files: replaced atomically, locked; and the error for a disk that is full or fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from pipeline.errors import DiskError
 
 DISK = "the disk that holds"
-"""How the message of a DiskError begins, by which it is known in another process's words."""
+"""How the message of a DiskError begins, by which it is recognised in another process's log or status."""
 GO_ON = "then give the same command again, a run with `train --resume`: what was written whole is kept"
 FULL, FAILING = {errno.ENOSPC, errno.EDQUOT}, {errno.EIO, errno.EROFS, errno.ESTALE}
 _LANCE_IO = "LanceError(IO)"
@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` as a whole. Raises DiskError when there is no room; the old content then stays."""
+    """Replace `path` as a whole. Raises DiskError when the disk is full or fails; the old content then stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -44,8 +44,8 @@ def disk_error(error: Exception, path: Path | str) -> Exception:
     Libraries in Rust and C++ report what the system said as a text: "No space left on device (os error 28)".
     """
     text = str(error)
-    told = _OS_ERROR.search(text)
-    number = (isinstance(error, OSError) and error.errno) or (int(told[1]) if told else None)
+    match = _OS_ERROR.search(text)
+    number = (isinstance(error, OSError) and error.errno) or (int(match[1]) if match else None)
     if number in FULL or "No space left on device" in text:
         return DiskError(f"{DISK} {path} is full: make room, {GO_ON}")
     if number in FAILING or "Input/output error" in text or (_LANCE_IO in text and "://" not in str(path)):
@@ -62,7 +62,7 @@ def is_uri(location: Path | str) -> bool:
 
 
 def try_lock(file: TextIO) -> bool:
-    """Whether the lock of `file` could be taken at once."""
+    """Take the exclusive lock of `file` where nobody holds it; whether it was taken. Closing the file gives it back."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

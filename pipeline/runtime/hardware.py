@@ -1,4 +1,4 @@
-"""What this machine is: cores, memory, GPUs."""
+"""The hardware of this machine: cores, memory, GPUs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def hardware() -> dict[str, Any]:
 
 @cache
 def gpus() -> tuple[str, ...]:
-    """Names of the NVIDIA GPUs here; empty without any. Asked once: several checks at start-up want to know."""
+    """Names of the NVIDIA GPUs here; empty without any. Looked up once: several checks at start-up need it."""
     if not shutil.which("nvidia-smi"):
         return ()
-    answer = subprocess.run(
+    result = subprocess.run(
         ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True, text=True
     )
-    return tuple(answer.stdout.strip().splitlines()) if answer.returncode == 0 else ()
+    return tuple(result.stdout.strip().splitlines()) if result.returncode == 0 else ()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-# Bounds in seconds that OpenTelemetry's GenAI conventions advise for gen_ai.client.operation.duration, carried on to 22 minutes.
+# Bounds in seconds that OpenTelemetry's GenAI conventions advise for gen_ai.client.operation.duration, carried on to 22
+# minutes.
 BOUNDS = tuple(0.01 * 2**power for power in range(18))
 
 
 class Histogram:
-    """`counts[i]` values were at most `bounds[i]` seconds and above the bound before; the last count is of longer ones."""
+    """`counts[i]` values were at most `bounds[i]` seconds and above the bound before; the last count is of longer
+    ones."""
 
     __slots__ = ("bounds", "counts", "num", "total_s")
 

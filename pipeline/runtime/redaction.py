@@ -1,6 +1,7 @@
-"""What must not be written: the keys of a run, and anything that is shaped like a key.
+"""Masks secrets in text: the keys of a run, and anything that is shaped like a key.
 
-Redaction works on finished text, after messages, arguments and tracebacks were put together, so that nothing reaches a file past it.
+Redaction works on finished text, after messages, arguments and tracebacks were put together, so that nothing reaches a
+file past it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ SHAPES = re.compile(
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` with `***` for each of `secrets`, as it is or escaped for JSON, Python or a URL, and for what looks like a key.
+    """`text` with `***` for each of `secrets`, as it is or escaped for JSON, Python or a URL, and for what looks like a
+    key.
 
     A secret of fewer than four characters is left: it would be found everywhere."""
     text = SHAPES.sub(_masked, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import random
@@ -84,37 +83,33 @@ async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None
     path = cache_folder() / "teacher" / f"{teacher_key(config, settings.model or config.model.name)}.jsonl"
     cost_file = path.with_suffix(".cost.json")
     cost: dict[str, float] = json.loads(cost_file.read_text(encoding="utf-8")) if cost_file.exists() else {}
-    with contextlib.closing(Lines(path)) as lines:
-        wanted = config.sft.num_teacher_pairs
-        log(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
-        pairs = lines.pairs
-        if len(pairs) < wanted:
-            async with client_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
-                await check_endpoint(pool, pool.endpoints[0], training=False)
-                before = dict(cost)
+    lines = Lines(path)
+    wanted = config.sft.num_teacher_pairs
+    log(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
+    pairs = lines.pairs
+    if len(pairs) < wanted:
+        async with client_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
+            await check_endpoint(pool, pool.endpoints[0], training=False)
+            before = dict(cost)
 
-                def keep_cost() -> None:
-                    counts = {
-                        name: pool.usage.total(name) for name in ("requests", "prompt_tokens", "completion_tokens")
-                    }
-                    found = {**counts, "cost": pool.usage.cost()}
-                    cost.update({name: before.get(name, 0) + value for name, value in found.items()})
-                    write_atomic(cost_file, json.dumps(cost))
+            def keep_cost() -> None:
+                counts = {name: pool.usage.total(name) for name in ("requests", "prompt_tokens", "completion_tokens")}
+                found = {**counts, "cost": pool.usage.cost()}
+                cost.update({name: before.get(name, 0) + value for name, value in found.items()})
+                write_atomic(cost_file, json.dumps(cost))
 
-                def progress(done: int, total: int) -> None:
-                    if done * PROGRESS_STEPS // total > (done - 1) * PROGRESS_STEPS // total:
-                        keep_cost()
-                        log(f"teacher: {done}/{total} pairs, {_spent(cost)}")
-
-                try:
-                    pairs = await teach(
-                        config, problems.train, problems.heldout_hashes, pool, verifier, lines, progress
-                    )
-                finally:
+            def progress(done: int, total: int) -> None:
+                if done * PROGRESS_STEPS // total > (done - 1) * PROGRESS_STEPS // total:
                     keep_cost()
-        log(f"teacher: {len(pairs)} pairs, {_spent(cost)}")
-        digest = hashlib.sha256(json.dumps(pairs, sort_keys=True).encode()).hexdigest()
-        return Teaching(pairs, lines.counts(), cost, digest)
+                    log(f"teacher: {done}/{total} pairs, {_spent(cost)}")
+
+            try:
+                pairs = await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines, progress)
+            finally:
+                keep_cost()
+    log(f"teacher: {len(pairs)} pairs, {_spent(cost)}")
+    digest = hashlib.sha256(json.dumps(pairs, sort_keys=True).encode()).hexdigest()
+    return Teaching(pairs, lines.counts(), cost, digest)
 
 
 def _spent(cost: dict[str, float]) -> str:

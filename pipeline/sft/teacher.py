@@ -1,8 +1,10 @@
-"""SFT pairs of the three skills from a teacher behind any endpoint: asked as the policy will be, kept only when they are right.
+"""SFT pairs of the three skills from a teacher behind any endpoint: asked as the policy will be, kept only when they
+are right.
 
-Invariants: what is asked for pair i is a function of seed and i; a pair is kept when the verifier accepts its answer (a lesson: when it
-passes the checks of abstraction), else the teacher is asked again, `sft.teacher_attempts` times; whatever became of pair i is one
-line of the file, written when it is known, and is not asked for again. No held-out problem is used, and no label reaches a prompt.
+Invariants: what is asked for pair i is a function of seed and i; a pair is kept when the verifier accepts its answer (a
+lesson: when it passes the checks of abstraction), else the teacher is asked again, `sft.teacher_attempts` times;
+whatever became of pair i is one line of the file, written when it is known, and is not asked for again. No held-out
+problem is used, and no label reaches a prompt.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from pipeline.experience.contexts import messages_of
 from pipeline.hashing import seed_of
 from pipeline.inference.chat_client import ChatClient
 from pipeline.rewards.verifier import Verifier
-from pipeline.runtime.files import disk_error
+from pipeline.runtime import jsonl
 from pipeline.sft.pairs import drawn_lessons, file_digests, pair_of, refuse_heldout, skills_of
 from pipeline.sft.worked_solutions import solve, with_mistake
 from pipeline.text import visible
@@ -71,8 +73,8 @@ class Teacher:
         random.Random(f"teacher:{config.sft.seed}").shuffle(self._skills)
 
     async def taught(self, index: int, before: Taught | None = None) -> Taught:
-        """Pair number `index`, or why the teacher has none; `before` is what came of fewer attempts. Raises EndpointError when asking on is
-        of no use."""
+        """Pair number `index`, or why the teacher has none; `before` is what came of fewer attempts. Raises
+        EndpointError when asking on is of no use."""
         begin = before.num_asked if before else 0
         rng = random.Random(f"teacher:{self._config.sft.seed}:{index}")
         skill, task = self._skills[index % len(self._skills)], rng.choice(self._tasks)
@@ -146,39 +148,26 @@ class Lines:
         self._path = path
         self.found: dict[int, Taught] = {}
         self.num_kept = 0
-        whole = 0
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # cut short by a crash
-                try:
-                    taught = Taught.model_validate_json(line)
-                except ValidationError:
-                    break  # what follows was never written
-                self._know(taught)
-                whole += len(line)
+        num_bytes = 0
+        for line in jsonl.whole_lines(path):
+            try:
+                taught = Taught.model_validate_json(line)
+            except ValidationError:
+                break  # what follows was never written
+            self._know(taught)
+            num_bytes += len(line)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
-        self._file.truncate(whole)
+        jsonl.truncate(path, num_bytes)
 
     def add(self, taught: Taught) -> None:
         """Raises DiskError."""
-        if taught.lost:
-            self._know(taught)
-            return
-        try:
-            self._file.write(taught.model_dump_json().encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise disk_error(error, self._path) from error
+        if not taught.lost:
+            jsonl.append(self._path, taught.model_dump_json())
         self._know(taught)
 
     def _know(self, taught: Taught) -> None:
         self.found[taught.index] = taught
         self.num_kept += taught.pair is not None
-
-    def close(self) -> None:
-        self._file.close()
 
     @property
     def pairs(self) -> list[Json]:
@@ -218,10 +207,11 @@ async def teach(
     lines: Lines,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Json]:
-    """`sft.num_teacher_pairs` pairs, those that `lines` has among them; one that came to nothing is replaced by one of its skill.
+    """`sft.num_teacher_pairs` pairs, those that `lines` has among them; one that came to nothing is replaced by one of
+    its skill.
 
-    Raises DataError when the teacher is right too seldom, EndpointError for a wrong key or an empty account; what was taught
-    until then is in the file."""
+    Raises DataError when the teacher is right too seldom, EndpointError for a wrong key or an empty account; what was
+    taught until then is in the file."""
     refuse_heldout(tasks, heldout_hashes)
     teacher, wanted = Teacher(config, tasks, endpoints, verifier), config.sft.num_teacher_pairs
 
@@ -245,8 +235,8 @@ async def teach(
 
 
 def _following(place: int, wanted: int, lines: Lines, attempts: int) -> int | None:
-    """The number to ask for next at one of the `wanted` places: its own, then further ones of the same skill, those first that were given
-    fewer `attempts` than there are now; None when it has a pair, or no problem left to try."""
+    """The number to ask for next at one of the `wanted` places: its own, then further ones of the same skill, those
+    first that were given fewer `attempts` than there are now; None when it has a pair, or no problem left to try."""
     for index in range(place, MAX_PROBLEMS_PER_PAIR * wanted, wanted):
         if (taught := lines.found.get(index)) is None:
             return index

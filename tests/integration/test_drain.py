@@ -106,6 +106,7 @@ def test_a_signal_drains_at_any_moment_and_the_run_goes_on(
         assert processes_of(run_path) == []
         if (run_path / "config.json").exists():
             reached = max([reached, *(line["step"] for line in lines_of(RunFolder.open(run_path), "learner_step"))])
+    assert "fork-safe" not in output.read_text() and "fork support" not in output.read_text(), "no child was forked"
     run = RunFolder.open(run_path)
     assert Journal(run.store).num_groups() >= 4 * reached > 0
     written = [

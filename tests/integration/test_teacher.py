@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -43,12 +42,12 @@ async def pairs_of(config: Config, path: Path) -> tuple[list[dict[str, Any]], di
     """The pairs, what became of all that was asked for, and the requests that were made."""
     problems = load_problems(config.problems, 0)
     assert config.sft.teacher is not None
-    with contextlib.closing(Lines(path)) as lines:
-        async with client_of(config, (config.sft.teacher,)) as pool, Verifier(config.reward) as verifier:
-            await check_endpoint(pool, pool.endpoints[0], training=False)
-            before = pool.usage.total("requests")
-            pairs = await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
-            return pairs, lines.counts(), pool.usage.total("requests") - before
+    lines = Lines(path)
+    async with client_of(config, (config.sft.teacher,)) as pool, Verifier(config.reward) as verifier:
+        await check_endpoint(pool, pool.endpoints[0], training=False)
+        before = pool.usage.total("requests")
+        pairs = await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
+        return pairs, lines.counts(), pool.usage.total("requests") - before
 
 
 async def test_pairs_are_right_in_their_shares_and_hold_no_label(tmp_path: Path, start_mock: StartMock) -> None:
@@ -116,11 +115,11 @@ async def test_what_an_endpoint_failed_to_answer_is_asked_for_again(tmp_path: Pa
     config = config.model_copy(update={"requests": config.requests.model_copy(update={"max_attempts": 1})})
     fault = {"route": "/v1/chat/completions", "kind": "status", "code": 503, "count": 10}
     problems = load_problems(config.problems, 0)
-    with contextlib.closing(Lines(path)) as lines:
-        async with client_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
-            await control(teacher.url, "/_mock/faults", [fault])
-            await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
-        lost = sum(taught.lost for taught in lines.found.values())
+    lines = Lines(path)
+    async with client_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
+        await control(teacher.url, "/_mock/faults", [fault])
+        await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
+    lost = sum(taught.lost for taught in lines.found.values())
     assert lost > 0
     written = [json.loads(line) for line in path.read_bytes().splitlines()]
     assert not any(line["reason"].startswith("http_") or line["lost"] for line in written)
@@ -141,11 +140,11 @@ async def test_an_empty_account_ends_it_at_once_and_what_was_paid_for_is_kept(
     pairs, _, _ = await pairs_of(config, path)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: NUM // 2]))
     problems = load_problems(config.problems, 0)
-    with contextlib.closing(Lines(path)) as lines:
-        async with client_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
-            await control(teacher.url, "/_mock/faults", [quota])
-            with pytest.raises(ExceptionGroup) as caught:
-                await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
+    lines = Lines(path)
+    async with client_of(config, (teacher,)) as pool, Verifier(config.reward) as verifier:
+        await control(teacher.url, "/_mock/faults", [quota])
+        with pytest.raises(ExceptionGroup) as caught:
+            await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines)
     assert caught.group_contains(FinalEndpointError, match="quota")
     assert len(path.read_bytes().splitlines()) >= NUM // 2
     assert len(pairs) == NUM

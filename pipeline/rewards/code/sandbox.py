@@ -7,7 +7,7 @@
 | reach the network | a network namespace that leads nowhere; the call `socket` is refused |
 | see or signal other processes | namespaces of its own for processes, IPC, host name and users; no capability |
 | start processes or threads | refused by a filter of system calls (`pipeline/rewards/code/seccomp.py`), root's too |
-| take memory, processor, disk | one process with limits of its own (`MEMORY_BYTES` with what it writes), killed at the deadline |
+| take memory, processor, disk | one process with limits of its own (`MEMORY_BYTES` with files), killed at the deadline |
 | learn secrets | an empty environment, no open files but three pipes |
 | outlive its owner | it dies with the thread that started it |
 | flood its owner | a frame over `MAX_FRAME_BYTES` is refused unread, and nothing but frames is read |
@@ -44,6 +44,7 @@ from pipeline.errors import IsolationError, ProcessEndedError
 from pipeline.rewards.code import guest, serialization
 from pipeline.rewards.code.guest import MAX_FRAME_BYTES
 from pipeline.rewards.code.seccomp import MACHINES, syscall_filter
+from pipeline.runtime.child_process import Process
 
 MEMORY_BYTES = 1 << 30
 WORK_BYTES = 16 << 20  # of this, files in memory
@@ -102,7 +103,8 @@ def _packages(base: Path) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _guest() -> str:
-    """What runs in there, as one text: the guest, and before it the one module of this project that it imports, under its full name."""
+    """What runs in there, as one text: the guest, and before it the one module of this project that it imports, under
+    its full name."""
     values, roles = inspect.getsource(serialization), inspect.getsource(guest)
     name = serialization.__name__
     parents = [name.rsplit(".", depth)[0] for depth in range(name.count("."), 0, -1)]
@@ -177,7 +179,7 @@ class OversizedFrameError(ProcessEndedError):
 class Sandbox:
     """One sandboxed process; `async with sandboxed(...)` makes it."""
 
-    process: asyncio.subprocess.Process
+    process: Process
 
     async def write(self, content: bytes) -> None:
         """Hand over one frame. Nothing is raised for a process that is gone: reading says so."""
@@ -218,14 +220,12 @@ async def sandboxed(role: Role, timeout_s: float) -> AsyncIterator[Sandbox]:
     that it stands. Raises IsolationError where there can be none."""
     number = _filter_fd()
     try:
-        process = await asyncio.create_subprocess_exec(
-            *_command(role, timeout_s, number),
+        process = await Process.start(
+            _command(role, timeout_s, number),
             pass_fds=(number,),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,  # bubblewrap's own words; not /dev/null, which root's number could chmod
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,  # bubblewrap's own words; not /dev/null, which root's number could chmod
             env={},
-            start_new_session=True,  # Ctrl-C reaches the orchestrator only
         )
     finally:
         os.close(number)
@@ -235,13 +235,12 @@ async def sandboxed(role: Role, timeout_s: float) -> AsyncIterator[Sandbox]:
         await asyncio.shield(_end(process))
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill bubblewrap, and with it the first process of its namespace, and so all; the pipe's end says they are gone."""
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    if process.returncode is None:
-        process.kill()
-    process.stdin.close()
+async def _end(process: Process) -> None:
+    """Kill bubblewrap, and with it the first process of its namespace, and so all; the pipe's end says they are
+    gone."""
+    assert process.stdout is not None and process.stderr is not None
+    process.kill()
     for pipe in (process.stdout, process.stderr):
         while await pipe.read(1 << 16):
             pass
-    await process.wait()
+    await process.end()

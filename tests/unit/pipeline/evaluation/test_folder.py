@@ -52,33 +52,33 @@ def config(**settings: Any) -> Config:
 
 def test_answers_survive_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
     folder = EvalFolder(tmp_path)
-    with folder.appending() as log:
-        log.append(answered(0))
-        log.append(answered(1))
+    folder.make_logs()
+    folder.append(answered(0))
+    folder.append(answered(1))
     whole = folder.answers_file.read_bytes()
     for length in range(0, len(whole), 7):
         folder.answers_file.write_bytes(whole[:length])
         num = len(list(folder.answers()))
         assert num == whole[:length].count(b"\n")
-        with folder.appending() as log:
-            log.append(answered(2))
+        folder.make_logs()
+        folder.append(answered(2))
         assert [answer.problem_id for answer in folder.answers()][num:] == ["p2"]
 
 
 def test_failures_are_kept_by_their_question(tmp_path: Path) -> None:
     folder = EvalFolder(tmp_path)
-    with folder.appending() as log:
-        log.fail(Failed(key="k", kind="timeout", detail="no answer in 600 s"))
-        log.fail(Failed(key="k", kind="http_400", detail="refused"))
+    folder.make_logs()
+    folder.append_failure(Failed(key="k", kind="timeout", detail="no answer in 600 s"))
+    folder.append_failure(Failed(key="k", kind="http_400", detail="refused"))
     assert folder.failures() == {"k": "http_400"}
 
 
 def test_of_two_answers_to_one_question_the_later_one_stays(tmp_path: Path) -> None:
     folder = EvalFolder(tmp_path)
-    with folder.appending() as log:
-        for number, answer in enumerate(["7", "8", "9"]):
-            log.append(answered(number, answer=answer))
-        log.append(answered(1, answer="10"))
+    folder.make_logs()
+    for number, answer in enumerate(["7", "8", "9"]):
+        folder.append(answered(number, answer=answer))
+    folder.append(answered(1, answer="10"))
     with folder.answers_file.open("ab") as file:
         file.write(b'{"key": "cut sho')
     folder.drop_superseded()
@@ -95,8 +95,8 @@ def test_a_folder_keeps_to_who_was_asked(tmp_path: Path) -> None:
     with folder.opened(WHO):
         with pytest.raises(RunFolderError, match="another evaluation is writing there"), folder.opened(WHO):
             pass
-        with folder.appending() as log:
-            log.append(answered(0))
+        folder.make_logs()
+        folder.append(answered(0))
     other = [{**WHO[0], "model": "n"}]
     refused = pytest.raises(
         RunFolderError, match=r"holds answers of url 'http://a' model 'm'.*'n' root '.weights.m'; choose.*--fresh"

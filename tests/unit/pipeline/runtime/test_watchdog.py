@@ -1,4 +1,4 @@
-"""What waits too long is named; watchdog behave as asyncio.timeout does."""
+"""What waits too long is reported, with one alert for one cause; a limit behaves as asyncio.timeout does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pipeline.runtime.watchdog import Stuck, Watchdog
+from pipeline.runtime.watchdog import QUIET_S, Stuck, StuckAlerts, Watchdog
 
 
 async def test_what_is_quick_passes_and_leaves_nothing() -> None:
@@ -69,17 +69,34 @@ async def test_an_error_of_the_block_passes_through() -> None:
 
 
 async def test_what_waits_too_long_is_named_once_and_not_ended() -> None:
-    told: list[Stuck] = []
-    watchdog = Watchdog(told.append, stuck_after_s=5.0)
+    reported: list[Stuck] = []
+    watchdog = Watchdog(reported.append, stuck_after_s=5.0)
     now_s = asyncio.get_running_loop().time()
     with watchdog.watch(60.0, "group", 7), watchdog.watch(4.0, "request", "a"):
-        watchdog.look(now_s + 1.0)
-        assert told == []
-        watchdog.look(now_s + 3.0)
-        assert [stuck.what for stuck in told] == ["request a"], "half of its deadline of 4 s"
-        watchdog.look(now_s + 6.0)
-        watchdog.look(now_s + 100.0)
-        assert [stuck.what for stuck in told] == ["request a", "group 7"]
+        watchdog.check(now_s + 1.0)
+        assert reported == []
+        watchdog.check(now_s + 3.0)
+        assert [stuck.what for stuck in reported] == ["request a"], "half of its deadline of 4 s"
+        watchdog.check(now_s + 6.0)
+        watchdog.check(now_s + 100.0)
+        assert [stuck.what for stuck in reported] == ["request a", "group 7"]
         assert watchdog.num_stuck == 2
     assert watchdog.num_stuck == 0
-    assert "stuck for 3.0 s (deadline 4 s): request a" in str(told[0])
+    assert "stuck for 3.0 s (deadline 4 s): request a" in str(reported[0])
+
+
+def test_of_a_kind_the_first_is_reported_and_the_others_are_counted() -> None:
+    alerts: list[str] = []
+    now_s = 0.0
+    on_stuck = StuckAlerts(alerts.append, lambda: now_s)
+    for number in range(300):
+        on_stuck(Stuck(f"request {number}", 75.0, 150.0))
+    on_stuck(Stuck("commit 7", 30.0, 60.0))
+    assert len(alerts) == 2, "a commit is another kind than a request"
+    assert "request 0" in alerts[0] and "commit 7" in alerts[1]
+    now_s = QUIET_S
+    on_stuck(Stuck("request 300", 75.0, 150.0))
+    assert "request 300" in alerts[2] and "and 299 more" in alerts[2]
+    now_s = 2 * QUIET_S
+    on_stuck(Stuck("request 301", 75.0, 150.0))
+    assert "more" not in alerts[3], "what was reported is not reported again"

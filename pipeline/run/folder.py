@@ -36,7 +36,8 @@ def below(store: str, name: str) -> str:
 
 
 class Elsewhere(BaseModel):
-    """A store outside of the run folder. `run_id` is in its claim as well (`pipeline.storage.claim`), and tells this run from others."""
+    """A store outside of the run folder. `run_id` is in its claim as well (`pipeline.storage.claim`), and tells this
+    run from others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     location: str
@@ -68,7 +69,8 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config, *, unfinished: bool = False) -> RunFolder:
-        """Make a new run folder, which appears whole or not at all, with the resolved configuration. Raises RunFolderError if it exists."""
+        """Make a new run folder, which appears whole or not at all, with the resolved configuration. Raises
+        RunFolderError if it exists."""
         name = config.run.name or f"{config.recipe}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         run = cls(config.run.root / name)
         exists = RunFolderError(
@@ -135,8 +137,8 @@ class RunFolder:
 
     @contextmanager
     def locked(self, name: str = "run", patience_s: float = 0.0) -> Iterator[None]:
-        """Hold an exclusive lock of this run; with `patience_s` it blocks that long at most. Raises RunFolderError if another
-        process holds it. A process that dies lets go of it."""
+        """Hold an exclusive lock of this run; with `patience_s` it blocks that long at most. Raises RunFolderError if
+        another process holds it. A process that dies lets go of it."""
         self.locks.mkdir(exist_ok=True)
         deadline_s = time.monotonic() + patience_s
         with (self.locks / name).open("w") as file:

@@ -33,15 +33,17 @@ def normalised(text: str) -> str:
 
 
 def text_hash(text: str) -> str:
-    """Identity of a problem's text: 16 hex digits of SHA-256 over what is left without case, typesetting, blanks beside signs, and
-    signs at the end. Words, numbers and the blanks between them stay: a number-swapped twin is another problem."""
+    """Identity of a problem's text: 16 hex digits of SHA-256 over what is left without case, typesetting, blanks beside
+    signs, and signs at the end. Words, numbers and the blanks between them stay: a number-swapped twin is another
+    problem."""
     plain = _TYPESETTING.sub("", unicodedata.normalize("NFKC", text).translate(_LOOK_ALIKE)).replace("dfrac", "frac")
     bare = _BLANK_BESIDE_A_SIGN.sub("", normalised(plain)).rstrip(".?!:;,=")
     return hashlib.sha256(bare.encode()).hexdigest()[:16]
 
 
 def strip_think(text: str) -> str:
-    """`text` without <think>…</think> blocks, whether or not they were opened in the prompt or closed before the cut."""
+    """`text` without <think>…</think> blocks, whether or not they were opened in the prompt or closed before the
+    cut."""
     *closed, rest = text.split("</think>")
     kept = [part.partition("<think>")[0] if "<think>" in part else "" for part in closed]
     return ("".join(kept) + rest.partition("<think>")[0]).strip()
@@ -66,8 +68,8 @@ def nearest(name: str, names: Iterable[str], *, num: int = 1, cutoff: float = 0.
 
 
 def _likeness(name: str, other: str) -> float:
-    """0 to 1. The last part of a dotted name counts twice as much as what stands before it, and initials count as the word that they
-    are of: `learner.lr` is more like `learner.learning_rate` than like `learner.lr_scheduler`."""
+    """0 to 1. The last part of a dotted name counts twice as much as what stands before it, and initials count as the
+    word that they are of: `learner.lr` is more like `learner.learning_rate` than like `learner.lr_scheduler`."""
     name, other = (each.lower().lstrip("-").replace("-", "_") for each in (name, other))
     section, _, last = name.rpartition(".")
     its_section, _, its_last = other.rpartition(".")

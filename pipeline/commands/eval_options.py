@@ -27,8 +27,8 @@ SETTING_OPTIONS = (
     ("--n", "eval.num_samples", "N", "answers to each problem in each mode: avg@n, pass@k and maj@k (default 1)"),
     ("--limit", "eval.limit", "N", "most problems of a benchmark, a seeded sample; default: all"),
     ("--max-tokens", "eval.max_answer_tokens", "N", "longest answer; default: what the benchmark suggests"),
-    ("--temperature", "eval.temperature", "T", "default: 0 for one answer, else 1. Samples of one temperature add up: give 1 "
-     "with --n 1 if more are to follow"),
+    ("--temperature", "eval.temperature", "T", "default: 0 for one answer, else 1. Samples of one temperature add up: "
+     "give 1 with --n 1 if more are to follow"),
 )  # fmt: skip
 
 
@@ -44,7 +44,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         dest="pool_run",
         type=Path,
         metavar="RUN|FILE",
-        help="retrieval: the pool of this run, or a file of `pool export`; it is copied, never written; default: that of --run-folder",
+        help="retrieval: the pool of this run, or a file of `pool export`; it is copied, never written; default: that "
+        "of --run-folder",
     )
     add("--registry", type=Path, metavar="FILE", help="benchmarks of your own, as in pipeline/problems/benchmarks.toml")
     add("--data", type=Path, metavar="DIR", help="folder of <benchmark>.jsonl files, used in place of the hub")
@@ -62,7 +63,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the evaluation; default: evals/<model>. Benchmarks, modes and samples add up there, and are reported together",
+        help="folder of the evaluation; default: evals/<model>. Benchmarks, modes and samples add up there, and are "
+        "reported together",
     )
     add("--fresh", action="store_true", help="throw away what the folder holds, and ask everything anew")
     add("--rejudge", action="store_true", help="judge the answers that are kept anew; no request is repeated")
@@ -83,7 +85,8 @@ def chosen(arguments: argparse.Namespace) -> Chosen:
         run = RunFolder.open(arguments.run_folder)
         if not run.final_model.exists():
             raise RunFolderError(
-                f"{arguments.run_folder} has no final model yet; continue it with `train --resume {arguments.run_folder}`"
+                f"{arguments.run_folder} has no final model yet; continue it with `train --resume "
+                f"{arguments.run_folder}`"
             )
         # The final model is a whole one, whatever the servers of the run were given.
         served = {"model": {"path": str(run.final_model.resolve())}, "learner": {"transfer": "filesystem"}}
@@ -112,18 +115,20 @@ def _endpoint_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _feedback_of(source: Path) -> dict[str, Any]:
-    """How the run of a pool finds lessons is how they are found for an evaluation, unless told otherwise; a file tells nothing."""
+    """How the run of a pool finds lessons is how they are found for an evaluation, unless told otherwise; a file tells
+    nothing."""
     return RunFolder.open(source).config().feedback.model_dump(mode="json") if source.is_dir() else {}
 
 
 def _of_a_foreign_model(config: Config, explicit: dict[str, Any]) -> Config:
-    """An endpoint's model was not trained here: neither the quickstart's problems nor its system message are meant for it.
+    """An endpoint's model was not trained here: neither the quickstart's problems nor its system message are meant for
+    it.
 
     Raises ConfigError where nothing says what is asked."""
     if "benchmarks" not in explicit.get("eval", {}) and not {"problems", "recipe"} & explicit.keys():
         raise ConfigError(
-            f"--endpoint {config.endpoints[0].url}: name what it is asked with --benchmark, for example gsm8k, math500, humaneval, "
-            f"a .jsonl file, or {HELD_OUT}, the problems that the recipe {config.recipe!r} holds out"
+            f"--endpoint {config.endpoints[0].url}: name what it is asked with --benchmark, for example gsm8k, "
+            f"math500, humaneval, a .jsonl file, or {HELD_OUT}, the problems that the recipe {config.recipe!r} holds out"
         )
     if "system_prompt" in explicit.get("rollout", {}):
         return config

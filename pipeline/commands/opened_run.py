@@ -21,7 +21,8 @@ MAX_DIGITS = 18
 
 
 class RunPool:
-    """The pool of a run and what belongs to it. The journal is read when it is asked for: it may hold a million groups."""
+    """The pool of a run and what belongs to it. The journal is read when it is asked for: it may hold a million
+    groups."""
 
     def __init__(self, run: RunFolder, config: Config, version: int | str | None = None) -> None:
         self.run = run
@@ -50,13 +51,14 @@ class RunPool:
         return load_problems(self.config.problems, self.config.run.seed)
 
     def answers(self) -> dict[str, str]:
-        """Gold answers of the training problems by the hash of their texts. An id may be another problem's in another run; a
-        problem whose answer is no text (a program) has none."""
+        """Gold answers of the training problems by the hash of their texts. An id may be another problem's in another
+        run; a problem whose answer is no text (a program) has none."""
         return {task.problem.text_hash: task.label.answer for task in self.problems().train if task.label.answer}
 
 
 def make_tables(run: RunFolder, config: Config) -> None:
-    """Make journal and pool of a new run, if its store is elsewhere: there, nobody else may have to. Raises StoreError."""
+    """Make journal and pool of a new run, if its store is elsewhere: there, nobody else may have to. Raises
+    StoreError."""
     if run.elsewhere is not None:
         Journal(run.store)
         Pool(run.store, config.pool)

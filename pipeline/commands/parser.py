@@ -1,7 +1,7 @@
 """The command line: every command with its options, those for settings included.
 
-Options are exact: no prefix of one stands for it. A mistyped one is answered with the option that is most like it, and exit
-status 2."""
+Options are exact: no prefix of one stands for it. A mistyped one is answered with the option that is most like it, and
+exit status 2."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PROGRAM = "python -m pipeline.orchestrate"
 
 
 class Command(NamedTuple):
-    """A command: `module` has its `add_options` and its function. `settings` are those that its help shows; a command without any
-    takes none. `own` are sections whose name is that of an option of its own."""
+    """A command: `module` has its `add_options` and its function. `settings` are those that its help shows; a command
+    without any takes none. `own` are sections whose name is that of an option of its own."""
 
     brief: str
     module: str
@@ -42,8 +42,8 @@ COMMANDS = {
         ),
         settings=(
             "recipe", "run.name", "run.seed", "model.path", "problems.source", "feedback.ratio", "rollout.group_size",
-            "rollout.num_problems_per_step", "rollout.sampling.max_tokens", "learner.num_steps", "learner.learning_rate",
-            "learner.kl_coef", "sft.enabled",
+            "rollout.num_problems_per_step", "rollout.sampling.max_tokens", "learner.num_steps",
+            "learner.learning_rate", "learner.kl_coef", "sft.enabled",
         ),
     ),
     "eval": Command(
@@ -75,7 +75,8 @@ COMMANDS = {
         ),
         settings=(
             "recipe", "model.path", "problems.source", "sft.num_pairs", "sft.respond_share", "sft.inspect_share",
-            "sft.answer_only_share", "sft.num_epochs", "sft.learning_rate", "sft.batch_size", "sft.max_length", "sft.seed",
+            "sft.answer_only_share", "sft.num_epochs", "sft.learning_rate", "sft.batch_size", "sft.max_length",
+            "sft.seed",
         ),
     ),
     "pool": Command(
@@ -111,13 +112,16 @@ COMMANDS = {
         brief="check this machine and configuration before a run",
         module="pipeline.commands.doctor",
         examples=("  # is this machine ready for the quickstart?", "--config my.toml"),
-        settings=("recipe", "run.root", "run.store", "model.path", "servers.num_servers", "endpoints", "learner.num_processes"),
+        settings=(
+            "recipe", "run.root", "run.store", "model.path", "servers.num_servers", "endpoints",
+            "learner.num_processes",
+        ),
     ),
 }  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser of exact options, which reports unknown ones itself, so that the command's own parser suggests."""
+    """An argparse parser of exact options, which reports unknown ones itself: it knows its own best."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)

@@ -1,8 +1,8 @@
 """An option for every setting: `--SECTION.FIELD VALUE`, and `--SECTION JSON` for a section as a whole.
 
-Scalars are given as text, which the configuration itself reads. A list is given as JSON or with commas between its items, and
-adds up when the option is repeated; a free-form table as JSON or as name=value. What is said of one field wins over what is
-said of its section."""
+Scalars are given as text, which the configuration itself reads. A list is given as JSON or with commas between its
+items, and adds up when the option is repeated; a free-form table as JSON or as name=value. What is said of one field
+wins over what is said of its section."""
 
 from __future__ import annotations
 
@@ -107,5 +107,6 @@ def _json(name: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ConfigError(
-            f"--{name} {text}: not valid JSON: {error}; lists and tables are written as JSON, for example --learner.report_to '[\"wandb\"]'"
+            f"--{name} {text}: not valid JSON: {error}; lists and tables are written as JSON, for example "
+            "--learner.report_to '[\"wandb\"]'"
         ) from error

@@ -1,4 +1,4 @@
-"""`train`: begins, resumes or forks a run, and ends it cleanly on a signal. What a session does: `pipeline/commands/session.py`."""
+"""`train`: begins, resumes or forks a run, and ends it cleanly on a signal; `session` has what a session does."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ _OTHER_ROOT = re.compile(r"/(?:v(?!1$)\d\w*|openai)$")
 
 class EndpointSettings(Section):
     url: str = Field(
-        description="Base URL, with or without /v1, for example http://127.0.0.1:8000; one that ends in another version, or in /openai, "
-        "has its routes right below it."
+        description="Base URL, with or without /v1, for example http://127.0.0.1:8000; one that ends in another "
+        "version, or in /openai, has its routes right below it."
     )
     model: str = Field("", description="Model name there; empty: model.name.")
     api_key_env: str = Field("", description="Name of the environment variable that holds the key; empty: no key.")
@@ -27,7 +27,8 @@ class EndpointSettings(Section):
     completion_price: Annotated[float, Field(ge=0)] = Field(0.0, description="Price of a million completion tokens.")
     packs_weights: bool = Field(
         False,
-        description="vLLM on a CPU, served with --worker-extension-cls servers.packed_weights.PackedWeights: needed to reload tied heads.",
+        description="vLLM on a CPU, served with --worker-extension-cls servers.packed_weights.PackedWeights: needed to "
+        "reload tied heads.",
     )
 
     @property
@@ -67,7 +68,8 @@ class RequestsSection(Section):
     )
     breaker_failures: Positive = Field(
         5,
-        description="Failures in a row that open an endpoint's circuit breaker (a refused connection opens it at once).",
+        description="Failures in a row that open an endpoint's circuit breaker (a refused connection opens it at "
+        "once).",
     )
     probe_after_s: Annotated[float, Field(gt=0)] = Field(
         0.5, description="First pause before a half-open probe; doubles up to max_probe_after_s."

@@ -18,7 +18,8 @@ class EvalSection(Section):
     baseline: bool = Field(True, description="Evaluate the base model as well.")
     benchmarks: tuple[str, ...] = Field(
         ("heldout",),
-        description="The command `eval`: what is asked, by name, as a .jsonl file, or 'heldout', the problems held out from training.",
+        description="The command `eval`: what is asked, by name, as a .jsonl file, or 'heldout', the problems held out "
+        "from training.",
     )
     modes: tuple[Mode, ...] = Field(
         ("zero-shot",),
@@ -29,7 +30,8 @@ class EvalSection(Section):
     )
     temperature: Annotated[float, Field(ge=0)] | None = Field(
         None,
-        description="The command `eval`: sampling temperature; none: 0 for one sample, else 1. Samples of one temperature add up.",
+        description="The command `eval`: sampling temperature; none: 0 for one sample, else 1. Samples of one "
+        "temperature add up.",
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="The command `eval`: nucleus.")
     limit: Positive | None = Field(
@@ -37,7 +39,8 @@ class EvalSection(Section):
     )
     max_answer_tokens: Positive | None = Field(
         None,
-        description="The command `eval`: longest answer to a benchmark's problem, tokens; none: what the benchmark suggests.",
+        description="The command `eval`: longest answer to a benchmark's problem, tokens; none: what the benchmark "
+        "suggests.",
     )
     num_rounds: Positive = Field(1, description="The command `eval`: critiques that `reflect` goes through.")
 

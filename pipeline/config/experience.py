@@ -15,7 +15,8 @@ EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
 class FeedbackSection(Section):
     ratio: Schedule[Probability] = Field(
         0.75,
-        description="p_t: probability that a prompt is feedback-aware; a number, or [[step, p], ...] interpolated linearly.",
+        description="p_t: probability that a prompt is feedback-aware; a number, or [[step, p], ...] interpolated "
+        "linearly.",
     )
     intra_share: Probability = Field(0.5, description="Of the feedback-aware prompts, the share that reflects (intra).")
     similarity: Literal["lexical", "bm25", "embedding", "judge"] = Field(

@@ -16,8 +16,8 @@ _SHAPES = {"tuple": "list", "dict": "table", "NoneType": "none"}
 
 
 class Setting(NamedTuple):
-    """A setting, or a section as a whole. `kinds` are the types that its value may have, without their bounds; the default of one
-    that must be given is PydanticUndefined."""
+    """A setting, or a section as a whole. `kinds` are the types that its value may have, without their bounds; the
+    default of one that must be given is PydanticUndefined."""
 
     name: str
     kinds: tuple[Any, ...]

@@ -25,8 +25,8 @@ class LoraSection(Section):
     def _head_is_frozen(self) -> LoraSection:
         if "lm_head" in self.target_modules:
             raise ValueError(
-                "target_modules names 'lm_head', whose weight the loss reads directly, so that its addition would never be "
-                "trained; remove it from learner.lora.target_modules"
+                "target_modules names 'lm_head', whose weight the loss reads directly, so that its addition would "
+                "never be trained; remove it from learner.lora.target_modules"
             )
         return self
 
@@ -43,7 +43,8 @@ class LearnerSection(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradient clipping.")
     kl_coef: Schedule[NonNegative] = Field(
         0.001,
-        description="beta: KL to the reference policy; a number, or [[step, beta], ...] interpolated linearly. 0 saves its forward pass.",
+        description="beta: KL to the reference policy; a number, or [[step, beta], ...] interpolated linearly. 0 saves "
+        "its forward pass.",
     )
     epsilon_low: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range below.")
     epsilon_high: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range above.")
@@ -64,7 +65,8 @@ class LearnerSection(Section):
     importance_sampling_floor: NonNegative = Field(0.0, description="Smallest such ratio.")
     off_policy_threshold: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="Drop rollouts of negative advantage further than this from the policy, nats per token (off_policy_mask_threshold).",
+        description="Drop rollouts of negative advantage further than this from the policy, nats per token "
+        "(off_policy_mask_threshold).",
     )
     mask_truncated: bool = Field(False, description="Do not train on completions that the token limit cut.")
     mask_zero_variance: bool = Field(
@@ -84,8 +86,9 @@ class LearnerSection(Section):
     )
     attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = Field(
         "auto",
-        description="Kernels of attention; auto: the model's default, mostly sdpa. flex_attention leaves out what a shared prefix masks "
-        "(GPUs; not run on one yet), flash_attention_2 takes no mask, so each rollout's prompt is computed anew.",
+        description="Kernels of attention; auto: the model's default, mostly sdpa. flex_attention leaves out what a "
+        "shared prefix masks (GPUs; not run on one yet), flash_attention_2 takes no mask, so each rollout's prompt is "
+        "computed anew.",
     )
     num_groups_per_micro_batch: Positive = Field(1, description="Groups in one forward and backward pass.")
     precision: Literal["float32", "bf16_autocast"] = Field(
@@ -95,8 +98,8 @@ class LearnerSection(Section):
     gradient_checkpointing: bool = Field(False, description="Less memory, more time.")
     transfer: Literal["filesystem", "nccl", "lora"] = Field(
         "filesystem",
-        description="How servers get new weights: whole models from the run folder, or from GPU to GPU (never run yet; the files stay "
-        "the way back), or LoRA adapters beside each other.",
+        description="How servers get new weights: whole models from the run folder, or from GPU to GPU (never run "
+        "yet; the files stay the way back), or LoRA adapters beside each other.",
     )
     publish_every: Positive = Field(1, description="Optimizer steps between publications of weights.")
     checkpoint_every: Positive = Field(5, description="Optimizer steps between checkpoints.")
@@ -109,11 +112,13 @@ class LearnerSection(Section):
     report_to: tuple[str, ...] = Field(("tensorboard",), description="Trackers, by the names TRL's report_to knows.")
     num_processes: Positive = Field(
         1,
-        description="Processes of the learner on this machine, one per GPU; the groups of a step are divided among them.",
+        description="Processes of the learner on this machine, one per GPU; the groups of a step are divided among "
+        "them.",
     )
     sharding: Literal["none", "fsdp2"] = Field(
         "none",
-        description="Whether model, gradients and optimizer state are divided among the processes; none: each holds all of them.",
+        description="Whether model, gradients and optimizer state are divided among the processes; none: each holds "
+        "all of them.",
     )
     cpu_threads: int = Field(0, ge=0, description="Threads of each process of a CPU learner; 0: all cores, divided.")
 
@@ -146,18 +151,18 @@ class LearnerSection(Section):
             self.ratio_level != "token" or self.importance_sampling.startswith("sequence")
         ):
             raise ValueError(
-                "loss_type = 'vespo' takes ratios of whole sequences by itself; it needs learner.ratio_level = 'token' and "
-                "learner.importance_sampling = 'token_truncate', 'token_mask' or 'none'"
+                "loss_type = 'vespo' takes ratios of whole sequences by itself; it needs learner.ratio_level = "
+                "'token' and learner.importance_sampling = 'token_truncate', 'token_mask' or 'none'"
             )
         if self.sharding != "none" and self.num_processes == 1:
             raise ValueError(
-                f"sharding = '{self.sharding}' divides the model among processes; set learner.num_processes to 2 or more, one "
-                "per GPU"
+                f"sharding = '{self.sharding}' divides the model among processes; set learner.num_processes to 2 or "
+                "more, one per GPU"
             )
         if self.sharding != "none" and self.transfer != "filesystem":
             raise ValueError(
-                f"sharding = '{self.sharding}' leaves whole weights in no process, from which transfer = '{self.transfer}' would take "
-                "them; set learner.transfer = 'filesystem'"
+                f"sharding = '{self.sharding}' leaves whole weights in no process, from which transfer = "
+                f"'{self.transfer}' would take them; set learner.transfer = 'filesystem'"
             )
         if self.importance_sampling_floor > self.importance_sampling_cap:
             raise ValueError(

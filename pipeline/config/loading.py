@@ -46,7 +46,8 @@ def load_config(file: Path | None = None, overrides: dict[str, Any] | None = Non
 
 
 def read_config_file(file: Path) -> dict[str, Any]:
-    """The settings in a TOML file, or in the config.json of a run, which may be older than their names. Raises ConfigError."""
+    """The settings in a TOML file, or in the config.json of a run, which may be older than their names. Raises
+    ConfigError."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -79,7 +80,8 @@ def _recipe_values(name: str) -> dict[str, Any]:
     file = RECIPES / f"{name}.toml"
     if not file.is_file():
         raise ConfigError(
-            f"recipe = {name!r}: no such recipe{did_you_mean(name, recipe_names())}; there are {', '.join(recipe_names())}"
+            f"recipe = {name!r}: no such recipe{did_you_mean(name, recipe_names())}; there are "
+            f"{', '.join(recipe_names())}"
         )
     return {"recipe": name, **tomllib.loads(file.read_text(encoding="utf-8"))}
 

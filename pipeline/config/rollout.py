@@ -21,7 +21,8 @@ class SamplingSection(Section):
     max_tokens: Positive = Field(64, description="Longest completion, tokens.")
     seeded: bool = Field(
         False,
-        description="Send a seed with each request, so that a deterministic endpoint repeats itself. vLLM on a CPU dies of it.",
+        description="Send a seed with each request, so that a deterministic endpoint repeats itself. vLLM on a CPU "
+        "dies of it.",
     )
 
 
@@ -38,7 +39,7 @@ class RolloutSection(Section):
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, description="Passed to the chat template.")
     strip_think: bool = Field(
         True,
-        description="Drop <think>…</think> before scoring, reflecting and abstracting; maths is always scored without.",
+        description="Drop <think>…</think> before scoring, reflecting and abstracting; maths is scored without anyway.",
     )
     max_groups_in_flight: Positive = Field(
         256, description="Groups sampled at once; bounds the rollouts held in memory and the requests that queue."
@@ -64,8 +65,8 @@ class RolloutSection(Section):
 class RewardSection(Section):
     scorer: str = Field(
         "auto",
-        description="'auto' (what the problem has: tests, its family's own scorer, else math), 'math' (equal in value, whatever the "
-        "format), 'code' (tests in a sandbox), or your own 'module:function'.",
+        description="'auto' (what the problem has: tests, its family's own scorer, else math), 'math' (equal in "
+        "value, whatever the format), 'code' (tests in a sandbox), or your own 'module:function'.",
     )
     threshold: Probability = Field(0.999, description="Least score of a scorer that counts as correct (reward 1).")
     format_weight: Annotated[float, Field(ge=0.0)] = Field(

@@ -45,19 +45,22 @@ class Config(Section):
 
     @property
     def canary_tolerance(self) -> float:
-        """`servers.canary_tolerance`, or what the servers' arithmetic explains; that of endpoints running elsewhere is not known."""
+        """`servers.canary_tolerance`, or what the servers' arithmetic explains; that of endpoints running elsewhere is
+        not known."""
         if self.servers.canary_tolerance is not None:
             return self.servers.canary_tolerance
         return 0.02 if self.servers.dtype == "float32" and not self.endpoints else 0.25
 
     @property
     def server_patience_s(self) -> float:
-        """Longest that new weights wait for a server that does not take them: one of ours starts again, others may be away."""
+        """Longest that new weights wait for a server that does not take them: one of ours starts again, others may be
+        away."""
         return self.requests.max_outage_s if self.endpoints else self.servers.startup_timeout_s
 
     @property
     def named_endpoints(self) -> tuple[EndpointSettings, ...]:
-        """The endpoints that this configuration names: the policy's, the summarizer's, the judge's or embedder's, the teacher's."""
+        """The endpoints that this configuration names: the policy's, the summarizer's, the judge's or embedder's, the
+        teacher's."""
         others = (self.abstraction.endpoint, self.feedback.similarity_endpoint, self.sft.teacher)
         return (*self.endpoints, *(endpoint for endpoint in others if endpoint))
 
@@ -82,7 +85,8 @@ class Config(Section):
             )
         if self.eval.num_problems > self.problems.num_heldout:
             raise ValueError(
-                f"eval.num_problems = {self.eval.num_problems} exceeds problems.num_heldout = {self.problems.num_heldout}"
+                f"eval.num_problems = {self.eval.num_problems} exceeds problems.num_heldout = "
+                f"{self.problems.num_heldout}"
             )
         if self.sft.respond_share + self.sft.inspect_share > 1.0:
             raise ValueError("sft.respond_share + sft.inspect_share exceeds 1; the rest is the share that summarises")

@@ -22,8 +22,8 @@ class RunSection(Section):
     seed: int = Field(0, ge=0, description="Seed of everything drawn: problems, contexts, sampling, training order.")
     store: str = Field(
         "",
-        description="Where runs keep journal and pool, each in a place with its name: a folder, or an object store as s3://bucket/prefix. "
-        "Empty: in the run folder. Credentials are read from the environment (AWS_*).",
+        description="Where runs keep journal and pool, each in a place with its name: a folder, or an object store as "
+        "s3://bucket/prefix. Empty: in the run folder. Credentials are read from the environment (AWS_*).",
     )
 
     @field_validator("store")
@@ -35,8 +35,8 @@ class RunSection(Section):
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise PydanticCustomError(
                 SECRET_IN_VALUE,
-                "a URI of bucket and prefix only, for example s3://bucket/prefix; endpoint and credentials are read from the environment "
-                "(AWS_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
+                "a URI of bucket and prefix only, for example s3://bucket/prefix; endpoint and credentials are read "
+                "from the environment (AWS_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
             )
         if parts.scheme not in STORE_SCHEMES or not parts.netloc:
             raise ValueError(

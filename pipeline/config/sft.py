@@ -26,7 +26,8 @@ class SftSection(Section):
     inspect_share: Probability = Field(0.2, description="Share of pairs that critique an attempt; the rest summarise.")
     answer_only_share: Probability = Field(
         0.0,
-        description="Of the answers from scratch, the share that gives the result at once: a second way to answer, worse or better.",
+        description="Of the answers from scratch, the share that gives the result at once: a second way to answer, "
+        "worse or better.",
     )
     num_epochs: Positive = Field(1, description="Passes over the pairs.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate.")

@@ -17,7 +17,8 @@ _MAX_VALUE_CHARS = 200
 
 
 class InvalidField(NamedTuple):
-    """One finding. `field` is dotted, empty for a whole; `value` is as Python writes it, empty where there is none to show."""
+    """One finding. `field` is dotted, empty for a whole; `value` is as Python writes it, empty where there is none to
+    show."""
 
     field: str
     value: str
@@ -30,7 +31,8 @@ class InvalidField(NamedTuple):
 def invalid_fields(
     error: ValidationError, known: Iterable[str] = (), *, kind: str = "field", hint: str = ""
 ) -> list[InvalidField]:
-    """Each finding of `error` once. An unknown name is compared with `known`; `hint` follows where none of them is like it."""
+    """Each finding of `error` once. An unknown name is compared with `known`; `hint` follows where none of them is like
+    it."""
     known, found = list(known), []
     for item in error.errors():
         parts = [str(part) for part in item["loc"]]

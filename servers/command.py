@@ -5,7 +5,6 @@ own generation defaults) and reports the log-probabilities of the distribution t
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Literal, NamedTuple
 from pipeline.config import Config
 from pipeline.config.servers import ServersSection
 from pipeline.errors import ConfigError, ServerStartError
+from pipeline.runtime.hardware import usable_cores
 from pipeline.weights import lora
 
 HOST = "127.0.0.1"
@@ -26,6 +26,11 @@ WORKER_EXTENSION = "servers.packed_weights.PackedWeights"
 CPU_BLOCK_SIZE = 32
 # Set here and nowhere else: the orchestrator reaches the server, and trusts its numbers, by these.
 RESERVED = ("model", "host", "port", "uds", "served-model-name", "api-key", "logprobs-mode", "generation-config")
+
+# Unless the user's environment says otherwise.
+DEFAULTS = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_HOST_IP": HOST}
+# The one would let anyone on this machine run code in the server; the other would override --kv-cache-memory-bytes, in whole GiB only.
+UNWANTED = ("VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_CPU_KVCACHE_SPACE")
 
 
 class Machine(NamedTuple):
@@ -53,25 +58,20 @@ def _vllm_kind() -> Literal["cpu", "gpu"]:
     )
 
 
-def usable_cores() -> tuple[int, ...]:
-    """Cores that this process may use, ascending."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
-
-
 def server_command(config: Config, index: int, port: int, model: Path, machine: Machine) -> list[str]:
     """The command line of one server. Raises ConfigError for an extra argument that is reserved, or for layers that no adapter may have."""
     servers = config.servers
     check_extra_args(servers.extra_args)
-    command = [sys.executable, "-m", MODULE, "--model", str(model), "--served-model-name", config.model.name]
-    command += ["--host", HOST, "--port", str(port), "--dtype", servers.dtype, "--seed", str(config.run.seed + index)]
-    command += ["--max-model-len", str(servers.max_model_len), "--max-num-seqs", str(servers.max_num_seqs)]
-    command += ["--tensor-parallel-size", str(servers.tensor_parallel_size)]
-    command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
-    # Without it the route /inference/v1/generate, which reports the weight version of every token, is missing.
-    command += ["--enable-scale-out", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
-    command += ["--worker-extension-cls", WORKER_EXTENSION]
+    command = [
+        *(sys.executable, "-m", MODULE, "--model", str(model), "--served-model-name", config.model.name),
+        *("--host", HOST, "--port", str(port), "--dtype", servers.dtype, "--seed", str(config.run.seed + index)),
+        *("--max-model-len", str(servers.max_model_len), "--max-num-seqs", str(servers.max_num_seqs)),
+        *("--tensor-parallel-size", str(servers.tensor_parallel_size)),
+        *("--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"),
+        # Without it the route /inference/v1/generate, which reports the weight version of every token, is missing.
+        *("--enable-scale-out", "--enable-prefix-caching", "--disable-uvicorn-access-log"),
+        *("--worker-extension-cls", WORKER_EXTENSION),
+    ]
     if config.learner.transfer == "nccl":
         if machine.kind == "cpu":
             raise ConfigError(
@@ -86,12 +86,8 @@ def server_command(config: Config, index: int, port: int, model: Path, machine: 
     if servers.enforce_eager:
         command.append("--enforce-eager")
     if machine.kind == "cpu":
-        command += [
-            "--block-size",
-            str(CPU_BLOCK_SIZE),
-            "--kv-cache-memory-bytes",
-            str(int(servers.kv_cache_gib * 2**30)),
-        ]
+        command += ["--block-size", str(CPU_BLOCK_SIZE)]
+        command += ["--kv-cache-memory-bytes", str(int(servers.kv_cache_gib * 2**30))]
     return [*command, *servers.extra_args]
 
 
@@ -107,21 +103,11 @@ def check_extra_args(extra_args: tuple[str, ...]) -> None:
 
 def server_environment(config: Config, index: int, machine: Machine, inherited: Mapping[str, str]) -> dict[str, str]:
     """Environment of server `index`: `inherited` plus what vLLM needs. Raises ConfigError when a GPU is not assigned."""
-    environment = dict(inherited)
-    # Would let anyone on this machine run code in the server.
-    environment.pop("VLLM_ALLOW_INSECURE_SERIALIZATION", None)
-    # Would override --kv-cache-memory-bytes, in whole GiB only.
-    environment.pop("VLLM_CPU_KVCACHE_SPACE", None)
-    environment["VLLM_SERVER_DEV_MODE"] = "1"
+    environment = {**DEFAULTS, **inherited, "VLLM_SERVER_DEV_MODE": "1"}
+    for name in UNWANTED:
+        environment.pop(name, None)
     if config.learner.transfer == "lora":
         environment[lora.RUNTIME_SWITCH] = "1"
-    for name, value in (
-        ("VLLM_NO_USAGE_STATS", "1"),
-        ("DO_NOT_TRACK", "1"),
-        ("HF_HUB_OFFLINE", "1"),
-        ("VLLM_HOST_IP", HOST),
-    ):
-        environment.setdefault(name, value)
     if machine.kind == "cpu":
         environment |= _cpu_environment(config.servers, index, machine.cores)
         if config.servers.enforce_eager:

@@ -4,28 +4,27 @@ The model is all-MiniLM-L6-v2 (Apache-2.0; 22 M parameters, 384 numbers a text),
 carries, or any folder of a BERT-like sentence embedder with mean pooling. Texts of requests that wait at the same time share
 a pass. Embeddings have length 1.
 
-| waits     | for                        | woken by          |
-|-----------|----------------------------|-------------------|
-| a request | its texts' embeddings      | `_embed_for_ever` |
-| that      | the first waiting request  | the request       |
+| waits     | for                                                      | woken by          |
+|-----------|----------------------------------------------------------|-------------------|
+| a request | the pass under way, which may be for it as well              | the end of it     |
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import contextlib
-import struct
 import sys
 import zipfile
-from collections.abc import AsyncIterator
+from collections import deque
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from aiohttp import web
 
 from pipeline.errors import ModelError, UserError
 from pipeline.runtime.files import cache_folder
+from servers.web import embeddings, serve
 from servers.wheels import prepared
 
 NAME = "all-MiniLM-L6-v2"
@@ -34,6 +33,8 @@ MAX_TOKENS = 256
 # Of one pass; longer ones take no less time a text on a CPU.
 MAX_TEXTS_PER_PASS = 64
 MAX_TEXTS_PER_REQUEST = 2048
+Embeddings = tuple[list[list[float]], int]
+"""The vectors, and how many tokens were read."""
 
 
 def prepare(cache: Path) -> Path:
@@ -68,7 +69,7 @@ class Embedder:
         except (OSError, ValueError) as error:
             raise ModelError(f"--model {folder}: cannot be loaded as a sentence embedder: {error}") from error
 
-    def embed(self, texts: list[str]) -> tuple[list[list[float]], int]:
+    def embed(self, texts: list[str]) -> Embeddings:
         """Embeddings (num texts, size) of length 1, and the tokens that were read. Longer texts are cut at 256 tokens."""
         import torch
 
@@ -101,43 +102,41 @@ class EmbeddingServer:
     def __init__(self, embedder: Embedder, name: str) -> None:
         self._embedder = embedder
         self._name = name
-        self._waiting: asyncio.Queue[tuple[list[str], asyncio.Future[tuple[list[list[float]], int]]]] = asyncio.Queue(
-            1024
-        )
+        # As long as there are open requests.
+        self._waiting: deque[tuple[list[str], asyncio.Future[Embeddings]]] = deque()
+        self._computing = asyncio.Lock()
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
-        app.cleanup_ctx.append(self._embedding)
         return app
 
-    async def _embedding(self, app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._embed_for_ever())
-        yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    async def _embed(self, texts: list[str]) -> Embeddings:
+        answer: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
+        self._waiting.append((texts, answer))
+        async with self._computing:
+            # Unless a request before this one has computed for it as well.
+            while not answer.done():
+                await self._pass()
+        return answer.result()
 
-    async def _embed_for_ever(self) -> None:
-        while True:
-            calls = [await self._waiting.get()]
-            while sum(len(texts) for texts, _ in calls) < MAX_TEXTS_PER_PASS and not self._waiting.empty():
-                calls.append(self._waiting.get_nowait())
-            texts = [text for call, _ in calls for text in call]
-            try:
-                vectors, num_tokens = await asyncio.to_thread(self._embedder.embed, texts)
-            except Exception as error:  # noqa: BLE001 - whatever the model raised is the answer to who asked
-                for _, answer in calls:
-                    if not answer.done():
-                        answer.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
-                continue
-            first = 0
-            for call, answer in calls:
-                if not answer.done():
-                    answer.set_result((vectors[first : first + len(call)], num_tokens * len(call) // len(texts)))
-                first += len(call)
+    async def _pass(self) -> None:
+        """Embed what waits, as much as goes into one pass."""
+        calls: list[tuple[list[str], asyncio.Future[Embeddings]]] = []
+        while self._waiting and sum(len(texts) for texts, _ in calls) < MAX_TEXTS_PER_PASS:
+            calls.append(self._waiting.popleft())
+        texts = [text for call, _ in calls for text in call]
+        try:
+            vectors, num_tokens = await asyncio.to_thread(self._embedder.embed, texts)
+        except Exception as error:  # noqa: BLE001 - whatever the model raised is the answer to who asked
+            for _, answer in calls:
+                answer.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
+            return
+        rest = iter(vectors)
+        for call, answer in calls:
+            answer.set_result((list(islice(rest, len(call))), num_tokens * len(call) // len(texts)))
 
     async def _embeddings(self, request: web.Request) -> web.Response:
         try:
@@ -145,25 +144,14 @@ class EmbeddingServer:
             texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
             encoding = body.get("encoding_format") or "float"
         except (ValueError, KeyError, TypeError, AttributeError):
-            return _refused("the body must be a JSON object with `input`, a text or a list of texts")
-        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
-            return _refused("`input` must be a text or a list of texts, none of them empty")
-        if len(texts) > MAX_TEXTS_PER_REQUEST:
-            return _refused(f"`input` has {len(texts)} texts; send at most {MAX_TEXTS_PER_REQUEST} at once")
-        if encoding not in ("float", "base64"):
-            return _refused(f"`encoding_format` {encoding!r} is neither float nor base64")
-        answer: asyncio.Future[tuple[list[list[float]], int]] = asyncio.get_running_loop().create_future()
-        await self._waiting.put((texts, answer))
+            return _error(400, "the body must be a JSON object with `input`, a text or a list of texts")
+        if problem := _problem(texts, encoding):
+            return _error(400, problem)
         try:
-            vectors, num_tokens = await answer
+            vectors, num_tokens = await self._embed(texts)
         except RuntimeError as error:
-            return web.json_response({"error": {"message": str(error), "type": "server_error"}}, status=500)
-        data = [
-            {"object": "embedding", "index": index, "embedding": _encoded(vector) if encoding == "base64" else vector}
-            for index, vector in enumerate(vectors)
-        ]
-        usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-        return web.json_response({"object": "list", "model": self._name, "data": data, "usage": usage})
+            return _error(500, str(error))
+        return web.json_response(embeddings(self._name, vectors, num_tokens, encoding))
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": self._name, "object": "model"}]})
@@ -172,24 +160,20 @@ class EmbeddingServer:
         return web.Response()
 
 
-def _refused(message: str) -> web.Response:
-    return web.json_response({"error": {"message": message, "type": "invalid_request_error"}}, status=400)
+def _problem(texts: Any, encoding: Any) -> str:
+    """What is wrong with a request, or ''."""
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
+        return "`input` must be a text or a list of texts, none of them empty"
+    if len(texts) > MAX_TEXTS_PER_REQUEST:
+        return f"`input` has {len(texts)} texts; send at most {MAX_TEXTS_PER_REQUEST} at once"
+    if encoding not in ("float", "base64"):
+        return f"`encoding_format` {encoding!r} is neither float nor base64"
+    return ""
 
 
-def _encoded(vector: list[float]) -> str:
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-
-
-async def serve(embedder: Embedder, name: str, port: int) -> None:
-    """Serve until cancelled; the address is printed as the first line. Raises OSError when the port is taken."""
-    runner = web.AppRunner(EmbeddingServer(embedder, name).application(), access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-        await asyncio.Event().wait()
-    finally:
-        await runner.cleanup()
+def _error(status: int, message: str) -> web.Response:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return web.json_response({"error": {"message": message, "type": kind}}, status=status)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -208,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         folder = arguments.model or prepare(cache_folder())
         embedder = Embedder(folder, arguments.threads)
-        asyncio.run(serve(embedder, folder.name, arguments.port))
+        asyncio.run(serve(EmbeddingServer(embedder, folder.name).application(), arguments.port))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

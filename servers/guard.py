@@ -5,7 +5,7 @@ descendant of the command is left. It ends when
 
 | waits for | woken by | then |
 |---|---|---|
-| the command's end | SIGCHLD | kills what the command left, exits with its status |
+| the command's end | asyncio's watcher of children | kills what the command left, exits with its status |
 | the launcher's end, even by SIGKILL | end of standard input | ends the command and all its descendants |
 | SIGTERM | the signal | the same |
 
@@ -15,27 +15,30 @@ Should the guard itself be killed, its orphans fall to the launcher, which is a 
 from __future__ import annotations
 
 import argparse
-import os
+import asyncio
 import signal
-import subprocess
 import sys
 
-from servers.process_tree import Wakeups, adopt_orphans, die_with_parent, end_tree
+from pipeline.runtime.child_process import die_with_parent
+from servers.process_tree import adopt_orphans, end_tree
 
 
-def guard(command: list[str], grace_s: float) -> int:
+async def guard(command: list[str], grace_s: float) -> int:
     """Run `command` until it or the launcher ends. Returns its exit status, 128 + n for signal n."""
     adopt_orphans()
-    launcher = sys.stdin.fileno()
-    with Wakeups((signal.SIGTERM,)) as wakeups:
-        # Forks for `preexec_fn`, in a process of one thread and nothing but the standard library.
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent)
-        while child.poll() is None and not wakeups.stop_requested:
-            if wakeups.wait(also=(launcher,)) and not os.read(launcher, 4096):
-                break
-        # The command ended by itself: its children have nobody left to tell them, so they get no grace.
-        end_tree(child, wakeups, grace_s)
-    status = child.returncode
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, asked.set)
+    # Nothing is ever written there: once it can be read it is at its end.
+    loop.add_reader(sys.stdin, asked.set)
+    child = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+    )
+    ends = [asyncio.create_task(child.wait()), asyncio.create_task(asked.wait())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    loop.remove_reader(sys.stdin)
+    # Where the command ended by itself, its children have nobody left to tell them, so they get no grace.
+    await end_tree(child, grace_s)
+    status = await child.wait()
     return status if status >= 0 else 128 - status
 
 
@@ -46,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--grace-s", type=float, default=10.0, help="seconds between SIGTERM and SIGKILL")
     parser.add_argument("command", nargs="+", help="the command and its arguments, after --")
     arguments = parser.parse_args(argv)
-    return guard(arguments.command, arguments.grace_s)
+    return asyncio.run(guard(arguments.command, arguments.grace_s))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,20 @@ be started or kept running. Readiness is the caller's to find out over HTTP. Imp
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import http.client
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import ConfigError, UserError
 from pipeline.run.folder import RunFolder
-from pipeline.runtime.child_process import parent_is_gone
+from pipeline.runtime.child_process import end_with_parent
 from servers.command import HOST, Machine, check_port, server_command, server_environment
 from servers.model_folder import check_model_folder
-from servers.process_tree import adopt_orphans, die_with_parent
+from servers.process_tree import adopt_orphans
 from servers.supervisor import Supervisor
 
 LOOK_TIMEOUT_S = 2.0
@@ -26,13 +29,10 @@ LOOK_TIMEOUT_S = 2.0
 def answers(port: int) -> bool:
     """Whether the server on `port` answers /health with 200 now."""
     connection = http.client.HTTPConnection(HOST, port, timeout=LOOK_TIMEOUT_S)
-    try:
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
         connection.request("GET", "/health")
         return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return False
 
 
 def supervisor_of(run: RunFolder, index: int, port: int, model: Path, machine: Machine) -> Supervisor:
@@ -48,7 +48,7 @@ def supervisor_of(run: RunFolder, index: int, port: int, model: Path, machine: M
         command,
         environment,
         run.logs / f"server-{index}.log",
-        lambda: answers(port),
+        partial(answers, port),
         max_restarts=config.servers.max_restarts,
         startup_timeout_s=config.servers.startup_timeout_s,
     )
@@ -63,13 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     parser.add_argument("--model", type=Path, required=True, help="local model folder")
     arguments = parser.parse_args(argv)
-    die_with_parent()
-    if parent_is_gone():
-        return 0
+    end_with_parent()
     adopt_orphans()
     try:
         run = RunFolder.open(arguments.run)
-        supervisor_of(run, arguments.index, arguments.port, arguments.model, Machine.here()).run()
+        asyncio.run(supervisor_of(run, arguments.index, arguments.port, arguments.model, Machine.here()).run())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

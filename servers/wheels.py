@@ -8,8 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import LanpoError, ModelError
@@ -28,7 +27,9 @@ def prepared(target: Path, package: str, wanted: str, make: Callable[[Path, Path
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target.parent / f".{target.name}.lock"):
+        with (target.parent / f".{target.name}.lock").open("w") as lock:
+            # Waited for; a process that dies gives it back.
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not (target / MARKER).is_file():
                 _build(target, package, wanted, make)
     except OSError as error:
@@ -37,14 +38,6 @@ def prepared(target: Path, package: str, wanted: str, make: Callable[[Path, Path
             raise full from error
         raise ModelError(f"{wanted}: cannot write {target}: {error}; set LANPO_CACHE to a writable folder") from error
     return target
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Wait for, then hold, an exclusive lock; a process that dies gives it back."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(target: Path, package: str, wanted: str, make: Callable[[Path, Path], None]) -> None:

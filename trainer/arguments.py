@@ -10,6 +10,7 @@ from trl import GRPOConfig
 
 from pipeline.config import Config
 from pipeline.run.folder import RunFolder
+from pipeline.runtime.hardware import usable_cores
 from trainer.processes import num_micro_batches, num_on_this_machine
 from trainer.sharding import check_engine, fsdp_arguments
 
@@ -90,9 +91,5 @@ def set_environment(config: Config, run: RunFolder) -> None:
 
 def set_threads(config: Config) -> None:
     """Use `learner.cpu_threads` threads, 0 meaning this process's share of the cores; and no progress bars in logs."""
-    torch.set_num_threads(config.learner.cpu_threads or max(1, num_usable_cores() // num_on_this_machine()))
+    torch.set_num_threads(config.learner.cpu_threads or max(1, len(usable_cores()) // num_on_this_machine()))
     disable_progress_bar()
-
-
-def num_usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

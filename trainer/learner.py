@@ -37,6 +37,7 @@ from pipeline.errors import ConfigError, DiskError, RunFolderError
 from pipeline.run.checkpoints import checkpoint_path
 from pipeline.run.folder import LEARNER_LOCK, RunFolder
 from pipeline.run.metrics_log import MetricsWriter
+from pipeline.runtime.child_process import end_with_parent
 from pipeline.storage.claim import check_claim
 from pipeline.storage.journal import Journal
 from pipeline.weights.publishing import REFERENCE, canary_of, is_adapter, path_of
@@ -44,7 +45,7 @@ from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.processes import WorkerProcesses, ignore_stop_signals, is_rank0, on_rank0
 from trainer.status import LearnerStatus, QuietStatus
-from trainer.stop import StopRequested, StopSignal, end_with_parent
+from trainer.stop import StopRequested, StopSignal
 from trainer.without_vllm import leave_vllm_out
 
 logger = logging.getLogger("trainer.learner")

@@ -6,8 +6,7 @@ pages again: hundreds of thousands of page faults. Training asks for the same si
 
 from __future__ import annotations
 
-import ctypes
-import sys
+from pipeline.runtime import libc
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
@@ -16,9 +15,5 @@ NEVER = 2**31 - 1
 
 def keep_freed_memory() -> None:
     """Keep freed blocks in the heap instead of returning them (glibc; elsewhere nothing happens)."""
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, NEVER)
+    libc.call("mallopt", M_MMAP_MAX, 0)
+    libc.call("mallopt", M_TRIM_THRESHOLD, NEVER)

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import ConfigError
-from pipeline.runtime.child_process import PARENT_PID, free_port
-from trainer.stop import StopRequested, end_with_parent
+from pipeline.runtime.child_process import PARENT_PID, end_with_parent, free_port
+from trainer.stop import StopRequested
 
 Result = TypeVar("Result")
 END_GRACE_S = 10.0

@@ -31,13 +31,13 @@ from trl import SFTConfig, SFTTrainer
 from pipeline.config import Config
 from pipeline.config.loading import stored_config
 from pipeline.errors import DataError, UserError
+from pipeline.runtime.child_process import end_with_parent
 from trainer.arguments import set_threads
 from trainer.canary import write_canary
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
 from trainer.shared_prefix import supports_shared_prefix, token_logps
-from trainer.stop import end_with_parent
 
 # Pairs computed at once: more take more memory and hardly less time.
 MAX_MICRO_BATCH = 8

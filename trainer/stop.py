@@ -5,16 +5,11 @@ A request is a flag. Long waits are woken by it (`StopSignal.wait`), an optimize
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 from types import FrameType
 
-from pipeline.runtime.child_process import parent_is_gone
 from pipeline.runtime.file_watcher import Changes
-
-PR_SET_PDEATHSIG = 1
 
 
 class StopRequested(Exception):  # noqa: N818 - no error
@@ -50,12 +45,3 @@ class StopSignal:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.request()
-
-
-def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Ask the kernel for a signal when the parent dies (Linux; elsewhere nothing happens). One that is dead already is noticed too."""
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
-    if parent_is_gone():
-        os.kill(os.getpid(), number)

@@ -25,17 +25,31 @@ from pathlib import Path
 from typing import IO, Self
 
 from pipeline.errors import ProcessEndedError
+from pipeline.runtime import libc
 from pipeline.runtime.event_loop import to_the_end
 
 # Learner and servers share the cores of a small machine: a thread that waits at a barrier must not burn theirs.
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 # Tells a child who started it, so that it notices even an owner that died before the child could ask the kernel.
 PARENT_PID = "LANPO_PARENT_PID"
+PR_SET_PDEATHSIG = 1
 
 
 def parent_is_gone() -> bool:
     """Whether the process that started this one as a `Child` is no longer its parent."""
     return os.getppid() != int(os.environ.get(PARENT_PID) or os.getppid())
+
+
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Ask the kernel to send this process `number` when the thread that started it ends (Linux; elsewhere nothing happens)."""
+    libc.call("prctl", PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """The same, for a parent that is dead already too."""
+    die_with_parent(number)
+    if parent_is_gone():
+        os.kill(os.getpid(), number)
 
 
 def free_port(address: str = "127.0.0.1") -> int:

@@ -6,11 +6,12 @@ does by default, costs time and frees nothing (docs/lab-notebook.md)."""
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import resource
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
+
+from pipeline.runtime import libc
 
 T = TypeVar("T")
 M_ARENA_MAX, NUM_HEAPS = -8, 2
@@ -29,9 +30,7 @@ def few_heaps() -> None:
 
     LanceDB's and ours come and go by the dozen, and each would get a heap of its own, of which it gives little back
     (docs/lab-notebook.md). Two or three threads allocate at a time."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_ARENA_MAX, NUM_HEAPS)
+    libc.call("mallopt", M_ARENA_MAX, NUM_HEAPS)
 
 
 def tuned() -> None:

@@ -14,10 +14,17 @@ def hardware() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "system": platform.platform(),
-        "num_cores": len(os.sched_getaffinity(0)),
+        "num_cores": len(usable_cores()),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": gpus(),
     }
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Cores that this process may use, ascending."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
 
 
 @cache

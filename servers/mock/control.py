@@ -13,7 +13,7 @@ from pipeline.weights.canary import Canary, read_canary
 from pipeline.weights.publishing import ADAPTER_CONFIG
 from pipeline.weights.sync import CHECKING, LOADING, REJECTED
 from pipeline.weights.vllm_control import LOAD_ADAPTER, UNLOAD_ADAPTER
-from servers.mock.misbehaviour import error
+from servers.mock.misbehaviour import Json, error, replying
 
 FRESH = "default"
 
@@ -42,19 +42,21 @@ class Control:
         """Whether the weights bear the label of a run's version."""
         return self.version != FRESH and not self.version.startswith((LOADING, CHECKING, REJECTED))
 
-    def add_routes(self, router: web.UrlDispatcher) -> None:
-        router.add_post("/collective_rpc", self._collective_rpc)
-        router.add_post("/pause", self._pause)
-        router.add_post("/resume", self._resume)
-        router.add_get("/is_paused", self._is_paused)
-        router.add_get("/weight_info", self._weight_info)
-        router.add_post("/update_weight_version", self._update_weight_version)
-        router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
+    def routes(self) -> list[web.RouteDef]:
+        routes = [
+            web.post("/collective_rpc", self._collective_rpc),
+            web.post("/pause", replying(self._pause)),
+            web.post("/resume", replying(self._resume)),
+            web.get("/is_paused", replying(lambda: {"is_paused": not self.running.is_set()})),
+            web.get("/weight_info", replying(lambda: {"weight_version": self.version})),
+            web.post("/update_weight_version", self._update_weight_version),
+            web.post("/reset_prefix_cache", replying(lambda: {"success": True})),
+        ]
         if self._max_lora_rank:
-            router.add_post(LOAD_ADAPTER, self._load_adapter)
-            router.add_post(UNLOAD_ADAPTER, self._unload_adapter)
+            routes += [web.post(LOAD_ADAPTER, self._load_adapter), web.post(UNLOAD_ADAPTER, self._unload_adapter)]
+        return routes
 
-    async def crash(self, request: web.Request) -> web.Response:
+    def crash(self) -> Json:
         """As a server that died and was started again: what was generating is dropped, the weights are the first ones."""
         self.version = FRESH
         self.adapters.clear()
@@ -62,7 +64,7 @@ class Control:
         for other in list(self.generating.values()):
             if other.transport is not None:
                 other.transport.abort()
-        return web.json_response({"dropped": len(self.generating)})
+        return {"dropped": len(self.generating)}
 
     async def _collective_rpc(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -74,26 +76,17 @@ class Control:
         self.canary = read_canary(Path(folder))
         return web.json_response({"results": [None]})
 
-    async def _pause(self, request: web.Request) -> web.Response:
+    def _pause(self) -> Json:
         self.running.clear()
-        return web.json_response({"status": "paused"})
+        return {"status": "paused"}
 
-    async def _resume(self, request: web.Request) -> web.Response:
+    def _resume(self) -> Json:
         self.running.set()
-        return web.json_response({"status": "resumed"})
-
-    async def _is_paused(self, request: web.Request) -> web.Response:
-        return web.json_response({"is_paused": not self.running.is_set()})
-
-    async def _weight_info(self, request: web.Request) -> web.Response:
-        return web.json_response({"weight_version": self.version})
+        return {"status": "resumed"}
 
     async def _update_weight_version(self, request: web.Request) -> web.Response:
         self.version = (await request.json())["new_version"]
         return web.json_response({"success": True, "new_version": self.version})
-
-    async def _reset_prefix_cache(self, request: web.Request) -> web.Response:
-        return web.json_response({"success": True})
 
     async def _load_adapter(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -16,14 +16,15 @@ CLOCK_SLACK_S = 0.002
 
 
 class Counters:
-    """Counts requests, connections, faults and retries. Retries are known by `X-Request-Id: <id>-<attempt>`."""
+    """Counts requests, connections, faults and retries. Retries are known by `X-Request-Id: <id>-<attempt>`.
 
-    def __init__(self) -> None:
+    `num_unverified` are generating requests that came while the weights bore no version's label."""
+
+    def __init__(self, in_flight: int = 0) -> None:
         self.requests: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
-        self.in_flight = self.max_in_flight = self.num_tokens = 0
-        self.num_unverified = 0
-        """Generating requests that came while the weights bore no version's label."""
+        self.in_flight = in_flight
+        self.max_in_flight = self.num_tokens = self.num_unverified = 0
         self._ports: set[int] = set()
         self._attempts: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._num_retries = self._max_attempts = self._num_early = self._num_waited = 0

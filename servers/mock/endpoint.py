@@ -10,63 +10,28 @@ generations until /resume; every request is counted, those of /_mock/ excepted.
 
 from __future__ import annotations
 
-import base64
 import math
 import random
-import struct
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import ValidationError
 
 from servers.mock.answers import chat_text, decode, encode
 from servers.mock.control import Control
 from servers.mock.counters import Counters
-from servers.mock.faults import CHAT, GENERATE, RENDER, Fault, FaultRate, Flap
+from servers.mock.faults import CHAT, GENERATE, PLAN, RENDER, Fault, FaultRate, Flap
 from servers.mock.generation import Generator, Sample, id_logprobs, token_logprobs, usage
-from servers.mock.latency import Latency
-from servers.mock.misbehaviour import Handler, error, fail
+from servers.mock.misbehaviour import Handler, Json, error, fail, replying
+from servers.mock.settings import MAX_MODEL_LEN, Settings
+from servers.web import embeddings
 
 COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
 GENERATING = (CHAT, GENERATE, COMPLETIONS)
-MAX_MODEL_LEN = 32768
 EMBEDDING_SIZE = 384
-Json = dict[str, Any]
-FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
-
-
-class Settings(BaseModel):
-    """How the endpoint behaves."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    model: str = "policy"
-    seed: int = 0
-    latency_s: float = Field(0.0, ge=0, description="Seconds before every answer; short for latency = fixed:SECONDS.")
-    latency: str = Field("", description="A distribution of them, for example lognormal:0.3,0.8.")
-    s_per_token: float = Field(0.0, ge=0, description="Seconds that each token takes.")
-    num_tokens: int = Field(0, ge=0, description="Length of each answer, tokens; 0: as long as it happens to be.")
-    accuracy: float = Field(0.5, ge=0, le=1)
-    token_ids: bool = Field(True, description="False: a plain OpenAI endpoint, without token ids and vLLM's routes.")
-    hide_token_ids: bool = Field(False, description="vLLM's routes are there, but chat answers carry no token ids.")
-    raw_logprobs: bool = Field(False, description="Log-probabilities that ignore the temperature, as vLLM's default.")
-    max_model_len: int = Field(MAX_MODEL_LEN, ge=1)
-    api_key: str = Field("", description="Asked for on /v1 and /inference, as vLLM does; not on the control routes.")
-    max_lora_rank: int = Field(0, ge=0, description="Greatest rank of adapters; 0: no routes to load them.")
-    refused: tuple[str, ...] = Field((), description="Parameters that are answered 400, in OpenAI's words.")
-    root: str = Field("", description="Where the model's weights are, as vLLM's /v1/models tells; empty: untold.")
-    max_concurrency: int = Field(0, ge=0, description="More generations at once are answered 429; 0: no limit.")
-    faults: list[Fault] = Field(default_factory=list)
-    fault_rate: FaultRate | None = None
-    flap: Flap | None = None
-
-    @field_validator("latency")
-    @classmethod
-    def _known(cls, spec: str) -> str:
-        if spec:
-            Latency(spec, 0)
-        return spec
 
 
 class MockEndpoint:
@@ -80,28 +45,32 @@ class MockEndpoint:
         self._begin_s = time.monotonic()
         self._counters = Counters()
         self._control = Control(settings.max_lora_rank)
-        latency = Latency(settings.latency or f"fixed:{settings.latency_s}", settings.seed)
-        self._generator = Generator(
-            self._control, latency, settings.seed, settings.accuracy, settings.num_tokens, settings.s_per_token
-        )
+        self._generator = Generator(self._control, settings)
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._counted], client_max_size=2**26)
-        for path in ("/health", "/ping", "/version"):
-            app.router.add_get(path, self._health)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_post(CHAT, self._chat)
-        app.router.add_post(COMPLETIONS, self._completions)
-        app.router.add_post(EMBEDDINGS, self._embeddings)
-        app.router.add_get("/_mock/counters", self._show_counters)
-        app.router.add_post("/_mock/counters/reset", self._reset_counters)
-        app.router.add_post("/_mock/faults", self._set_faults)
-        app.router.add_post("/_mock/flap", self._set_flap)
-        app.router.add_post("/_mock/crash", self._control.crash)
+        app.add_routes(
+            [
+                *(web.get(path, replying(lambda: {"version": "mock"})) for path in ("/health", "/ping", "/version")),
+                web.get("/v1/models", replying(self._models)),
+                web.post(CHAT, self._with_body(self._chat)),
+                web.post(COMPLETIONS, self._with_body(self._completions)),
+                web.post(EMBEDDINGS, self._with_body(self._embeddings)),
+                web.get("/_mock/counters", replying(lambda: self._counters.as_dict())),
+                web.post("/_mock/counters/reset", replying(self._reset_counters)),
+                web.post("/_mock/faults", self._set_faults),
+                web.post("/_mock/flap", self._set_flap),
+                web.post("/_mock/crash", replying(self._control.crash)),
+            ]
+        )
         if self._settings.token_ids:
-            app.router.add_post(RENDER, self._render)
-            app.router.add_post(GENERATE, self._generate)
-            self._control.add_routes(app.router)
+            app.add_routes(
+                [
+                    web.post(RENDER, self._with_body(self._render)),
+                    web.post(GENERATE, self._with_body(self._generate)),
+                    *self._control.routes(),
+                ]
+            )
         return app
 
     # What every request goes through
@@ -148,27 +117,30 @@ class MockEndpoint:
             self._counters.faults[fault.kind] += 1
         return fault
 
+    def _with_body(self, handler: Callable[[web.Request, Json], Awaitable[web.StreamResponse]]) -> Handler:
+        """`handler` of a request and its body, which is called unless the body is refused."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            body = orjson.loads(await request.read())
+            refusal = self._refusal(body)
+            return await handler(request, body) if refusal is None else refusal
+
+        return handle
+
     # OpenAI's routes
 
-    async def _health(self, request: web.Request) -> web.Response:
-        return _json({"version": "mock"})
-
-    async def _models(self, request: web.Request) -> web.Response:
+    def _models(self) -> Json:
         settings = self._settings
         head = {"object": "model", "created": 0, "owned_by": "mock"}
-        model = {**head, "id": settings.model, "max_model_len": settings.max_model_len}
-        if settings.root:
-            model["root"] = settings.root
+        root = {"root": settings.root} if settings.root else {}
+        model = {**head, **root, "id": settings.model, "max_model_len": settings.max_model_len}
         adapters = [
             {**head, "id": name, "root": str(adapter.folder), "parent": settings.model}
             for name, adapter in self._control.adapters.items()
         ]
-        return _json({"object": "list", "data": [model, *adapters]})
+        return {"object": "list", "data": [model, *adapters]}
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        body = orjson.loads(await request.read())
-        if (refusal := self._refusal(body)) is not None:
-            return refusal
+    async def _chat(self, request: web.Request, body: Json) -> web.StreamResponse:
         prompt = chat_text(body["messages"])
         ids = encode(prompt)
         max_tokens = body.get("max_tokens") or body.get("max_completion_tokens") or MAX_MODEL_LEN - len(ids)
@@ -190,10 +162,7 @@ class MockEndpoint:
         reply = self._reply("chat.completion", choices, len(ids), samples)
         return _json({**reply, "prompt_token_ids": ids if with_ids else None})
 
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        body = orjson.loads(await request.read())
-        if (refusal := self._refusal(body)) is not None:
-            return refusal
+    async def _completions(self, request: web.Request, body: Json) -> web.StreamResponse:
         if body.get("prompt_logprobs"):
             return self._prompt_logprobs(body["prompt"], body.get("model"))
         prompt = body["prompt"] if isinstance(body["prompt"], str) else decode(body["prompt"])
@@ -221,20 +190,11 @@ class MockEndpoint:
             )
         return _json(self._reply("text_completion", choices, sum(map(len, prompts)), []))
 
-    async def _embeddings(self, request: web.Request) -> web.Response:
-        body = orjson.loads(await request.read())
-        if (refusal := self._refusal(body)) is not None:
-            return refusal
+    async def _embeddings(self, request: web.Request, body: Json) -> web.Response:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        data = []
-        for index, text in enumerate(texts):
-            vector = unit_vector(str(text), body.get("dimensions") or EMBEDDING_SIZE)
-            packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-            embedding = packed if body.get("encoding_format") == "base64" else vector
-            data.append({"object": "embedding", "index": index, "embedding": embedding})
+        vectors = [unit_vector(str(text), body.get("dimensions") or EMBEDDING_SIZE) for text in texts]
         num_tokens = sum(len(encode(str(text))) for text in texts)
-        counted = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-        return _json({"object": "list", "model": self._settings.model, "data": data, "usage": counted})
+        return _json(embeddings(self._settings.model, vectors, num_tokens, body.get("encoding_format")))
 
     async def _stream(
         self, request: web.Request, body: Json, prompt: str, max_tokens: int, schema: Json | None, kind: str
@@ -258,29 +218,26 @@ class MockEndpoint:
 
     # vLLM's token-in/token-out routes
 
-    async def _render(self, request: web.Request) -> web.Response:
-        body = orjson.loads(await request.read())
-        if (refusal := self._refusal(body)) is not None:
-            return refusal
+    async def _render(self, request: web.Request, body: Json) -> web.Response:
         ids = encode(chat_text(body["messages"]))
         return _json({"request_id": "mock", "token_ids": ids, "sampling_params": {}, "model": self._settings.model})
 
-    async def _generate(self, request: web.Request) -> web.Response:
-        body = orjson.loads(await request.read())
-        if (refusal := self._refusal(body)) is not None:
-            return refusal
+    async def _generate(self, request: web.Request, body: Json) -> web.Response:
         ids, sampling = body["token_ids"], body["sampling_params"]
         samples = await self._samples(decode(ids), sampling, sampling.get("max_tokens") or 16, None)
         as_text = body.get("output_mode") == "text"
-        choices = []
-        for index, sample in enumerate(samples):
-            content = token_logprobs(sample) if as_text else id_logprobs(sample)
-            choice = {"index": index, "finish_reason": sample.finish_reason, "token_ids": sample.token_ids}
-            choice["weight_versions"] = [
-                {"version": version, "start": start, "end": end} for version, start, end in sample.versions
-            ]
-            choice["logprobs"] = {"content": content} if sampling.get("logprobs") is not None else None
-            choices.append(choice | ({"text": sample.text} if as_text else {}))
+        logprobs_of = token_logprobs if as_text else id_logprobs
+        choices = [
+            {
+                "index": index,
+                "finish_reason": sample.finish_reason,
+                "token_ids": sample.token_ids,
+                "weight_versions": sample.versions,
+                "logprobs": {"content": logprobs_of(sample)} if sampling.get("logprobs") is not None else None,
+                **({"text": sample.text} if as_text else {}),
+            }
+            for index, sample in enumerate(samples)
+        ]
         reply = {"request_id": "mock", "model": self._settings.model, "usage": usage(len(ids), samples)}
         return _json({**reply, "prompt_token_ids": None, "choices": choices})
 
@@ -313,14 +270,9 @@ class MockEndpoint:
 
     # The mock's own routes
 
-    async def _show_counters(self, request: web.Request) -> web.Response:
-        return web.json_response(self._counters.as_dict())
-
-    async def _reset_counters(self, request: web.Request) -> web.Response:
-        in_flight = self._counters.in_flight
-        self._counters = Counters()
-        self._counters.in_flight = in_flight
-        return web.json_response({})
+    def _reset_counters(self) -> Json:
+        self._counters = Counters(self._counters.in_flight)
+        return {}
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         """A list of faults, or {"rate": FaultRate}; what was planned before is forgotten."""
@@ -329,7 +281,7 @@ class MockEndpoint:
             if content.lstrip().startswith(b"{"):
                 self._faults, self._rate = [], FaultRate.model_validate(orjson.loads(content)["rate"])
             else:
-                self._faults, self._rate = FAULTS.validate_json(content), None
+                self._faults, self._rate = PLAN.validate_json(content), None
         except (ValidationError, KeyError) as problem:
             return error(400, str(problem))
         return web.json_response({"faults": len(self._faults)})
@@ -349,7 +301,7 @@ def unit_vector(text: str, size: int) -> list[float]:
     """A direction that depends on the text alone."""
     rng = random.Random(text)
     vector = [rng.gauss(0, 1) for _ in range(size)]
-    norm = math.sqrt(sum(value * value for value in vector))
+    norm = math.hypot(*vector)
     return [value / norm for value in vector]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -38,6 +38,8 @@ Choice = Literal[
     "missing_usage",
 ]
 Kind = Literal["status", "no_effect", Transport, Body, Choice]
+KINDS = (*get_args(Transport), *get_args(Body), *get_args(Choice))
+HARMLESS = ("slow", "trickle", "missing_usage")
 Duty = Literal["retry", "final", "accept"]
 
 
@@ -80,15 +82,10 @@ CATALOGUE: tuple[Named, ...] = (
     _status(429, "retry", "http_429_ms", retry_after_ms=50),
     _status(503, "retry", "http_503_seconds", retry_after="0.05"),
     _status(503, "retry", "http_503_nonsense", retry_after="soon"),
-    *_kinds("retry", "reset", "reset_mid_body", "short_body", "black_hole", "stall"),
-    *_kinds("retry", "truncated_json", "empty_body", "html", "gzip_garbage", "not_an_object", "error_object"),
-    *_kinds("retry", "choices_null", "empty_choices", "too_few_choices", "too_many_choices", "duplicate_index"),
-    *_kinds("retry", "choice_not_object", "no_content", "missing_logprobs", "null_logprob", "nan_logprob"),
-    *_kinds("retry", "positive_logprob", "wrong_lengths", "missing_token_ids", "text_token_ids"),
-    *_kinds("retry", "abort", "null_finish_reason", "unknown_finish_reason", "missing_versions", "unknown_version"),
-    *_kinds("accept", "slow", "trickle", "missing_usage"),
+    *_kinds("retry", *(kind for kind in KINDS if kind not in HARMLESS)),
+    *_kinds("accept", *HARMLESS),
 )
-PLAN = TypeAdapter(list[Fault])
+PLAN: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 
 
 class FaultRate(BaseModel):

@@ -13,32 +13,28 @@ from typing import Any, NamedTuple
 from servers.mock.answers import END_ID, answer, conforming, decode, encode
 from servers.mock.control import Control
 from servers.mock.latency import Latency
+from servers.mock.settings import Settings
 
 Json = dict[str, Any]
 
 
 class Sample(NamedTuple):
-    """One answer. `token_ids` (T,), `logprobs` (T,); `versions` are (label, first token, end)."""
+    """One answer. `token_ids` (T,), `logprobs` (T,); `versions` are spans of tokens with their label."""
 
     text: str
     token_ids: list[int]
     logprobs: list[float]
     finish_reason: str
-    versions: list[tuple[str, int, int]]
+    versions: list[Json]
 
 
 class Generator:
     """Makes samples as slowly as it was told to."""
 
-    def __init__(
-        self, control: Control, latency: Latency, seed: int, accuracy: float, num_tokens: int, s_per_token: float
-    ) -> None:
+    def __init__(self, control: Control, settings: Settings) -> None:
         self._control = control
-        self._latency = latency
-        self._seed = seed
-        self._accuracy = accuracy
-        self._num_tokens = num_tokens
-        self.s_per_token = s_per_token
+        self._settings = settings
+        self._latency = Latency(settings.latency or f"fixed:{settings.latency_s}", settings.seed)
 
     async def sample(self, prompt: str, sampling: Json, max_tokens: int, schema: Json | None = None) -> list[Sample]:
         """`n` answers. Weights that change meanwhile sampled the second half of each."""
@@ -46,8 +42,8 @@ class Generator:
         await asyncio.sleep(self._latency.draw_s())
         await self._control.running.wait()
         drafts = [self._draft(prompt, sampling, max_tokens, schema, index) for index in range(sampling.get("n") or 1)]
-        if self.s_per_token:
-            await asyncio.sleep(self.s_per_token * max(len(ids) for ids, _ in drafts))
+        if self._settings.s_per_token:
+            await asyncio.sleep(self._settings.s_per_token * max(len(ids) for ids, _ in drafts))
             await self._control.running.wait()
         return [self._sample(ids, rng, first) for ids, rng in drafts]
 
@@ -60,25 +56,26 @@ class Generator:
         ids, rng = self._draft(prompt, sampling, max_tokens, schema, 0)
         sample = self._sample(ids, rng, self._control.version)
         for index in range(len(ids)):
-            if self.s_per_token:
-                await asyncio.sleep(self.s_per_token)
+            if self._settings.s_per_token:
+                await asyncio.sleep(self._settings.s_per_token)
             yield sample, index
 
     def _draft(
         self, prompt: str, sampling: Json, max_tokens: int, schema: Json | None, index: int
     ) -> tuple[list[int], random.Random]:
         greedy = sampling.get("temperature", 1.0) == 0
-        drawn = (self._seed, prompt) if greedy else (self._seed, prompt, sampling.get("seed"), index)
+        drawn = (self._settings.seed, prompt) if greedy else (self._settings.seed, prompt, sampling.get("seed"), index)
         rng = random.Random(repr(drawn))
-        text = answer(prompt, rng, self._accuracy) if schema is None else json.dumps(conforming(schema, rng))
+        text = answer(prompt, rng, self._settings.accuracy) if schema is None else json.dumps(conforming(schema, rng))
         ids = encode(text)
-        if self._num_tokens and schema is None:
-            ids = (ids * (self._num_tokens // len(ids) + 1))[: self._num_tokens - 1]
+        if (length := self._settings.num_tokens) and schema is None:
+            ids = (ids * (length // len(ids) + 1))[: length - 1]
         return [*ids, END_ID][:max_tokens], rng
 
     def _sample(self, ids: list[int], rng: random.Random, first: str) -> Sample:
         last, half = self._control.version, len(ids) // 2
-        versions = [(last, 0, len(ids))] if first == last or not half else [(first, 0, half), (last, half, len(ids))]
+        spans = [(last, 0, len(ids))] if first == last or not half else [(first, 0, half), (last, half, len(ids))]
+        versions = [{"version": version, "start": start, "end": end} for version, start, end in spans]
         reason = "stop" if ids[-1] == END_ID else "length"
         return Sample(decode(ids), ids, [-rng.random() for _ in ids], reason, versions)
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
-FORMS = {
-    "fixed": ("seconds",),
-    "uniform": ("least", "most"),
-    "exponential": ("mean",),
-    "lognormal": ("median", "sigma"),
-    "pareto": ("least", "shape"),
+FORMS: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
+    "fixed": (("seconds",), lambda rng, seconds: seconds),
+    "uniform": (("least", "most"), random.Random.uniform),
+    "exponential": (("mean",), lambda rng, mean: rng.expovariate(1 / mean) if mean else 0.0),
+    "lognormal": (
+        ("median", "sigma"),
+        lambda rng, median, sigma: rng.lognormvariate(math.log(median), sigma) if median else 0.0,
+    ),
+    "pareto": (("least", "shape"), lambda rng, least, shape: least * rng.paretovariate(shape)),
 }
+"""By name: what the numbers are, and how a value is drawn with them."""
 
 
 class Latency:
@@ -19,26 +24,16 @@ class Latency:
 
     def __init__(self, spec: str, seed: int) -> None:
         """Raises ValueError that names the forms."""
-        self._name, _, values = spec.partition(":")
+        name, _, values = spec.partition(":")
         try:
             self._values = [float(value) for value in values.split(",")]
         except ValueError:
             self._values = []
-        if len(self._values) != len(FORMS.get(self._name, ())) or min(self._values, default=-1) < 0:
-            forms = ", ".join(f"{name}:{','.join(parts)}" for name, parts in FORMS.items())
+        if name not in FORMS or len(self._values) != len(FORMS[name][0]) or min(self._values) < 0:
+            forms = ", ".join(f"{name}:{','.join(parts)}" for name, (parts, _) in FORMS.items())
             raise ValueError(f"latency = {spec!r} is none of {forms} (numbers of 0 or more)")
+        self._draw = FORMS[name][1]
         self._rng = random.Random(seed)
 
     def draw_s(self) -> float:
-        rng, values = self._rng, self._values
-        match self._name:
-            case "fixed":
-                return values[0]
-            case "uniform":
-                return rng.uniform(*values)
-            case "exponential":
-                return rng.expovariate(1 / values[0]) if values[0] else 0.0
-            case "lognormal":
-                return rng.lognormvariate(math.log(values[0]), values[1]) if values[0] else 0.0
-            case _:
-                return values[0] * rng.paretovariate(values[1])
+        return self._draw(self._rng, *self._values)

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from servers.mock.faults import Fault, Transport, spoil
 
+Json = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 FOREVER_S = 3600.0
 
@@ -21,14 +22,21 @@ def error(status: int, message: str, headers: dict[str, str] | None = None) -> w
     return web.json_response(body, status=status, headers=headers)
 
 
+def replying(reply: Callable[[], Json]) -> Handler:
+    """Answers what `reply` returns, whatever the request says."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return web.json_response(reply())
+
+    return handle
+
+
 async def fail(request: web.Request, handler: Handler, fault: Fault) -> web.StreamResponse:
     """Answer `request` as `fault` says; where the connection is dropped, what is returned reaches nobody."""
     if fault.kind == "status":
-        headers = {"Retry-After": fault.retry_after, "retry-after-ms": fault.retry_after_ms, "Location": request.path}
-        wanted = {name: str(value) for name, value in headers.items() if value is not None}
-        if fault.code != 307:
-            del wanted["Location"]
-        return error(fault.code, fault.body, wanted)
+        location = request.path if fault.code == 307 else None
+        headers = {"Retry-After": fault.retry_after, "retry-after-ms": fault.retry_after_ms, "Location": location}
+        return error(fault.code, fault.body, {name: str(value) for name, value in headers.items() if value is not None})
     if fault.kind == "no_effect":
         return web.json_response({"results": [None]})
     if fault.kind in get_args(Transport):

@@ -43,7 +43,6 @@ from pipeline.runtime.child_process import Child
 from pipeline.runtime.event_loop import run
 from pipeline.runtime.hardware import hardware
 from pipeline.types import Label
-from servers.process_tree import Wakeups
 from servers.supervisor import Outcome, Supervisor
 from trainer.processes import WorkerProcesses
 
@@ -84,8 +83,14 @@ with WorkerProcesses(2, [sys.executable, "-c", ""]):
 check("learner")
 del os.environ["WORLD_SIZE"], os.environ["RANK"]
 server = Supervisor(["true"], os.environ, here / "server", lambda: False, max_restarts=0, startup_timeout_s=60.0)
-with Wakeups(()) as wakeups:
-    assert server._live(wakeups) == (Outcome.DIED_IN_START, 0)
+
+
+async def live():
+    stop = asyncio.create_task(asyncio.Event().wait())
+    assert await server._live(stop) == (Outcome.DIED_IN_START, 0)
+
+
+asyncio.run(live())
 check("server")
 assert os.fork() or os._exit(0)
 assert forks == ["python", "libc"], "they would have been seen"

@@ -36,10 +36,11 @@ connection.recv(1)
 """
 
 SUPERVISE = """
-import os, sys
+import asyncio, os, sys
 from pathlib import Path
 from pipeline.errors import ServerStartError
-from servers.process_tree import adopt_orphans, die_with_parent
+from pipeline.runtime.child_process import die_with_parent
+from servers.process_tree import adopt_orphans
 from servers.supervisor import Supervisor
 die_with_parent()
 adopt_orphans()
@@ -50,7 +51,7 @@ def is_up():
 supervisor = Supervisor(command, os.environ, Path(log), is_up, max_restarts=int(restarts),
                         startup_timeout_s=float(startup_timeout_s), first_pause_s=0.01, grace_s=0.2)
 try:
-    supervisor.run()
+    asyncio.run(supervisor.run())
 except ServerStartError as error:
     sys.exit(str(error))
 """

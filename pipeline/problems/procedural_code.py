@@ -1,5 +1,5 @@
 """Small programming problems without a hub: seeded, distinct, split (their families:
-`pipeline/problems/code_families.py`).
+`pipeline/problems/code_families.toml`).
 
 The label has the tests, with expected values that a reference made here and now; the reference itself is in neither
 problem nor label. A draw whose tests a constant, or a copy of an argument, would pass is skipped. Held-out problems are

@@ -25,7 +25,7 @@ class ProblemsSection(Section):
     )
     families: tuple[FamilySettings, ...] = Field(
         (FamilySettings(name="chain_sum", params={"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2}),),
-        description="reasoning_gym: the task families. procedural_code: those of `pipeline/problems/code_families.py`; "
+        description="reasoning_gym: the task families. procedural_code: those of `pipeline/problems/code_families.toml`; "
         "empty: all.",
     )
     num_train: Positive = Field(2000, description="reasoning_gym, procedural_code: problems generated for training.")

@@ -1,30 +1,26 @@
 """Small programming problems without a hub: seeded, distinct, split (their families:
-`pipeline/problems/code_families.py`).
+`pipeline/problems/code_families.toml`).
 
 The label has the tests, with expected values that a reference made here and now; the reference itself is in neither
-problem nor label. A draw whose tests a constant, or a copy of an argument, would pass is skipped. Held-out problems are
-drawn first, from `heldout_seed` alone; a training problem that equals one is skipped and another drawn in its place."""
+problem nor label. A draw whose tests a constant, or a copy of an argument, would pass is skipped."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.config.problems import FamilySettings, ProblemsSection
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError
 from pipeline.problems.code_families import FAMILIES, Exercise
-from pipeline.problems.reasoning_gym import DRAWS_PER_PROBLEM, EXTRA_DRAWS, shares
+from pipeline.problems.drawing import draw_splits
 from pipeline.text import nearest, text_hash
 from pipeline.types import Label, Problem, Split, Task
 
 
 def generate(settings: ProblemsSection, seed: int) -> tuple[list[Task], list[Task]]:
     """Held-out and training tasks, in this order, families mixed. Raises ConfigError and DataError."""
-    families = _families(settings)
-    taken: set[str] = set()
-    heldout = _draw(families, "heldout", settings.heldout_seed, settings.num_heldout, taken)
-    train = _draw(families, "train", seed, settings.num_train, taken)
-    return heldout, train
+    return draw_splits(settings, _families(settings), seed, _stream, " or the family's weight, or name more families")
 
 
 def _families(settings: ProblemsSection) -> tuple[FamilySettings, ...]:
@@ -43,34 +39,14 @@ def _families(settings: ProblemsSection) -> tuple[FamilySettings, ...]:
     return settings.families or tuple(FamilySettings(name=name) for name in FAMILIES)
 
 
-def _draw(families: tuple[FamilySettings, ...], split: Split, seed: int, num: int, taken: set[str]) -> list[Task]:
-    """`num` distinct tasks whose text hashes are not in `taken`; adds theirs."""
-    tasks = []
-    for family, count in zip(families, shares([family.weight for family in families], num), strict=True):
-        tasks += _draw_family(family.name, split, seed, count, taken)
-    random.Random(f"mix:{split}:{seed}").shuffle(tasks)
-    return tasks
-
-
-def _draw_family(name: str, split: Split, seed: int, num: int, taken: set[str]) -> list[Task]:
+def _stream(family: FamilySettings, split: Split, seed: int, num_draws: int, taken: set[str]) -> Iterator[Task]:
     # A seed given as text is hashed, so neighbouring seeds share nothing.
-    rng = random.Random(f"code:{split}:{seed}:{name}")
-    tasks: list[Task] = []
-    num_draws = DRAWS_PER_PROBLEM * num + EXTRA_DRAWS
+    rng = random.Random(f"code:{split}:{seed}:{family.name}")
     for _ in range(num_draws):
-        if len(tasks) == num:
-            return tasks
-        exercise = FAMILIES[name](rng)
-        key = text_hash(exercise.question)
+        exercise = FAMILIES[family.name](rng)
         expected = results(exercise)
-        if key not in taken and tells_apart(exercise.cases, expected):
-            taken.add(key)
-            tasks.append(_task(exercise, expected, name, split))
-    setting = "problems.num_heldout" if split == "heldout" else "problems.num_train"
-    raise DataError(
-        f"family {name!r} made only {len(tasks)} of the {num} distinct {split} problems wanted (in {num_draws} draws); "
-        f"lower {setting} or the family's weight, or name more families"
-    )
+        if text_hash(exercise.question) not in taken and tells_apart(exercise.cases, expected):
+            yield _task(exercise, expected, family.name, split)
 
 
 def results(exercise: Exercise) -> list[Any]:

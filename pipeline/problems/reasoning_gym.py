@@ -1,84 +1,52 @@
 """Problems of reasoning-gym families: seeded, distinct, split.
 
 Each family draws from a stream of its own, seeded by the hash of split, seed and family, because reasoning-gym adds the
-index to the seed: neighbouring seeds would yield the same problems, shifted by one. Held-out problems are drawn first,
-from `heldout_seed` alone; a training problem that equals one is skipped and another drawn in its place."""
+index to the seed: neighbouring seeds would yield the same problems, shifted by one."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError
+from pipeline.hashing import seed_of
+from pipeline.problems.drawing import draw_split, draw_splits
 from pipeline.text import nearest, text_hash
 from pipeline.types import Label, Problem, Split, Task
 
-# Draws per wanted problem before a family is said to be exhausted: collecting the last of n values takes about n ln n
-# draws.
-DRAWS_PER_PROBLEM = 20
-EXTRA_DRAWS = 1000
+REMEDY = ", or widen its params"
 
 
 def generate(settings: ProblemsSection, seed: int) -> tuple[list[Task], list[Task]]:
     """Held-out and training tasks, in this order, families mixed. Raises ConfigError and DataError."""
     if not settings.families:
         raise ConfigError("problems.families is empty; name at least one family, for example chain_sum")
-    taken: set[str] = set()
-    heldout = _draw(settings, "heldout", settings.heldout_seed, settings.num_heldout, taken)
-    train = _draw(settings, "train", seed, settings.num_train, taken)
-    return heldout, train
+    return draw_splits(settings, settings.families, seed, partial(_stream, settings), REMEDY)
 
 
 def heldout_tasks(settings: ProblemsSection) -> list[Task]:
     """The held-out tasks that `generate` yields for any seed. Raises ConfigError and DataError."""
-    return _draw(settings, "heldout", settings.heldout_seed, settings.num_heldout, set())
+    stream = partial(_stream, settings)
+    return draw_split(settings, settings.families, "heldout", settings.heldout_seed, stream, REMEDY, set())
 
 
-def _draw(settings: ProblemsSection, split: Split, seed: int, num: int, taken: set[str]) -> list[Task]:
-    """`num` distinct tasks whose text hashes are not in `taken`; adds theirs."""
-    counts = shares([family.weight for family in settings.families], num)
-    tasks = []
-    for position, (family, count) in enumerate(zip(settings.families, counts, strict=True)):
-        if count:
-            tasks += _draw_family(family, position, split, seed, count, taken)
-    random.Random(f"mix:{split}:{seed}").shuffle(tasks)
-    return tasks
-
-
-def shares(weights: list[float], num: int) -> list[int]:
-    """`num` split in proportion to `weights`, by largest remainders."""
-    exact = [num * weight / sum(weights) for weight in weights]
-    counts = [int(value) for value in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
-    for i in by_remainder[: num - sum(counts)]:
-        counts[i] += 1
-    return counts
-
-
-def _draw_family(
-    family: FamilySettings, position: int, split: Split, seed: int, num: int, taken: set[str]
-) -> list[Task]:
-    num_draws = DRAWS_PER_PROBLEM * num + EXTRA_DRAWS
-    source = create_family(family, position, _stream_seed(family, split, seed), num_draws)
-    tasks: list[Task] = []
+def _stream(
+    settings: ProblemsSection, family: FamilySettings, split: Split, seed: int, num_draws: int, taken: set[str]
+) -> Iterator[Task]:
+    own_seed = seed_of(json.dumps([split, seed, family.name, family.params], sort_keys=True, default=str))
+    source = create_family(family, settings.families.index(family), own_seed, num_draws)
+    is_checked = False
     for index in range(num_draws):
         item = source[index]
         task, exact = _task(family, item, split)
         if task.problem.text_hash not in taken:
-            if not (tasks and exact):
+            if not (is_checked and exact):
                 _check_scorer(family, source, item, task.label)
-            taken.add(task.problem.text_hash)
-            tasks.append(task)
-            if len(tasks) == num:
-                return tasks
-    setting = "problems.num_heldout" if split == "heldout" else "problems.num_train"
-    raise DataError(
-        f"family {family.name!r} with params {family.params} made only {len(tasks)} of the {num} distinct {split} problems "
-        f"wanted (in {num_draws} draws); lower {setting}, or widen its params"
-    )
+            is_checked = True
+            yield task
 
 
 def check_family(name: str, field: str) -> None:
@@ -119,11 +87,6 @@ def create_family(family: FamilySettings, position: int, seed: int, size: int) -
         ) from error
 
 
-def _stream_seed(family: FamilySettings, split: Split, seed: int) -> int:
-    text = json.dumps([split, seed, family.name, family.params], sort_keys=True, default=str)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
-
-
 def _task(family: FamilySettings, item: dict[str, Any], split: Split) -> tuple[Task, bool]:
     """`item` as a task, and whether JSON holds its metadata as it is; else values like fractions became their texts."""
     if not isinstance(item["answer"], str):
@@ -137,12 +100,10 @@ def _task(family: FamilySettings, item: dict[str, Any], split: Split) -> tuple[T
         "answer": item["answer"],
         "metadata": item["metadata"],
     }
-    exact = True
     try:
-        text = json.dumps(entry)
+        text, exact = json.dumps(entry), True
     except TypeError:
-        exact = False
-        text = _as_text(family, entry)
+        text, exact = _as_text(family, entry), False
     label = Label(problem_id=problem.id, answer=item["answer"], entry=json.loads(text))
     return Task(problem=problem, label=label), exact
 

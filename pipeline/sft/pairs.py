@@ -23,7 +23,7 @@ from pipeline.config.sft import SftSection
 from pipeline.experience.contexts import messages_of
 from pipeline.runtime.files import write_atomic
 from pipeline.runtime.plugins import is_plugin
-from pipeline.sft.lessons import ALL, lessons_of
+from pipeline.sft.lessons import all_lessons, lessons_of
 from pipeline.sft.worked_solutions import Solution, answer_only, solve, with_mistake
 from pipeline.types import Task
 from prompts.render import render
@@ -73,11 +73,6 @@ def make_pairs(
     return pairs
 
 
-def num_without_solution(tasks: list[Task]) -> dict[str, int]:
-    """By family, how many of `tasks` have no worked solution."""
-    return dict(Counter(task.problem.family for task in tasks if solve(task) is None))
-
-
 def write_pairs(path: Path, pairs: list[dict[str, Any]]) -> None:
     """Write `pairs` as JSONL, whole or not at all. Raises DiskError."""
     write_atomic(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
@@ -107,7 +102,7 @@ def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") 
         "chat_template_kwargs": config.rollout.chat_template_kwargs,
         "num_lessons": config.feedback.num_lessons,
         "templates": [render(value) for value in inputs],
-        "lessons": [lesson.model_dump(mode="json") for lesson in ALL],
+        "lessons": [lesson.model_dump(mode="json") for lesson in all_lessons()],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -184,7 +179,7 @@ def _shows_no_steps(config: Config, rng: random.Random) -> bool:
 def drawn_lessons(family: str, most: int, rng: random.Random) -> tuple[tuple[Lesson, ...], int]:
     """One to `most` lessons and the index of the one that applies; the others are of other families."""
     own = lessons_of(family)
-    others = [lesson for lesson in ALL if lesson not in own]
+    others = [lesson for lesson in all_lessons() if lesson not in own]
     num_others = min(rng.randrange(most), len(others))
     lessons = rng.sample(others, num_others)
     index = rng.randint(0, num_others)

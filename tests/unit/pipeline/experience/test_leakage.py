@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.experience.leakage import gives_answer_away, gives_program_away
-from pipeline.sft.lessons import ALL
+from pipeline.sft.lessons import all_lessons
 from prompts.render import render_lessons
 
 
@@ -99,7 +99,7 @@ def test_lesson_that_keeps_the_answer(text: str, answer: str) -> None:
 
 
 def test_no_lesson_of_the_seeds_gives_a_small_number_away() -> None:
-    for lesson in ALL:
+    for lesson in all_lessons():
         for answer in ("0", "1", "2", "7", "10", "-3", "\\frac{1}{2}", "B", "yes"):
             assert not gives_answer_away(render_lessons((lesson,)), answer)
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.problems.dataset import ProblemStream, load_problems
-from pipeline.problems.reasoning_gym import shares
+from pipeline.problems.drawing import shares
 
 SMALL = FamilySettings(name="chain_sum", params={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1})
 

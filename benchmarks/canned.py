@@ -1,7 +1,8 @@
 """A server that answers with prepared bytes, as fast as Python can: the far end of the client benchmarks.
 
 `python -m benchmarks.canned` prints its address and serves until it is ended. It speaks HTTP/1.1 with keep-alive and
-pipelining, answers by path, keeps the order of answers on a connection, and counts at GET /_counters. It proves nothing about answers."""
+pipelining, answers by path, keeps the order of answers on a connection, and counts at GET /_counters. It proves nothing
+about answers."""
 
 from __future__ import annotations
 

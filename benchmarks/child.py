@@ -1,7 +1,8 @@
-"""Calls a function of benchmarks in a process of its own: `python -m benchmarks.child clients:run '{"client": "bare", …}'`.
+"""Calls a function of benchmarks in a process of its own: `python -m benchmarks.child clients:run '{"client": "bare",
+…}'`.
 
-It prints what the function returns as JSON, as the last line. The peers' environment runs it too, so it imports nothing of ours.
-"""
+It prints what the function returns as JSON, as the last line. The peers' environment runs it too, so it imports nothing
+of ours."""
 
 from __future__ import annotations
 

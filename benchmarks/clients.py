@@ -1,7 +1,7 @@
 """Clients that request the same thing in different ways; other benchmarks `run` each in a process of its own.
 
-Found are requests/s, what was read from the answers (so that all are seen to parse the same), failures, and memory per request in
-flight."""
+Found are requests/s, what was read from the answers (so that all are seen to parse the same), failures, and memory per
+request in flight."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ Ask = Callable[[], Awaitable[Read]]
 
 
 async def lanpo(url: str, concurrency: int, stack: AsyncExitStack) -> Ask:
-    """The pool with everything on (it is by default): places, retries, breaker, adaptive bound, usage, watchdog, records."""
+    """The pool with everything on (it is by default): places, retries, breaker, adaptive bound, usage, watchdog,
+    records."""
     settings = EndpointSettings(url=url, max_concurrency=concurrency)
     pool = await stack.enter_async_context(InferenceClient((settings,), "policy", RequestsSection()))
     pool.endpoints[0].has_token_route = True
@@ -180,7 +181,8 @@ def resident_bytes() -> int:
 
 
 async def at_full_flight(ask: Ask, num_in_flight: int, seconds: float, settle_s: float) -> dict[str, Any]:
-    """Keep `num_in_flight` requests out for `seconds` after all have been sent once; memory per request at that time."""
+    """Keep `num_in_flight` requests out for `seconds` after all have been sent once; memory per request at that
+    time."""
     num_answered = 0
     counting = stop = False
     failures: dict[str, int] = {}

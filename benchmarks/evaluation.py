@@ -1,8 +1,10 @@
-"""What an evaluation costs beside its requests: the command `eval` in its three modes ÷ a bare closed loop, on the same mock endpoint.
+"""What an evaluation costs beside its requests: the command `eval` in its three modes ÷ a bare closed loop, on the same
+mock endpoint.
 
-The command is the real one: prompts, lessons found in a pool, replies kept in a table, verdicts by worker processes, every answer written.
-The loop posts with aiohttp and orjson and reads text and usage. Rounds alternate, both at the same number of requests in flight; without
-latency both are as fast as two cores let them, with the endpoint on one of these.
+The command is the real one: prompts, lessons found in a pool, replies kept in a table, verdicts by worker processes,
+every answer written. The loop posts with aiohttp and orjson and reads text and usage. Rounds alternate, both at the
+same number of requests in flight; without latency both are as fast as two cores let them, with the endpoint on one of
+these.
 
 examples:
   python -m benchmarks.evaluation

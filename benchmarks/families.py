@@ -1,4 +1,5 @@
-"""Labelled problems: families of one skill each, every one in three phrasings. Problems of one family are relevant to each other.
+"""Labelled problems: families of one skill each, every one in three phrasings. Problems of one family are relevant to
+each other.
 
 Of the same phrasing they are number-swapped twins, of another one paraphrases by template; of other families unrelated,
 although several share their words (trains, rectangles, shops, cards)."""

@@ -3,10 +3,9 @@
     python -m benchmarks.learning --recipe quickstart --seeds 0 1 2      # train, then report
     python -m benchmarks.learning --runs runs/a runs/b runs/c            # report on finished runs
 
-The problems are the same in every run and stage, so the gain of RL is a paired difference: per problem 1, 0 or −1. It is
-pooled over the seeds; its interval is a normal one over the paired differences, and a bootstrap over problems (which keeps the
-seeds of one problem together) beside it.
-"""
+The problems are the same in every run and stage, so the gain of RL is a paired difference: per problem 1, 0 or −1. It
+is pooled over the seeds; its interval is a normal one over the paired differences, and a bootstrap over problems (which
+keeps the seeds of one problem together) beside it."""
 
 from __future__ import annotations
 
@@ -126,7 +125,8 @@ def report(runs: list[Path]) -> Iterator[Row]:
 
 
 def trained(options: argparse.Namespace, folder: Path) -> list[Path]:
-    """The runs of all seeds; those of the small form have a mock endpoint, a tiny model, and their cache in `folder`."""
+    """The runs of all seeds; those of the small form have a mock endpoint, a tiny model, and their cache in
+    `folder`."""
     if not options.small:
         return [train(options.recipe, seed, options.root, {}, options.more) for seed in options.seeds]
     with server(module="servers.mock") as url:

@@ -1,4 +1,5 @@
-"""The scheduler with its real parts and no learner, for benchmarks: weights become fresh enough at once, nothing is trained."""
+"""The scheduler with its real parts and no learner, for benchmarks: weights become fresh enough at once, nothing is
+trained."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What journal and pool cost in an object store beside a folder: the same calls, alternately, in one process.
 
-Without `--at` the object store is the tests' server (moto, on loopback, one Python process): that is no S3, and shows the requests that a
-call makes more than the time that they take. `--at` names a real one; its endpoint and credentials are read from the environment.
+Without `--at` the object store is the tests' server (moto, on loopback, one Python process): that is no S3, and shows
+the requests that a call makes more than the time that they take. `--at` names a real one; its endpoint and credentials
+are read from the environment.
 
 examples:
   python -m benchmarks.object_store

@@ -1,7 +1,7 @@
 """Do sampling and training overlap? Wall clock per step ÷ the slower of the two, for S = 0 and S = 1.
 
-The whole command with the real learner, and the mock endpoint with a fixed latency near the time that a training step takes. With
-S = 0 a step is sampled, then trained, so the ratio is near 2; with S = 1 the goal is 1.1.
+The whole command with the real learner, and the mock endpoint with a fixed latency near the time that a training step
+takes. With S = 0 a step is sampled, then trained, so the ratio is near 2; with S = 1 the goal is 1.1.
 
 examples:
   python -m benchmarks.overlap

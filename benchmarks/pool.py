@@ -1,8 +1,8 @@
 """What the experience pool costs: reads, look-ups and writes beside the raw LanceDB calls that they need, in one run.
 
-Reads: BM25 top-32 → exclusions and gamma → context rendered ÷ the same search through LanceDB; BM25 ids beside tantivy, as it comes and
-without the words that our index leaves out; one problem's entries.
-Writes: batches of 32 ÷ raw `add`. Growth: 1,000 appends of 32 with maintenance and with searches under way.
+Reads: BM25 top-32 → exclusions and gamma → context rendered ÷ the same search through LanceDB; BM25 ids beside tantivy,
+as it comes and without the words that our index leaves out; one problem's entries. Writes: batches of 32 ÷ raw `add`.
+Growth: 1,000 appends of 32 with maintenance and with searches under way.
 
 examples:
   python -m benchmarks.peers && python -m benchmarks.pool          # 10k, 100k and 500k entries; about ten minutes
@@ -83,7 +83,8 @@ def filled(folder: Path, num: int) -> Pool:
 
 
 async def reads(pool: Pool, ordered: Pool, num: int, num_queries: int) -> Row:
-    """Medians over the same queries, raw and through the pool in turn; `ordered` is the same pool as a run with S = 0 opens it."""
+    """Medians over the same queries, raw and through the pool in turn; `ordered` is the same pool as a run with S = 0
+    opens it."""
     from lancedb.query import MatchQuery
 
     settings = FeedbackSection(similarity_threshold=0.8)
@@ -121,7 +122,8 @@ async def reads(pool: Pool, ordered: Pool, num: int, num_queries: int) -> Row:
 
 
 def writes(num: int, num_batches: int) -> Row:
-    """Batches of 32 entries into a pool of `num` and into a raw table of the same rows, in turn; both compacted alike."""
+    """Batches of 32 entries into a pool of `num` and into a raw table of the same rows, in turn; both compacted
+    alike."""
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
         pool, raw = filled(Path(ours), num), filled(Path(theirs), num)
         problems = texts(num_batches * BATCH, seed=3)
@@ -143,8 +145,8 @@ def writes(num: int, num_batches: int) -> Row:
 
 
 async def growth(num: int, num_appends: int, num_queries: int) -> Row:
-    """Appends of 32 through the writer, with 64 searches in flight beside it; afterwards searches in the grown pool and in one
-    that was left alone, in turn."""
+    """Appends of 32 through the writer, with 64 searches in flight beside it; afterwards searches in the grown pool and
+    in one that was left alone, in turn."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         pool = await asyncio.to_thread(filled, Path(folder), num)
         fresh_pool = await asyncio.to_thread(filled, Path(other), num)

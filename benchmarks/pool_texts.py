@@ -1,4 +1,5 @@
-"""Problem texts by the hundred thousand, seeded: templates of word problems and sums with drawn numbers, names and things."""
+"""Problem texts by the hundred thousand, seeded: templates of word problems and sums with drawn numbers, names and
+things."""
 
 from __future__ import annotations
 

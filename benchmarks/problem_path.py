@@ -4,9 +4,9 @@ The real scheduler samples one problem a step from the mock endpoint, with a rea
 followed from the moment in which its slot asks for it until its lesson is in the pool. Counted are calls of Python
 functions in `pipeline/` and `prompts/`:
 
-- a move is a call into another file than the caller's, that is the nearest frame below in one of these folders; a task's
-  caller is who made it. Returns are no moves, nor is a coroutine or generator that goes on; the column `with returns`
-  has both, and counts each time that the file in which something happens is another one;
+- a move is a call into another file than the caller's, that is the nearest frame below in one of these folders; a
+  task's caller is who made it. Returns are no moves, nor is a coroutine or generator that goes on; the column
+  `with returns` has both, and counts each time that the file in which something happens is another one;
 - what would run in another thread runs in this one, at once, and what a timer calls is not counted: so counts repeat;
 - a package is the first folder below `pipeline/`, or `prompts`; files beside these folders are `leaves`. A stage enters
   a package with each call into another package than the call before, in order of time, those `--aside` left out.

@@ -1,11 +1,13 @@
-"""Reloads of a real vLLM server under load: what fails, how long it is paused, and whether each token bears the right version.
+"""Reloads of a real vLLM server under load: what fails, how long it is paused, and whether each token bears the right
+version.
 
-Two models, the given one and one with noise in its weights, are published in turn. Requests with common prompts stay in flight
-meanwhile, so that a prefix cache of the old weights would be met. Afterwards both models give their log-probabilities of what was
-sampled wholly under one label: a rollout that is nearer to the other model is mislabelled, or met an old cache.
+Two models, the given one and one with noise in its weights, are published in turn. Requests with common prompts stay in
+flight meanwhile, so that a prefix cache of the old weights would be met. Afterwards both models give their
+log-probabilities of what was sampled wholly under one label: a rollout that is nearer to the other model is
+mislabelled, or met an old cache.
 
-With --transfer lora the two are adapters of random weights to the given model, loaded beside each other; nothing is paused then, and
-a bare reload of the whole model by the same server stands beside theirs.
+With --transfer lora the two are adapters of random weights to the given model, loaded beside each other; nothing is
+paused then, and a bare reload of the whole model by the same server stands beside theirs.
 
 examples:
   python -m benchmarks.reload                          # the embedded model, 20 reloads, 64 requests in flight
@@ -166,7 +168,8 @@ async def num_cached_tokens(pool: InferenceClient) -> int:
 
 
 def gaps(models: list[Any], answers: list[Answer]) -> tuple[float, float, int]:
-    """Mean gap in nats per token to the labelled model and to the other one, and how many answers are nearer to the other."""
+    """Mean gap in nats per token to the labelled model and to the other one, and how many answers are nearer to the
+    other."""
     import torch
 
     own_gaps, other_gaps, num_mislabelled = [], [], 0

@@ -1,7 +1,9 @@
-"""Requests/s of the endpoint pool, everything on, side by side with bare aiohttp + orjson, the openai client and TRL's pattern.
+"""Requests/s of the endpoint pool, everything on, side by side with bare aiohttp + orjson, the openai client and TRL's
+pattern.
 
-Closed loops against a canned server, 8 KB answers with log-probabilities, each client in a process of its own, rounds alternating,
-medians. A comparison counts only if wrk gets three times the faster client's rate from the same server, and all read the same.
+Closed loops against a canned server, 8 KB answers with log-probabilities, each client in a process of its own, rounds
+alternating, medians. A comparison counts only if wrk gets three times the faster client's rate from the same server,
+and all read the same.
 
 examples:
   python -m benchmarks.requests

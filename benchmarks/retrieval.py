@@ -1,10 +1,11 @@
-"""Which lessons does retrieval let through? Precision and recall of the measures of similarity by gamma, on labelled problems.
+"""Which lessons does retrieval let through? Precision and recall of the measures of similarity by gamma, on labelled
+problems.
 
-A pool of 5,000 problems (benchmarks/families.py), one lesson each, of 21 families in two phrasings. A third of the queries are
-twins (other numbers, a stored phrasing), a third paraphrases (the phrasing that is not stored), a third of the 7 families that are
-not stored at all: whatever is shown for these is wrong. BM25 finds 32 candidates as in a run, a measure grades them; relevant is
-what is of the query's family. Gamma and measure are chosen on half of the families by F0.5 (a wrong lesson costs more than
-none) and reported on the other half.
+A pool of 5,000 problems (benchmarks/families.py), one lesson each, of 21 families in two phrasings. A third of the
+queries are twins (other numbers, a stored phrasing), a third paraphrases (the phrasing that is not stored), a third of
+the 7 families that are not stored at all: whatever is shown for these is wrong. BM25 finds 32 candidates as in a run, a
+measure grades them; relevant is what is of the query's family. Gamma and measure are chosen on half of the families by
+F0.5 (a wrong lesson costs more than none) and reported on the other half.
 
 precision   share of the admitted candidates that are relevant
 recall      share of the relevant candidates that are admitted

@@ -1,8 +1,8 @@
 """Whole rollouts/s (render → sample → score → journal) at 512 rollouts in flight, side by side with verifiers.
 
-Both sides ask the same canned server for the same tokens and score with the same function. lanpo asks for a group of 8 with one
-request, scores in a worker process and writes the groups to a LanceDB journal; verifiers asks for one rollout a request, scores in
-its own process and keeps the results in memory: the work that each does by itself.
+Both sides ask the same canned server for the same tokens and score with the same function. lanpo asks for a group of 8
+with one request, scores in a worker process and writes the groups to a LanceDB journal; verifiers asks for one rollout
+a request, scores in its own process and keeps the results in memory: the work that each does by itself.
 
 The peer lives in an environment of its own, made by `python -m benchmarks.peers`.
 

@@ -1,7 +1,8 @@
 """Sampled tokens/s of one real vLLM server: through the scheduler ÷ a raw closed loop at the same concurrency.
 
-The raw loop posts the same rendered prompts to the generate route with bare aiohttp and does nothing with the answers. The scheduler
-renders, samples, scores in a worker process and writes groups to the journal. Rounds alternate; the server is the quickstart's.
+The raw loop posts the same rendered prompts to the generate route with bare aiohttp and does nothing with the answers.
+The scheduler renders, samples, scores in a worker process and writes groups to the journal. Rounds alternate; the
+server is the quickstart's.
 
 examples:
   python -m benchmarks.sampling
@@ -92,7 +93,8 @@ async def sampled(options: argparse.Namespace, url: str) -> Row:
         "learner": {"num_steps": options.num_groups // GROUPS_PER_STEP},
         "rollout": {
             "num_problems_per_step": GROUPS_PER_STEP,
-            # The endpoint is given as many as the raw loop; one group more each is rendered, scored or committed meanwhile.
+            # The endpoint is given as many as the raw loop; one group more each is rendered, scored or committed
+            # meanwhile.
             "max_groups_in_flight": 2 * options.concurrency,
             "max_staleness": 1000,
         },

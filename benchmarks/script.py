@@ -1,9 +1,9 @@
 """The shape that measuring scripts share: options, peers, a small form, tables of rows, goals, an exit status.
 
-A script describes itself by one `Benchmark`, whose `main` takes the command line; `measure` yields rows, which are printed as they
-come. `--small` runs it in seconds: sizes are tiny, endpoints mock, models random, and a peer that is not installed is skipped by name.
-Its figures mean nothing, so goals are shown and not judged. `--out FILE` writes all rows as JSON.
-"""
+A script describes itself by one `Benchmark`, whose `main` takes the command line; `measure` yields rows, which are
+printed as they come. `--small` runs it in seconds: sizes are tiny, endpoints mock, models random, and a peer that is
+not installed is skipped by name. Its figures mean nothing, so goals are shown and not judged. `--out FILE` writes all
+rows as JSON."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Does a long run stay flat? The scheduler at full load against the mock endpoint, with faults, journal, pool and compaction.
+"""Does a long run stay flat? The scheduler at full load against the mock endpoint, with faults, journal, pool and
+compaction.
 
-Memory, open files and files of the store are read every few seconds. After a warm-up their slopes are fitted: memory may grow by
-1 % an hour, open files and files of the store must be level (the store's swing between two compactions does not count).
+Memory, open files and files of the store are read every few seconds. After a warm-up their slopes are fitted: memory
+may grow by 1 % an hour, open files and files of the store must be level (the store's swing between two compactions does
+not count).
 
 examples:
   python -m benchmarks.soak                 # two hours
@@ -37,8 +39,8 @@ MAX_OPEN_FILES_AN_HOUR = 20
 """Most that a fitted line through the swing of open files may climb."""
 WARM_UP_SHARE = 0.2
 MAX_STORE_GROWTH = 0.05
-"""Most that a fitted line through the files of the store may climb, share an hour: their number follows the rate of commits,
-because what a compaction replaced stays for two minutes."""
+"""Most that a fitted line through the files of the store may climb, share an hour: their number follows the rate of
+commits, because what a compaction replaced stays for two minutes."""
 
 
 class Look(NamedTuple):
@@ -52,8 +54,8 @@ class Look(NamedTuple):
 def slope(looks: list[Look], name: str) -> float:
     """Least-squares growth of one reading, per hour."""
     times = [look.at_s for look in looks]
-    fit = statistics.linear_regression(times, [float(getattr(look, name)) for look in looks])
-    return fit.slope * 3600.0
+    line = statistics.linear_regression(times, [float(getattr(look, name)) for look in looks])
+    return line.slope * 3600.0
 
 
 async def soak(url: str, seconds: float, look_every_s: float, folder: Path) -> tuple[list[Look], dict[str, Any]]:

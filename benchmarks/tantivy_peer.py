@@ -1,4 +1,5 @@
-"""The tantivy side of `benchmarks.pool`; runs in the peers' environment: top-k ids by BM25 over the same texts and queries."""
+"""The tantivy side of `benchmarks.pool`; runs in the peers' environment: top-k ids by BM25 over the same texts and
+queries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Trained tokens/s of the learner ÷ those of stock TRL, on the same groups, model, precision and micro-batches, with KL.
+"""Trained tokens/s of the learner ÷ those of stock TRL, on the same groups, model, precision and micro-batches, with
+KL.
 
-Each variant runs in a process of its own, in turn (benchmarks.training_child). `stock_head` is stock with its head applied to the
-completions only: against it, the gain of the shared prefix shows alone. The first step's gradients are compared as well.
+Each variant runs in a process of its own, in turn (benchmarks.training_child). `stock_head` is stock with its head
+applied to the completions only: against it, the gain of the shared prefix shows alone. The first step's gradients are
+compared as well.
 
 examples:
   python -m benchmarks.training                                   # the embedded model; half an hour on two cores

@@ -1,7 +1,8 @@
 """A learner on made-up groups; benchmarks.training runs it in a process of its own.
 
-Variants: `ours` (pipeline's trainer), `unshared` (the same without shared prefixes), `stock` (TRL's GRPOTrainer, fed through its
-own seam) and `stock_head` (stock, with the head applied to the completions only, which on a CPU it is not)."""
+Variants: `ours` (pipeline's trainer), `unshared` (the same without shared prefixes), `stock` (TRL's GRPOTrainer, fed
+through its own seam) and `stock_head` (stock, with the head applied to the completions only, which on a CPU it is
+not)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 r"""Do verdicts on answers agree with their labels, and how fast are they? Beside plain math-verify, on the same pairs.
 
-Pairs are those of tests/data/answer_pairs*.jsonl: a gold answer, the end of a response, and whether it is to be accepted.
-Ours is one worker process behind `pipeline.rewards.verifier.Verifier`, hand-over included; plain math-verify is
-`verify(parse(gold), parse(text))` in a process of its own, its time-outs as they come, the gold answer in a \boxed{…}.
-Rates are medians of rounds that take turns; both judge every pair in each round.
+Pairs are those of tests/data/answer_pairs*.jsonl: a gold answer, the end of a response, and whether it is to be
+accepted. Ours is one worker process behind `pipeline.rewards.verifier.Verifier`, hand-over included; plain math-verify
+is `verify(parse(gold), parse(text))` in a process of its own, its time-outs as they come, the gold answer in a
+\boxed{…}. Rates are medians of rounds that take turns; both judge every pair in each round.
 
 false equals  pairs labelled unequal that were accepted
 misses        pairs labelled equal that were not

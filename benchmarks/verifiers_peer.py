@@ -1,7 +1,7 @@
 """The verifiers side of `benchmarks.rollouts`; runs in the peers' environment (benchmarks/peers.txt).
 
-SingleTurnEnv and Rubric as they come, with our scorer as the reward function; the transport `aiohttp` gives the OpenAI client the one
-that its makers offer for concurrency, with limits that fit (they silently become 100 otherwise)."""
+SingleTurnEnv and Rubric as they come, with our scorer as the reward function; the transport `aiohttp` gives the OpenAI
+client the one that its makers offer for concurrency, with limits that fit (they silently become 100 otherwise)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Reloads of a real server under load: every token bears the version of the weights that sampled it (docs/promises.md: 9)."""
+"""Reloads of a real server under load: every token bears the version of the weights that sampled it (docs/promises.md:
+9)."""
 
 from __future__ import annotations
 

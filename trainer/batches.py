@@ -1,7 +1,7 @@
 """The batch of an optimizer step, read from the rollout journal.
 
 Step t is trained on the groups whose `step` is t, all slots of them, and only when all are there. Which of their rollouts are
-trained is decided here by rule (`Rules`): the others keep their place, and their rewards count in the advantages of their group, but
+trained is decided here by rule (`masking_rule`): the others keep their place, and their rewards count in the advantages of their group, but
 no token of theirs does. Whether a rollout is fresh enough is asked here again, where it is consumed; the scheduler has refused
 stale ones already.
 """
@@ -73,29 +73,18 @@ class RolloutBatch:
         }
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Which rollouts are not trained."""
-
-    max_staleness: int
-    mask_truncated: bool
-    mask_zero_variance: bool
-
-    @classmethod
-    def of(cls, config: Config) -> Rules:
-        most, wanted = config.rollout.max_staleness, config.learner.max_trained_staleness
-        learner = config.learner
-        return cls(most if wanted is None else min(wanted, most), learner.mask_truncated, learner.mask_zero_variance)
-
-    def against(self, rollout: Rollout, group: RolloutGroup, step: int) -> str | None:
-        """The rule by which `rollout` of `group` is not trained at `step`, or None."""
-        if step - rollout.oldest_version.step > self.max_staleness:
-            return "stale"
-        if self.mask_truncated and rollout.finish_reason == "length":
-            return "truncated"
-        if self.mask_zero_variance and group.zero_variance:
-            return "zero_variance"
-        return None
+def masking_rule(config: Config, rollout: Rollout, group: RolloutGroup, step: int) -> str | None:
+    """The rule by which `rollout` of `group` is not trained at `step`, or None."""
+    learner, max_staleness = config.learner, config.rollout.max_staleness
+    if learner.max_trained_staleness is not None:
+        max_staleness = min(learner.max_trained_staleness, max_staleness)
+    if step - rollout.oldest_version.step > max_staleness:
+        return "stale"
+    if learner.mask_truncated and rollout.finish_reason == "length":
+        return "truncated"
+    if learner.mask_zero_variance and group.zero_variance:
+        return "zero_variance"
+    return None
 
 
 class JournalReader:
@@ -104,9 +93,7 @@ class JournalReader:
     def __init__(self, journal: Journal, lineages: list[Lineage], config: Config, stop: StopSignal) -> None:
         self._journal = journal
         self._lineages = lineages
-        self._num_groups = config.rollout.num_problems_per_step
-        self._group_size = config.rollout.group_size
-        self._rules = Rules.of(config)
+        self._config = config
         self._stop = stop
 
     def wait_for(self, step: int, on_wait: Callable[[], None] = lambda: None) -> RolloutBatch:
@@ -116,7 +103,7 @@ class JournalReader:
         of rows makes the groups be read again.
         """
         begin = time.monotonic()
-        num_rows, groups = -1, []
+        num_rows, num_groups, groups = -1, self._config.rollout.num_problems_per_step, []
         self._stop.check()
         with Changes(self._journal.commits) as commits:
             while True:
@@ -124,11 +111,11 @@ class JournalReader:
                 if now != num_rows:
                     num_rows = now
                     groups = self._journal.read_step(step, self._lineages)
-                if len(groups) == self._num_groups:
+                if len(groups) == num_groups:
                     return self._batch(step, groups, time.monotonic() - begin)
-                if len(groups) > self._num_groups:
+                if len(groups) > num_groups:
                     raise ValueError(
-                        f"step {step} has {len(groups)} groups in the journal, more than {self._num_groups} slots"
+                        f"step {step} has {len(groups)} groups in the journal, more than {num_groups} slots"
                     )
                 on_wait()
                 on_wait = _nothing
@@ -139,7 +126,7 @@ class JournalReader:
             self._check(step, group)
         ordered = sorted(groups, key=_length)
         rollouts = [rollout for group in ordered for rollout in group.rollouts]
-        masked = [self._rules.against(rollout, group, step) for group in ordered for rollout in group.rollouts]
+        masked = [masking_rule(self._config, rollout, group, step) for group in ordered for rollout in group.rollouts]
         return RolloutBatch(
             prompt_ids=[list(group.prompt_ids) for group in ordered for _ in group.rollouts],
             completion_ids=[list(rollout.token_ids) for rollout in rollouts],
@@ -151,12 +138,14 @@ class JournalReader:
             staleness=[step - rollout.oldest_version.step for rollout in rollouts],
             share_zero_variance=sum(group.zero_variance for group in groups) / len(groups),
             wait_s=wait_s,
-            group_size=self._group_size,
+            group_size=self._config.rollout.group_size,
         )
 
     def _check(self, step: int, group: RolloutGroup) -> None:
-        if len(group.rollouts) != self._group_size:
-            raise ValueError(f"group {group.id} has {len(group.rollouts)} rollouts, not {self._group_size}")
+        if len(group.rollouts) != self._config.rollout.group_size:
+            raise ValueError(
+                f"group {group.id} has {len(group.rollouts)} rollouts, not {self._config.rollout.group_size}"
+            )
         newest = max(rollout.newest_version.step for rollout in group.rollouts)
         if newest > step:
             raise ValueError(

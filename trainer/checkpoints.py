@@ -9,11 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import wait_for_everyone
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.run.checkpoints import MANIFEST, checkpoint_path, is_whole, newest_whole, prune, write_manifest
 from pipeline.run.folder import RunFolder
-from trainer.processes import barrier, is_rank0, on_rank0
+from trainer.processes import is_rank0, on_rank0
 from trainer.stop import StopSignal
 
 __all__ = ["CheckpointCallback", "newest_whole", "save_now"]
@@ -41,7 +42,7 @@ class CheckpointCallback(TrainerCallback):
 
 def declare_whole(run: RunFolder, step: int, num_kept: int) -> None:
     """Once every process has written its part."""
-    barrier()
+    wait_for_everyone()
     if is_rank0():
         write_manifest(checkpoint_path(run, step))
         prune(run, num_kept)

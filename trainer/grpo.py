@@ -265,7 +265,7 @@ class JournalGRPOTrainer(GRPOTrainer):
 
     def _step_numbers(self, batch: RolloutBatch) -> Logs:
         return {
-            **{name: value for name, value in self.gap.numbers().items() if value is not None},
+            **self.gap.numbers(),
             "num_trained_tokens": sum(
                 len(ids) for ids, trained in zip(batch.completion_ids, batch.trained, strict=True) if trained
             ),

@@ -44,7 +44,7 @@ from pipeline.weights.publishing import REFERENCE, canary_of, is_adapter, path_o
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.processes import WorkerProcesses, ignore_stop_signals, is_rank0, on_rank0
-from trainer.status import LearnerStatus, QuietStatus
+from trainer.status import LearnerStatus
 from trainer.stop import StopRequested, StopSignal
 from trainer.without_vllm import leave_vllm_out
 
@@ -56,7 +56,7 @@ STDIN_POLL_S = 0.5
 class Learner:
     """Wires journal, trainer and publisher of one run. Of several processes only rank 0 has journal and publisher."""
 
-    def __init__(self, run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal) -> None:
+    def __init__(self, run: RunFolder, status: LearnerStatus, stop: StopSignal) -> None:
         from trainer.canary import write_canary
         from trainer.lora import without_wrapper
         from trainer.models import load_model, load_tokenizer
@@ -80,7 +80,7 @@ class Learner:
         self.model = without_wrapper(self.policy)
         if is_rank0() and not finished and canary_of(run, REFERENCE) is None:
             write_canary(self.model, self.tokenizer, run.weights)
-        self.publisher: Any = self._publisher(status) if isinstance(status, LearnerStatus) else None
+        self.publisher: Any = self._publisher() if is_rank0() else None
         self._gathered: dict[str, Any] = {}
         self.trainer: Any = None
         if not finished:
@@ -99,11 +99,11 @@ class Learner:
             return with_adapter(load_model(self.reference), checkpoint)
         return load_model(checkpoint)
 
-    def _publisher(self, status: LearnerStatus) -> Any:
+    def _publisher(self) -> Any:
         from trainer.canary import write_canary
         from trainer.lora import save_adapter
         from trainer.models import load_model
-        from trainer.publisher import Publisher, Retention
+        from trainer.publisher import Publisher
 
         learner = self.config.learner
 
@@ -116,20 +116,9 @@ class Learner:
             whole = load_model(folder) if self._gathered else self.model
             write_canary(whole, self.tokenizer, folder)
 
+        send = self._sender() if learner.transfer == "nccl" else None
         return Publisher(
-            self.run,
-            self.lineages[-1].number,
-            save,
-            status,
-            self.metrics,
-            self.stop,
-            every=learner.publish_every,
-            # A request that names an adapter may be under way for as long as it may take.
-            retention=Retention(
-                learner.num_weights_kept, self.config.requests.timeout_s if learner.transfer == "lora" else 0.0
-            ),
-            patience_s=self.config.server_patience_s,
-            send=self._sender() if learner.transfer == "nccl" else None,
+            self.run, self.config, self.lineages[-1].number, save, self.status, self.metrics, self.stop, send
         )
 
     def _save_whole(self, folder: Path) -> None:
@@ -252,9 +241,7 @@ def stdin_ended(timeout_s: float) -> bool:
     return bool(ready) and not os.read(descriptor, 4096)
 
 
-def work(
-    run: RunFolder, status: LearnerStatus | QuietStatus, stop: StopSignal, begins: Callable[[], None] = lambda: None
-) -> int:
+def work(run: RunFolder, status: LearnerStatus, stop: StopSignal, begins: Callable[[], None] = lambda: None) -> int:
     """Run the learner; every failure ends in the status file. Returns the exit status.
 
     `begins` is called when it is built: until then there is nothing to save, and a signal may end it at once."""
@@ -294,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = RunFolder.open(options.run)
     if not is_rank0():
         ignore_stop_signals()
-        return work(run, QuietStatus(), stop)
+        return work(run, LearnerStatus(None), stop)
     end_with_parent()
     command = [sys.executable, "-m", "trainer.learner", "--run", str(run.path)]
     try:

@@ -19,6 +19,7 @@ import httpx
 from torch import Tensor
 from vllm.distributed.weight_transfer import nccl_engine
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+from vllm.distributed.weight_transfer.clients import HTTPVLLMWeightSyncClient
 
 from pipeline.errors import WeightSyncError
 from pipeline.runtime.child_process import free_port
@@ -40,10 +41,11 @@ class StateSource(WeightSource):
         return iter(self._state.items())
 
 
-class ControlRoutes:
-    """What vLLM's engine asks of a server, as its protocol `VLLMWeightSyncClient` has it."""
+class ControlRoutes(HTTPVLLMWeightSyncClient):
+    """vLLM's own client of its control routes, with the server's key, and with what a server says of an error."""
 
     def __init__(self, server: ServerAddress, timeout_s: float) -> None:
+        super().__init__(server.url, timeout_s)
         self._client = httpx.Client(base_url=server.url, headers=server.headers, timeout=timeout_s)
 
     def world_size(self) -> int:
@@ -51,25 +53,10 @@ class ControlRoutes:
         reply.raise_for_status()
         return int(reply.json()["world_size"])
 
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        self._post("/init_weight_transfer_engine", {"init_info": init_info})
-
-    def start_weight_update(self) -> None:
-        self._post("/start_weight_update")
-
-    def update_weights(self, update_info: Any) -> None:
-        self._post("/update_weights", {"update_info": update_info})
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        self._post("/finish_weight_update", {"weight_version": weight_version})
-
-    def shutdown_weight_transfer_engine(self) -> None:
-        self._post("/shutdown_weight_transfer_engine")
-
-    def _post(self, path: str, body: dict[str, Any] | None = None) -> None:
-        reply = self._client.post(path, json=body)
+    def _post(self, path: str, json: dict[str, Any] | None = None) -> None:
+        reply = self._client.post(path, json=json)
         if reply.is_error:
-            raise WeightSyncError(f"POST {path} answered {reply.status_code}: {reply.text[:300]}")
+            raise WeightSyncError(f"POST /{path} answered {reply.status_code}: {reply.text[:300]}")
 
 
 class NcclSender:

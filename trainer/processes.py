@@ -17,7 +17,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError
 from pipeline.runtime.child_process import PARENT_PID, end_with_parent, free_port
@@ -30,10 +30,6 @@ BROKEN_GRACE_S = 30.0
 logger = logging.getLogger(__name__)
 
 
-def rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
 def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -43,7 +39,7 @@ def num_on_this_machine() -> int:
 
 
 def is_rank0() -> bool:
-    return rank() == 0
+    return os.environ.get("RANK", "0") == "0"
 
 
 class WorkerProcesses:
@@ -100,41 +96,16 @@ def on_rank0(work: Callable[[], Result]) -> Result:
     if world_size() == 1:
         return work()
     if not is_rank0():
-        return _received(_broadcast(None))
+        received = _broadcast(None)
+        if isinstance(received, Exception):
+            raise received
+        return received
     try:
-        result = work()
-    except StopRequested:
-        _broadcast(RankZeroMessage(stop=True))
-        raise
+        return _broadcast(work())
     except Exception as error:
-        _broadcast(RankZeroMessage(failure=f"{type(error).__name__}: {error}"))
+        stop = isinstance(error, StopRequested)
+        _broadcast(error if stop else RuntimeError(f"rank 0 failed: {type(error).__name__}: {error}"))
         raise
-    _broadcast(RankZeroMessage(result=result))
-    return result
-
-
-class RankZeroMessage(NamedTuple):
-    """What rank 0 broadcasts of a piece of work: its result, or how it ended."""
-
-    result: Any = None
-    stop: bool = False
-    failure: str = ""
-
-
-def _received(message: RankZeroMessage) -> Any:
-    if message.stop:
-        raise StopRequested
-    if message.failure:
-        raise RuntimeError(f"rank 0 failed: {message.failure}")
-    return message.result
-
-
-def barrier() -> None:
-    """Wait until every rank is here."""
-    if world_size() > 1:
-        from torch import distributed
-
-        distributed.barrier()
 
 
 def num_micro_batches(num_groups: int, num_at_once: int) -> int:
@@ -151,6 +122,7 @@ def num_micro_batches(num_groups: int, num_at_once: int) -> int:
 
 
 def _broadcast(value: Any) -> Any:
+    """What rank 0 calls this with, on every rank."""
     from torch import distributed
 
     box = [value]

@@ -12,8 +12,8 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+from pipeline.config import Config
 from pipeline.errors import WeightsRefusedError, WeightSyncError
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter
@@ -29,39 +29,27 @@ RETRY_S = 2.0
 REFUSED_PATIENCE_S = 600.0
 
 
-class Retention(NamedTuple):
-    """Which versions stay on disk: the newest `num`, and older ones for `in_use_s` after their time, as requests may name them."""
-
-    num: int
-    in_use_s: float = 0.0
-
-
 class Publisher:
     """Desired state of the servers, one version at a time. `save` writes the current model into the folder it is given."""
 
     def __init__(
         self,
         run: RunFolder,
+        config: Config,
         lineage: int,
         save: Callable[[Path], None],
         status: LearnerStatus,
         metrics: MetricsWriter,
         stop: StopSignal,
-        *,
-        every: int,
-        retention: Retention,
-        patience_s: float,
         send: sync.Send | None = None,
     ) -> None:
         self._run = run
+        self._config = config
         self._lineage = lineage
         self._save = save
         self._status = status
         self._metrics = metrics
         self._stop = stop
-        self._every = every
-        self._retention = retention
-        self._patience_s = patience_s
         self._send = send
         self._started = False
         self.publish_s = 0.0
@@ -72,7 +60,7 @@ class Publisher:
         """Make the model after `step` optimizer steps the one that is served, if that step is due; its folder, else None.
 
         The first call is always due, so that a resumed learner's servers hold its weights. Raises DiskError,
-        StopRequested, and WeightSyncError when servers stay unreachable for `patience_s` seconds, or answer the canary as other weights for
+        StopRequested, and WeightSyncError when servers stay unreachable for `server_patience_s`, or answer the canary as other weights for
         `REFUSED_PATIENCE_S`.
         """
         if not final:
@@ -91,7 +79,10 @@ class Publisher:
         self.publish_s = time.monotonic() - begin
         self.reload_s = self._sync_all(version)
         self._started = True
-        publishing.prune(self._run, self._retention.num, self._retention.in_use_s)
+        learner = self._config.learner
+        # A request that names an adapter may be under way for as long as it may take.
+        in_use_s = self._config.requests.timeout_s if learner.transfer == "lora" else 0.0
+        publishing.prune(self._run, learner.num_weights_kept, in_use_s)
         self._status.update("training", version=version.label)
         self._metrics.write("publish", step, version=version.label, publish_s=self.publish_s, reload_s=self.reload_s)
         return folder
@@ -102,13 +93,13 @@ class Publisher:
         return self._is_due(step, final=final) and not publishing.path_of(self._run, version).exists()
 
     def _is_due(self, step: int, *, final: bool) -> bool:
-        return final or not self._started or step % self._every == 0
+        return final or not self._started or step % self._config.learner.publish_every == 0
 
     def _sync_all(self, version: WeightVersion) -> float:
         """Retries while servers are unreachable: one that died is being started again by its supervisor. Each new reason is an alert.
 
         Who was not reached by `send` loads the files."""
-        deadline, reported, send = time.monotonic() + self._patience_s, "", self._send
+        deadline, reported, send = time.monotonic() + self._config.server_patience_s, "", self._send
         refused_since = float("inf")
         while True:
             try:

@@ -66,15 +66,13 @@ class CompletionTrainer(SFTTrainer):
 
 
 class Progress(TrainerCallback):
-    """Prints 'sft step i/n loss …' and keeps the losses."""
+    """Prints 'sft step i/n loss …'."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
-        self.losses: list[float] = []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
-            self.losses.append(logs["loss"])
             self._log(f"sft step {state.global_step}/{state.max_steps} loss {logs['loss']:.4f}")
 
 
@@ -140,19 +138,18 @@ def train(
     """Fine-tune `model` in place; returns num_pairs, num_tokens (processed), train_s and final_loss (mean of the last steps)."""
     if kwargs := config.rollout.chat_template_kwargs:
         pairs = [{**pair, "chat_template_kwargs": kwargs} for pair in pairs]
-    progress = Progress(log)
     trainer = CompletionTrainer(
         model=model,
         args=sft_config(config, scratch),
         train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer,
-        callbacks=[progress],
+        callbacks=[Progress(log)],
     )
     trainer.remove_callback(PrinterCallback)
     num_tokens = sum(len(ids) for ids in trainer.train_dataset["input_ids"])
     begin = time.monotonic()
     trainer.train()
-    last = progress.losses[-5:]
+    last = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-5:]
     return {
         "num_pairs": len(pairs),
         "num_tokens": num_tokens * config.sft.num_epochs,

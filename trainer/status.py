@@ -12,44 +12,23 @@ from pipeline.runtime.files import write_atomic
 State = Literal["starting", "waiting", "training", "publishing", "done", "failed"]
 
 
-class QuietStatus:
-    """The status of a process that is not rank 0: it is written nowhere."""
-
-    step = 0
-    version: str | None = None
-
-    def update(
-        self, state: State, *, step: int | None = None, version: str | None = None, error: str | None = None
-    ) -> None:
-        """Keep the step, for the last line of the log."""
-        self.step = self.step if step is None else step
-
-
 class LearnerStatus:
-    """Writes {"state", "step", "version", "error", "pid"}.
+    """Writes {"state", "step", "version", "error", "pid"}; without a run, in a process that is not rank 0, nothing.
 
     `step` counts completed optimizer steps; `version` is the label that every server was last brought to, or null.
     """
 
-    def __init__(self, run: RunFolder) -> None:
-        self._file = run.learner_file
-        self.state: State = "starting"
+    def __init__(self, run: RunFolder | None) -> None:
+        self._file = run.learner_file if run else None
         self.step = 0
         self.version: str | None = None
-        self.error: str | None = None
 
     def update(
         self, state: State, *, step: int | None = None, version: str | None = None, error: str | None = None
     ) -> None:
         """Change the state; `step` and `version` stay where None, `error` is cleared. Raises DiskError."""
-        self.state, self.error = state, error
         self.step = self.step if step is None else step
         self.version = version or self.version
-        content = {
-            "state": self.state,
-            "step": self.step,
-            "version": self.version,
-            "error": self.error,
-            "pid": os.getpid(),
-        }
-        write_atomic(self._file, json.dumps(content))
+        content = {"state": state, "step": self.step, "version": self.version, "error": error, "pid": os.getpid()}
+        if self._file:
+            write_atomic(self._file, json.dumps(content))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
+from pipeline.runtime.files import flat
 
 logger = logging.getLogger(__name__)
 
@@ -76,19 +77,9 @@ class TrackerFeed:
             f"orchestrator/{line['event']}/{name}": value
             for line in lines
             if line["source"] == "orchestrator"
-            for name, value in _flat(line)
-            if name not in ("step", "time_s")
+            for name, value in flat(line, separator="/").items()
+            if name not in ("step", "time_s") and isinstance(value, int | float) and not isinstance(value, bool)
         }
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, item in value.items():
-        if isinstance(item, dict):
-            found += _flat(item, f"{prefix}{name}/")
-        elif isinstance(item, (int, float)) and not isinstance(item, bool):
-            found.append((f"{prefix}{name}", item))
-    return found
 
 
 def _short(value: Any) -> str:

@@ -70,12 +70,12 @@ def try_lock(file: TextIO) -> bool:
     return True
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "", separator: str = ".") -> dict[str, Any]:
     """Nested settings as {'rollout.group_size': 8, ...}; lists stay whole."""
     if not isinstance(value, dict) or (not value and prefix):
         return {prefix: value}
     return {
         key: leaf
         for name, item in value.items()
-        for key, leaf in flat(item, f"{prefix}.{name}" if prefix else name).items()
+        for key, leaf in flat(item, f"{prefix}{separator}{name}" if prefix else name, separator).items()
     }

@@ -14,7 +14,7 @@ from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from pipeline.types import WeightVersion
 from pipeline.weights import publishing, sync
 from tests.unit.trainer.groups import tiny_config
-from trainer.publisher import Publisher, Retention, link_final_model
+from trainer.publisher import Publisher, link_final_model
 from trainer.status import LearnerStatus
 from trainer.stop import StopRequested, StopSignal
 
@@ -31,7 +31,11 @@ class Fixture:
         lineage: int = 0,
         send: sync.Send | None = None,
     ) -> None:
-        self.run = RunFolder.create(tiny_config(folder))
+        config = tiny_config(folder, num_weights_kept=2)
+        learner = config.learner.model_copy(update={"publish_every": every})
+        servers = config.servers.model_copy(update={"startup_timeout_s": 0.0 if every == 1 else 60.0})
+        config = config.model_copy(update={"learner": learner, "servers": servers})
+        self.run = RunFolder.create(config)
         publishing.publish(self.run, WeightVersion(lineage=0, step=0), self.save)
         self.saved: list[str] = []
         self.brought: list[str] = []
@@ -42,15 +46,13 @@ class Fixture:
         self.status = LearnerStatus(self.run)
         self.publisher = Publisher(
             self.run,
+            config,
             lineage,
             self.save,
             self.status,
             MetricsWriter(self.run.metrics_file, "learner"),
             self.stop,
-            every=every,
-            retention=Retention(2),
-            patience_s=0.0 if every == 1 else 60.0,
-            send=send,
+            send,
         )
         monkeypatch.setattr(sync, "sync_all", self.sync_all)
         monkeypatch.setattr("trainer.publisher.RETRY_S", 0.0)

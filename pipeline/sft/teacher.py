@@ -13,6 +13,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,40 +146,33 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.found: dict[int, Taught] = {}
-        self.num_kept = 0
-        whole = 0
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # cut short by a crash
-                try:
-                    taught = Taught.model_validate_json(line)
-                except ValidationError:
-                    break  # what follows was never written
-                self._know(taught)
-                whole += len(line)
+        written = path.read_bytes() if path.exists() else b""
+        num_whole = 0
+        with suppress(ValidationError):  # what follows was never written whole
+            for line in written[: written.rfind(b"\n") + 1].splitlines(keepends=True):
+                taught = Taught.model_validate_json(line)
+                self.found[taught.index] = taught
+                num_whole += len(line)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab")
-        self._file.truncate(whole)
+        self._file.truncate(num_whole)
 
     def add(self, taught: Taught) -> None:
         """Raises DiskError."""
-        if taught.lost:
-            self._know(taught)
-            return
-        try:
-            self._file.write(taught.model_dump_json().encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise disk_error(error, self._path) from error
-        self._know(taught)
-
-    def _know(self, taught: Taught) -> None:
+        if not taught.lost:
+            try:
+                self._file.write(taught.model_dump_json().encode() + b"\n")
+                self._file.flush()
+            except OSError as error:
+                raise disk_error(error, self._path) from error
         self.found[taught.index] = taught
-        self.num_kept += taught.pair is not None
 
     def close(self) -> None:
         self._file.close()
+
+    @property
+    def num_kept(self) -> int:
+        return sum(taught.pair is not None for taught in self.found.values())
 
     @property
     def pairs(self) -> list[Json]:
@@ -187,10 +181,11 @@ class Lines:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By skill: kept, and why others were not."""
-        table: dict[str, Counter[str]] = {}
-        for taught in self.found.values():
-            table.setdefault(taught.skill, Counter())[taught.reason or "kept"] += 1
-        return {skill: dict(sorted(counts.items())) for skill, counts in sorted(table.items())}
+        table: dict[str, dict[str, int]] = {}
+        counted = Counter((taught.skill, taught.reason or "kept") for taught in self.found.values())
+        for (skill, reason), num in sorted(counted.items()):
+            table.setdefault(skill, {})[reason] = num
+        return table
 
 
 def teacher_key(config: Config, teacher: str) -> str:

@@ -16,14 +16,13 @@ left out."""
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.experience.usefulness import NEVER, Use
+from pipeline.experience.usefulness import Use
 from pipeline.statistics import middle_95, student_t
 from pipeline.storage.journal import GroupResult
 from pipeline.types import Record
@@ -38,6 +37,7 @@ certainty."""
 MAX_DIFFERENCE = 1.0
 """Of mean rewards from 0 to 1; `reward.format_weight` may add to it."""
 SCRATCH, INTER, NEITHER = 0, 1, 2
+ARMS = {"scratch": SCRATCH, "inter": INTER}
 
 
 class Effect(Record):
@@ -67,55 +67,57 @@ class LessonsEffect(Record):
     carried: Effect | None
 
 
+_COLUMNS = [
+    ("step", int),
+    ("family", int),
+    ("problem", int),
+    ("arm", int),
+    ("carried", bool),
+    ("mean", float),
+    ("num", int),
+]
+
+
 class Groups:
-    """The outcomes of a run as columns, about 40 bytes a group; `entry_ids` are the entries whose uses are
+    """The outcomes of a run as columns, about 50 bytes a group; `entry_ids` are the entries whose uses are
     remembered."""
 
-    def __init__(self) -> None:
-        self._steps, self._families, self._problems = array("l"), array("l"), array("l")
-        self._arms, self._carried = array("b"), array("b")
-        self._means, self._nums = array("d"), array("l")
-        self._uses: dict[str, list[int]] = {}
-        self._codes: dict[str, int] = {}
+    def __init__(self, outcomes: Iterable[GroupResult], entry_ids: Collection[str] = ()) -> None:
+        self._uses: dict[str, list[int]] = {entry_id: [] for entry_id in entry_ids}
+        self._groups: Any = np.fromiter(self._rows(outcomes), dtype=_COLUMNS)
 
-    @classmethod
-    def collected(cls, outcomes: Iterable[GroupResult], entry_ids: Collection[str] = ()) -> Groups:
-        groups = cls()
-        groups._uses = {entry_id: [] for entry_id in entry_ids}
+    def _rows(self, outcomes: Iterable[GroupResult]) -> Iterator[tuple[Any, ...]]:
         families: dict[str, int] = {}
         problems: dict[str, int] = {}
-        arms = {"scratch": SCRATCH, "inter": INTER}
         for index, outcome in enumerate(outcomes):
-            groups._steps.append(outcome.step)
-            groups._families.append(families.setdefault(outcome.family, len(families)))
-            groups._problems.append(problems.setdefault(outcome.problem_id, len(problems)))
-            groups._arms.append(arms.get(outcome.drawn, NEITHER))
-            groups._carried.append(outcome.kind == "inter")
-            groups._means.append(sum(outcome.rewards) / len(outcome.rewards))
-            groups._nums.append(len(outcome.rewards))
             for entry_id in outcome.lesson_ids:
-                if entry_id in groups._uses:
-                    groups._uses[entry_id].append(index)
-        return groups
+                if entry_id in self._uses:
+                    self._uses[entry_id].append(index)
+            yield (
+                outcome.step,
+                families.setdefault(outcome.family, len(families)),
+                problems.setdefault(outcome.problem_id, len(problems)),
+                ARMS.get(outcome.drawn, NEITHER),
+                outcome.kind == "inter",
+                sum(outcome.rewards) / len(outcome.rewards),
+                len(outcome.rewards),
+            )
 
     def use_of(self, entry_id: str) -> Use:
         """The groups that saw one of `entry_ids`."""
-        use = NEVER
-        for index in self._uses[entry_id]:
-            use = use.plus(Use(1, self._nums[index], self._means[index] * self._nums[index]))
-        return use
+        seen = self._groups[self._uses[entry_id]]
+        return Use(len(seen), int(seen["num"].sum()), sum((seen["mean"] * seen["num"]).tolist(), 0.0))
 
     def effect_of_lessons(self, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> LessonsEffect | None:
         """What drawing inter did; None without groups to compare. Interval: a bootstrap over problems, each with all of
         its groups, or that of the pooled variance where it is wider (few groups, or hardly any spread)."""
-        arms = np.asarray(self._arms, dtype=int)
-        chosen = _comparable(self._strata, arms == INTER, arms == SCRATCH)
+        chosen = _comparable(self._strata, self._groups["arm"] == INTER, self._groups["arm"] == SCRATCH)
         if not len(chosen):
             return None
-        strata, arms, means = self._strata[chosen], arms[chosen], np.asarray(self._means)[chosen]
-        carried = np.asarray(self._carried, dtype=int)[chosen]
-        cells = _Cells.of(strata, arms, means)
-        sums = _Sums(strata, arms, np.asarray(self._problems)[chosen], means, carried)
+        strata, groups = self._strata[chosen], self._groups[chosen]
+        arms, carried = groups["arm"], groups["carried"]
+        cells = _Cells.of(strata, arms, groups["mean"])
+        sums = _Sums(strata, arms, groups["problem"], groups["mean"], carried)
         found, share = sums.estimates()
         drawn, ratio = sums.resampled(np.random.default_rng(seed), num_resamples)
         low, high = cells.interval(found)
@@ -134,15 +136,14 @@ class Groups:
         An observation: an entry is shown for the problems that it suits. The interval takes the spread of rewards
         within strata to be that of all scratch groups of these families, so that a few groups that agree do not pass
         for certainty."""
-        uses = np.asarray(self._uses[entry_id], dtype=int)
-        means, scratch = np.asarray(self._means), np.asarray(self._arms) == SCRATCH
+        uses, means, families = self._uses[entry_id], self._groups["mean"], self._groups["family"]
+        scratch = self._groups["arm"] == SCRATCH
         own: Any = np.zeros(len(means), dtype=bool)
         own[uses] = True
         chosen = _comparable(self._strata, own, scratch)
         if not len(chosen):
             return None
         cells = _Cells.of(self._strata[chosen], own[chosen].astype(int), means[chosen])
-        families = np.asarray(self._families)
         others = scratch & np.isin(families, families[uses])
         others[chosen] = False
         rest = _Cells.of(self._strata[others], np.zeros(int(others.sum()), dtype=int), means[others])
@@ -152,18 +153,18 @@ class Groups:
     @cached_property
     def _strata(self) -> Any:
         """The stratum of each group: its window of steps and its family."""
-        steps, families = np.asarray(self._steps), np.asarray(self._families)
+        steps, families = self._groups["step"], self._groups["family"]
         if not len(steps):
             return steps
         known, position = np.unique(steps, return_inverse=True)
         num_families = int(families.max()) + 1
-        enough = int((np.asarray(self._arms) == INTER).sum()) // (PER_STRATUM * num_families)
+        enough = int((self._groups["arm"] == INTER).sum()) // (PER_STRATUM * num_families)
         num_windows = max(1, min(MAX_WINDOWS, len(known), enough))
         return position * num_windows // len(known) * num_families + families
 
     def _effect(self, difference: float, bounds: Sequence[float], num_with: int, num_without: int) -> Effect:
         """`difference` within the widest of `bounds`, and within what mean rewards of groups can differ by."""
-        most = max(MAX_DIFFERENCE, max(self._means) - min(self._means), abs(difference))
+        most = max(MAX_DIFFERENCE, float(np.ptp(self._groups["mean"])), abs(difference))
         return Effect(
             difference=difference,
             low=max(-most, min(bounds)),

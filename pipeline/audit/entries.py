@@ -49,16 +49,13 @@ class AuditedEntry(Record):
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why the heuristics call it problem-specific; none: transferable."""
-        found = []
-        if self.leaks:
-            found.append("gives the answer away")
-        if self.numbers:
-            found.append(f"numbers of the problem: {', '.join(self.numbers)}")
-        if self.names:
-            found.append(f"names of the problem: {', '.join(self.names)}")
-        if self.overlap > MOST_OVERLAP:
-            found.append(f"{self.overlap:.0%} of its word runs are copied")
-        return tuple(found)
+        known = {
+            "gives the answer away": self.leaks,
+            f"numbers of the problem: {', '.join(self.numbers)}": self.numbers,
+            f"names of the problem: {', '.join(self.names)}": self.names,
+            f"{self.overlap:.0%} of its word runs are copied": self.overlap > MOST_OVERLAP,
+        }
+        return tuple(reason for reason, holds in known.items() if holds)
 
     @property
     def contradictory(self) -> bool:

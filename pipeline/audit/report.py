@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -52,6 +53,19 @@ class Useful(BaseModel):
         )
 
 
+SHARES: dict[str, tuple[str, Callable[[AuditedEntry], bool]]] = {
+    "transferable": ("transferable", lambda one: one.transferable),
+    "with_numbers": ("… repeats numbers of its problem", lambda one: bool(one.numbers)),
+    "with_names": ("… repeats names of its problem", lambda one: bool(one.names)),
+    "copied": ("… copied from its source", lambda one: any("copied" in reason for reason in one.reasons)),
+    "leaking": ("… gives the answer away", lambda one: one.leaks),
+    "contradictory": ("warns of what it advises", lambda one: one.contradictory),
+    "near_copies": ("nearly a copy of another", lambda one: bool(one.copy_of)),
+    "never_retrieved": ("never retrieved", lambda one: one.num_retrieved == 0),
+}
+"""Fields of a report, as a person reads them, and of which entries each is the share."""
+
+
 class AuditReport(BaseModel):
     """`num_entries` of the pool, of which those sampled were looked at; `effect` is over all groups of the run.
 
@@ -88,29 +102,20 @@ class AuditReport(BaseModel):
         *,
         spread_only: bool = False,
     ) -> AuditReport:
-        def share(holds: Callable[[AuditedEntry], bool]) -> Share:
-            return Share.counted(entries, holds)
-
         ages = sorted(audited.age_steps for audited in entries)
+        shares: dict[str, Any] = {name: Share.counted(entries, holds) for name, (_, holds) in SHARES.items()}
         return cls(
             run=run,
             num_entries=num_entries,
             num_sampled=len(entries),
             seed=seed,
-            transferable=share(lambda s: s.transferable),
-            with_numbers=share(lambda s: bool(s.numbers)),
-            with_names=share(lambda s: bool(s.names)),
-            copied=share(lambda s: any("copied" in reason for reason in s.reasons)),
-            leaking=share(lambda s: s.leaks),
-            contradictory=share(lambda s: s.contradictory),
-            near_copies=share(lambda s: bool(s.copy_of)),
-            never_retrieved=share(lambda s: s.num_retrieved == 0),
             median_age_steps=float(ages[len(ages) // 2]) if ages else 0.0,
             effect=found,
             useful=Useful.counted(entries),
             spread_only=spread_only,
             judge=agreement(entries),
             num_unreadable_verdicts=sum(audited.verdict == "unreadable" for audited in entries),
+            **shares,
         )
 
     def rows(self) -> list[tuple[str, str]]:
@@ -118,14 +123,7 @@ class AuditReport(BaseModel):
         rows = [
             ("entries in the pool", str(self.num_entries)),
             ("looked at", f"{self.num_sampled}, drawn with seed {self.seed}"),
-            ("transferable", str(self.transferable)),
-            ("… repeats numbers of its problem", str(self.with_numbers)),
-            ("… repeats names of its problem", str(self.with_names)),
-            ("… copied from its source", str(self.copied)),
-            ("… gives the answer away", str(self.leaking)),
-            ("warns of what it advises", str(self.contradictory)),
-            ("nearly a copy of another", str(self.near_copies)),
-            ("never retrieved", str(self.never_retrieved)),
+            *((words, str(getattr(self, name))) for name, (words, _) in SHARES.items()),
             ("median age", f"{self.median_age_steps:g} steps"),
             *self._effects(),
             ("useful entries", str(self.useful)),
@@ -140,8 +138,10 @@ class AuditReport(BaseModel):
     def _effects(self) -> list[tuple[str, str]]:
         if self.effect is None:
             return [("reward, lessons − scratch drawn", "no groups to compare")]
-        rows = [("reward, lessons − scratch drawn", str(self.effect.drawn))]
-        rows.append(("… drawn and found", f"{self.effect.share_carried:.0%} of the groups that drew lessons"))
+        rows = [
+            ("reward, lessons − scratch drawn", str(self.effect.drawn)),
+            ("… drawn and found", f"{self.effect.share_carried:.0%} of the groups that drew lessons"),
+        ]
         if self.effect.carried is not None:
             rows.append(("… where lessons were found", str(self.effect.carried)))
         if self.spread_only:

@@ -70,7 +70,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
         raise DataError(f"the pool of {arguments.run} is empty: no lesson was accepted yet; there is nothing to audit")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    groups = Groups.collected(parts.outcomes(), [entry.id for entry in sample])
+    groups = Groups(parts.outcomes(), [entry.id for entry in sample])
     entries = _audited(parts, sample, groups, newest=columns.bounds("step")[1])
     if arguments.judge:
         entries = event_loop.run(_judged(parts, entries, arguments))

@@ -130,7 +130,7 @@ def _show(parts: RunPool, arguments: argparse.Namespace) -> int:
     entry = parts.pool.get(arguments.id)
     if entry is None:
         raise DataError(f"{arguments.run} has no entry {arguments.id!r}; `pool search` prints ids")
-    groups = Groups.collected(parts.outcomes(), [entry.id])
+    groups = Groups(parts.outcomes(), [entry.id])
     effect = groups.effect_of(entry.id)
     shown = _counted(entry, groups.use_of(entry.id)).model_dump()
     # Of the groups of this run: rewards with the entry in context minus rewards from scratch, families and steps alike.

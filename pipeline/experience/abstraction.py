@@ -116,15 +116,15 @@ def without_copies(
     kept: list[Experience | Rejection] = []
     fresh: list[tuple[str, Lesson]] = []
     for outcome in outcomes:
+        kept.append(outcome)
         if isinstance(outcome, Experience):
             # The same entry again, after a resume, is no copy.
             known = [(entry_id, lesson) for entry_id, lesson in stored(outcome.problem_text) if entry_id != outcome.id]
             copied = near_copy(outcome.lesson, [*fresh, *known], threshold)
-            if copied is not None:
-                kept.append(Rejection(rollout_id=outcome.rollout_id, reason="near_copy", detail=f"of {copied}"))
-                continue
-            fresh.append((outcome.id, outcome.lesson))
-        kept.append(outcome)
+            if copied is None:
+                fresh.append((outcome.id, outcome.lesson))
+            else:
+                kept[-1] = Rejection(rollout_id=outcome.rollout_id, reason="near_copy", detail=f"of {copied}")
     return kept
 
 

@@ -27,14 +27,6 @@ Rank = Callable[[Sequence[Holding]], list[float]]
 """How much each entry is worth keeping."""
 
 
-def _oldest(holdings: Sequence[Holding]) -> list[float]:
-    return [0.0] * len(holdings)
-
-
-def _worst(holdings: Sequence[Holding]) -> list[float]:
-    return [holding.reward for holding in holdings]
-
-
 def _least_useful(holdings: Sequence[Holding]) -> list[float]:
     """An entry that nobody has seen yet is worth the mean of those that were seen."""
     known = [holding.usefulness for holding in holdings if holding.usefulness is not None]
@@ -51,8 +43,8 @@ def _most_redundant(holdings: Sequence[Holding]) -> list[float]:
 
 
 POLICIES: Mapping[EvictionPolicy, Rank] = {
-    "oldest": _oldest,
-    "worst": _worst,
+    "oldest": lambda holdings: [0.0] * len(holdings),
+    "worst": lambda holdings: [holding.reward for holding in holdings],
     "least_useful": _least_useful,
     "most_redundant": _most_redundant,
 }

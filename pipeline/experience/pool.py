@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from pipeline.config.experience import PoolSection
 from pipeline.errors import DataError
@@ -184,30 +184,26 @@ class Pool:
         return list(map(Candidate, *(rows[column].to_pylist() for column in (*COLUMNS, "_score"))))
 
     def get(self, entry_id: str) -> Experience | None:
-        rows = self._where(f"id = {quoted(entry_id)}")
-        return entry_of(rows[0]) if rows else None
+        return next(iter(self._where(f"id = {quoted(entry_id)}")), None)
 
-    def _of_ids(self, ids: Collection[str]) -> Iterator[Experience]:
-        if ids:
-            yield from map(entry_of, self._where(f"id IN ({', '.join(map(quoted, ids))})"))
+    def _of_ids(self, ids: Collection[str]) -> list[Experience]:
+        return self._where(f"id IN ({', '.join(map(quoted, ids))})") if ids else []
 
     def of_problem(self, problem_id: str) -> list[Experience]:
         """The entries of one problem, oldest first."""
-        rows = self._where(f"problem_id = {quoted(problem_id)}")
-        return sorted(map(entry_of, rows), key=lambda entry: entry.created_s)
+        return sorted(self._where(f"problem_id = {quoted(problem_id)}"), key=lambda entry: entry.created_s)
 
     def of_texts(self, hashes: Collection[str]) -> Iterator[Experience]:
         """The entries of problems whose normalised texts have these hashes."""
         wanted = sorted(hashes)
         for begin in range(0, len(wanted), HASHES_PER_READ):
             listed = ", ".join(map(quoted, wanted[begin : begin + HASHES_PER_READ]))
-            yield from map(entry_of, self._where(f"problem_hash IN ({listed})"))
+            yield from self._where(f"problem_hash IN ({listed})")
 
     def entries(self) -> Iterator[Experience]:
         """Every entry, in the order of the table."""
         for batch in self._reader.batches(batch_size=ROWS_PER_READ):
-            for row in batch.to_pylist():
-                yield entry_of(row)
+            yield from map(entry_of, batch.to_pylist())
 
     def problem_texts(self) -> Iterator[str]:
         """The problem text of every entry."""
@@ -282,7 +278,7 @@ class Pool:
 
     def imported(self) -> list[Experience]:
         """The entries that came from elsewhere."""
-        return list(map(entry_of, self._where(f"starts_with(id, {quoted(IMPORTED)})")))
+        return self._where(f"starts_with(id, {quoted(IMPORTED)})")
 
     def clear_run_entries(self) -> None:
         """Delete what this run added: to begin again from the start. What was imported stays."""
@@ -357,9 +353,8 @@ class Pool:
         limit = self._settings.max_entries_per_problem
         self._over = {problem_id for problem_id, num in self._counts.items() if num > limit}
 
-    def _where(self, condition: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._reader.rows(filter=condition).to_pylist()
-        return rows
+    def _where(self, condition: str) -> list[Experience]:
+        return list(map(entry_of, self._reader.rows(filter=condition).to_pylist()))
 
     def _evict(self) -> None:
         """Delete what is over the cap, unless files are being merged: a deletion would undo that, or be undone."""

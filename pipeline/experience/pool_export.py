@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,24 +104,18 @@ def _num_lines(file: Path) -> int:
 def _write_parquet(entries: Iterable[Experience], file: Path) -> int:
     import pyarrow.parquet as parquet
 
-    num, batch = 0, []
+    num, left = 0, iter(entries)
     with parquet.ParquetWriter(file, schema()) as writer:
-        for entry in entries:
-            batch.append(entry)
-            if len(batch) == ROWS_PER_BATCH:
-                writer.write_table(table_of(batch))
-                num, batch = num + len(batch), []
-        if batch:
+        while batch := list(islice(left, ROWS_PER_BATCH)):
             writer.write_table(table_of(batch))
-    return num + len(batch)
+            num += len(batch)
+    return num
 
 
 def _read_parquet(file: Path) -> Iterator[Experience]:
-    number = 0
-    for batch in _parquet(file).iter_batches(ROWS_PER_BATCH):
-        for row in batch.to_pylist():
-            number += 1
-            yield _checked(partial(entry_of, row), file, f"row {number}")
+    rows = (row for batch in _parquet(file).iter_batches(ROWS_PER_BATCH) for row in batch.to_pylist())
+    for number, row in enumerate(rows, 1):
+        yield _checked(partial(entry_of, row), file, f"row {number}")
 
 
 def _num_parquet_rows(file: Path) -> int:

@@ -63,10 +63,7 @@ class PoolColumns:
         """`num` entries drawn at random, or all where there are fewer."""
         total = self.num_entries()
         offsets = random.Random(seed).sample(range(total), k=min(num, total))
-        if not offsets:
-            return []
-        rows: list[dict[str, Any]] = self._table.take_offsets(offsets).to_arrow().to_pylist()
-        return [entry_of(row) for row in rows]
+        return list(map(entry_of, self._table.take_offsets(offsets).to_arrow().to_pylist())) if offsets else []
 
     def _column(self, name: str) -> Any:
         return self._table.search().select([name]).limit(None).to_arrow()[name].combine_chunks()

@@ -3,6 +3,8 @@ Blocking."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pipeline.experience.pool import Pool
 
 PIN = "step-"
@@ -11,9 +13,7 @@ PIN = "step-"
 
 def keep(pool: Pool, step: int, oldest: int) -> int:
     """Keep the pool as it is when `step` begins, let go of steps before `oldest`; return the version."""
-    for name in pool.pins:
-        if name.startswith(PIN) and _step_of(name) < oldest:
-            pool.unpin(name)
+    _forget(pool, lambda begun: begun < oldest)
     return pool.pin(_name_of(step))
 
 
@@ -34,14 +34,15 @@ def rollback(pool: Pool, step: int) -> None:
         pool.restore(version)
     elif version is None and step == 0 and any(name.startswith(PIN) for name in pool.pins):
         pool.clear_run_entries()
-    for name in pool.pins:
-        if name.startswith(PIN) and _step_of(name) > step:
-            pool.unpin(name)
+    _forget(pool, lambda begun: begun > step)
 
 
 def _name_of(step: int) -> str:
     return f"{PIN}{step:06d}"
 
 
-def _step_of(name: str) -> int:
-    return int(name.removeprefix(PIN))
+def _forget(pool: Pool, goes: Callable[[int], bool]) -> None:
+    """Let go of the steps that `goes` names."""
+    for name in pool.pins:
+        if name.startswith(PIN) and goes(int(name.removeprefix(PIN))):
+            pool.unpin(name)

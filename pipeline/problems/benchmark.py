@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -22,6 +22,13 @@ from pipeline.problems.tasks import RowFormat
 from pipeline.runtime.plugins import is_plugin
 
 SHIPPED = Path(__file__).parent / "benchmarks.toml"
+NEEDED_FIELDS = {
+    "hub": ("dataset", "split"),
+    "file": ("file",),
+    "package": ("dataset", "file"),
+    "reasoning_gym": ("dataset",),
+}
+"""Of a benchmark, by its source."""
 
 
 class Benchmark(RowFormat):
@@ -51,16 +58,15 @@ class Benchmark(RowFormat):
 
     @model_validator(mode="after")
     def _source_is_whole(self) -> Self:
-        needs = {"hub": ("dataset", "split"), "file": ("file",), "package": ("dataset", "file")}
-        needs["reasoning_gym"] = ("dataset",)
-        if self.source not in needs and not is_plugin(self.source):
+        needed = NEEDED_FIELDS.get(self.source, ())
+        if self.source not in NEEDED_FIELDS and not is_plugin(self.source):
             raise ValueError(
-                f"source = {self.source!r} is unknown; use {', '.join(needs)} or your own 'module:function'"
+                f"source = {self.source!r} is unknown; use {', '.join(NEEDED_FIELDS)} or your own 'module:function'"
             )
-        for field in needs.get(self.source, ()):
+        for field in needed:
             if not getattr(self, field):
                 raise ValueError(f"source = {self.source!r} needs {field}")
-        if self.file and "file" not in needs.get(self.source, ()):
+        if self.file and "file" not in needed:
             raise ValueError(f"file = {self.file!r} is not read with source = {self.source!r}; set source = 'file'")
         return self
 
@@ -81,7 +87,7 @@ def registry(extra: Path | None = None) -> dict[str, Benchmark]:
 
     Its tables win, key by key; one that sets `source` replaces the shipped one whole. Raises ConfigError naming file,
     table, field and value."""
-    tables = {name: (table, SHIPPED) for name, table in _tables(SHIPPED).items()}
+    tables = {name: (table, SHIPPED) for name, table in _shipped().items()}
     for name, table in (_tables(extra) if extra else {}).items():
         assert extra is not None
         known = next((other for other in tables if name_key(other) == name_key(name)), name)
@@ -111,7 +117,14 @@ def _with_its_file(table: dict[str, Any], registry_file: Path) -> dict[str, Any]
 
 
 def _tables(file: Path) -> dict[str, dict[str, Any]]:
-    values = _shipped() if file == SHIPPED else _read(file)
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"registry {file}: {error.strerror or error}; give a TOML file with one table a benchmark"
+        ) from error
+    except ValueError as error:  # broken TOML and broken UTF-8 alike
+        raise ConfigError(f"registry {file}: not valid TOML: {error}") from error
     for name, table in values.items():
         if not isinstance(table, dict):
             raise ConfigError(
@@ -120,20 +133,7 @@ def _tables(file: Path) -> dict[str, dict[str, Any]]:
     return values
 
 
-@cache
-def _shipped() -> dict[str, Any]:
-    return _read(SHIPPED)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"registry {file}: {error.strerror or error}; give a TOML file with one table a benchmark"
-        ) from error
-    except ValueError as error:  # broken TOML and broken UTF-8 alike
-        raise ConfigError(f"registry {file}: not valid TOML: {error}") from error
+_shipped = cache(partial(_tables, SHIPPED))
 
 
 def validated(name: str, table: dict[str, Any], file: Path) -> Benchmark:

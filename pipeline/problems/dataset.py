@@ -109,16 +109,15 @@ def _from_hub(settings: ProblemsSection) -> ProblemSet:
 
 def _hub_rows(settings: ProblemsSection, field: str) -> Iterator[Row]:
     split = getattr(settings, field)
-
-    def unreachable(error: Exception) -> DataError:
-        return DataError(
-            f"problems.dataset = {settings.dataset!r} (problems.dataset_config = {settings.dataset_config!r}, "
-            f"problems.{field} = {split!r}) cannot be loaded: {type(error).__name__}: {str(error)[:300]}. "
-            "Check the names, or without a hub set problems.source = 'jsonl' with problems.train_file and problems.heldout_file: "
-            'files with {"question": …, "answer": …} on each line'
-        )
-
-    return hub_rows(settings.dataset, settings.dataset_config, split, unreachable)
+    return hub_rows(
+        settings.dataset,
+        settings.dataset_config,
+        split,
+        f"problems.dataset = {settings.dataset!r} (problems.dataset_config = {settings.dataset_config!r}, "
+        f"problems.{field} = {split!r})",
+        "Check the names, or without a hub set problems.source = 'jsonl' with problems.train_file and "
+        'problems.heldout_file: files with {"question": …, "answer": …} on each line',
+    )
 
 
 def _from_function(settings: ProblemsSection) -> ProblemSet:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,16 +69,14 @@ def plugin_rows(source: str, items: Any, field: str = "problems.source") -> Iter
         yield Row(where, values)
 
 
-def hub_rows(
-    dataset: str, config: str, split: str, unreachable: Callable[[Exception], DataError], revision: str = ""
-) -> Iterator[Row]:
-    """Rows of a split of a Hugging Face data set; `unreachable` words what cannot be loaded."""
+def hub_rows(dataset: str, config: str, split: str, what: str, remedy: str, revision: str = "") -> Iterator[Row]:
+    """Rows of a split of a Hugging Face data set; DataError names `what` cannot be loaded, and the `remedy`."""
     import datasets
 
     pinned = {"revision": revision} if revision else {}
     try:
         rows = datasets.load_dataset(dataset, config or None, split=split, **pinned)
     except (OSError, ValueError, RuntimeError) as error:  # datasets' own errors derive from these
-        raise unreachable(error) from error
+        raise DataError(f"{what} cannot be loaded: {type(error).__name__}: {str(error)[:300]}. {remedy}") from error
     for number, values in enumerate(rows, start=1):
         yield Row(f"{dataset} [{split}] row {number}", values)

@@ -15,6 +15,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,15 +148,12 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.found: dict[int, Taught] = {}
-        self.num_kept = 0
         num_bytes = 0
-        for line in jsonl.whole_lines(path):
-            try:
+        with suppress(ValidationError):  # what follows was never written whole
+            for line in jsonl.whole_lines(path):
                 taught = Taught.model_validate_json(line)
-            except ValidationError:
-                break  # what follows was never written
-            self._know(taught)
-            num_bytes += len(line)
+                self.found[taught.index] = taught
+                num_bytes += len(line)
         path.parent.mkdir(parents=True, exist_ok=True)
         jsonl.truncate(path, num_bytes)
 
@@ -163,11 +161,11 @@ class Lines:
         """Raises DiskError."""
         if not taught.lost:
             jsonl.append(self._path, taught.model_dump_json())
-        self._know(taught)
-
-    def _know(self, taught: Taught) -> None:
         self.found[taught.index] = taught
-        self.num_kept += taught.pair is not None
+
+    @property
+    def num_kept(self) -> int:
+        return sum(taught.pair is not None for taught in self.found.values())
 
     @property
     def pairs(self) -> list[Json]:
@@ -176,10 +174,11 @@ class Lines:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By skill: kept, and why others were not."""
-        table: dict[str, Counter[str]] = {}
-        for taught in self.found.values():
-            table.setdefault(taught.skill, Counter())[taught.reason or "kept"] += 1
-        return {skill: dict(sorted(counts.items())) for skill, counts in sorted(table.items())}
+        table: dict[str, dict[str, int]] = {}
+        counted = Counter((taught.skill, taught.reason or "kept") for taught in self.found.values())
+        for (skill, reason), num in sorted(counted.items()):
+            table.setdefault(skill, {})[reason] = num
+        return table
 
 
 def teacher_key(config: Config, teacher: str) -> str:

@@ -50,7 +50,7 @@ def test_progress_alone_is_no_effect_of_lessons() -> None:
     runs = [simulated(0.0, seed) for seed in range(40)]
     naive = [mean_reward(outcomes, "inter") - mean_reward(outcomes, "scratch") for outcomes in runs]
     assert min(naive) > 0.08, "the simulation has the confounding that it is made for"
-    found = [Groups.collected(outcomes).effect_of_lessons(num_resamples=300) for outcomes in runs]
+    found = [Groups(outcomes).effect_of_lessons(num_resamples=300) for outcomes in runs]
     drawn = [one.drawn for one in found if one]
     carried = [one.carried for one in found if one and one.carried]
     assert len(drawn) == len(carried) == 40
@@ -64,7 +64,7 @@ def test_progress_alone_is_no_effect_of_lessons() -> None:
 def test_an_effect_is_found_by_what_was_drawn_and_what_was_carried() -> None:
     for seed in range(5):
         outcomes = simulated(0.2, seed)
-        found = Groups.collected(outcomes).effect_of_lessons()
+        found = Groups(outcomes).effect_of_lessons()
         assert found and found.carried
         inter = [one for one in outcomes if one.drawn == "inter"]
         share = sum(one.kind == "inter" for one in inter) / len(inter)
@@ -79,13 +79,13 @@ def test_an_effect_is_found_by_what_was_drawn_and_what_was_carried() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
-    groups = Groups.collected(simulated(0.1, 3, num_steps=20))
+    groups = Groups(simulated(0.1, 3, num_steps=20))
     assert groups.effect_of_lessons(seed=1) == groups.effect_of_lessons(seed=1)
 
 
 def test_a_run_of_few_steps_is_cut_into_windows_too() -> None:
     """Eight steps in which both the share of feedback and the rewards double: within all of them there is confounding."""
-    found = [Groups.collected(simulated(0.0, seed, 8, 16)).effect_of_lessons(num_resamples=100) for seed in range(100)]
+    found = [Groups(simulated(0.0, seed, 8, 16)).effect_of_lessons(num_resamples=100) for seed in range(100)]
     effects = [one.drawn for one in found if one]
     assert abs(fmean(one.difference for one in effects)) < 0.015
     assert sum(one.low <= 0 <= one.high for one in effects) >= 90
@@ -94,7 +94,7 @@ def test_a_run_of_few_steps_is_cut_into_windows_too() -> None:
 def test_a_problem_that_comes_again_is_no_new_evidence() -> None:
     """The interval resamples problems: the same groups five times over say no more than once."""
     outcomes = simulated(0.0, 4, num_steps=8)
-    once, often = (Groups.collected(found).effect_of_lessons() for found in (outcomes, outcomes * 5))
+    once, often = (Groups(found).effect_of_lessons() for found in (outcomes, outcomes * 5))
     assert once and often
     assert often.drawn.high - often.drawn.low > 0.6 * (once.drawn.high - once.drawn.low)
 
@@ -104,10 +104,10 @@ def test_families_do_not_mix_and_nothing_to_compare_is_said() -> None:
         GroupResult(0, "p", "easy", "inter", "inter", ["x1"], [1.0, 1.0]),
         GroupResult(0, "q", "hard", "scratch", "scratch", [], [0.0, 0.0]),
     ]
-    groups = Groups.collected(mixed, ["x1"])
+    groups = Groups(mixed, ["x1"])
     assert groups.effect_of_lessons() is None
     assert groups.effect_of("x1") is None
-    assert Groups.collected([]).effect_of_lessons() is None
+    assert Groups([]).effect_of_lessons() is None
 
 
 def test_lessons_that_were_never_found_have_no_effect_of_their_own() -> None:
@@ -116,7 +116,7 @@ def test_lessons_that_were_never_found_have_no_effect_of_their_own() -> None:
         for step in range(40)
         for drawn in ("inter", "scratch")
     ]
-    found = Groups.collected(outcomes).effect_of_lessons()
+    found = Groups(outcomes).effect_of_lessons()
     assert found and found.share_carried == 0 and found.carried is None
     assert found.drawn.low < 0 < found.drawn.high
 
@@ -127,7 +127,7 @@ def test_equal_rewards_leave_a_doubt() -> None:
         for number in range(10)
         for drawn in ("inter", "scratch")
     ]
-    groups = Groups.collected(outcomes, ["x"])
+    groups = Groups(outcomes, ["x"])
     found, one = groups.effect_of_lessons(), groups.effect_of("x")
     assert found and one
     for effect in (found.drawn, one):
@@ -139,7 +139,7 @@ def test_an_entry_is_compared_within_its_families_and_steps() -> None:
     covered, naive = 0, []
     for seed in range(40):
         outcomes = simulated(0.0, seed)
-        one = Groups.collected(outcomes, ["x3"]).effect_of("x3")
+        one = Groups(outcomes, ["x3"]).effect_of("x3")
         assert one
         covered += one.low <= 0 <= one.high
         assert one.num_with == sum("x3" in found.lesson_ids for found in outcomes)
@@ -151,7 +151,7 @@ def test_an_entry_is_compared_within_its_families_and_steps() -> None:
 
 
 def test_an_entry_that_helps_stands_out_when_it_was_used_enough() -> None:
-    groups = Groups.collected(simulated(0.0, 1, num_steps=120, x9_lift=0.3), ["x9", "x1", "never"])
+    groups = Groups(simulated(0.0, 1, num_steps=120, x9_lift=0.3), ["x9", "x1", "never"])
     helps, other = groups.effect_of("x9"), groups.effect_of("x1")
     assert helps and other
     assert helps.low > 0 and helps.low < 0.3 < helps.high
@@ -169,7 +169,7 @@ def test_few_uses_make_a_wide_interval() -> None:
             GroupResult(0, f"p{n}", "", "scratch", "scratch", [], [float(rng.random() < 0.5)]) for n in range(400)
         ]
 
-    effects = [Groups.collected(outcomes(num), ["x"]).effect_of("x") for num in (1, 4, 64)]
+    effects = [Groups(outcomes(num), ["x"]).effect_of("x") for num in (1, 4, 64)]
     widths = [one.high - one.low for one in effects if one]
     assert widths[0] > 1.4
     assert widths[0] > widths[1] > widths[2] > 0.15
@@ -179,7 +179,7 @@ def test_few_uses_make_a_wide_interval() -> None:
         GroupResult(0, "p", "", "inter", "inter", ["x"], [1.0]),
         GroupResult(0, "q", "", "scratch", "scratch", [], [0.0]),
     ]
-    one = Groups.collected(alone, ["x"]).effect_of("x")
+    one = Groups(alone, ["x"]).effect_of("x")
     assert one and (one.low, one.high) == (-1.0, 1.0), "two groups tell nothing, and no reward is beyond these"
 
 
@@ -191,7 +191,7 @@ def test_the_spread_of_a_family_is_known_from_all_of_its_scratch_groups() -> Non
         outcomes += [
             GroupResult(step, f"s{step}-{up}", "", "scratch", "scratch", [], [0.4 + 0.2 * up]) for up in (0, 1)
         ]
-    one = Groups.collected(outcomes, ["x"]).effect_of("x")
+    one = Groups(outcomes, ["x"]).effect_of("x")
     assert one and (one.num_with, one.num_without) == (1, 8)
     assert 0.3 < one.high - one.low < 0.7
 
@@ -201,7 +201,7 @@ def test_uses_are_counted_in_the_same_pass() -> None:
         GroupResult(0, "p", "", "inter", "inter", ["x1", "x2"], [1.0, 0.0]),
         GroupResult(1, "q", "", "inter", "inter", ["x1"], [1.0, 1.0]),
     ]
-    groups = Groups.collected(outcomes, ["x1", "x3"])
+    groups = Groups(outcomes, ["x1", "x3"])
     assert groups.use_of("x1") == (2, 4, 3.0)
     assert groups.use_of("x3") == (0, 0, 0.0)
 
@@ -214,5 +214,5 @@ def test_strata_may_be_many() -> None:
         for number in range(6000)
         for drawn in ("inter", "scratch")
     ]
-    found = Groups.collected(outcomes).effect_of_lessons(num_resamples=50)
+    found = Groups(outcomes).effect_of_lessons(num_resamples=50)
     assert found and found.drawn.low < 0 < found.drawn.high

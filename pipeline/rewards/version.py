@@ -35,7 +35,8 @@ def verifier_version(scorer: str, root: Path = ROOT) -> str:
 
 def deciding_files(scorer: str, root: Path = ROOT) -> list[str]:
     """The files that decide verdicts of a scorer of ours, relative to `root`, in order."""
-    rewards = [file.relative_to(root).as_posix() for file in (root / REWARDS).rglob("*.py")]
+    files = (file for file in (root / REWARDS).rglob("*") if file.suffix in (".py", ".toml"))
+    rewards = [file.relative_to(root).as_posix() for file in files]
     return sorted([*rewards, *SHARED, *(JUDGE if scorer == "judge" else ())])
 
 

@@ -63,7 +63,7 @@ class Channel:
     """Frames over what were standard input and output; these then lead nowhere, so that `print` disturbs nothing."""
 
     def __init__(self) -> None:
-        self._source, self._sink = os.dup(0), os.dup(1)
+        self._source, self._sink = open(os.dup(0), "rb"), open(os.dup(1), "wb")  # noqa: SIM115, PTH123 - to the end
         # No /dev/null: a device of the system's would be root's to change when root started the sandbox.
         for number, end in ((0, 0), (1, 1), (2, 1)):
             ends = os.pipe()
@@ -86,18 +86,14 @@ class Channel:
         content = json.dumps(message).encode()
         if len(content) > MAX_FRAME_BYTES:
             raise Unsendable(f"more than {MAX_FRAME_BYTES >> 20} MiB")
-        view = memoryview(struct.pack(">I", len(content)) + content)
-        while view:
-            view = view[os.write(self._sink, view) :]
+        self._sink.write(struct.pack(">I", len(content)) + content)
+        self._sink.flush()
 
     def _exactly(self, length: int) -> bytes:
-        content = bytearray()
-        while len(content) < length:
-            part = os.read(self._source, length - len(content))
-            if not part:
-                os._exit(0)
-            content += part
-        return bytes(content)
+        content = self._source.read(length)
+        if len(content) < length:
+            os._exit(0)
+        return content
 
 
 def serve_candidate(channel: Channel) -> None:

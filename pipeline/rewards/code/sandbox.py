@@ -36,7 +36,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
@@ -189,9 +189,6 @@ class Sandbox:
             await self.process.stdin.drain()
         except ConnectionError:
             pass
-
-    async def send(self, message: Any) -> None:
-        await self.write(orjson.dumps(message))
 
     async def ready(self) -> None:
         """Wait for the first frame. Raises ProcessEndedError with bubblewrap's words."""

@@ -16,22 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 MAX_ITEMS = 10_000  # taken of an iterator
-# Types of the standard library that have an exact text: name → (module, how to write one, how to read one).
-TEXTUAL: dict[str, tuple[str, str, str]] = {
-    "Decimal": ("decimal", "__str__", "__call__"),
-    "Fraction": ("fractions", "__str__", "__call__"),
-    "datetime": ("datetime", "isoformat", "fromisoformat"),
-    "date": ("datetime", "isoformat", "fromisoformat"),
-    "time": ("datetime", "isoformat", "fromisoformat"),
-}
-SEQUENCES: dict[str, Callable[[Iterable[Any]], Any]] = {
-    "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "iterator": iter,
-}  # fmt: skip
-
-
+# Types of the standard library that have an exact text: name, module.
+TEXTUAL = {"Decimal": "decimal", "Fraction": "fractions"} | dict.fromkeys(("datetime", "date", "time"), "datetime")
 FACTORIES: dict[str, type] = {kind.__name__: kind for kind in (int, float, complex, bool, str, list, tuple, set, dict)}
 """Of a `defaultdict` that a test gives to the candidate."""
-VIEWS: dict[str, Any] = {"keys": type({}.keys()), "values": type({}.values()), "items": type({}.items())}
 
 
 class Unsendable(BaseException):
@@ -69,26 +57,77 @@ class Foreign:
         Foreign.refusal = Foreign.refusal or refusal
         raise refusal
 
-    def _length(self) -> int:
-        return self._refuse("length") if self._items is None else len(self._items)
-
-    def _iterator(self) -> Iterator[Any]:
-        return self._refuse("items") if self._items is None else iter(self._items)
-
 
 ABILITIES: dict[str, Callable[..., Any]] = {
-    "__iter__": Foreign._iterator,
-    "__len__": Foreign._length,
+    "__iter__": lambda self: self._refuse("items") if self._items is None else iter(self._items),
+    "__len__": lambda self: self._refuse("length") if self._items is None else len(self._items),
     "__getitem__": lambda self, key: self._refuse("items by key"),
     "__call__": lambda self, *arguments, **named: self._refuse("result when called"),
 }
 """Methods that a `Foreign` has when its original had them, so that `callable` and `len` say of it what they said there."""
 
 
-def foreign_of(name: str, truth: bool, abilities: list[str], items: list[Any] | None) -> Foreign:
+def _foreign(name: Any, truth: Any, abilities: list[str], items: Any) -> Foreign:
     methods = {ability: ABILITIES[ability] for ability in abilities}
     kind: type[Foreign] = type("Foreign", (Foreign,), methods)
-    return kind(name, truth, items)
+    return kind(str(name), truth is True, None if items is None else list(items))
+
+
+def _dict(*parts: Any) -> dict[Any, Any]:
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _text(name: str, text: Any) -> Any:
+    kind = getattr(importlib.import_module(TEXTUAL[name]), name)
+    return getattr(kind, "fromisoformat", kind)(str(text))
+
+
+def _pairs(value: Any) -> Iterator[Any]:
+    """Keys and values in turn."""
+    return itertools.chain.from_iterable(value.items())
+
+
+# Tag: a type, and the parts that a value of it is written as; of several that fit, the first one counts.
+WRITERS: dict[str, tuple[type, Callable[[Any], Iterable[Any]]]] = {
+    "list": (list, iter),
+    "tuple": (tuple, iter),
+    "set": (set, iter),
+    "frozenset": (frozenset, iter),
+    "Counter": (collections.Counter, _pairs),
+    "OrderedDict": (collections.OrderedDict, _pairs),
+    "dict": (dict, _pairs),
+    "complex": (complex, lambda value: (value.real, value.imag)),
+    "bytes": (bytes, lambda value: [bytes(value).hex()]),
+    "bytearray": (bytearray, lambda value: [bytes(value).hex()]),
+    "range": (range, lambda value: (value.start, value.stop, value.step)),
+    "deque": (collections.deque, lambda value: (value.maxlen, *value)),
+    "keys": (type({}.keys()), iter),
+    "values": (type({}.values()), iter),
+    "items": (type({}.items()), itertools.chain.from_iterable),
+}
+# Tag: what makes a value of the parts.
+READERS: dict[str, Callable[..., Any]] = {
+    "list": lambda *items: list(items),
+    "tuple": lambda *items: items,
+    "set": lambda *items: set(items),
+    "frozenset": lambda *items: frozenset(items),
+    "iterator": lambda *items: iter(items),
+    "dict": _dict,
+    "OrderedDict": lambda *parts: collections.OrderedDict(_dict(*parts)),
+    "Counter": lambda *parts: collections.Counter(_dict(*parts)),
+    "defaultdict": lambda factory, *parts: collections.defaultdict(FACTORIES.get(factory), _dict(*parts)),
+    "deque": lambda most, *items: collections.deque(items, most),
+    "keys": lambda *keys: dict.fromkeys(keys).keys(),
+    "values": lambda *values: dict(enumerate(values)).values(),
+    "items": lambda *parts: _dict(*parts).items(),
+    "int": lambda digits: int(digits, 16),
+    "complex": lambda real, imaginary: complex(float(real), float(imaginary)),
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "range": range,
+    "text": _text,
+    "foreign": _foreign,
+}
 
 
 def encode(value: Any, *, foreign: bool) -> Any:
@@ -102,60 +141,39 @@ def encode(value: Any, *, foreign: bool) -> Any:
         return value if -(2**63) <= value < 2**63 else ["int", hex(value)]  # decimal digits are quadratic, and limited
     if isinstance(value, float):
         return float(value)
-    if isinstance(value, complex):
-        return ["complex", value.real, value.imag]
-    if isinstance(value, bytes):
-        return ["bytes", bytes(value).hex()]
-    if isinstance(value, range):
-        return ["range", *(encode(part, foreign=foreign) for part in (value.start, value.stop, value.step))]
-    if isinstance(value, bytearray):
-        return ["bytearray", bytes(value).hex()]
-    if isinstance(value, dict):
-        return [
-            *_kind_of_dict(value, foreign),
-            *(encode(part, foreign=foreign) for item in value.items() for part in item),
-        ]
-    if isinstance(value, collections.deque):
-        return ["deque", value.maxlen, *(encode(item, foreign=foreign) for item in value)]
-    for name, view in VIEWS.items():
-        if isinstance(value, view):
-            parts = itertools.chain.from_iterable(value) if name == "items" else value
-            return [name, *(encode(part, foreign=foreign) for part in parts)]
-    for kind in (list, tuple, set, frozenset):
+    tag, parts = _taken_apart(value, foreign)
+    return [tag, *(encode(part, foreign=foreign) for part in parts)]
+
+
+def _taken_apart(value: Any, foreign: bool) -> tuple[str, Iterable[Any]]:
+    """The tag and the parts of a value that JSON has no type for."""
+    if isinstance(value, collections.defaultdict):
+        return "defaultdict", (_factory(value.default_factory, foreign), *_pairs(value))
+    for tag, (kind, parts_of) in WRITERS.items():
         if isinstance(value, kind):
-            return [kind.__name__, *(encode(item, foreign=foreign) for item in value)]
+            return tag, parts_of(value)
     name = type(value).__name__
-    if name in TEXTUAL and type(value).__module__ == TEXTUAL[name][0]:
-        return ["text", name, getattr(value, TEXTUAL[name][1])()]
+    if name in TEXTUAL and type(value).__module__ == TEXTUAL[name]:
+        return "text", (name, str(value))
     if not foreign:
         raise Unsendable(f"a {name} cannot be given to the candidate")
     if hasattr(value, "__next__"):
-        return ["iterator", *(encode(item, foreign=True) for item in itertools.islice(value, MAX_ITEMS))]
+        return "iterator", itertools.islice(value, MAX_ITEMS)
     # By the classes themselves: a metaclass has methods of its own.
     abilities = [ability for ability in ABILITIES if any(ability in vars(kind) for kind in type(value).__mro__)]
-    items = None
-    if "__iter__" in abilities and not isinstance(value, type):
-        items = ["list", *(encode(item, foreign=True) for item in itertools.islice(value, MAX_ITEMS))]
-    return ["foreign", name, bool(value), abilities, items]
+    is_iterable = "__iter__" in abilities and not isinstance(value, type)
+    items = list(itertools.islice(value, MAX_ITEMS)) if is_iterable else None
+    return "foreign", (name, bool(value), abilities, items)
 
 
-def _kind_of_dict(value: dict[Any, Any], foreign: bool) -> list[Any]:
-    """The tag of a dict's kind. The factory of a default is told by name to the candidate, and never by it."""
-    if isinstance(value, collections.defaultdict):
-        factory = value.default_factory
-        name = next((name for name, kind in FACTORIES.items() if kind is factory), None)
-        if name is None and factory is not None and not foreign:
-            raise Unsendable("a defaultdict with a factory of its own cannot be given to the candidate")
-        return ["defaultdict", None if foreign else name]
-    for kind in (collections.Counter, collections.OrderedDict):
-        if isinstance(value, kind):
-            return [kind.__name__]
-    return ["dict"]
-
-
-def _pairs(parts: list[Any], trusted: bool) -> dict[Any, Any]:
-    values = [decode(part, trusted=trusted) for part in parts]
-    return dict(zip(values[::2], values[1::2], strict=True))
+def _factory(factory: Any, foreign: bool) -> str | None:
+    """The factory of a default is told by name to the candidate, and never by it."""
+    if foreign or factory is None:
+        return None
+    for name, kind in FACTORIES.items():
+        if kind is factory:
+            return name
+    raise Unsendable("a defaultdict with a factory of its own cannot be given to the candidate")
 
 
 def decode(node: Any, *, trusted: bool = False) -> Any:
@@ -165,43 +183,10 @@ def decode(node: Any, *, trusted: bool = False) -> Any:
         return node
     try:
         tag, *parts = node
-        if tag in SEQUENCES:
-            return SEQUENCES[tag]([decode(part, trusted=trusted) for part in parts])
-        if tag == "dict":
-            return _pairs(parts, trusted)
-        if tag == "OrderedDict":
-            return collections.OrderedDict(_pairs(parts, trusted))
-        if tag == "Counter":
-            return collections.Counter(_pairs(parts, trusted))
-        if tag == "defaultdict":
-            factory, *pairs = parts
-            return collections.defaultdict(FACTORIES.get(factory) if trusted else None, _pairs(pairs, trusted))
-        if tag == "deque":
-            most, *items = parts
-            return collections.deque([decode(item, trusted=trusted) for item in items], most)
-        if tag == "keys":
-            return dict.fromkeys(decode(part, trusted=trusted) for part in parts).keys()
-        if tag == "values":
-            return dict(enumerate(decode(part, trusted=trusted) for part in parts)).values()
-        if tag == "items":
-            return _pairs(parts, trusted).items()
-        if tag == "int":
-            return int(parts[0], 16)
-        if tag == "complex":
-            return complex(*map(float, parts))
-        if tag == "bytes":
-            return bytes.fromhex(parts[0])
-        if tag == "bytearray":
-            return bytearray.fromhex(parts[0])
-        if tag == "range":
-            return range(*(decode(part) for part in parts))
-        if tag == "text":
-            module, _, read = TEXTUAL[parts[0]]
-            kind = getattr(importlib.import_module(module), parts[0])
-            return kind(str(parts[1])) if read == "__call__" else getattr(kind, read)(str(parts[1]))
-        if tag == "foreign":
-            name, truth, abilities, items = parts
-            return foreign_of(str(name), truth is True, abilities, None if items is None else list(decode(items)))
+        if tag == "defaultdict" and not trusted:
+            parts[0] = None
+        if tag in READERS:
+            return READERS[tag](*(decode(part, trusted=trusted) for part in parts))
     except Exception as error:  # noqa: BLE001 - hostile data may fail in any way
         raise Malformed(f"{type(error).__name__} in a value of the candidate") from None
     raise Malformed("a value of the candidate is of no known kind")

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pipeline.errors import ProcessEndedError
 from pipeline.rewards.code.sandbox import Sandbox, sandboxed
@@ -80,14 +80,11 @@ async def _examine(
         except ProcessEndedError as error:
             return ProgramResult("error", f"the tests gave no verdict: {error}")
         if not frame.startswith(b'{"call": '):
-            return _verdict(json.loads(frame))
+            verdict = json.loads(frame)
+            return ProgramResult(verdict["verdict"], verdict["reason"])
         await candidate.write(frame[len(b'{"call": ') : -1])
         try:
             reply = await candidate.read()
         except ProcessEndedError as error:
             return ProgramResult("failed", f"the program gave no result: {error}")
         await judge.write(reply)
-
-
-def _verdict(frame: dict[str, Any]) -> ProgramResult:
-    return ProgramResult(frame["verdict"], frame["reason"])

@@ -20,6 +20,7 @@ from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import FinalEndpointError, RetryableEndpointError
 from pipeline.inference import protocol, token_protocol
+from pipeline.inference.dialect import FORMAT
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health, Repair
 from pipeline.inference.http import HttpAttempt, Transport
@@ -172,7 +173,7 @@ class InferenceClient:
             endpoint, chat = attempt.endpoint, self._streamed if stream else _answered
             async with self._served_model(endpoint) as served:
                 while True:
-                    as_text = schema is not None and not endpoint.dialect.takes_schema
+                    as_text = schema is not None and FORMAT in endpoint.dialect.dropped
                     shown = described(messages, schema) if schema is not None and as_text else messages
                     body = self.chat_body(endpoint, shown, **parameters, schema=None if as_text else schema)
                     try:

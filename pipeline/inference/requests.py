@@ -167,7 +167,7 @@ class RequestRunner:
             with self._watchdog.limit(timeout_s, request.stage, "request", name, "to", endpoint.url):
                 answer = await send(HttpAttempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
             latency_s = now() - begin_s
-            endpoint.breaker.on_success()
+            endpoint.breaker.num_failures = 0
             endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
             tally.latency.add(latency_s)
             tally.num_succeeded += 1

@@ -51,7 +51,12 @@ def strip_think(text: str) -> str:
 
 def visible(text: str, *, strip: bool) -> str:
     """What of a reply is scored, shown again and learned from; `strip` is `rollout.strip_think`."""
-    return strip_think(text) if strip else text
+    return visible_each([text], strip=strip)[0]
+
+
+def visible_each(texts: list[str], *, strip: bool) -> list[str]:
+    """As `visible`, of several replies."""
+    return [strip_think(text) for text in texts] if strip else texts
 
 
 def did_you_mean(name: str, names: Iterable[str], *, num: int = 1, cutoff: float = 0.6) -> str:

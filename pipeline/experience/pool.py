@@ -101,6 +101,7 @@ class Pool:
         self._settings = settings or PoolSection()
         self._uses = uses
         self._lock = threading.Lock()
+        self._lock_file = None if is_uri(path) else Path(path) / LOCK_FILE
         self._maintenance = threading.Lock()
         self._over: set[str] = set()
         self._heldout: Collection[str] = frozenset()
@@ -315,7 +316,7 @@ class Pool:
 
         Raises DataError, DiskError, StoreError."""
         self._check_writable()
-        with self._lock, failures_named(self._path), _machine_lock(self._path) as turns:
+        with self._lock, failures_named(self._path), _machine_lock(self._lock_file) as turns:
             # On an object store nothing but the table tells whether another process wrote.
             if turns is None:
                 self._table.checkout_latest()
@@ -382,13 +383,13 @@ class Pool:
 
 
 @contextmanager
-def _machine_lock(path: Path | str) -> Iterator[TextIO | None]:
+def _machine_lock(path: Path | None) -> Iterator[TextIO | None]:
     """One writer at a time on this machine; yields the file that names the last turn, None on an object store: no lock
     there."""
-    if is_uri(path):
+    if path is None:
         yield None
         return
-    with (Path(path) / LOCK_FILE).open("a+") as file:
+    with path.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         yield file

@@ -12,7 +12,9 @@ State = Literal["closed", "open", "half_open"]
 
 
 class CircuitBreaker:
-    """Pure state: who probes, and what a probe is, is the client's. Only a closed breaker lets requests through."""
+    """Pure state: who probes, and what a probe is, is the client's. Only a closed breaker lets requests through.
+
+    `num_failures` are those in a row: whoever succeeds sets it to 0."""
 
     __slots__ = ("_max_pause_s", "_min_pause_s", "_most", "num_failures", "num_opened", "pause_s", "state")
 
@@ -24,10 +26,6 @@ class CircuitBreaker:
         self._most = most_failures
         self._min_pause_s = min_pause_s
         self._max_pause_s = max_pause_s
-
-    def on_success(self) -> None:
-        """End a series of failures."""
-        self.num_failures = 0
 
     def on_failure(self, *, immediate: bool = False) -> bool:
         """Count a failure; return whether it opened the breaker."""

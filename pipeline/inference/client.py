@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, NamedTuple, Required, Self, TypedDict, Unpack
 
@@ -19,6 +20,7 @@ from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import FinalEndpointError, RetryableEndpointError
 from pipeline.inference import protocol, token_protocol
+from pipeline.inference.dialect import FORMAT
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health, Repair
 from pipeline.inference.http import HttpAttempt, Transport
@@ -140,9 +142,9 @@ class InferenceClient:
         """Whether no endpoint is available at present."""
         return self._router.all_unavailable
 
-    # Requests
+    # Requests. Those of a rollout and of its lesson are the runner's own coroutines: no frame of this file waits above.
 
-    async def chat(
+    def chat(
         self,
         messages: tuple[Message, ...],
         *,
@@ -155,7 +157,7 @@ class InferenceClient:
         priority: int = 0,
         affinity: str = "",
         stream: bool = False,
-    ) -> protocol.Reply:
+    ) -> Coroutine[Any, Any, protocol.Reply]:
         """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token.
 
         An endpoint that refuses `schema` gets it in the text of the last message, now and from then on. Raises
@@ -171,7 +173,7 @@ class InferenceClient:
             endpoint, chat = attempt.endpoint, self._streamed if stream else _answered
             async with self._served_model(endpoint) as served:
                 while True:
-                    as_text = schema is not None and not endpoint.dialect.takes_schema
+                    as_text = schema is not None and FORMAT in endpoint.dialect.dropped
                     shown = described(messages, schema) if schema is not None and as_text else messages
                     body = self.chat_body(endpoint, shown, **parameters, schema=None if as_text else schema)
                     try:
@@ -181,24 +183,24 @@ class InferenceClient:
                             raise
                         logger.warning("requests to %s have another form from now on: %s", endpoint.url, error)
 
-        return await self._runner.run(send, _tokens_of_reply, stage=stage, priority=priority, affinity=affinity)
+        return self._runner.run(send, _tokens_of_reply, stage=stage, priority=priority, affinity=affinity)
 
-    async def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> tuple[int, ...]:
+    def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> Coroutine[Any, Any, tuple[int, ...]]:
         """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises
         EndpointError."""
 
         async def send(attempt: HttpAttempt) -> tuple[int, ...]:
             return token_protocol.parse_render(await attempt.post(RENDER, self.chat_body(attempt.endpoint, messages)))
 
-        return await self._runner.run(send, stage="render", priority=priority)
+        return self._runner.run(send, stage="render", priority=priority)
 
-    async def generate(
+    def generate(
         self,
         prompt_ids: tuple[int, ...],
         sampling: SamplingSection,
         num_samples: int,
         **request: Unpack[SamplingRequest],
-    ) -> token_protocol.Samples:
+    ) -> Coroutine[Any, Any, token_protocol.Samples]:
         """`num_samples` completions of a rendered prompt, with log-probabilities and weight versions; needs
         `has_token_route`. Raises EndpointError."""
         parameters = self._parameters(sampling, num_samples, request)
@@ -209,7 +211,7 @@ class InferenceClient:
             samples = token_protocol.parse_generate(reply, prompt_ids, num_samples, served.version)
             return await _accepted(samples, request.get("accept"), attempt)
 
-        return await self._runner.run(send, _tokens_of_samples, **_routing(request))
+        return self._runner.run(send, _tokens_of_samples, **_routing(request))
 
     async def sample(
         self,
@@ -369,8 +371,7 @@ async def _accepted(
     return samples
 
 
-def _tokens_of_reply(reply: protocol.Reply) -> tuple[int, int, int]:
-    return reply.num_prompt_tokens, reply.num_completion_tokens, reply.num_cached_prompt_tokens
+_tokens_of_reply = attrgetter("num_prompt_tokens", "num_completion_tokens", "num_cached_prompt_tokens")
 
 
 def _tokens_of_samples(samples: token_protocol.Samples) -> tuple[int, int, int]:

@@ -32,11 +32,6 @@ class Dialect:
         self.dropped: set[str] = set()
         self.renames_limit = False
 
-    @property
-    def takes_schema(self) -> bool:
-        """Whether structured outputs may be requested."""
-        return FORMAT not in self.dropped
-
     def spoken(self, body: Json) -> Json:
         """`body` with the parameters that the endpoint takes."""
         if not self.dropped and not self.renames_limit:

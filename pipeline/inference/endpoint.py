@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,16 +55,3 @@ class Endpoint:
     @property
     def available(self) -> bool:
         return self.breaker.state == "closed"
-
-    @property
-    def load(self) -> float:
-        """Share of its present bound that is in use."""
-        return self.num_in_flight / max(1, int(self.limit.value))
-
-    def has_slot(self, now_s: float) -> bool:
-        """Whether it may get one more request now."""
-        return self.available and self.num_in_flight < max(1, int(self.limit.value)) and now_s >= self.not_before_s
-
-    def rank(self, affinity: str) -> int:
-        """Rendezvous hash: the endpoint of the highest rank is the home of `affinity`, in every process and run."""
-        return zlib.crc32(f"{affinity}\n{self.url}".encode())

@@ -83,7 +83,7 @@ class Health:
 
     async def _rejoin(self, endpoint: Endpoint) -> None:
         """Probe an endpoint until its breaker closes: pause, half open, repair, probe."""
-        tally = self._usage.at(endpoint.url, "rejoin")
+        tally = self._usage.tallies[endpoint.url, "rejoin"]
         logged = ""
         while not endpoint.available:
             await asyncio.sleep(endpoint.breaker.pause_s)

@@ -1,7 +1,7 @@
 """The OpenAI wire protocol as pure functions: bodies of requests are made, replies become records or errors.
 
 A reply that is HTTP 200 but not what its route promises raises MalformedReplyError, so a partial answer never reaches
-the journal. Of use for any reply with choices: `choices_of`, `object_at`, `finish_reason_of`."""
+the journal. Of use for any reply with choices: `finished_choices`, `object_at`."""
 
 from __future__ import annotations
 
@@ -230,6 +230,11 @@ def choices_of(reply: Any, expected: int) -> list[Json]:
             raise MalformedReplyError("wrong_choices", f"the choices have the indices {indices}")
         choices.sort(key=lambda choice: choice["index"])
     return choices
+
+
+def finished_choices(reply: Any, expected: int) -> list[tuple[Json, str]]:
+    """As `choices_of`, each with its end, 'stop' or 'length'. Raises MalformedReplyError."""
+    return [(choice, finish_reason_of(choice)) for choice in choices_of(reply, expected)]
 
 
 def finish_reason_of(choice: Json) -> str:

@@ -133,12 +133,12 @@ class RequestRunner:
 
     async def _again(self, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
         """A further attempt, at a slot that is waited for no longer than the request's deadline."""
-        self._usage.at("", request.stage).others["retries"] += 1
+        self._usage.tallies["", request.stage].others["retries"] += 1
         try:
             async with asyncio.timeout_at(request.deadline_s):
                 endpoint = await self._router.take(request.priority, request.affinity)
         except TimeoutError:
-            self._usage.at("", request.stage).others["failed_deadline"] += 1
+            self._usage.tallies["", request.stage].others["failed_deadline"] += 1
             raise RetryableEndpointError(
                 "deadline", f"request {request.id}: no endpoint was free within {self._settings.timeout_s:g} s"
             ) from None
@@ -161,13 +161,13 @@ class RequestRunner:
         timeout_s = min(self._settings.attempt_timeout_s, request.deadline_s - begin_s)
         name = f"{request.id}-{request.num_attempts}"
         request.num_attempts += 1
-        tally = self._usage.at(endpoint.url, request.stage)
+        tally = self._usage.tallies[endpoint.url, request.stage]
         tally.num_requests += 1
         try:
             with self._watchdog.limit(timeout_s, request.stage, "request", name, "to", endpoint.url):
                 answer = await send(HttpAttempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
             latency_s = now() - begin_s
-            endpoint.breaker.on_success()
+            endpoint.breaker.num_failures = 0
             endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
             tally.latency.add(latency_s)
             tally.num_succeeded += 1
@@ -199,7 +199,7 @@ class RequestRunner:
             if not done and request.num_attempts < self._settings.max_attempts:
                 other = self._router.try_take(other_than=endpoint)
                 if other is not None:
-                    self._usage.at(other.url, request.stage).others["hedges"] += 1
+                    self._usage.tallies[other.url, request.stage].others["hedges"] += 1
                     begin(other)
             failed: EndpointError | None = None
             waiting = set(attempts)

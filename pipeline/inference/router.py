@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import zlib
 from collections.abc import Sequence
 
 from pipeline.errors import FinalEndpointError
@@ -112,16 +113,17 @@ class Router:
         now_s = asyncio.get_running_loop().time()
         if len(self._endpoints) == 1:
             (only,) = self._endpoints
-            return only if only is not other_than and only.has_slot(now_s) else None
-        free = [endpoint for endpoint in self._endpoints if endpoint is not other_than and endpoint.has_slot(now_s)]
+            return only if only is not other_than and _has_slot(only, now_s) else None
+        free = [endpoint for endpoint in self._endpoints if endpoint is not other_than and _has_slot(endpoint, now_s)]
         if not free:
             return None
         if len(free) == 1:
             return free[0]
         idlest = min(free, key=_load)
         if affinity and self._affinity:
-            home = max(free, key=lambda endpoint: endpoint.rank(affinity))
-            if home.load <= idlest.load + HOME_ADVANTAGE:
+            # Rendezvous hash: the home of `affinity` is the same one in every process and run.
+            home = max(free, key=lambda endpoint: zlib.crc32(f"{affinity}\n{endpoint.url}".encode()))
+            if _load(home) <= _load(idlest) + HOME_ADVANTAGE:
                 return home
         return idlest
 
@@ -148,4 +150,10 @@ class Router:
 
 
 def _load(endpoint: Endpoint) -> float:
-    return endpoint.load
+    """Share of its present bound that is in use."""
+    return endpoint.num_in_flight / max(1, int(endpoint.limit.value))
+
+
+def _has_slot(endpoint: Endpoint, now_s: float) -> bool:
+    """Whether it may get one more request now."""
+    return endpoint.breaker.state == "closed" and _load(endpoint) < 1 and now_s >= endpoint.not_before_s

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import MalformedReplyError
-from pipeline.inference.protocol import Json, choices_of, finish_reason_of, object_at
+from pipeline.inference.protocol import Json, finished_choices, object_at
 from pipeline.types import Completion, WeightVersion
 from pipeline.weights.sync import CHECKING
 
@@ -68,11 +68,11 @@ def parse_generate(
     """Samples of /inference/v1/generate with the weight versions of their tokens, or `named` for all, where the request
     named its weights. Raises MalformedReplyError."""
     completions, under_check = [], False
-    for choice in choices_of(reply, num_samples):
+    for choice, finish_reason in finished_choices(reply, num_samples):
         labels = _labels_of(choice.get("weight_versions"))
         oldest, newest = _span_of(labels)
         under_check |= any(map(is_under_check, labels))
-        completions.append(_completion(choice, choice.get("text"), named or oldest, named or newest))
+        completions.append(_completion(choice, choice.get("text"), finish_reason, named or oldest, named or newest))
     return Samples(prompt_ids, tuple(completions), under_check)
 
 
@@ -86,8 +86,10 @@ def parse_chat_samples(
         raise MalformedReplyError("no_token_ids", "the reply has no prompt_token_ids")
     oldest, newest = version_of(before), version_of(after)
     completions = [
-        _completion(choice, object_at(choice, "message").get("content"), named or oldest, named or newest)
-        for choice in choices_of(reply, num_samples)
+        _completion(
+            choice, object_at(choice, "message").get("content"), finish_reason, named or oldest, named or newest
+        )
+        for choice, finish_reason in finished_choices(reply, num_samples)
     ]
     return Samples(tuple(prompt_ids), tuple(completions), is_under_check(before) or is_under_check(after))
 
@@ -132,7 +134,9 @@ def version_of(label: str, *, verified: bool = False) -> WeightVersion:
 parsed_version = lru_cache(maxsize=256)(WeightVersion.parse)
 
 
-def _completion(choice: Json, text: Any, oldest: WeightVersion | None, newest: WeightVersion | None) -> Completion:
+def _completion(
+    choice: Json, text: Any, finish_reason: str, oldest: WeightVersion | None, newest: WeightVersion | None
+) -> Completion:
     """A choice as a record. Raises MalformedReplyError."""
     token_ids = choice.get("token_ids")
     try:
@@ -148,7 +152,7 @@ def _completion(choice: Json, text: Any, oldest: WeightVersion | None, newest: W
         text=text,
         token_ids=tuple(token_ids),
         logprobs=_logprobs(choice.get("logprobs"), len(token_ids)),
-        finish_reason=finish_reason_of(choice),
+        finish_reason=finish_reason,
         oldest_version=oldest,
         newest_version=newest,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from pydantic import BaseModel
@@ -66,19 +66,11 @@ class Prices:
 
 
 class Usage:
-    """Tallies by (endpoint url, stage)."""
+    """Tallies by (endpoint url, stage), made as they are used; the url is '' for what belongs to no endpoint."""
 
     def __init__(self, prices: Prices) -> None:
-        self.tallies: dict[tuple[str, str], Tally] = {}
+        self.tallies: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
         self.prices = prices
-
-    def at(self, endpoint: str, stage: str) -> Tally:
-        """The tally of one endpoint and stage; '' for what belongs to no endpoint."""
-        key = (endpoint, stage)
-        tally = self.tallies.get(key)
-        if tally is None:
-            tally = self.tallies[key] = Tally()
-        return tally
 
     def total(self, name: str, stage: str | None = None, endpoint: str | None = None) -> int:
         """Sum of one count (`Tally.counts`) over stages and endpoints, or of one of them."""

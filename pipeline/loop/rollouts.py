@@ -20,7 +20,7 @@ from pipeline.rewards.verifier import Verifier, rewards_of
 from pipeline.run.lineage import Lineage, is_current
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
-from pipeline.text import visible
+from pipeline.text import visible, visible_each
 from pipeline.types import Attempt, Context, Problem, Rollout, RolloutGroup, Task, WeightVersion
 
 
@@ -89,7 +89,7 @@ class GroupSampler:
         rng = random.Random(seed_of("context", *key.draw(config.run.seed)))
         context = await self._draw_context(task, key, rng)
         context, samples = await self._completions(task.problem, context, key)
-        texts = [self._visible(completion.text) for completion in samples.completions]
+        texts = visible_each([completion.text for completion in samples.completions], strip=config.rollout.strip_think)
         with self._clock.stage("reward"):
             verdicts = await self._verifier.verify_group(texts, task.label)
         rewards = rewards_of(verdicts, config.reward)
@@ -135,10 +135,10 @@ class GroupSampler:
             "affinity": problem.id,
             "accept": key.accepts,
         }
-        limit = endpoints.max_model_len
+        limit, has_token_route = endpoints.max_model_len, endpoints.has_token_route
         while True:
             messages = messages_of(prompt_input(problem, context), config.rollout.system_prompt)
-            if not endpoints.has_token_route:
+            if not has_token_route:
                 # Without that route the length of a prompt is not known before it is answered.
                 with self._clock.stage("rollout"):
                     return context, await endpoints.sample(messages, sampling, num_samples, **request)

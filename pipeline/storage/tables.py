@@ -110,6 +110,7 @@ class Reader:
 
     def __init__(self, table: Any, caches: Caches, path: Path | str) -> None:
         self._path = path
+        self._is_folder = not is_uri(path)
         # Moving to another version borrows the dataset exclusively; a scanner that was made goes on with its own.
         self._moving = threading.Lock()
         self._dataset = table.to_lance(session=_reading_session(caches))
@@ -122,6 +123,8 @@ class Reader:
 
     def check_new_files(self) -> None:
         """Raise OSError for a file of rows added since the last call that is not as long as Lance believes."""
+        if not self._is_folder:
+            return
         with self._moving:
             added = self._since(self._last_checked)
         self._last_checked = max((fragment.fragment_id for fragment in added), default=self._last_checked)
@@ -184,10 +187,8 @@ def append(table: Any, rows: Any, reader: Reader) -> None:
 
 
 def check_whole(dataset: Any, fragments: list[Any]) -> None:
-    """Raise OSError for a file that is not as long as Lance believes. Where a write fails in the middle of a file,
-    Lance goes on, and commits a table that cannot be read."""
-    if is_uri(dataset.uri):
-        return
+    """Raise OSError for a file in a folder that is not as long as Lance believes. Where a write fails in the middle of
+    a file, Lance goes on, and commits a table that cannot be read."""
     for fragment in fragments:
         for file in fragment.files:
             path = Path(dataset.uri) / "data" / file.path

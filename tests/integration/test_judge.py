@@ -9,6 +9,7 @@ from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError
 from pipeline.evaluation.judge import AnswerJudge, agreement, labelled_answers
 from pipeline.inference.client import InferenceClient, client_of
+from pipeline.inference.dialect import FORMAT
 from pipeline.types import Label, Problem
 from servers.mock.faults import CHAT, Fault
 from tests.integration.conftest import StartMock
@@ -54,7 +55,7 @@ async def test_an_endpoint_that_takes_no_response_format_is_asked_in_words(start
         for num_asked in (1, 2):
             assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "error"
             assert judge.num_malformed == num_asked, "answered, in words"
-        assert not pool.endpoints[0].dialect.takes_schema
+        assert FORMAT in pool.endpoints[0].dialect.dropped
         assert pool.usage.total("requests", "judge") == 2
 
 

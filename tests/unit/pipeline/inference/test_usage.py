@@ -29,7 +29,7 @@ def test_without_prices_nothing_costs() -> None:
 def test_a_stage_a_client_and_a_folder_cost_by_the_same_prices() -> None:
     usage = Usage(Prices([PRICED], OTHER))
     for url, stage, num_prompt in (("http://a", "eval", 100), ("http://b", "eval", 10), ("http://a", "judge", 1)):
-        tally = usage.at(url, stage)
+        tally = usage.tallies[url, stage]
         tally.num_prompt_tokens, tally.num_completion_tokens = num_prompt, 2
     assert usage.cost("eval") == pytest.approx((100 + 20 + 10 * 100) / 1e6)
     assert usage.cost("judge") == pytest.approx((1 + 20) / 1e6)

@@ -83,13 +83,13 @@ def a_run() -> RunSources:
     pool = client_of("http://10.0.0.1:8000/v1", "http://10.0.0.2:8000", prompt_price=1.0, completion_price=2.0)
     pool.endpoints[1].num_in_flight = 3
     pool.endpoints[1].breaker.on_failure(immediate=True)
-    tally = pool.usage.at("http://10.0.0.1:8000", "rollout")
+    tally = pool.usage.tallies["http://10.0.0.1:8000", "rollout"]
     tally.num_requests, tally.num_succeeded = 5, 3
     tally.num_prompt_tokens, tally.num_completion_tokens, tally.num_cached_prompt_tokens = 1_000_000, 500_000, 300
     for seconds in (0.01, 0.3, 5000.0):
         tally.latency.add(seconds)
     tally.others.update({"failed_http_503": 2, "hedges": 1})
-    pool.usage.at("", "rollout").others.update({"retries": 2, "failed_deadline": 1})
+    pool.usage.tallies["", "rollout"].others.update({"retries": 2, "failed_deadline": 1})
     clock = StageClock()
     clock.seconds["rollout"] = 12.5
     clock.count("attempts_sampled", 9)
@@ -179,7 +179,7 @@ def test_the_run_is_told() -> None:
 def test_endpoints_that_share_a_host_and_port_are_told_apart() -> None:
     pool = client_of("http://gateway:80/a", "http://gateway:80/b")
     for number, endpoint in enumerate(pool.endpoints):
-        pool.usage.at(endpoint.url, "eval").num_requests = number + 1
+        pool.usage.tallies[endpoint.url, "eval"].num_requests = number + 1
     values = values_of(RunSources(pools={"policy": pool}))
     assert [find(values, "lanpo_requests_total", endpoint=index) for index in "01"] == [1, 2]
 
@@ -216,14 +216,14 @@ def test_labels_and_numbers_are_read_as_they_were_written(name: str, value: floa
 
 def test_a_label_without_a_value_is_left_out() -> None:
     pool = client_of("http://a:1")
-    pool.usage.at("", "rollout").others["retries"] = 1
+    pool.usage.tallies["", "rollout"].others["retries"] = 1
     text = render(RunSources(pools={"": pool}).snapshot())
     assert 'lanpo_request_retries_total{stage="rollout"} 1.0\n' in text
 
 
 def test_what_is_written_is_what_the_client_library_writes() -> None:
     sources = RunSources(pools={"1%d": client_of("http://a:1")})
-    histogram = sources.pools["1%d"].usage.at("http://a:1", 'q"').latency
+    histogram = sources.pools["1%d"].usage.tallies["http://a:1", 'q"'].latency
     for seconds in (0.001, 0.5, 0.5, 9999.0):
         histogram.add(seconds)
     name = "gen_ai_client_operation_duration_seconds"
@@ -257,7 +257,7 @@ def test_labels_stay_few_however_much_is_asked() -> None:
     """Requests, groups and problems come and go; the number of lines is that of endpoints × stages × kinds of error."""
     sources = a_run()
     before = values_of(sources)
-    tally = sources.pools["policy"].usage.at("http://10.0.0.1:8000", "rollout")
+    tally = sources.pools["policy"].usage.tallies["http://10.0.0.1:8000", "rollout"]
     for _ in range(1000):
         tally.num_requests += 1
         tally.latency.add(0.1)
@@ -271,7 +271,7 @@ def test_a_snapshot_of_a_large_run_takes_the_loop_less_than_five_milliseconds() 
     pool = client_of(*(f"http://10.0.0.{number}:8000" for number in range(50)))
     for endpoint in pool.endpoints:
         for stage in ("rollout", "reflect", "abstract", "render", "eval"):
-            tally = pool.usage.at(endpoint.url, stage)
+            tally = pool.usage.tallies[endpoint.url, stage]
             tally.num_requests = 1
             tally.latency.add(0.1)
             tally.others["failed_timeout"] += 1

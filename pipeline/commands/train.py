@@ -7,7 +7,6 @@ import asyncio
 import logging
 import signal
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 from pipeline.commands.doctor import check_machine
@@ -27,21 +26,6 @@ from pipeline.run.resume import check_resume_config
 from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.storage.claim import check_claim, new_run
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `train` beside the settings."""
-    begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
-    begin.add_argument(
-        "--fork", type=Path, metavar="RUN", help="begin a new run where this one is, with its settings or others"
-    )
-    parser.add_argument(
-        "--at-step", type=int, metavar="K", help="--fork: at the checkpoint of this step; default: the newest"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="validate, print the resolved configuration, start nothing"
-    )
 
 
 def train_command(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -101,9 +100,7 @@ async def _run(
         await check_endpoint(pool, pool.endpoints[0], training=False)
         stress = Stress(pool, load, stack.enter_context(progress("requests", load.num_requests)))
         running = asyncio.ensure_future(stress.run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, running.cancel)
+        stack.enter_context(event_loop.on_signal(running.cancel))
         try:
             await running
             stopped = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import signal
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 from pipeline.commands.doctor import check_machine
@@ -90,15 +90,13 @@ def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
 
 async def _stoppable(work: Coroutine[Any, Any, None], view: View) -> None:
     """Run `work`; SIGINT and SIGTERM cancel it once, and its `finally` blocks drain and end the children."""
-    loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
 
     def stop() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        handled.close()
         view.log("stopping: the learner finishes its step and saves a checkpoint (a second Ctrl-C ends at once)")
         task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    await task
+    with ExitStack() as handled:
+        handled.enter_context(event_loop.on_signal(stop))
+        await task

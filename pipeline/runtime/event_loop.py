@@ -9,7 +9,9 @@ import asyncio
 import ctypes
 import gc
 import resource
-from collections.abc import Awaitable, Callable, Coroutine
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -61,6 +63,19 @@ async def to_the_end(work: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({done})
         raise
+
+
+@contextmanager
+def on_signal(handle: Callable[[], object]) -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM call `handle`, on the loop, and do nothing else."""
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ValidationError
@@ -38,24 +37,6 @@ SHOW_PROGRESS_FROM = 50
 
 class _Verdict(BaseModel):
     verdict: Literal["transferable", "specific"]
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.usage = f"{parser.prog} RUN [OPTIONS]"
-    add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="the run folder; the run may go on meanwhile")
-    add("--n", type=int, default=50, metavar="N", help="entries to look at (default 50)")
-    add("--seed", type=int, default=0, metavar="S", help="seed of the sample and of the intervals (default 0)")
-    add(
-        "--version",
-        default="",
-        metavar="V",
-        help="version of the pool, a number or the name of a pin; default: the newest",
-    )
-    add("--judge", default="", metavar="URL", help="an endpoint that judges each entry as well")
-    add("--judge-model", default="", metavar="M", help="its model; default: the only one that it serves")
-    add("--judge-key-env", default="", metavar="NAME", help="environment variable that holds its key")
-    add("--out", type=Path, metavar="DIR", help="where audit.json and audit.html go; default: the run folder")
 
 
 def audit_command(arguments: argparse.Namespace) -> int:

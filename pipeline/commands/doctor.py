@@ -19,10 +19,6 @@ def check_machine(config: Config) -> None:
         check(config)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """None: what `doctor` looks at is the configuration."""
-
-
 def doctor_command(arguments: argparse.Namespace) -> int:
     """Check the configuration that the arguments make; return the exit status."""
     return doctor(load_config(arguments.config, settings_given(arguments)))

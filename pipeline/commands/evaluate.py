@@ -11,8 +11,6 @@ from pipeline.evaluation.session import EvalOptions, EvaluationSession, check_co
 from pipeline.observability.live_view import View
 from pipeline.runtime import event_loop
 
-add_options = eval_options.add_options
-
 
 def evaluate_command(arguments: argparse.Namespace) -> int:
     """Evaluate, print the report. The status is 1 while some answers could not be had, 130 after a signal."""

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 
 from pipeline.audit.effects import Groups
 from pipeline.commands.opened_run import RunPool, open_run
@@ -21,24 +20,6 @@ from pipeline.observability.progress import progress
 from pipeline.types import Experience
 from prompts.render import normal_line, render_lessons
 
-ACTIONS = {
-    "stats": "how many entries, of what, how much they are used, versions and room on disk",
-    "search": "the entries whose problem is most like a text",
-    "show": "one entry, all that is known of it",
-    "export": "write the entries to a .jsonl or .parquet file",
-    "import": "add the entries of such a file",
-    "compact": "merge small files, bring the indices up to date, remove old versions",
-    "verify": "check every entry; exit status 1 when one is not as it should be",
-}
-EXAMPLES = {
-    "stats": ("runs/my-run", "runs/my-run --version step-000003   # as it was when step 3 began to be sampled"),
-    "search": ('runs/my-run "What is 4 + 3?"', 'runs/my-run "How many apples are left?" --n 20'),
-    "show": ("runs/my-run x-l0-000007-0001-003   # an id that search printed",),
-    "export": ("runs/my-run lessons.jsonl", "runs/my-run lessons.parquet --version step-000003"),
-    "import": ("runs/other-run lessons.jsonl   # all of it, or nothing and the reason",),
-    "compact": ("runs/my-run   # training does this by itself; useful after a large import",),
-    "verify": ("runs/my-run", "runs/my-run --version 12"),
-}
 MAX_TOLD = 50
 IMPORT_BATCH = 1024
 COMPACT_EVERY = 50
@@ -47,34 +28,9 @@ SHOW_PROGRESS_FROM = 10_000
 """Entries; fewer are done at once."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    names = ",".join(ACTIONS)
-    parser.usage = f"{parser.prog} {{{names}}} RUN ..."
-    actions = parser.add_subparsers(dest="action", required=True, prog=parser.prog, metavar=f"{{{names}}}")
-    for name, brief in ACTIONS.items():
-        action = actions.add_parser(
-            name,
-            help=brief,
-            description=f"{brief[0].upper()}{brief[1:]}.",
-            epilog="\n".join(("examples:", *(f"  {parser.prog} {name} {words}" for words in EXAMPLES[name]))),
-        )
-        action.add_argument("run", type=Path, metavar="RUN", help="the run folder; the run may go on meanwhile")
-        if name == "search":
-            action.add_argument("text", metavar="TEXT", help="words of a problem")
-            action.add_argument("--n", type=int, default=8, help="most entries to show (default 8)")
-        if name == "show":
-            action.add_argument("id", metavar="ID", help="an entry's id, as search prints it")
-        if name in ("export", "import"):
-            action.add_argument("file", type=Path, metavar="FILE", help="its suffix names the format")
-        if name not in ("import", "compact"):
-            action.add_argument(
-                "--version", default="", metavar="V", help="a version, or the name of a pin; default: the newest"
-            )
-
-
 def pool_command(arguments: argparse.Namespace) -> int:
     parts = open_run(arguments.run, getattr(arguments, "version", ""))
-    return COMMANDS[arguments.action](parts, arguments)
+    return ACTIONS[arguments.action](parts, arguments)
 
 
 def _stats(parts: RunPool, arguments: argparse.Namespace) -> int:
@@ -236,7 +192,7 @@ def _progress(name: str, total: int) -> Iterator[Callable[[Iterable[Experience]]
         yield counted
 
 
-COMMANDS: dict[str, Callable[[RunPool, argparse.Namespace], int]] = {
+ACTIONS: dict[str, Callable[[RunPool, argparse.Namespace], int]] = {
     "stats": _stats,
     "search": _search,
     "show": _show,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack
-from typing import NamedTuple
 
 from pipeline.commands.stages import LEARNER_GRACE_S, Stages, begin_lineage
 from pipeline.config import Config
@@ -48,17 +47,6 @@ from pipeline.weights.publishing import REFERENCE, latest, path_of
 from pipeline.weights.sync import resume_if_paused, sync_server, write_servers
 
 
-class Parts(NamedTuple):
-    """What is open while a session lasts. `summarizer` and `similarity` may be the policy's own `endpoints`."""
-
-    problems: ProblemSet
-    serving: Serving
-    endpoints: InferenceClient
-    summarizer: InferenceClient
-    similarity: InferenceClient
-    verifier: Verifier
-
-
 class Session:
     """The parts of one session, wired once."""
 
@@ -95,14 +83,15 @@ class Session:
             endpoints = await self._policy(stack, serving)
             verifier = await stack.enter_async_context(Verifier(config.reward))
             await self._check_policy(endpoints, resumed)
-            summarizer = await self._summarizer(stack) or endpoints
-            similarity = await self._similarity(stack) or endpoints
+            summarizer = await self._helper(stack, "summarizer", config.abstraction.endpoint) or endpoints
+            embeds, measured_by = config.feedback.similarity == "embedding", config.feedback.similarity_endpoint
+            similarity = await self._helper(stack, "similarity", measured_by, embeds=embeds) or endpoints
             write_servers(run, [endpoint.address for endpoint in endpoints.endpoints])
             stages = self.stages(problems, endpoints, verifier)
             if is_new:
                 await stages.seed(model)
             await stages.evaluate_start()
-            await self._train(stages, Parts(problems, serving, endpoints, summarizer, similarity, verifier), resumed)
+            await self._train(stages, serving, summarizer, similarity, resumed)
         for line in render_summary(run, self.state.values):
             self.view.log(line)
 
@@ -143,34 +132,26 @@ class Session:
             if config.learner.transfer == "lora" and config.endpoints:
                 await check_adapters(endpoints, endpoint, config, self.run.path)
 
-    async def _summarizer(self, stack: AsyncExitStack) -> InferenceClient | None:
-        """The client over `abstraction.endpoint`, checked; None where there is none."""
-        client = await self._helper(stack, "summarizer", self.config.abstraction.endpoint)
-        if client is not None:
-            await check_endpoint(client, client.endpoints[0], training=False)
-        return client
-
-    async def _similarity(self, stack: AsyncExitStack) -> InferenceClient | None:
-        """The client over `feedback.similarity_endpoint`, checked; None where there is none."""
-        client = await self._helper(stack, "similarity", self.config.feedback.similarity_endpoint)
-        if client is not None and self.config.feedback.similarity == "embedding":
-            await check_embeddings(client, client.endpoints[0])
-        elif client is not None:
-            await check_endpoint(client, client.endpoints[0], training=False)
-        return client
-
     async def _helper(
-        self, stack: AsyncExitStack, name: str, endpoint: EndpointSettings | None
+        self, stack: AsyncExitStack, name: str, endpoint: EndpointSettings | None, *, embeds: bool = False
     ) -> InferenceClient | None:
-        """A client over one endpoint beside the policy's."""
+        """A client over one endpoint beside the policy's, checked; None where there is none."""
         if endpoint is None:
             return None
         client = await stack.enter_async_context(client_of(self.config, (endpoint,), watchdog=self.watchdog))
         self.sources.pools[name] = client
+        if embeds:
+            await check_embeddings(client, client.endpoints[0])
+        else:
+            await check_endpoint(client, client.endpoints[0], training=False)
         return client
 
-    async def _train(self, stages: Stages, parts: Parts, resumed: bool) -> None:
-        """Start the learner, run the loop beside it, evaluate the end, close the learner."""
+    async def _train(
+        self, stages: Stages, serving: Serving, summarizer: InferenceClient, similarity: InferenceClient, resumed: bool
+    ) -> None:
+        """Start the learner, run the loop beside it, evaluate the end, close the learner.
+
+        `summarizer` and `similarity` may be the policy's own client."""
         first_step = await begin_lineage(self.run, self.view) if resumed else 0
         await asyncio.to_thread(check_claim, self.run)
         journal = await asyncio.to_thread(Journal, self.run.store)
@@ -178,17 +159,15 @@ class Session:
         # With S = 0 a resumed run equals an unbroken one.
         ordered = self.config.rollout.max_staleness == 0
         pool = await asyncio.to_thread(Pool, self.run.store, self.config.pool, uses=usefulness.of, ordered=ordered)
-        pool.set_heldout(parts.problems.heldout_hashes)
+        pool.set_heldout(stages.problems.heldout_hashes)
         if resumed:
             await asyncio.to_thread(rollback, pool, first_step)
         reporter = StepReporter(self.metrics, self.clock)
-        retriever = retriever_of(
-            self.config, pool, parts.similarity, lambda entry_id: usefulness.of(entry_id).mean_reward
-        )
+        retriever = retriever_of(self.config, pool, similarity, lambda entry_id: usefulness.of(entry_id).mean_reward)
         lessons = LessonStage(
             self.config,
-            {task.problem.id: task for task in parts.problems.train}.__getitem__,
-            Abstractor(self.config, parts.summarizer),
+            {task.problem.id: task for task in stages.problems.train}.__getitem__,
+            Abstractor(self.config, summarizer),
             pool,
             reporter,
             usefulness=usefulness,
@@ -208,8 +187,8 @@ class Session:
         try:
             self.sources.scheduler = scheduler = Scheduler(
                 self.config,
-                ProblemStream(parts.problems.train, self.config.run.seed),
-                GroupSampler(self.config, parts.endpoints, parts.verifier, journal, retriever, self.clock),
+                ProblemStream(stages.problems.train, self.config.run.seed),
+                GroupSampler(self.config, stages.endpoints, stages.verifier, journal, retriever, self.clock),
                 lessons,
                 journal,
                 self.run.lineages(),
@@ -218,7 +197,7 @@ class Session:
                 reporter,
                 self.watchdog,
             )
-            await stages.train(scheduler, pool, learner, parts.serving, first_step)
+            await stages.train(scheduler, pool, learner, serving, first_step)
             child.close_stdin()
             async with asyncio.timeout(LEARNER_GRACE_S):
                 await child.wait()

@@ -20,16 +20,6 @@ from pipeline.sft.stage import seeded_model
 OPTION_OF = {"model": "--teacher-model", "api_key_env": "--teacher-key-env", "n": "--n"}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `sft` beside the settings."""
-    add = parser.add_argument
-    add("--out", type=Path, metavar="DIR", help="where the seeded model goes; default: the cache")
-    add("--teacher", metavar="URL", help="learn from this endpoint's answers too (sft.teacher)")
-    add("--teacher-model", metavar="M", help="its model; default: model.name")
-    add("--teacher-key-env", metavar="NAME", help="environment variable that holds its key")
-    add("--n", type=int, metavar="N", help="pairs to have from it; default: sft.num_teacher_pairs")
-
-
 def teacher_of(parsed: argparse.Namespace) -> dict[str, Any]:
     """The teacher's options as settings. Raises ConfigError for an option without a teacher."""
     options = {"model": parsed.teacher_model, "api_key_env": parsed.teacher_key_env, "n": parsed.n}

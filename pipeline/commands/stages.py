@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,70 +33,59 @@ from pipeline.weights.sync import load_unpublished, sync_server
 LEARNER_GRACE_S = 90.0
 
 
+@dataclass
 class Stages:
     """What one session does with its parts. `metrics` and `state` keep what came of it."""
 
-    def __init__(
-        self,
-        run: RunFolder,
-        config: Config,
-        problems: ProblemSet,
-        endpoints: InferenceClient,
-        verifier: Verifier,
-        state: RunState,
-        metrics: MetricsWriter,
-        clock: StageClock,
-        view: View,
-    ) -> None:
-        self._run = run
-        self._config = config
-        self._problems = problems
-        self._endpoints = endpoints
-        self._verifier = verifier
-        self._state = state
-        self._metrics = metrics
-        self._clock = clock
-        self._view = view
+    run: RunFolder
+    config: Config
+    problems: ProblemSet
+    endpoints: InferenceClient
+    verifier: Verifier
+    state: RunState
+    metrics: MetricsWriter
+    clock: StageClock
+    view: View
 
     async def seed(self, model: Path) -> None:
         """Evaluate the base model, seed the skills, publish the first version."""
-        if self._config.sft.enabled and self._config.eval.baseline and BASE_MODEL not in self._state.evals:
-            if self._config.endpoints:
+        if self.config.sft.enabled and self.config.eval.baseline and BASE_MODEL not in self.state.evals:
+            if self.config.endpoints:
                 await self._load_base_model(model)
             await self._evaluate(BASE_MODEL, 0)
-        if self._config.sft.enabled:
-            with self._clock.stage("sft"):
-                model, report = await seeded_model(self._config, self._run, model, self._view.log)
-            self._state.values["sft"] = report
-            self._state.save()
-        publish(self._run, REFERENCE, lambda folder: _copy(model, folder))
+        if self.config.sft.enabled:
+            with self.clock.stage("sft"):
+                model, report = await seeded_model(self.config, self.run, model, self.view.log)
+            self.state.values["sft"] = report
+            self.state.save()
+        publish(self.run, REFERENCE, lambda folder: _copy(model, folder))
 
     async def _load_base_model(self, model: Path) -> None:
         """Have endpoints that run elsewhere serve the model that the run begins with.
 
         They may have another run's weights still. The model comes from the run folder, which they see."""
-        folder = self._run.weights / BASE_MODEL
-        with self._clock.stage("reload"):
+        folder = self.run.weights / BASE_MODEL
+        with self.clock.stage("reload"):
             try:
                 await asyncio.to_thread(write_version, folder, lambda beside: _copy(model, beside))
-                for endpoint in self._endpoints.endpoints:
-                    await load_unpublished(self._run, endpoint.address, folder)
+                for endpoint in self.endpoints.endpoints:
+                    await load_unpublished(self.run, endpoint.address, folder)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def evaluate_start(self) -> None:
         """Evaluate the model that reinforcement learning begins with, unless an earlier session did."""
-        name = AFTER_SFT if self._config.sft.enabled else BASE_MODEL
-        if name in self._state.evals:
+        name = AFTER_SFT if self.config.sft.enabled else BASE_MODEL
+        if name in self.state.evals:
             return
-        with self._clock.stage("reload"):
-            for endpoint in self._endpoints.endpoints:
-                await sync_server(self._run, endpoint.address, REFERENCE)
+        with self.clock.stage("reload"):
+            for endpoint in self.endpoints.endpoints:
+                await sync_server(self.run, endpoint.address, REFERENCE)
         await self._evaluate(name, 0)
 
     async def evaluate_if_due(self, step: int, learner: LearnerLink) -> None:
         """Evaluate beside the training of `step`, every `eval.every` steps. Raises EndpointError when nothing was answered."""
-        every = self._config.eval.every
+        every = self.config.eval.every
         if every and step and step % every == 0:
             await self._evaluate(f"step {step}", step, learner)
 
@@ -104,55 +94,55 @@ class Stages:
     ) -> None:
         """Run the loop until the learner has trained the last step, then evaluate the end."""
         async with contextlib.AsyncExitStack() as stack:
-            follower = asyncio.create_task(self._view.follow(self._run.metrics_file))
+            follower = asyncio.create_task(self.view.follow(self.run.metrics_file))
             stack.callback(follower.cancel)
-            stack.enter_context(self._view.live())
+            stack.enter_context(self.view.live())
             try:
                 await _until_first_failure(scheduler.run(first_step), serving)
                 await learner.wait_until(lambda status: status.state == "done")
                 await asyncio.sleep(1.0)  # the follower shows the last step before the board closes
             finally:
                 self.keep_totals(scheduler, pool)
-        num_steps = self._config.learner.num_steps
-        if self._state.evals.get(AFTER_RL, {}).get("step") != num_steps:
+        num_steps = self.config.learner.num_steps
+        if self.state.evals.get(AFTER_RL, {}).get("step") != num_steps:
             await self._evaluate(AFTER_RL, num_steps)
 
     async def _evaluate(self, name: str, step: int, learner: LearnerLink | None = None) -> None:
         """Evaluate and keep the report; beside a `learner`, it tells which weights answered."""
         before = learner.status().version if learner else None
-        tasks = self._problems.heldout[: self._config.eval.num_problems]
-        out = answers_file(self._run.evals, name)
-        with self._clock.stage("eval"):
-            progress = self._view.progress(f"evaluating ({name})")
-            report = await evaluate(name, tasks, self._config, self._endpoints, self._verifier, out, progress)
+        tasks = self.problems.heldout[: self.config.eval.num_problems]
+        out = answers_file(self.run.evals, name)
+        with self.clock.stage("eval"):
+            progress = self.view.progress(f"evaluating ({name})")
+            report = await evaluate(name, tasks, self.config, self.endpoints, self.verifier, out, progress)
         after = learner.status().version if learner else None
         weights = sorted({version for version in (before, after) if version})
-        self._state.evals[name] = report.model_dump() | {
+        self.state.evals[name] = report.model_dump() | {
             "step": step,
             "weights": weights,
             "accuracy": report.accuracy,
             "interval": report.interval,
         }
-        self._state.save()
+        self.state.save()
         shares = {"share_parsable": report.share_parsable, "share_cut": report.share_cut}
-        self._metrics.write("eval", step, name=name, accuracy=report.accuracy, **shares)
-        self._view.board.accuracy[name] = report.accuracy
+        self.metrics.write("eval", step, name=name, accuracy=report.accuracy, **shares)
+        self.view.board.accuracy[name] = report.accuracy
         spread = f" (weights changed meanwhile: {weights[0]} to {weights[1]})" if len(weights) > 1 else ""
-        self._view.log(report.line() + spread)
+        self.view.log(report.line() + spread)
 
     def keep_totals(self, scheduler: Scheduler, pool: Pool) -> None:
         """Add what the loop of this session did to the run's totals."""
-        self._state.add_to_totals(**scheduler.totals.as_dict())
-        self._state.set_total("pool_size", pool.num_entries())
+        self.state.add_to_totals(**scheduler.totals.as_dict())
+        self.state.set_total("pool_size", pool.num_entries())
 
     def keep_costs(self) -> None:
         """Add what this session asked for and how long it took to the run's totals, and save all that is known of the run."""
-        usage = self._endpoints.usage
-        self._state.add_to_totals(usage=usage.by_stage())
+        usage = self.endpoints.usage
+        self.state.add_to_totals(usage=usage.by_stage())
         if cost := usage.cost():
-            self._state.add_to_totals(cost=cost)
-        self._state.add_to_totals(seconds=dict(self._clock.seconds), counts=dict(self._clock.counts))
-        self._state.save()
+            self.state.add_to_totals(cost=cost)
+        self.state.add_to_totals(seconds=dict(self.clock.seconds), counts=dict(self.clock.counts))
+        self.state.save()
 
 
 async def begin_lineage(run: RunFolder, view: View) -> int:

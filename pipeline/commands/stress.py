@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -28,37 +27,6 @@ from pipeline.runtime.watchdog import Watchdog
 
 REPORT, PLOT = "report.json", "latency"
 MOCK_START_S = 30.0
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `stress`, all of which have defaults."""
-    add = parser.add_argument
-    add("--endpoint", metavar="URL", help="base URL, with or without /v1; none: start the mock endpoint")
-    add("--model", default="", help="model name there; default: the only one that it serves")
-    add("--api-key-env", default="", metavar="NAME", help="environment variable that holds the key")
-    add("--concurrency", type=int, default=64, help="requests in flight (default 64)")
-    add("--requests", type=int, default=1000, help="requests to send (default 1000)")
-    add("--max-tokens", type=int, default=64, help="longest answer, tokens (default 64)")
-    add("--temperature", type=float, default=1.0)
-    add(
-        "--prompts", type=Path, metavar="FILE", help="one prompt a line, asked in turn; default: sums, each another one"
-    )
-    add("--stream", action="store_true", help="stream the answers, and report the time to the first token")
-    add("--seed", type=int, default=0, help="seed of the prompts")
-    add("--timeout-s", type=float, default=120.0, help="deadline of one request, retries included")
-    add("--attempt-timeout-s", type=float, default=60.0, help="longest wait for one answer")
-    add("--max-attempts", type=int, default=5, help="most attempts at one request; 1: no retries")
-    add("--fixed-concurrency", action="store_true", help="do not lower the concurrency when the endpoint is overloaded")
-    add("--faults", default="", metavar="SEED", help="mock endpoint only: one request in twenty meets a seeded fault")
-    add(
-        "--latency",
-        default="",
-        help="mock endpoint only: for example lognormal:0.3,0.8 (python -m servers.mock --help)",
-    )
-    add("--max-p99-s", type=float, help="exit with status 1 when the 99th percentile of latency is longer")
-    add("--max-error-rate", type=float, help="exit with status 1 when a larger share of the requests fails")
-    add("--out", type=Path, metavar="DIR", help="where the report and the plot go; default: stress-<date>-<time>")
-    add("--plot", choices=("svg", "png"), default="svg", help="format of the plot")
 
 
 def stress_command(arguments: argparse.Namespace) -> int:
@@ -132,9 +100,7 @@ async def _run(
         await check_endpoint(pool, pool.endpoints[0], training=False)
         stress = Stress(pool, load, stack.enter_context(progress("requests", load.num_requests)))
         running = asyncio.ensure_future(stress.run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, running.cancel)
+        stack.enter_context(event_loop.on_signal(running.cancel))
         try:
             await running
             stopped = False

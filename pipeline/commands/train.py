@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import signal
 from collections.abc import Coroutine
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 from pipeline.commands.doctor import check_machine
@@ -27,21 +26,6 @@ from pipeline.run.resume import check_resume_config
 from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.storage.claim import check_claim, new_run
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `train` beside the settings."""
-    begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
-    begin.add_argument(
-        "--fork", type=Path, metavar="RUN", help="begin a new run where this one is, with its settings or others"
-    )
-    parser.add_argument(
-        "--at-step", type=int, metavar="K", help="--fork: at the checkpoint of this step; default: the newest"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="validate, print the resolved configuration, start nothing"
-    )
 
 
 def train_command(arguments: argparse.Namespace) -> int:
@@ -106,15 +90,13 @@ def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
 
 async def _stoppable(work: Coroutine[Any, Any, None], view: View) -> None:
     """Run `work`; SIGINT and SIGTERM cancel it once, and its `finally` blocks drain and end the children."""
-    loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
 
     def stop() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        handled.close()
         view.log("stopping: the learner finishes its step and saves a checkpoint (a second Ctrl-C ends at once)")
         task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    await task
+    with ExitStack() as handled:
+        handled.enter_context(event_loop.on_signal(stop))
+        await task

@@ -148,16 +148,15 @@ class ReplyCache:
             await self._wake.wait()
             self._wake.clear()
             batch, self._pending = self._pending, []
+            failure = None
             try:
                 await to_the_end(asyncio.to_thread(self._commit, [pending[:3] for pending in batch]))
             except (sqlite3.Error, OSError) as error:
                 failure = _cache_error(error, self._path)
-                for *_, committed in batch:
-                    if not committed.done():
-                        committed.set_exception(failure)
-                continue
             for *_, committed in batch:
-                if not committed.done():
+                if failure is not None and not committed.done():
+                    committed.set_exception(failure)
+                elif not committed.done():
                     committed.set_result(None)
 
     def _commit(self, rows: list[tuple[str, str, Reply]]) -> None:

@@ -7,9 +7,8 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import ConfigError, EndpointError, RunFolderError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
-from pipeline.evaluation.cost import Spending
+from pipeline.evaluation.cost import cost_of, spending
 from pipeline.evaluation.defaults import Explicit, adapted
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.judge import AnswerJudge, agreement, judge_endpoint
@@ -35,7 +34,7 @@ from pipeline.experience.retrieval import retriever_of
 from pipeline.inference.capabilities import check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
-from pipeline.inference.usage import Prices
+from pipeline.inference.usage import Prices, Usage
 from pipeline.observability import logs
 from pipeline.observability.progress import progress
 from pipeline.observability.secrets import secrets_of
@@ -43,6 +42,7 @@ from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
 from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
+from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.runtime.watchdog import Watchdog
 
@@ -88,7 +88,7 @@ class EvaluationSession:
         self._log = log
         self._stack = contextlib.AsyncExitStack()
         self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
-        self._spending = Spending()
+        self._usages: list[Usage] = []
         self._notes: list[str] = []
         self._begin_s = time.monotonic()
 
@@ -111,7 +111,7 @@ class EvaluationSession:
             num_answers = sum(target.num_samples for _, of in wanted for one in of for target in one.wanted.values())
             run = EvalRun(
                 self._config, folder, endpoints, replies, answers, scoring, search=search, rejudge=options.rejudge,
-                progress=self._stack.enter_context(progress("answers", num_answers, self._spending.text)),
+                progress=self._stack.enter_context(progress("answers", num_answers, lambda: spending(self._usages))),
             )  # fmt: skip
             asking_s, failure = await self._answer(run, wanted)
             if run.stopped:
@@ -126,14 +126,26 @@ class EvaluationSession:
             return Outcome(folder, found, failure, run.first_failure)
 
     async def _answer(self, run: EvalRun, wanted: Sequence[BenchmarkCells]) -> tuple[float, EndpointError | None]:
-        """The seconds that it took, and the failure that ended it."""
-        begin_s = time.monotonic()
-        with _stopping(run.stop, self._log):
-            try:
+        """The seconds that it took, and the failure that ended it.
+
+        The first Ctrl-C or SIGTERM lets requests in flight end, so that what is paid for is kept; the second ends at
+        once."""
+        begin_s, failure, task = time.monotonic(), None, asyncio.current_task()
+        assert task is not None
+
+        def stop() -> None:
+            if run.stopped:
+                task.cancel()
+            else:
+                self._log("stopping: what is in flight is waited for and kept (again: dropped)")
+                run.stop()
+
+        try:
+            with event_loop.on_signal(stop):
                 await run.run(wanted)
-            except EndpointError as error:
-                return time.monotonic() - begin_s, error
-        return time.monotonic() - begin_s, None
+        except EndpointError as error:
+            failure = error
+        return time.monotonic() - begin_s, failure
 
     # What is answered
 
@@ -208,7 +220,7 @@ class EvaluationSession:
         client = await self._stack.enter_async_context(client_of(self._config, settings, watchdog=watchdog))
         for endpoint in client.endpoints:
             await check_endpoint(client, endpoint, training=False)
-        self._spending.add(client.usage)
+        self._usages.append(client.usage)
         return client
 
     def _folder(self, model: str) -> EvalFolder:
@@ -240,7 +252,7 @@ class EvaluationSession:
         self._log(f"lessons: {copy.text}; other lessons need another --out")
         if (settings := config.feedback.similarity_endpoint) is not None:
             client = await self._stack.enter_async_context(client_of(config, (settings,)))
-            self._spending.add(client.usage)
+            self._usages.append(client.usage)
             if config.feedback.similarity == "embedding":
                 await check_embeddings(client, client.endpoints[0])
         cached = CachedClient(client, client.endpoints[0].model, replies)
@@ -262,7 +274,7 @@ class EvaluationSession:
                 raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
             return None
         client = await self._stack.enter_async_context(judge_endpoint(settings, self._config.requests))
-        self._spending.add(client.usage)
+        self._usages.append(client.usage)
         judge = AnswerJudge(client, client.endpoints[0].model, cache=replies)
         self._log(f"{judge.name}, {(await agreement(judge)).line()}")
         return judge
@@ -294,7 +306,7 @@ class EvaluationSession:
         found.spent = [
             spent.priced(judge_prices if spent.stage == "judge" else self._prices) for spent in replies.spent()
         ]
-        found.cost = self._spending.cost
+        found.cost = cost_of(self._usages)
         found.asking_s, found.seconds = asking_s, time.monotonic() - self._begin_s
         return found
 
@@ -329,29 +341,3 @@ def _dropped(client: InferenceClient) -> list[str]:
         for one in client.endpoints
         if one.dialect.dropped
     ]
-
-
-@contextlib.contextmanager
-def _stopping(stop: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM lets requests in flight end, so that what is paid for is kept; the second ends at
-    once."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    signalled = False
-
-    def on_signal() -> None:
-        nonlocal signalled
-        if signalled:
-            task.cancel()
-            return
-        signalled = True
-        log("stopping: what is in flight is waited for and kept (again: dropped)")
-        stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

@@ -115,17 +115,16 @@ class Scheduler:
         self.totals = reporter.totals
         self.outcomes = reporter.outcomes
 
-    @property
-    def staleness(self) -> int:
-        return self._reporter.staleness
-
-    @property
-    def pool_size(self) -> int:
-        return self._lessons.pool_size
-
-    @property
-    def num_queued_for_journal(self) -> int:
-        return self._writer.num_queued
+    def gauges(self) -> dict[str, int]:
+        """What a scrape shows of the present moment."""
+        return {
+            "groups_in_flight": self.num_groups_in_flight,
+            "groups_queued_for_journal": self._writer.num_queued,
+            "step": self.step,
+            "learner_step": self.learner_step,
+            "staleness_updates": self._reporter.staleness,
+            "experience_pool_entries": self._lessons.pool_size,
+        }
 
     async def run(self, first_step: int) -> None:
         """Sample the steps from `first_step` to the last one; returns when all are journalled and their lessons stored."""
@@ -269,7 +268,7 @@ class Scheduler:
                 step.number,
                 groups,
                 sampled_s,
-                pool_size=self.pool_size,
+                pool_size=self._lessons.pool_size,
                 entries_accepted=num_accepted,
                 learner_step=self.learner_step,
             )

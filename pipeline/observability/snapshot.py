@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 
 from pipeline.inference.circuit_breaker import State
+from pipeline.inference.telemetry import PROVIDER, operation_of
 from pipeline.runtime.histogram import Histogram
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
@@ -17,64 +18,21 @@ from pipeline.runtime.watchdog import Watchdog
 if TYPE_CHECKING:
     from pipeline.inference.client import InferenceClient
     from pipeline.inference.endpoint import Endpoint
+    from pipeline.inference.usage import Tally
 
+FAILED = "failed_"
 Labels = dict[str, str]
+Snapshot = list[tuple[str, Labels, float | Histogram]]
+"""All numbers of one scrape, each with its metric (`pipeline.observability.prometheus`) and its labels."""
+Samples = Iterator[tuple[str, Labels, float | Histogram]]
 
 
 class SchedulerState(Protocol):
     """What a scrape reads of the scheduler."""
 
-    @property
-    def num_groups_in_flight(self) -> int: ...
-    @property
-    def num_queued_for_journal(self) -> int: ...
-    @property
-    def step(self) -> int: ...
-    @property
-    def learner_step(self) -> int: ...
-    @property
-    def staleness(self) -> int: ...
-    @property
-    def pool_size(self) -> int: ...
+    def gauges(self) -> Mapping[str, int]: ...
     @property
     def outcomes(self) -> Mapping[str, int]: ...
-
-
-class EndpointNow(NamedTuple):
-    """One endpoint at one moment."""
-
-    labels: Labels
-    num_in_flight: int
-    bound: float
-    breaker: State
-    num_opened: int
-
-
-class StageNow(NamedTuple):
-    """What one stage requested of one endpoint so far; of none in particular where only `pool` labels it."""
-
-    labels: Labels
-    stage: str
-    counts: dict[str, int]
-    """By the names of `Tally.counts`."""
-    cost: float
-    latency: Histogram
-
-
-class Snapshot(NamedTuple):
-    """All numbers of one scrape."""
-
-    endpoints: list[EndpointNow]
-    stages: list[StageNow]
-    waiting: dict[str, int]
-    seconds: dict[str, float]
-    counts: dict[str, int]
-    gauges: dict[str, int]
-    """Of the scheduler, as `outcomes`; both are empty before it is there."""
-    outcomes: dict[str, int]
-    stuck: tuple[int, int] | None
-    """Waits that are stuck now, and those named so far."""
-    loop_lag: Histogram | None
 
 
 @dataclass
@@ -92,27 +50,39 @@ class RunSources:
 
     def snapshot(self) -> Snapshot:
         """To be called on the thread of the event loop that the parts live on."""
-        clock = self.clock() if self.clock else StageClock()
-        endpoints: list[EndpointNow] = []
-        stages: list[StageNow] = []
+        return [*self._of_pools(), *self._of_run()]
+
+    def _of_pools(self) -> Samples:
         for name, pool in self.pools.items():
             labels = [_labels(name, index, endpoint) for index, endpoint in enumerate(pool.endpoints)]
-            endpoints += [
-                EndpointNow(own, e.num_in_flight, e.limit.value, e.breaker.state, e.breaker.num_opened)
-                for own, e in zip(labels, pool.endpoints, strict=True)
-            ]
-            stages += _stages(name, pool, labels)
-        return Snapshot(
-            endpoints=endpoints,
-            stages=stages,
-            waiting={name: pool.num_waiting for name, pool in self.pools.items()},
-            seconds=clock.seconds_now(),
-            counts=dict(clock.counts),
-            gauges=_gauges(self.scheduler) if self.scheduler else {},
-            outcomes=dict(self.scheduler.outcomes) if self.scheduler else {},
-            stuck=(self.watchdog.num_stuck, self.watchdog.num_reported) if self.watchdog else None,
-            loop_lag=self.loop_lag.copy() if self.loop_lag else None,
-        )
+            by_url: dict[str, Labels] = {}
+            for own, endpoint in zip(labels, pool.endpoints, strict=True):
+                by_url.setdefault(endpoint.url, own)
+                yield from _of_endpoint(endpoint, own)
+            yield "lanpo_requests_waiting", {"pool": name}, pool.num_waiting
+            for (url, stage), tally in pool.usage.tallies.items():
+                of_stage = {**by_url.get(url, {"pool": name}), "stage": stage}
+                yield from _of_requests(tally, of_stage)
+                cost = pool.usage.prices.cost(url, tally.num_prompt_tokens, tally.num_completion_tokens)
+                yield from _of_answers(tally, of_stage, cost)
+
+    def _of_run(self) -> Samples:
+        if self.clock:
+            clock = self.clock()
+            for stage, spent_s in clock.seconds_now().items():
+                yield "lanpo_stage_seconds_total", {"stage": stage}, spent_s
+            for event, num in clock.counts.items():
+                yield "lanpo_events_total", {"event": event}, num
+        if self.scheduler:
+            for name, num in self.scheduler.gauges().items():
+                yield f"lanpo_{name}", {}, num
+            for kind, num in self.scheduler.outcomes.items():
+                yield "lanpo_group_outcomes_total", {"outcome": kind}, num
+        if self.watchdog:
+            yield "lanpo_stuck_waits", {}, self.watchdog.num_stuck
+            yield "lanpo_stuck_waits_named_total", {}, self.watchdog.num_reported
+        if self.loop_lag:
+            yield "lanpo_event_loop_lag_seconds", {}, self.loop_lag.copy()
 
 
 def _labels(pool: str, index: int, endpoint: Endpoint) -> Labels:
@@ -127,21 +97,36 @@ def _labels(pool: str, index: int, endpoint: Endpoint) -> Labels:
     }
 
 
-def _stages(name: str, pool: InferenceClient, labels: list[Labels]) -> Iterator[StageNow]:
-    by_url: dict[str, Labels] = {}
-    for own, endpoint in zip(labels, pool.endpoints, strict=True):
-        by_url.setdefault(endpoint.url, own)
-    for (url, stage), tally in pool.usage.tallies.items():
-        cost = pool.usage.prices.cost(url, tally.num_prompt_tokens, tally.num_completion_tokens)
-        yield StageNow(by_url.get(url, {"pool": name}), stage, tally.counts(), cost, tally.latency.copy())
+def _of_endpoint(endpoint: Endpoint, labels: Labels) -> Samples:
+    yield "lanpo_endpoint_requests_in_flight", labels, endpoint.num_in_flight
+    yield "lanpo_endpoint_concurrency_bound", labels, endpoint.limit.value
+    yield "lanpo_endpoint_breaker_opened_total", labels, endpoint.breaker.num_opened
+    for state in get_args(State):
+        yield "lanpo_endpoint_breaker_state", {**labels, "state": state}, state == endpoint.breaker.state
 
 
-def _gauges(scheduler: SchedulerState) -> dict[str, int]:
-    return {
-        "groups_in_flight": scheduler.num_groups_in_flight,
-        "groups_queued_for_journal": scheduler.num_queued_for_journal,
-        "step": scheduler.step,
-        "learner_step": scheduler.learner_step,
-        "staleness_updates": scheduler.staleness,
-        "experience_pool_entries": scheduler.pool_size,
+def _of_requests(tally: Tally, labels: Labels) -> Samples:
+    names = {
+        "requests": "lanpo_requests_total",
+        "succeeded": "lanpo_requests_succeeded_total",
+        "retries": "lanpo_request_retries_total",
+        "hedges": "lanpo_request_hedges_total",
     }
+    for name, num in tally.counts().items():
+        if name in names:
+            yield names[name], labels, num
+        elif name.startswith(FAILED):
+            yield "lanpo_request_failures_total", {**labels, "error_type": name.removeprefix(FAILED)}, num
+
+
+def _of_answers(tally: Tally, labels: Labels, cost: float) -> Samples:
+    named = {**labels, "gen_ai_operation_name": operation_of(labels["stage"]), "gen_ai_provider_name": PROVIDER}
+    if tally.latency.num:
+        yield "gen_ai_client_operation_duration_seconds", named, tally.latency.copy()
+    if tally.num_prompt_tokens or tally.num_completion_tokens:
+        for kind, num in (("input", tally.num_prompt_tokens), ("output", tally.num_completion_tokens)):
+            tokens = Histogram(())
+            tokens.counts, tokens.total_s = [tally.num_succeeded], num
+            yield "gen_ai_client_token_usage", {**named, "gen_ai_token_type": kind}, tokens
+        yield "lanpo_cached_prompt_tokens_total", labels, tally.num_cached_prompt_tokens
+        yield "lanpo_cost_total", labels, cost

@@ -44,21 +44,19 @@ class Doubt(str):
 Check = Callable[[Config], str | None]
 
 
-def _packages(config: Config) -> str | None:
+def _packages(config: Config) -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(f"not installed: {', '.join(missing)}; run `make install`")
-    return None
 
 
-def _mismatched_vision(config: Config) -> str | None:
+def _mismatched_vision(config: Config) -> None:
     """facts: vLLM's CPU wheel pulls a torchvision that does not match a CPU torch, and then transformers' models
     fail."""
     if not gpus() and find_spec("torchvision") is not None:
         raise UserError(
             "torchvision is installed beside a CPU torch and breaks transformers; run `pip uninstall torchvision torchaudio torchcodec`"
         )
-    return None
 
 
 def _disk(config: Config) -> str:
@@ -73,7 +71,7 @@ def _disk(config: Config) -> str:
     return f"{free_gib:.0f} GiB free"
 
 
-def _writable(config: Config) -> str | None:
+def _writable(config: Config) -> None:
     folder = config.run.root
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +82,6 @@ def _writable(config: Config) -> str | None:
         raise UserError(
             f"run.root = {str(folder)!r}: cannot write there ({error.strerror}); choose another folder"
         ) from error
-    return None
 
 
 def _store(config: Config) -> str | None:
@@ -107,42 +104,38 @@ def _store(config: Config) -> str | None:
     return str(folder)
 
 
-def _ports(config: Config) -> str | None:
+def _ports(config: Config) -> None:
     if config.endpoints or not config.servers.port:
-        return None
+        return
     for index in range(config.servers.num_servers):
         check_port(config.servers.port + index)
-    return None
 
 
-def _keys(config: Config) -> str | None:
+def _keys(config: Config) -> None:
     for endpoint in config.named_endpoints:
         if endpoint.api_key_env and not os.environ.get(endpoint.api_key_env):
             raise EndpointSetupError(
                 f"endpoint {endpoint.url}: the environment variable {endpoint.api_key_env} that should hold its key is not set"
             )
-    return None
 
 
-def _insecure(config: Config) -> str | None:
+def _insecure(config: Config) -> None:
     if os.environ.get("VLLM_ALLOW_INSECURE_SERIALIZATION", "0") not in ("", "0"):
         raise UserError(
             "VLLM_ALLOW_INSECURE_SERIALIZATION is set: anyone who reaches the server could run code; unset it"
         )
-    return None
 
 
-def _model(config: Config) -> str | None:
+def _model(config: Config) -> None:
     """A local folder is looked at here; a hub id when it is fetched."""
     path = Path(config.model.path)
     if config.model.path.startswith((".", "/", "~")) and not path.expanduser().is_dir():
         raise ConfigError(
             f"model.path = {config.model.path!r}: no such folder; give a model folder, a hub id, or 'embedded'"
         )
-    return None
 
 
-def _operations_port(config: Config) -> str | None:
+def _operations_port(config: Config) -> None:
     if config.operations.port:
         try:
             check_port(config.operations.port)
@@ -150,7 +143,6 @@ def _operations_port(config: Config) -> str | None:
             raise ConfigError(
                 f"operations.port = {config.operations.port}: the port is in use; choose another, or 0 to serve nothing"
             ) from error
-    return None
 
 
 def _sampling_agrees(config: Config) -> str | None:
@@ -187,26 +179,24 @@ def _dtypes_agree(config: Config) -> str | None:
     return None
 
 
-def _servers_on_loopback(config: Config) -> str | None:
+def _servers_on_loopback(config: Config) -> None:
     host = _extra(config, "--host")
     if host is not None and host not in LOOPBACK:
         raise ConfigError(
             f"servers.extra_args has --host {host}: anyone who reaches it could load weights and pause the server, because --api-key "
             "does not guard vLLM's control routes; leave --host out"
         )
-    return None
 
 
-def _answers_fit(config: Config) -> str | None:
+def _answers_fit(config: Config) -> None:
     if config.endpoints:
-        return None  # their own limit is asked of them
+        return  # their own limit is asked of them
     for name, max_tokens in longest_answers(config):
         if max_tokens >= config.servers.max_model_len:
             raise ConfigError(
                 f"{name} = {max_tokens} leaves no tokens for a prompt within servers.max_model_len = "
                 f"{config.servers.max_model_len}; raise the one or lower the other"
             )
-    return None
 
 
 def longest_answers(config: Config) -> list[tuple[str, int]]:
@@ -218,7 +208,7 @@ def longest_answers(config: Config) -> list[tuple[str, int]]:
     ]
 
 
-def _open_files(config: Config) -> str | None:
+def _open_files(config: Config) -> None:
     wanted = sum(endpoint.max_concurrency for endpoint in config.named_endpoints) + SPARE_FILES
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
@@ -226,7 +216,6 @@ def _open_files(config: Config) -> str | None:
             f"endpoints ask for {wanted - SPARE_FILES} requests in flight, each a connection, but this machine allows {hard} open files; "
             "raise it (ulimit -Hn), or lower max_concurrency"
         )
-    return None
 
 
 def _proxies(config: Config) -> str | None:
@@ -240,14 +229,13 @@ def _proxies(config: Config) -> str | None:
     return None
 
 
-def _endpoints_differ(config: Config) -> str | None:
+def _endpoints_differ(config: Config) -> None:
     urls = [endpoint.base_url for endpoint in config.endpoints]
     twice = sorted({url for url in urls if urls.count(url) > 1})
     if twice:
         raise ConfigError(
             f"endpoints names {twice[0]} twice: it would be given twice its max_concurrency; name it once"
         )
-    return None
 
 
 def _gpus(config: Config) -> str | None:
@@ -280,20 +268,18 @@ def _memory(config: Config) -> str | None:
     return f"{free_gib:.0f} GiB free"
 
 
-def _scorer(config: Config) -> str | None:
+def _scorer(config: Config) -> None:
     if is_plugin(config.reward.scorer):
         load_function(config.reward.scorer, "reward.scorer")
-    return None
 
 
-def _trackers(config: Config) -> str | None:
+def _trackers(config: Config) -> None:
     offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
     keyed = bool(os.environ.get("WANDB_API_KEY")) or (Path.home() / ".netrc").exists()
     if "wandb" in config.learner.report_to and not (keyed or offline):
         raise ConfigError(
             "learner.report_to names wandb, but WANDB_API_KEY is not set; set it, or WANDB_MODE=offline, or take wandb out"
         )
-    return None
 
 
 def _hub(config: Config) -> str | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
-from collections.abc import Awaitable, Callable, Coroutine
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pipeline.runtime import libc
@@ -60,6 +62,19 @@ async def to_the_end(work: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({done})
         raise
+
+
+@contextmanager
+def on_signal(handle: Callable[[], object]) -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM call `handle`, on the loop, and do nothing else."""
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

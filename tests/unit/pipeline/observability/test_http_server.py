@@ -62,15 +62,18 @@ UNITS = (
 class Running:
     """A scheduler as a scrape sees it."""
 
-    num_groups_in_flight = 7
-    num_queued_for_journal = 2
-    step = 5
-    learner_step = 4
-    staleness = 1
-    pool_size = 33
-
     def __init__(self) -> None:
         self.outcomes = Counter(journalled=40, failed=1)
+
+    def gauges(self) -> dict[str, int]:
+        return {
+            "groups_in_flight": 7,
+            "groups_queued_for_journal": 2,
+            "step": 5,
+            "learner_step": 4,
+            "staleness_updates": 1,
+            "experience_pool_entries": 33,
+        }
 
 
 def client_of(*urls: str, **prices: float) -> InferenceClient:

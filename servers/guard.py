@@ -5,7 +5,7 @@ descendant of the command is left. It ends when
 
 | waits for | woken by | then |
 |---|---|---|
-| the command's end | asyncio's watcher of children | kills what the command left, exits with its status |
+| the command's end | its pidfd | kills what the command left, exits with its status |
 | the launcher's end, even by SIGKILL | end of standard input | ends the command and all its descendants |
 | SIGTERM | the signal | the same |
 
@@ -17,9 +17,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+import subprocess
 import sys
 
-from pipeline.runtime.child_process import die_with_parent
+from pipeline.runtime.child_process import Process, die_with_parent
 from servers.process_tree import adopt_orphans, end_tree
 
 
@@ -30,8 +31,10 @@ async def guard(command: list[str], grace_s: float) -> int:
     loop.add_signal_handler(signal.SIGTERM, asked.set)
     # Nothing is ever written there: once it can be read it is at its end.
     loop.add_reader(sys.stdin, asked.set)
-    child = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+    child = Process(
+        subprocess.Popen(  # noqa: ASYNC220 - from this thread, whose end is to end it
+            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+        )
     )
     ends = [asyncio.create_task(child.wait()), asyncio.create_task(asked.wait())]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

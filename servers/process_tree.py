@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from asyncio.subprocess import Process
 from contextlib import suppress
 
 import psutil
 
 from pipeline.runtime import libc
+from pipeline.runtime.child_process import Process
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -25,12 +25,10 @@ def adopt_orphans() -> None:
 
 async def end_tree(child: Process, grace_s: float) -> None:
     """SIGTERM to `child`, and after `grace_s` or its end SIGKILL to every descendant of this process. Returns when none is left."""
-    with suppress(ProcessLookupError):  # ended already
-        child.terminate()
+    child.terminate()
     with suppress(TimeoutError):
         await asyncio.wait_for(child.wait(), grace_s)
-    with suppress(ProcessLookupError):
-        child.kill()
+    child.kill()
     await child.wait()
     while below := psutil.Process().children(recursive=True):
         for process in below:

@@ -7,7 +7,7 @@ way, nothing of the tree is left.
 | waits for | woken by |
 |---|---|
 | the server to come up | a look at it every LOOK_EVERY_S, until it is up or `startup_timeout_s` have passed |
-| a server that is up to end | asyncio's watcher of children |
+| a server that is up to end | its pidfd |
 | the order to stop | SIGTERM, SIGINT |
 """
 
@@ -17,11 +17,10 @@ import asyncio
 import itertools
 import re
 import shlex
-import signal
+import subprocess
 import sys
 import time
 from asyncio import FIRST_COMPLETED
-from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -29,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ServerStartError
+from pipeline.runtime.child_process import Process
+from pipeline.runtime.event_loop import on_signal
 from servers.process_tree import end_tree
 
 LOOK_EVERY_S = 0.5
@@ -69,9 +70,10 @@ class Supervisor:
     async def run(self) -> None:
         """Return after SIGTERM or SIGINT. Raises ServerStartError when the server cannot be kept running."""
         requested = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, requested.set)
-        stop = asyncio.create_task(requested.wait())
+        with on_signal(requested.set):
+            await self._keep_up(asyncio.create_task(requested.wait()))
+
+    async def _keep_up(self, stop: asyncio.Task[Any]) -> None:
         for num_restarts in itertools.count():
             offset = self.log.stat().st_size if self.log.exists() else 0
             outcome, status = await self._live(stop)
@@ -95,13 +97,8 @@ class Supervisor:
         with self.log.open("ab") as output:
             output.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n".encode())
             output.flush()
-            guard = await asyncio.create_subprocess_exec(
-                *guarded,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
-                env=self.environment,
-                start_new_session=True,
+            guard = await Process.start(
+                guarded, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=self.environment
             )
         assert guard.stdin is not None
         try:

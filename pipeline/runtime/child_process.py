@@ -145,6 +145,10 @@ class Process:
         """The exit status, -n for signal n; None while it runs."""
         return self._popen.poll()
 
+    def terminate(self) -> None:
+        """SIGTERM to the process alone. Nothing happens to one that is gone."""
+        self._popen.terminate()
+
     def kill(self) -> None:
         """SIGKILL to the process alone. Nothing happens to one that is gone."""
         self._popen.kill()

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from pipeline.errors import DiskError
 
@@ -61,7 +61,7 @@ def is_uri(location: Path | str) -> bool:
     return "://" in str(location)
 
 
-def try_lock(file: TextIO) -> bool:
+def try_lock(file: IO[Any]) -> bool:
     """Take the exclusive lock of `file` where nobody holds it; whether it was taken. Closing the file gives it back."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,7 @@ from pipeline.experience.pool_export import writing
 from pipeline.experience.usefulness import total_use
 from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
-from pipeline.observability.progress import progress
+from pipeline.observability.progress import counted
 from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.types import Experience, Message
@@ -79,14 +79,8 @@ def _as_json(audited: AuditedEntry) -> dict[str, object]:
 
 def _audited(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[AuditedEntry]:
     answers = parts.answers()
-    if len(sample) < SHOW_PROGRESS_FROM:
-        return [_audit(parts, entry, groups, answers, newest) for entry in sample]
-    found = []
-    with progress("entries", len(sample)) as tell:
-        for number, entry in enumerate(sample, 1):
-            found.append(_audit(parts, entry, groups, answers, newest))
-            tell(number)
-    return found
+    entries = counted(sample, "entries", len(sample), least=SHOW_PROGRESS_FROM)
+    return [_audit(parts, entry, groups, answers, newest) for entry in entries]
 
 
 def _audit(parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[str, str], newest: int) -> AuditedEntry:

@@ -63,18 +63,14 @@ def audit_command(arguments: argparse.Namespace) -> int:
         groups.effect_of_lessons(arguments.seed),
         spread_only=parts.config.rollout.refill_zero_variance,
     )
-    found = {"report": report.model_dump(), "entries": [_as_json(audited) for audited in entries]}
+    shown = [{**one.model_dump(), "transferable": one.transferable, "reasons": one.reasons} for one in entries]
     with writing(out):
-        write_atomic(out / REPORT, json.dumps(found, indent=1))
+        write_atomic(out / REPORT, json.dumps({"report": report.model_dump(), "entries": shown}, indent=1))
         write_atomic(out / PAGE, page(report, entries))
     for name, value in report.rows():
         print(f"{name:<{WIDTH}} {value}")
     print(f"{'entries beside their sources':<{WIDTH}} {out / PAGE} (and {out / REPORT})")
     return 0
-
-
-def _as_json(audited: AuditedEntry) -> dict[str, object]:
-    return {**audited.model_dump(), "transferable": audited.transferable, "reasons": audited.reasons}
 
 
 def _audited(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[AuditedEntry]:

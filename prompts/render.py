@@ -79,7 +79,7 @@ def harmless_lesson(lesson: Lesson) -> Lesson:
 
 
 def _bounded(text: str, max_chars: int) -> str:
-    """`text` harmless, on one line, within its bound: broken-up tokens take a little more room than they had.
+    """`text` harmless, on one line, within its bound: broken-up tokens take a little more space than they had.
 
     Repeated until nothing changes: a line that lost its beginning to blanks, or its end to the bound, is another one. That ends, as
     each round separates two characters, replaces a colon, or shortens the text."""

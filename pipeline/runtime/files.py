@@ -47,7 +47,7 @@ def disk_error(error: Exception, path: Path | str) -> Exception:
     match = _OS_ERROR.search(text)
     number = (isinstance(error, OSError) and error.errno) or (int(match[1]) if match else None)
     if number in FULL or "No space left on device" in text:
-        return DiskError(f"{DISK} {path} is full: make room, {GO_ON}")
+        return DiskError(f"{DISK} {path} is full: free some space, {GO_ON}")
     if number in FAILING or "Input/output error" in text or (_LANCE_IO in text and "://" not in str(path)):
         reason = os.strerror(number) if number else text[:300]
         return DiskError(

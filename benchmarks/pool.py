@@ -30,7 +30,7 @@ from pipeline.experience.contexts import messages_of, prompt_input
 from pipeline.experience.pool import COLUMNS, Pool
 from pipeline.experience.pool_schema import TABLE, schema, table_of
 from pipeline.experience.retrieval import Retriever
-from pipeline.experience.similarity import Lexical
+from pipeline.experience.similarity import lexical
 from pipeline.loop.writers import MAINTAIN_POOL_EVERY, pool_writer
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
@@ -88,7 +88,7 @@ async def reads(pool: Pool, ordered: Pool, num: int, num_queries: int) -> Row:
     from lancedb.query import MatchQuery
 
     settings = FeedbackSection(similarity_threshold=0.8)
-    retriever = Retriever(pool, Lexical(), settings)
+    retriever = Retriever(pool, lexical, settings)
     ours, raw, ids, in_order, shown = [], [], [], [], 0
 
     def raw_search(text: str) -> None:

@@ -34,7 +34,7 @@ from benchmarks.pool import BATCH, entries_of
 from benchmarks.script import Benchmark, Row
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.experience.pool import Candidate, Pool
-from pipeline.experience.similarity import Embedding, JudgeSimilarity, Lexical, Measure, NormalisedBm25
+from pipeline.experience.similarity import Embedding, JudgeSimilarity, Measure, NormalisedBm25, lexical
 from pipeline.inference.client import InferenceClient
 
 NUM_CANDIDATES = 32
@@ -132,7 +132,7 @@ async def graded_by_all(options: argparse.Namespace) -> tuple[dict[str, list[Gra
         pool.compact()
         async with InferenceClient((EndpointSettings(url=url),), "policy", RequestsSection()) as embedder:
             measures: dict[str, Measure] = {
-                "lexical": Lexical(),
+                "lexical": lexical,
                 "bm25": NormalisedBm25(pool),
                 "embedding": Embedding(embedder),
             }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def harmless_lesson(lesson: Lesson) -> Lesson:
 
 
 def _bounded(text: str, max_chars: int) -> str:
-    """`text` harmless, on one line, within its bound: broken-up tokens take a little more room than they had.
+    """`text` harmless, on one line, within its bound: broken-up tokens take a little more space than they had.
 
     Repeated until nothing changes: a line that lost its beginning to blanks, or its end to the bound, is another one. That ends, as
     each round separates two characters, replaces a colon, or shortens the text."""
@@ -105,33 +104,24 @@ def render_lessons(lessons: tuple[Lesson, ...]) -> str:
     return "\n".join(lines)
 
 
-def render_each(lessons: Iterable[Lesson]) -> list[str]:
-    """Each lesson as a list of its own."""
-    return [render_lessons((lesson,)) for lesson in lessons]
-
-
 def render(value: PromptInput) -> str:
     """The user message for `value`. Raises TypeError for any other type, so that no label can be passed by mistake."""
     match value:
         case Scratch(problem=problem, form=form):
-            return _fill("scratch", problem=problem, answer_form=template(f"form_{form}"))
+            return filled(template("scratch"), problem=problem, answer_form=template(f"form_{form}"))
         case Inter(problem=problem, lessons=lessons, form=form):
             shown = render_lessons(lessons)
-            return _fill("inter", problem=problem, lessons=shown, answer_form=template(f"form_{form}"))
+            return filled(template("inter"), problem=problem, lessons=shown, answer_form=template(f"form_{form}"))
         case Intra(problem=problem, attempt=attempt, form=form):
-            return _fill("intra", problem=problem, attempt=attempt, answer_form=template(f"form_{form}"))
+            return filled(template("intra"), problem=problem, attempt=attempt, answer_form=template(f"form_{form}"))
         case Abstract(problem=problem, trajectory=trajectory):
-            return _fill("abstract", problem=problem, trajectory=trajectory)
+            return filled(template("abstract"), problem=problem, trajectory=trajectory)
         case Relevance(problem=problem, others=others):
             listed = "\n".join(f"{number}. {normal_line(other)}" for number, other in enumerate(others, 1))
-            return _fill("relevance", problem=problem, others=listed)
+            return filled(template("relevance"), problem=problem, others=listed)
         case JudgeLesson(problem=problem, lesson=lesson):
-            return _fill("judge_lesson", problem=problem, lesson=lesson)
+            return filled(template("judge_lesson"), problem=problem, lesson=lesson)
     raise TypeError(f"{type(value).__name__} is no prompt input")
-
-
-def _fill(name: str, **values: str) -> str:
-    return filled(template(name), **values)
 
 
 def filled(text: str, **values: str) -> str:

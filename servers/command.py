@@ -80,7 +80,7 @@ def server_command(config: Config, index: int, port: int, model: Path, machine: 
         command += ["--weight-transfer-config", '{"backend": "nccl"}']
     if config.learner.transfer == "lora":
         command += lora.server_options(config)
-        # vLLM would add to every layer and the head as well: room and, on a CPU, time for nothing.
+        # vLLM would add to every layer and the head as well: memory and, on a CPU, time for nothing.
         if layers := lora.adapted_layers(config, model):
             command += ["--lora-target-modules", *layers]
     if servers.enforce_eager:

@@ -23,7 +23,7 @@ from pipeline.experience.pool_export import writing
 from pipeline.experience.usefulness import total_use
 from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
-from pipeline.observability.progress import progress
+from pipeline.observability.progress import counted
 from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.types import Experience, Message
@@ -63,9 +63,9 @@ def audit_command(arguments: argparse.Namespace) -> int:
         groups.effect_of_lessons(arguments.seed),
         spread_only=parts.config.rollout.refill_zero_variance,
     )
-    found = {"report": report.model_dump(), "entries": [_as_json(audited) for audited in entries]}
+    shown = [{**one.model_dump(), "transferable": one.transferable, "reasons": one.reasons} for one in entries]
     with writing(out):
-        write_atomic(out / REPORT, json.dumps(found, indent=1))
+        write_atomic(out / REPORT, json.dumps({"report": report.model_dump(), "entries": shown}, indent=1))
         write_atomic(out / PAGE, page(report, entries))
     for name, value in report.rows():
         print(f"{name:<{WIDTH}} {value}")
@@ -73,20 +73,10 @@ def audit_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _as_json(audited: AuditedEntry) -> dict[str, object]:
-    return {**audited.model_dump(), "transferable": audited.transferable, "reasons": audited.reasons}
-
-
 def _audited(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[AuditedEntry]:
     answers = parts.answers()
-    if len(sample) < SHOW_PROGRESS_FROM:
-        return [_audit(parts, entry, groups, answers, newest) for entry in sample]
-    found = []
-    with progress("entries", len(sample)) as tell:
-        for number, entry in enumerate(sample, 1):
-            found.append(_audit(parts, entry, groups, answers, newest))
-            tell(number)
-    return found
+    entries = counted(sample, "entries", len(sample), least=SHOW_PROGRESS_FROM)
+    return [_audit(parts, entry, groups, answers, newest) for entry in entries]
 
 
 def _audit(parts: RunPool, entry: Experience, groups: Groups, answers: Mapping[str, str], newest: int) -> AuditedEntry:

@@ -92,7 +92,7 @@ def _add_parser(parsers: Any, prog: str, name: str, command: Command) -> Parser:
         name,
         help=command.brief,
         description=f"{command.brief[0].upper()}{command.brief[1:]}.",
-        epilog="\n".join(("examples:", *(f"  {prog} {words}" for words in command.examples))),
+        epilog="\n".join(("examples:", *examples(prog, command))),
     )
     return added
 
@@ -119,9 +119,9 @@ def _add_options(parser: Parser, command: Command, *, show_all: bool = False) ->
         add_setting_options(parser, command.settings, own=command.own, show_all=show_all)
 
 
-def examples(name: str) -> list[str]:
-    """Whole command lines of the command `name`."""
-    return [f"  {PROGRAM} {name} {words}" for words in COMMANDS[name].examples]
+def examples(prog: str, command: Command) -> list[str]:
+    """Whole command lines of the command or action `prog`."""
+    return [f"  {prog} {words}" for words in command.examples]
 
 
 def run(arguments: argparse.Namespace) -> int:

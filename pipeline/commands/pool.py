@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 
 from pipeline.audit.effects import Groups
@@ -16,7 +15,7 @@ from pipeline.errors import DataError
 from pipeline.experience.pool_export import export, num_rows, read
 from pipeline.experience.pool_integrity import entry_faults, faults
 from pipeline.experience.usefulness import Use, total_use
-from pipeline.observability.progress import progress
+from pipeline.observability.progress import counted
 from pipeline.types import Experience
 from prompts.render import normal_line, render_lessons
 
@@ -88,7 +87,7 @@ def _show(parts: RunPool, arguments: argparse.Namespace) -> int:
         raise DataError(f"{arguments.run} has no entry {arguments.id!r}; `pool search` prints ids")
     groups = Groups(parts.outcomes(), [entry.id])
     effect = groups.effect_of(entry.id)
-    shown = _counted(entry, groups.use_of(entry.id)).model_dump()
+    shown = _with_uses(entry, groups.use_of(entry.id)).model_dump()
     # Of the groups of this run: rewards with the entry in context minus rewards from scratch, families and steps alike.
     shown["usefulness"] = effect.model_dump() if effect else None
     print(json.dumps(shown, indent=1, ensure_ascii=False))
@@ -96,14 +95,13 @@ def _show(parts: RunPool, arguments: argparse.Namespace) -> int:
 
 
 def _export(parts: RunPool, arguments: argparse.Namespace) -> int:
-    entries = (_counted(entry, parts.usefulness.of(entry.id)) for entry in parts.pool.entries())
-    with _progress("entries written", parts.pool.num_entries()) as counted:
-        num = export(counted(entries), arguments.file)
+    entries = (_with_uses(entry, parts.usefulness.of(entry.id)) for entry in parts.pool.entries())
+    num = export(_counted(entries, "entries written", parts.pool.num_entries()), arguments.file)
     print(f"{num} entries of version {parts.pool.version} written to {arguments.file}")
     return 0
 
 
-def _counted(entry: Experience, here: Use) -> Experience:
+def _with_uses(entry: Experience, here: Use) -> Experience:
     """`entry` with this run's uses added to those that it came with."""
     use = total_use(entry, here)
     update = {"num_retrieved": use.num_groups, "num_rollouts": use.num_rollouts, "reward_sum": use.reward_sum}
@@ -117,22 +115,20 @@ def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
     total, num_read = num_rows(arguments.file), 0
     refused: list[str] = []
     num_refused = 0
-    with _progress("entries checked", total) as counted:
-        for entry in counted(read(arguments.file)):
-            num_read += 1
-            found = entry_faults(entry, heldout=heldout, answers={})
-            num_refused += len(found)
-            refused += found[: 3 - len(refused)]
+    for entry in _counted(read(arguments.file), "entries checked", total):
+        num_read += 1
+        found = entry_faults(entry, heldout=heldout, answers={})
+        num_refused += len(found)
+        refused += found[: 3 - len(refused)]
     if refused:
         more = f" and {num_refused - len(refused)} more" if num_refused > len(refused) else ""
         raise DataError(f"{arguments.file}: nothing was imported: {'; '.join(refused)}{more}; leave these entries out")
     before = parts.pool.num_entries()
-    with _progress("entries imported", total) as counted:
-        entries = counted(read(arguments.file))
-        for number, batch in enumerate(iter(lambda: list(islice(entries, IMPORT_BATCH)), []), 1):
-            parts.pool.import_entries(batch)
-            if number % COMPACT_EVERY == 0:
-                parts.pool.compact()
+    entries = _counted(read(arguments.file), "entries imported", total)
+    for number, batch in enumerate(iter(lambda: list(islice(entries, IMPORT_BATCH)), []), 1):
+        parts.pool.import_entries(batch)
+        if number % COMPACT_EVERY == 0:
+            parts.pool.compact()
     parts.pool.compact()
     added = parts.pool.num_entries() - before
     print(f"{num_read} entries read, {added} more in the pool; the others were there already or are over the cap")
@@ -155,17 +151,16 @@ def _verify(parts: RunPool, arguments: argparse.Namespace) -> int:
             num_unknown += entry.problem_hash not in answers
             yield entry
 
-    with _progress("entries checked", columns.num_entries()) as counted:
-        for words in faults(
-            looked_at(counted(parts.pool.entries())),
-            columns.over,
-            max_entries_per_problem=parts.config.pool.max_entries_per_problem,
-            heldout=heldout,
-            answers=answers,
-        ):
-            num_wrong += 1
-            if num_wrong <= MAX_TOLD:
-                print(f"WRONG     {words}")
+    for words in faults(
+        looked_at(_counted(parts.pool.entries(), "entries checked", columns.num_entries())),
+        columns.over,
+        max_entries_per_problem=parts.config.pool.max_entries_per_problem,
+        heldout=heldout,
+        answers=answers,
+    ):
+        num_wrong += 1
+        if num_wrong <= MAX_TOLD:
+            print(f"WRONG     {words}")
     if num_wrong > MAX_TOLD:
         print(f"… and {num_wrong - MAX_TOLD} more")
     if num_unknown:
@@ -174,22 +169,9 @@ def _verify(parts: RunPool, arguments: argparse.Namespace) -> int:
     return 1 if num_wrong else 0
 
 
-@contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[Iterable[Experience]], Iterator[Experience]]]:
-    """A function that passes entries on and tells how many of `total` went by, where they are many."""
-    if total < SHOW_PROGRESS_FROM:
-        yield iter
-        return
-    with progress(name, total) as report:
-
-        def counted(entries: Iterable[Experience]) -> Iterator[Experience]:
-            for number, entry in enumerate(entries):
-                if number % IMPORT_BATCH == 0:
-                    report(number)
-                yield entry
-            report(total)
-
-        yield counted
+def _counted(entries: Iterable[Experience], name: str, total: int) -> Iterator[Experience]:
+    """`entries`, with progress where they are many."""
+    return counted(entries, name, total, least=SHOW_PROGRESS_FROM, every=IMPORT_BATCH)
 
 
 ACTIONS: dict[str, Callable[[RunPool, argparse.Namespace], int]] = {

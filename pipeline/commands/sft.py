@@ -34,7 +34,6 @@ def teacher_of(parsed: argparse.Namespace) -> dict[str, Any]:
 def sft_command(arguments: argparse.Namespace) -> int:
     """Seed the skills and show where the model is."""
     config = load_config(arguments.config, merged(settings_given(arguments), teacher_of(arguments)))
-    out: Path | None = arguments.out
     view = View(0, live=False)
     name = config.run.name or f"sft-{config.recipe}-{config.sft.seed}"
     run = RunFolder.create(
@@ -48,9 +47,8 @@ def sft_command(arguments: argparse.Namespace) -> int:
         return folder
 
     folder = asyncio.run(work())
-    if out is not None:
-        shutil.copytree(folder, out)
-        folder = out
+    if arguments.out is not None:
+        folder = shutil.copytree(folder, arguments.out)
     view.log(f'load it with: transformers.AutoModelForCausalLM.from_pretrained("{folder}")')
     return 0
 

@@ -138,10 +138,11 @@ class Stages:
     def keep_costs(self) -> None:
         """Add what this session asked for and how long it took to the run's totals, and save all that is known of the run."""
         usage = self.endpoints.usage
-        self.state.add_to_totals(usage=usage.by_stage())
+        self.state.add_to_totals(
+            usage=usage.by_stage(), seconds=dict(self.clock.seconds), counts=dict(self.clock.counts)
+        )
         if cost := usage.cost():
             self.state.add_to_totals(cost=cost)
-        self.state.add_to_totals(seconds=dict(self.clock.seconds), counts=dict(self.clock.counts))
         self.state.save()
 
 

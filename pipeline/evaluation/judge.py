@@ -184,11 +184,11 @@ class Agreement(BaseModel):
         )
 
 
-async def agreement(judge: AnswerJudge, sample: Sequence[LabelledAnswer] | None = None) -> Agreement:
-    """What `judge` says of labelled answers (None: the shipped ones), against their labels.
+async def agreement(judge: AnswerJudge) -> Agreement:
+    """What `judge` says of the shipped labelled answers, against their labels.
 
     The client bounds the requests in flight."""
-    sample = labelled_answers() if sample is None else sample
+    sample = labelled_answers()
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_verdict(judge, number, item)) for number, item in enumerate(sample)]
     return agreement_of([(item.correct, task.result()) for item, task in zip(sample, tasks, strict=True)])

@@ -16,21 +16,22 @@ def page(report: BenchmarkReport) -> str:
 def _lines(report: BenchmarkReport) -> Iterator[str]:
     yield f"# {report.name}"
     yield ""
-    yield from _results(report.rows)
+    several, priced = (any(row.num_samples > 1 for row in report.rows), any(row.mean_cost for row in report.rows))
+    yield from _table([_result(row, several=several, priced=priced) for row in report.rows])
     if report.comparisons:
         yield from (
             "",
             "Compared problem by problem (difference in points; p of a sign-flip test, and Holm's for all of them):",
             "",
         )
-        yield from _differences(report.comparisons)
+        yield from _table([_difference(one) for one in report.comparisons])
     if report.matched:
         yield from (
             "",
             "At equal cost (tokens; money where prices are given): a mode against a majority of as many zero-shot answers as it pays for:",
             "",
         )
-        yield from _differences(report.matched)
+        yield from _table([_difference(one) for one in report.matched])
     for missing in report.unmatched:
         yield f"\n{missing.benchmark}, {missing.mode}: not compared at equal tokens: {missing.reason}."
     for row in report.rows:
@@ -43,25 +44,30 @@ def _lines(report: BenchmarkReport) -> Iterator[str]:
     yield from _spending(report)
 
 
-def _results(rows: list[ReportRow]) -> Iterator[str]:
-    num = max((row.num_samples for row in rows), default=1)
-    priced = any(row.mean_cost for row in rows)
-    names = ["benchmark", "mode", "problems", "samples", "avg@k"]
-    names += ["pass@k", "maj@k"] if num > 1 else []
-    names += ["parsable", "cut short", "tokens an answer (prompt + completion)"]
-    names += ["cost an answer"] if priced else []
-    yield "| " + " | ".join(names) + " |"
-    yield "|" + "---|" * len(names)
+def _table(rows: list[dict[str, str]]) -> Iterator[str]:
+    """The first row names the columns."""
+    for header in rows[:1]:
+        yield "| " + " | ".join(header) + " |"
+        yield "|" + "---|" * len(header)
     for row in rows:
-        few, most = row.fewest_samples, row.num_samples
-        samples = f"{most}" if few == most else f"{few} to {most}"
-        values = [row.benchmark, row.name, f"{row.num_problems}", samples, _shown(row.avg)]
-        if num > 1:
-            values += [_at_k(row, row.pass_at), _at_k(row, row.maj_at) if row.maj_at else "-"]
-        values += [f"{row.share_parsable:.1%}", f"{row.share_cut:.1%}"]
-        values.append(f"{row.mean_prompt_tokens:,.0f} + {row.mean_completion_tokens:,.0f}")
-        values += [f"{row.mean_cost:.3g}"] if priced else []
-        yield "| " + " | ".join(values) + " |"
+        yield "| " + " | ".join(row.values()) + " |"
+
+
+def _result(row: ReportRow, *, several: bool, priced: bool) -> dict[str, str]:
+    few, most = row.fewest_samples, row.num_samples
+    maj_at = _at_k(row, row.maj_at) if several and row.maj_at else "-"
+    return {
+        "benchmark": row.benchmark,
+        "mode": row.name,
+        "problems": f"{row.num_problems}",
+        "samples": f"{most}" if few == most else f"{few} to {most}",
+        "avg@k": _shown(row.avg),
+        **({"pass@k": _at_k(row, row.pass_at), "maj@k": maj_at} if several else {}),
+        "parsable": f"{row.share_parsable:.1%}",
+        "cut short": f"{row.share_cut:.1%}",
+        "tokens an answer (prompt + completion)": f"{row.mean_prompt_tokens:,.0f} + {row.mean_completion_tokens:,.0f}",
+        **({"cost an answer": f"{row.mean_cost:.3g}"} if priced else {}),
+    }
 
 
 def _shown(found: Estimate) -> str:
@@ -77,15 +83,19 @@ def _at_k(row: ReportRow, measured: Mapping[int, Estimate]) -> str:
     return _shown(found) + ("" if plain else f" (k = {k}, {found.num_problems} problems)")
 
 
-def _differences(compared: list[Comparison]) -> Iterator[str]:
-    yield "| benchmark | a | b | at | a − b | 95 % interval | p | p (Holm) | problems |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for one in compared:
-        found = one.difference
-        yield (
-            f"| {one.benchmark} | {one.a} | {one.b} | {one.measure} | {100 * found.effect:+.1f} | "
-            f"{100 * found.low:+.1f} to {100 * found.high:+.1f} | {_p(found.p_value)} | {_p(one.adjusted_p)} | {found.num_problems} |"
-        )
+def _difference(one: Comparison) -> dict[str, str]:
+    found = one.difference
+    return {
+        "benchmark": one.benchmark,
+        "a": one.a,
+        "b": one.b,
+        "at": one.measure,
+        "a − b": f"{100 * found.effect:+.1f}",
+        "95 % interval": f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
+        "p": _p(found.p_value),
+        "p (Holm)": _p(one.adjusted_p),
+        "problems": f"{found.num_problems}",
+    }
 
 
 def _p(value: float) -> str:

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from cachetools import FIFOCache
+
 from pipeline.config import Config
 from pipeline.config.evaluation import Mode
 from pipeline.errors import EndpointError
@@ -75,7 +77,7 @@ class Inference:
         self._config = config
         self._request = request
         self._search = search
-        self._searches: dict[str, asyncio.Future[ShownLessons]] = {}
+        self._searches: FIFOCache[str, asyncio.Future[ShownLessons]] = FIFOCache(MAX_SEARCHES)
 
     async def infer(self, problem: Problem, mode: Mode, sample: int = 0) -> Inferred:
         """Answer `problem` in one mode. Raises EndpointError; what of it was answered before is lost to the caller."""
@@ -99,11 +101,9 @@ class Inference:
         return await asyncio.shield(found)
 
     def _forget(self, problem_id: str, done: asyncio.Future[ShownLessons]) -> None:
-        """A failure is not remembered, nor is more than `MAX_SEARCHES`."""
+        """A failure is not remembered."""
         if done.cancelled() or done.exception() is not None:
             self._searches.pop(problem_id, None)
-        while len(self._searches) > MAX_SEARCHES:
-            self._searches.pop(next(iter(self._searches)))
 
     async def _reflected(self, problem: Problem, sample: int) -> Inferred:
         """Answer, then critique and refine `eval.num_rounds` times. An answer of nothing is not critiqued."""

@@ -52,7 +52,6 @@ class ReplyCache:
         self._under_way: dict[str, asyncio.Future[Reply]] = {}
         self._pending: list[tuple[str, str, Reply, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
         self.num_requests = 0
         self.num_cached = 0
         """Replies that the file held."""
@@ -79,7 +78,6 @@ class ReplyCache:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._writer is not None
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
         if self._pending:  # arrived, but not yet committed

@@ -83,6 +83,7 @@ class EvalRun:
         self._progress = progress
         self.stopped = False
         self._fatal: EndpointError | None = None
+        self._num_at_once = sum(endpoint.settings.max_concurrency for endpoint in endpoints.endpoints)
         self._inferences: dict[str, Inference] = {}
         # An endpoint's slot is free when the reply is here; until it is on the disk, a kill would lose it like one in
         # flight.
@@ -96,11 +97,6 @@ class EvalRun:
 
     def stop(self) -> None:
         self.stopped = True
-
-    @property
-    def _num_at_once(self) -> int:
-        """Requests that the endpoints take together."""
-        return sum(endpoint.settings.max_concurrency for endpoint in self._endpoints.endpoints)
 
     async def run(self, benchmarks: Sequence[BenchmarkCells]) -> None:
         """Answer every question that is not answered yet.

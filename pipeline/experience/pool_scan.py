@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.experience.pool import ROWS_PER_READ
 from pipeline.experience.pool_schema import TABLE, entry_of, schema
 from pipeline.storage.tables import SEARCHED, open_table
 from pipeline.types import Experience
-
-ROWS_PER_READ = 4096
 
 
 class PoolColumns:

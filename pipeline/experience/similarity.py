@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, lru_cache
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from cachetools import LRUCache
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -36,23 +36,14 @@ BEST_RELEVANCE = 10
 # The same entries are candidates again and again.
 _normalised = lru_cache(NUM_REMEMBERED)(normalised)
 
-
-class Measure(Protocol):
-    """Similarities of `text` to each candidate's problem, in [0, 1]. Raises EndpointError where it needs an
-    endpoint."""
-
-    async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]: ...
+Measure = Callable[[str, Sequence[Candidate]], Awaitable[list[float]]]
+"""Similarities of a text to each candidate's problem, in [0, 1]. Raises EndpointError where it needs an endpoint."""
 
 
-def lexical(a: str, b: str) -> float:
+async def lexical(text: str, candidates: Sequence[Candidate]) -> list[float]:
     """rapidfuzz's ratio of the normalised texts."""
-    return float(fuzz.ratio(normalised(a), normalised(b))) / 100.0
-
-
-class Lexical:
-    async def __call__(self, text: str, candidates: Sequence[Candidate]) -> list[float]:
-        own = _normalised(text)
-        return [fuzz.ratio(own, _normalised(candidate.problem_text)) / 100.0 for candidate in candidates]
+    own = _normalised(text)
+    return [fuzz.ratio(own, _normalised(candidate.problem_text)) / 100.0 for candidate in candidates]
 
 
 class NormalisedBm25:
@@ -188,7 +179,7 @@ def measure_of(config: Config, pool: Pool, endpoints: EmbeddingClient) -> Measur
     policy's."""
     match config.feedback.similarity:
         case "lexical":
-            return Lexical()
+            return lexical
         case "bm25":
             return NormalisedBm25(pool)
         case "embedding":

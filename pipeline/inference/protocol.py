@@ -60,19 +60,14 @@ def chat_body(
         "messages": [message.model_dump() for message in messages],
         "max_tokens": max_tokens,
         "temperature": temperature,
+        "seed": seed,
+        "top_p": top_p if top_p < 1 else None,
+        "chat_template_kwargs": chat_template_kwargs or None,
+        "response_format": None
+        if schema is None
+        else {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}},
     }
-    if seed is not None:
-        body["seed"] = seed
-    if top_p < 1:
-        body["top_p"] = top_p
-    if chat_template_kwargs:
-        body["chat_template_kwargs"] = chat_template_kwargs
-    if schema is not None:
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": "reply", "schema": schema, "strict": True},
-        }
-    return body
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def error_of(status: int, body: str, headers: Mapping[str, str]) -> EndpointError:

@@ -25,16 +25,16 @@ class Samples(NamedTuple):
 
 def sampling_body(sampling: SamplingSection, max_tokens: int, num_samples: int, seed: int | None) -> Json:
     """vLLM's sampling parameters for `num_samples` rollouts with the log-probability of each sampled token."""
-    body: Json = {"n": num_samples, "temperature": sampling.temperature, "max_tokens": max_tokens}
-    if seed is not None:
-        body["seed"] = seed
-    if sampling.top_p < 1:
-        body["top_p"] = sampling.top_p
-    if sampling.top_k:
-        body["top_k"] = sampling.top_k
-    if sampling.min_p:
-        body["min_p"] = sampling.min_p
-    return body
+    body: Json = {
+        "n": num_samples,
+        "temperature": sampling.temperature,
+        "max_tokens": max_tokens,
+        "seed": seed,
+        "top_p": sampling.top_p if sampling.top_p < 1 else None,
+        "top_k": sampling.top_k or None,
+        "min_p": sampling.min_p or None,
+    }
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def generate_body(model: str, prompt_ids: tuple[int, ...], sampling: Json) -> Json:

@@ -68,19 +68,17 @@ def readiness(sources: RunSources) -> Readiness:
 
 
 class OperationsServer:
-    """Async context manager. `ready` is called on the loop of the run; nothing of `secrets` is served."""
+    """Async context manager. `readiness` is found on the loop of the run; nothing of `secrets` is served."""
 
     def __init__(
         self,
         port: int,
         sources: RunSources,
         *,
-        ready: Callable[[], Readiness] | None = None,
         secrets: Iterable[str] = (),
     ) -> None:
         self._port = port
         self._sources = sources
-        self._ready = ready or (lambda: readiness(sources))
         self._secrets = tuple(secrets)
         self._lag_s = 0.0
         self._turned_s = self._due_s = time.monotonic()
@@ -180,7 +178,7 @@ class OperationsServer:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         try:
-            found = await self._on_run_loop(self._ready)
+            found = await self._on_run_loop(lambda: readiness(self._sources))
         except TimeoutError:
             found = Readiness(False, ("the event loop does not turn; see /livez",))
         return self._json(200 if found.ready else 503, found._asdict())

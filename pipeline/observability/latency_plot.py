@@ -25,14 +25,11 @@ def plot_latency(shots: list[Shot], report: StressReport, path: Path) -> None:
     if shown:
         over_time.legend(loc="upper right")
     answered = sorted(shot.latency_s for shot in shots if not shot.error)
-    shares = [(index + 1) / len(answered) for index in range(len(answered))]
-    if answered:
-        distribution.plot(answered, shares, color="tab:blue", label="answer")
     first = sorted(shot.first_token_s for shot in shots if shot.first_token_s is not None)
-    if first:
-        distribution.plot(
-            first, [(i + 1) / len(first) for i in range(len(first))], color="tab:green", label="first token"
-        )
+    for seconds, colour, name in ((answered, "tab:blue", "answer"), (first, "tab:green", "first token")):
+        if seconds:
+            shares = [(index + 1) / len(seconds) for index in range(len(seconds))]
+            distribution.plot(seconds, shares, color=colour, label=name)
     for name in ("p50", "p99"):
         if name in report.latency_s:
             distribution.axvline(report.latency_s[name], color="grey", linewidth=0.8, linestyle=":")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from pipeline.observability.live_view import duration
 
+T = TypeVar("T")
 STATUS_EVERY_S = 0.5
 LINE_EVERY_S = 30.0
 
@@ -43,6 +45,19 @@ def progress(name: str, total: int, status: Callable[[], str] = lambda: "") -> I
     finally:
         assert timer is not None
         timer.cancel()
+
+
+def counted(items: Iterable[T], name: str, total: int, *, least: int, every: int = 1) -> Iterator[T]:
+    """`items`, with the progress of whoever takes them where `total` is `least` or more; shown anew for `every` so many."""
+    if total < least:
+        yield from items
+        return
+    with progress(name, total) as report:
+        for number, item in enumerate(items):
+            if number % every == 0:
+                report(number)
+            yield item
+        report(total)
 
 
 class _Lines:

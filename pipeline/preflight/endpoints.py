@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
-from pipeline.errors import EndpointError, UserError
+from pipeline.errors import EndpointError, EndpointSetupError, UserError
 from pipeline.inference.capabilities import check_adapters, check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.endpoint import Endpoint
@@ -68,35 +68,41 @@ async def _findings_of(
 async def _probe(
     config: Config, pool: InferenceClient, endpoint: Endpoint, training: bool, facts: dict[str, Any]
 ) -> AsyncIterator[Finding]:
-    """Findings about one endpoint, worst first: what follows from an earlier one is not looked for any more."""
+    """Findings about one endpoint. Raises EndpointSetupError for a lack that makes every further look futile."""
     name = f"endpoint {endpoint.url}"
     try:
         reply = await _fetch(endpoint, "/v1/models", endpoint.headers)
         models = json.loads(reply.content) if reply.status == 200 else {}
     except (EndpointError, ValueError) as error:
-        yield Finding("FAILED", name, f"it does not answer ({error}); is it running there?")
-        return
+        raise EndpointSetupError(f"it does not answer ({error}); is it running there?") from error
     if reply.status in (401, 403):
         key = endpoint.settings.api_key_env
         remedy = f"check the key in {key}" if key else "name the environment variable that holds its key in api_key_env"
-        lack = f"it answers {reply.status} to a request {'with' if key else 'without'} a key"
-        yield Finding("FAILED", name, f"{lack}; {remedy}")
-        return
+        raise EndpointSetupError(
+            f"it answers {reply.status} to a request {'with' if key else 'without'} a key; {remedy}"
+        )
     served = {str(item.get("id")): item for item in models.get("data", [])} if isinstance(models, dict) else {}
     if endpoint.model not in served:
         hint = did_you_mean(repr(endpoint.model), map(repr, served), cutoff=0.5)
-        lack = f"it has no model {endpoint.model!r}, it serves {sorted(served)}{hint}"
-        yield Finding("FAILED", name, f"{lack}; set model.name or the endpoint's model")
-        return
+        raise EndpointSetupError(
+            f"it has no model {endpoint.model!r}, it serves {sorted(served)}{hint}; set model.name or the endpoint's model"
+        )
     longest = facts["max_model_len"] = served[endpoint.model].get("max_model_len")
     for setting, max_tokens in longest_answers(config):
         if longest and max_tokens >= longest:
-            lack = f"its max_model_len = {longest} leaves no tokens for a prompt beside {setting} = {max_tokens}"
-            yield Finding("FAILED", name, f"{lack}; serve with a larger --max-model-len, or lower the setting")
+            yield Finding(
+                "FAILED",
+                name,
+                f"its max_model_len = {longest} leaves no tokens for a prompt beside {setting} = {max_tokens}; serve with a larger "
+                "--max-model-len, or lower the setting",
+            )
     skew_s = _skew_s(reply.headers.get("Date", ""))
     if abs(skew_s) > MAX_SKEW_S:
-        doubt = f"its clock differs from this machine's by {skew_s:.0f} s: dates in Retry-After will be misread"
-        yield Finding("warn", name, f"{doubt}; set the clocks")
+        yield Finding(
+            "warn",
+            name,
+            f"its clock differs from this machine's by {skew_s:.0f} s: dates in Retry-After will be misread; set the clocks",
+        )
     if training:
         async for finding in _probe_training(config, pool, endpoint, facts):
             yield finding
@@ -108,13 +114,18 @@ async def _probe_training(
     """Findings about what only training needs. Raises EndpointSetupError for a lack."""
     name = f"endpoint {endpoint.url}"
     if (await _control_state(pool, endpoint, "/is_paused")).get("is_paused"):
-        lack = "it is paused, and would hold every request"
-        yield Finding("FAILED", name, f"{lack}; POST /resume, after whoever paused it is done")
+        yield Finding(
+            "FAILED", name, "it is paused, and would hold every request; POST /resume, after whoever paused it is done"
+        )
         return
     facts["version"] = (await _control_state(pool, endpoint, "/weight_info")).get("weight_version")
     if urlsplit(endpoint.url).hostname not in LOOPBACK and await _is_open_to_all(endpoint):
-        doubt = "its control routes (/pause, /collective_rpc …) answer anyone who reaches it, for --api-key does not guard them"
-        yield Finding("warn", name, f"{doubt}: bind it to 127.0.0.1, or keep strangers out by a firewall")
+        yield Finding(
+            "warn",
+            name,
+            "its control routes (/pause, /collective_rpc …) answer anyone who reaches it, for --api-key does not guard them: "
+            "bind it to 127.0.0.1, or keep strangers out by a firewall",
+        )
     await check_endpoint(pool, endpoint, training=True, temperature=config.rollout.sampling.temperature)
     if config.learner.transfer == "lora":
         config.run.root.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def _disk(config: Config) -> str:
     free_gib = shutil.disk_usage(folder).free / 2**30
     if free_gib < MIN_FREE_GIB:
         raise DiskError(
-            f"run.root = {str(config.run.root)!r}: {free_gib:.1f} GiB free, {MIN_FREE_GIB} needed; make room or choose another folder"
+            f"run.root = {str(config.run.root)!r}: {free_gib:.1f} GiB free, {MIN_FREE_GIB} needed; free some space or choose another folder"
         )
     return f"{free_gib:.0f} GiB free"
 

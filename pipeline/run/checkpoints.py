@@ -36,7 +36,7 @@ def is_whole(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return bool(manifest["files"]) and all(
-            _matches(folder / name, expected) for name, expected in manifest["files"].items()
+            _fingerprint(folder / name) == expected for name, expected in manifest["files"].items()
         )
     except (OSError, ValueError, KeyError):
         return False
@@ -60,12 +60,10 @@ def oldest_whole(run: RunFolder) -> int | None:
 
 def prune(run: RunFolder, keep: int) -> None:
     """Delete all but the `keep` newest whole checkpoints, and torn ones older than the newest whole one."""
-    newest = newest_whole(run)
-    if newest is None:
-        return
-    kept = [step for step in steps(run) if is_whole(checkpoint_path(run, step))][-keep:]
-    for step in steps(run):
-        if step not in kept and step <= newest:
+    there = steps(run)
+    kept = [step for step in there if is_whole(checkpoint_path(run, step))][-keep:]
+    for step in there:
+        if kept and step <= kept[-1] and step not in kept:
             shutil.rmtree(checkpoint_path(run, step))
 
 
@@ -78,9 +76,3 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     if size > SMALL_FILE_BYTES:
         return {"size": size}
     return {"size": size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def _matches(path: Path, expected: dict[str, Any]) -> bool:
-    if path.stat().st_size != expected["size"]:
-        return False
-    return "sha256" not in expected or hashlib.sha256(path.read_bytes()).hexdigest() == expected["sha256"]

@@ -240,21 +240,10 @@ class Child:
     async def stop(self, grace_s: float) -> None:
         """SIGTERM, then after `grace_s` SIGKILL to the whole session. Returns when the process is gone."""
         if self.returncode is None:
-            self._signal(signal.SIGTERM)
-            try:
+            with suppress(ProcessLookupError, TimeoutError):
+                os.kill(self.pid, signal.SIGTERM)  # the process alone, which ends its own children
                 async with asyncio.timeout(grace_s):
                     await self.wait()
-            except TimeoutError:
-                pass
-        self._signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         await self._process.end()
-
-    def _signal(self, number: signal.Signals) -> None:
-        """SIGTERM goes to the process, which ends its own children; SIGKILL to its whole process group."""
-        try:
-            if number == signal.SIGKILL:
-                os.killpg(self.pid, number)
-            else:
-                os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass

@@ -27,18 +27,12 @@ def many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def few_heaps() -> None:
-    """Bound the heaps that glibc makes for threads; elsewhere nothing happens.
-
-    LanceDB's and ours come and go by the dozen, and each would get a heap of its own, of which it gives little back
-    (docs/lab-notebook.md). Two or three threads allocate at a time."""
-    libc.call("mallopt", M_ARENA_MAX, NUM_HEAPS)
-
-
 def tuned() -> None:
     """Set this process up: what is loaded by now is not looked through for garbage again, heaps are few, open files
     many."""
-    few_heaps()
+    # Threads, LanceDB's and ours, come and go by the dozen, and each would get a heap of its own, of which it gives little
+    # back (docs/lab-notebook.md). Two or three of them allocate at a time.
+    libc.call("mallopt", M_ARENA_MAX, NUM_HEAPS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_EVERY)

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from pipeline.errors import DiskError
 
@@ -47,7 +47,7 @@ def disk_error(error: Exception, path: Path | str) -> Exception:
     match = _OS_ERROR.search(text)
     number = (isinstance(error, OSError) and error.errno) or (int(match[1]) if match else None)
     if number in FULL or "No space left on device" in text:
-        return DiskError(f"{DISK} {path} is full: make room, {GO_ON}")
+        return DiskError(f"{DISK} {path} is full: free some space, {GO_ON}")
     if number in FAILING or "Input/output error" in text or (_LANCE_IO in text and "://" not in str(path)):
         reason = os.strerror(number) if number else text[:300]
         return DiskError(
@@ -61,7 +61,7 @@ def is_uri(location: Path | str) -> bool:
     return "://" in str(location)
 
 
-def try_lock(file: TextIO) -> bool:
+def try_lock(file: IO[Any]) -> bool:
     """Take the exclusive lock of `file` where nobody holds it; whether it was taken. Closing the file gives it back."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
 """The data card of SFT pairs: what they are, where they come from, what was left out and what it cost.
 
-Its text is `data_card.md.jinja`."""
+Its text is `data_card.md`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.config import Config
 from prompts.render import template_hash
 
 Json = dict[str, Any]
-TEMPLATE = Path(__file__).with_name("data_card.md.jinja")
+TEMPLATE = Path(__file__).with_name("data_card.md")
 
 
 class Teaching(NamedTuple):
@@ -26,15 +26,23 @@ class Teaching(NamedTuple):
 
 def card(config: Config, builtin: list[Json], teaching: Teaching | None) -> str:
     """The card, as Markdown."""
-    from jinja2 import StrictUndefined, Template
-
     text = TEMPLATE.read_text(encoding="utf-8")
-    return Template(text, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined).render(
+    shown, taught = (text, teaching) if teaching else (text.partition("\n## Teacher")[0], Teaching([], {}, {}, ""))
+    counts = [Counter(pair["skill"] for pair in pairs) for pairs in (builtin, taught.pairs)]
+    names = ("scratch", "inter", "intra", "form_boxed", "abstract")
+    return shown.format(
         config=config,
-        templates=("scratch", "inter", "intra", "form_boxed", "abstract"),
-        template_hash=template_hash,
-        num_builtin=Counter(pair["skill"] for pair in builtin),
-        num_taught=Counter(pair["skill"] for pair in (teaching.pairs if teaching else ())),
-        teaching=teaching,
-        cost=defaultdict(float, teaching.cost if teaching else {}),
+        templates=", ".join(f"{name} {template_hash(name)}" for name in names),
+        skills="\n".join(
+            f"| {skill} | {counts[0][skill]} | {counts[1][skill]} |" for skill in ("respond", "inspect", "summarise")
+        ),
+        teacher=config.sft.teacher and (config.sft.teacher.model or config.model.name),
+        kinds="".join(_kind(kind, found) for kind, found in taught.counts.items()),
+        teaching=taught,
+        cost=defaultdict(float, taught.cost),
     )
+
+
+def _kind(kind: str, found: dict[str, int]) -> str:
+    reasons = ", ".join(f"{reason} {num}" for reason, num in found.items() if reason != "kept")
+    return f"| {kind} | {found.get('kept', 0)} | {reasons or '-'} |\n"

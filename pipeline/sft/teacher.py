@@ -85,7 +85,7 @@ class Teacher:
             for attempt in range(begin, self._config.sft.teacher_attempts):
                 found = found.model_copy(update={"num_asked": attempt + 1})
                 value = await self._prompt(skill, task, rng, (index, attempt))
-                reply = await self._asked(skill, value, task, (index, attempt))
+                reply = await self._asked(value, task, (index, attempt))
                 if not (reason := reply.reason):
                     return found.model_copy(update={"pair": pair_of(self._config, skill, task, value, reply.text)})
         except EndpointError as error:
@@ -113,11 +113,10 @@ class Teacher:
             return Intra(problem=problem, attempt=attempt or "I do not know.")
         return Abstract(problem=problem, trajectory=attempt or "I do not know.")
 
-    async def _asked(self, skill: str, value: PromptInput, task: Task, place: tuple[int, int]) -> TeacherReply:
-        if skill.startswith("summarise"):
+    async def _asked(self, value: PromptInput, task: Task, place: tuple[int, int]) -> TeacherReply:
+        if isinstance(value, Abstract):
             reply = await self._answer(value, place, schema=Lesson.model_json_schema())
-            trajectory = value.trajectory if isinstance(value, Abstract) else ""
-            checked = reply.reason or check_reply(reply.text, "stop", "", task.label, trajectory)
+            checked = reply.reason or check_reply(reply.text, "stop", "", task.label, value.trajectory)
             if isinstance(checked, Lesson):
                 return TeacherReply(json.dumps(checked.model_dump(mode="json"), separators=(",", ":")), "")
             return TeacherReply("", checked if isinstance(checked, str) else checked.reason)

@@ -22,6 +22,16 @@ _OPERATORS = {
     ast.Div: ("/", operator.floordiv),
 }
 _EQUATION = re.compile(r"(?<![\d.)])(\d+(?:\.\d+)?(?:\s*[-+*/]\s*\d+(?:\.\d+)?)+)\s*=\s*(-?\d+(?:\.\d+)?)(?![\d./*])")
+_NOT_OF_AN_EQUATION = (
+    (r"(?<=\d),(?=\d{3})", ""),
+    ("\u00f7", "/"),
+    ("\u00d7|(?<![A-Za-z])x(?![A-Za-z])", "*"),
+    (r"(\d+(?:\.\d+)?)%", r"\1 / 100"),
+    (r"/?[A-Za-z][A-Za-z'\u2019-]*(?:/[A-Za-z]+)*", " "),
+    (r"[$\u20ac\u00a3]", ""),
+    (r"(?<=\d)\.0+(?!\d)", ""),
+)
+"""What stands around the equations of a prose, and what it becomes, in this order."""
 _SLIPS = (-10, -2, -1, 1, 2, 10)
 MAX_STEPS = 12
 
@@ -152,12 +162,9 @@ def _solve_prose(prose: str, answer: str) -> Solution | None:
 
 def _bare(line: str) -> str:
     """`line` without words, units, currency and thousands separators; × and ÷ as * and /."""
-    line = re.sub(r"(?<=\d),(?=\d{3})", "", line).replace("\u00f7", "/").replace("\u00d7", "*")
-    line = re.sub(r"(?<![A-Za-z])x(?![A-Za-z])", "*", line)
-    line = re.sub(r"(\d+(?:\.\d+)?)%", r"\1 / 100", line)
-    line = re.sub(r"/?[A-Za-z][A-Za-z'\u2019-]*(?:/[A-Za-z]+)*", " ", line)
-    line = re.sub(r"[$\u20ac\u00a3]", "", line)
-    return re.sub(r"(?<=\d)\.0+(?!\d)", "", line)
+    for pattern, replacement in _NOT_OF_AN_EQUATION:
+        line = re.sub(pattern, replacement, line)
+    return line
 
 
 def _is_true(step: Step) -> bool:

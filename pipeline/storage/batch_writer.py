@@ -71,16 +71,13 @@ class BatchWriter(Generic[T]):
     async def run(self) -> None:
         """Write until cancelled. Raises what the store raised."""
         with self._threads:
-            committing = asyncio.ensure_future(self._commit_for_ever())
-            maintaining = asyncio.ensure_future(self._maintain_for_ever())
+            tasks = [asyncio.ensure_future(work) for work in (self._commit_for_ever(), self._maintain_for_ever())]
             try:
-                done, _ = await asyncio.wait({committing, maintaining}, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                await asyncio.gather(*tasks)
             finally:
-                committing.cancel()
-                maintaining.cancel()
-                await asyncio.gather(committing, maintaining, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _commit_for_ever(self) -> None:
         while True:

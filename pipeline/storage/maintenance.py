@@ -6,7 +6,6 @@ store raised (OSError, RuntimeError) is raised."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.files import is_uri
+from pipeline.runtime.libc import call as call_libc
 from pipeline.storage.tables import check_whole
 
 # A file of 1024 rows is left alone by later compactions, so that what one writes does not grow with the table. Rows may
@@ -97,7 +97,8 @@ def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -
     index(table)
     dataset.cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
     table.checkout_latest()
-    _give_back_memory()
+    # What a compaction and the commits before it held lies scattered over many threads' heaps, and glibc would keep it.
+    call_libc("malloc_trim", 0)
 
 
 def index(table: Any) -> None:
@@ -122,11 +123,3 @@ def is_conflict(error: Exception) -> bool:
     """Whether Lance refused a commit because another one was made meanwhile."""
     text = str(error).lower()
     return any(sign in text for sign in ("conflict", "incompatible transaction", "retryable commit"))
-
-
-def _give_back_memory() -> None:
-    """Return freed memory to the system: what a compaction and the commits before it held lies scattered over many
-    threads' heaps, and glibc would keep it. Elsewhere nothing happens."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)

@@ -85,11 +85,7 @@ def failure(error: Exception, location: Path | str) -> Exception:
         return disk_error(error, location)
     for pattern, cause in _CAUSES:
         if re.search(pattern, text):
-            at = urlsplit(_endpoint())
+            at = urlsplit(next(filter(None, map(os.environ.get, ENDPOINTS)), ""))
             where = f" at {at.hostname}{f':{at.port}' if at.port else ''}" if at.hostname else ""
             return StoreError(f"run.store: {location}{where}: {cause}")
     return error
-
-
-def _endpoint() -> str:
-    return next(filter(None, map(os.environ.get, ENDPOINTS)), "")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipeline.errors import WeightSyncError
 from pipeline.run.folder import RunFolder
-from pipeline.runtime.files import disk_error, write_atomic
+from pipeline.runtime.files import disk_error, try_lock, write_atomic
 from pipeline.types import WeightVersion
 from pipeline.weights import canary
 
@@ -140,11 +140,8 @@ def _remove_unless_in_use(folder: Path) -> None:
         shutil.rmtree(folder)
         return
     with manifest:
-        try:
-            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        shutil.rmtree(folder)
+        if try_lock(manifest):
+            shutil.rmtree(folder)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ Choice = Literal[
 ]
 Kind = Literal["status", "no_effect", Transport, Body, Choice]
 KINDS = (*get_args(Transport), *get_args(Body), *get_args(Choice))
-HARMLESS = ("slow", "trickle", "missing_usage")
+TOLERATED = ("slow", "trickle", "missing_usage")
 Duty = Literal["retry", "final", "accept"]
 
 
@@ -57,7 +57,7 @@ class Fault(BaseModel):
     delay_s: float = Field(1.0, ge=0, description="slow, trickle: seconds that the answer takes longer.")
 
 
-class Named(NamedTuple):
+class NamedFault(NamedTuple):
     """A fault with a name, and what a client owes it: try again, give up at once, or take the answer."""
 
     name: str
@@ -65,15 +65,15 @@ class Named(NamedTuple):
     duty: Duty
 
 
-def _status(code: int, duty: Duty, name: str = "", **values: Any) -> Named:
-    return Named(name or f"http_{code}", {"kind": "status", "code": code, **values}, duty)
+def _status(code: int, duty: Duty, name: str = "", **values: Any) -> NamedFault:
+    return NamedFault(name or f"http_{code}", {"kind": "status", "code": code, **values}, duty)
 
 
-def _kinds(duty: Duty, *kinds: str) -> list[Named]:
-    return [Named(kind, {"kind": kind, "delay_s": 0.05}, duty) for kind in kinds]
+def _kinds(duty: Duty, *kinds: str) -> list[NamedFault]:
+    return [NamedFault(kind, {"kind": kind, "delay_s": 0.05}, duty) for kind in kinds]
 
 
-CATALOGUE: tuple[Named, ...] = (
+CATALOGUE: tuple[NamedFault, ...] = (
     *(_status(code, "final") for code in (400, 401, 403, 404, 405, 413, 422, 501)),
     _status(307, "final", "redirect"),
     _status(429, "final", "quota", body="insufficient_quota"),
@@ -82,8 +82,8 @@ CATALOGUE: tuple[Named, ...] = (
     _status(429, "retry", "http_429_ms", retry_after_ms=50),
     _status(503, "retry", "http_503_seconds", retry_after="0.05"),
     _status(503, "retry", "http_503_nonsense", retry_after="soon"),
-    *_kinds("retry", *(kind for kind in KINDS if kind not in HARMLESS)),
-    *_kinds("accept", *HARMLESS),
+    *_kinds("retry", *(kind for kind in KINDS if kind not in TOLERATED)),
+    *_kinds("accept", *TOLERATED),
 )
 PLAN: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 
@@ -122,7 +122,7 @@ class Flap(BaseModel):
         return (uptime_s + self.offset_s) % self.period_s < self.down_share * self.period_s
 
 
-def named(name: str) -> Named:
+def named(name: str) -> NamedFault:
     """The fault of that name. Raises KeyError."""
     for fault in CATALOGUE:
         if fault.name == name:

@@ -91,7 +91,7 @@ POINTS: dict[str, Point] = {
         only="/pool.lance",
     ),
     "a table compacted": Point(
-        "pipeline.storage.maintenance._give_back_memory", "before", "orchestrator", "old versions are gone, the writer knows nothing of it"
+        "pipeline.storage.maintenance.call_libc", "before", "orchestrator", "old versions are gone, the writer knows nothing of it"
     ),
     # Training and publication.
     "batch read": Point(

@@ -105,7 +105,7 @@ class Writer:
 
 
 class SmallDisk:
-    """Has some room left, up to 400 kB."""
+    """Has some space left, up to 400 kB."""
 
     num_failed = 0
     """Failures that only the disk knows of."""
@@ -117,8 +117,8 @@ class SmallDisk:
     @contextmanager
     def failing(self) -> Iterator[None]:
         ballast = self._folder / "ballast"
-        room = shutil.disk_usage(self._folder).free - self._rng.randrange(400_000)
-        ballast.write_bytes(b"\0" * max(0, room))
+        space = shutil.disk_usage(self._folder).free - self._rng.randrange(400_000)
+        ballast.write_bytes(b"\0" * max(0, space))
         try:
             yield
         finally:

@@ -173,7 +173,7 @@ class Maker:
 
         try:
             wait_until(lambda: self._has_trained(STOP_AFTER))
-            # There is room for one group at a time: the next one is asked for when the one before is in the journal.
+            # One group is sampled at a time: the next one is asked for when the one before is in the journal.
             num_sampled = num_generated(url)
             wait_until(lambda: num_generated(url) >= num_sampled + 3)
             process.send_signal(signal.SIGTERM)

@@ -172,9 +172,9 @@ async def test_a_retry_after_beyond_the_deadline_ends_the_request_at_once(start_
 
 @pytest.mark.parametrize("num", [10, full(100)])
 async def test_black_holes_are_named_and_ended(start_mock: StartMock, num: int) -> None:
-    told: list[Stuck] = []
+    reported: list[Stuck] = []
     once = QUICK.model_copy(update={"attempt_timeout_s": 1.0, "max_attempts": 1, "breaker_failures": 10_000})
-    async with pool_over(await start_mock(), requests=once, watchdog=Watchdog(told.append)) as pool:
+    async with pool_over(await start_mock(), requests=once, watchdog=Watchdog(reported.append)) as pool:
         await control(pool.endpoints[0].url, "/_mock/faults", [{"route": GENERATE, "kind": "black_hole", "count": num}])
         begin = time.monotonic()
         results = await asyncio.gather(*(generate(pool) for _ in range(num)), return_exceptions=True)
@@ -182,8 +182,10 @@ async def test_black_holes_are_named_and_ended(start_mock: StartMock, num: int) 
         assert time.monotonic() - begin < num * 1.0 + 10
         assert {getattr(result, "kind", result) for result in results} == {"timeout"}
         url = pool.endpoints[0].url
-    assert len(told) == num
-    assert all(stuck.waited_s < stuck.deadline_s and url in stuck.what for stuck in told), "named before the deadline"
+    assert len(reported) == num
+    assert all(stuck.waited_s < stuck.deadline_s and url in stuck.what for stuck in reported), (
+        "named before the deadline"
+    )
 
 
 # Promise 4: endpoints may flap

@@ -193,7 +193,7 @@ def test_a_full_disk_while_publishing_is_named(tmp_path: Path, monkeypatch: pyte
     run = make_run(tmp_path)
     monkeypatch.setattr("trainer.models.save_model", no_room)
     assert work(run, LearnerStatus(run), StopSignal()) == 2
-    assert "is full: make room, then give the same command again" in status_of(run)["error"]
+    assert "is full: free some space, then give the same command again" in status_of(run)["error"]
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:

@@ -247,13 +247,13 @@ async def test_a_canary_key_is_in_no_log_no_metric_and_no_output(
         {"endpoints": [echo], "operations": {"log_format": log_format, "log_level": "debug"}}
     )
     secrets = secrets_of(config)
-    told = await _fail_with_the_key(config.operations, config.endpoints, tmp_path / "log", secrets, session)
+    reported = await _fail_with_the_key(config.operations, config.endpoints, tmp_path / "log", secrets, session)
     log = (tmp_path / "log").read_text(encoding="utf-8")
     assert "Incorrect API key provided: ***" in log
     assert "http_401" in log or log_format == "text"
-    assert 'error_type="http_401"' in told
+    assert 'error_type="http_401"' in reported
     assert KEY not in log
-    assert KEY not in told
+    assert KEY not in reported
     assert KEY not in "".join(capfd.readouterr())
 
 

@@ -128,10 +128,10 @@ async def test_verify_names_what_is_wrong_and_compact_leaves_nothing_out_of_the_
     parts.pool.add([wrong])
     capsys.readouterr()
     assert await command("pool", "verify", run.path) == 1
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
     for words in ("problem_hash is not that", "gives the gold answer", "holds control tokens", "3 things wrong"):
-        assert words in told
-    assert "unchecked 1 entries of problems whose answer this run does not know" in told
+        assert words in reported
+    assert "unchecked 1 entries of problems whose answer this run does not know" in reported
 
 
 async def test_an_audit_reports_in_numbers_json_and_a_page(
@@ -141,8 +141,8 @@ async def test_an_audit_reports_in_numbers_json_and_a_page(
     out = tmp_path / "audit"
     options = ("--n", 99, "--judge", judge.url, "--judge-model", "policy", "--out", out)
     assert await command("audit", run.path, *options) == 0
-    told = capsys.readouterr().out
-    assert "judge agrees" in told
+    reported = capsys.readouterr().out
+    assert "judge agrees" in reported
     found = json.loads((out / "audit.json").read_text())
     assert found["report"]["num_sampled"] == len(found["entries"]) == found["report"]["num_entries"] > 12
     assert found["report"]["judge"]["num"] == len(found["entries"])
@@ -163,8 +163,8 @@ async def test_a_judge_without_a_model_name_is_asked_for_the_one_that_it_serves(
     assert await command("audit", run.path, "--n", 3, "--judge", judge.url, "--out", tmp_path / "audit") == 0
     assert "judge agrees" in capsys.readouterr().out
     assert await command("audit", run.path, "--n", 3, "--judge", judge.url, "--judge-model", "other") == 2
-    told = capsys.readouterr().err
-    assert "has no model 'other', it serves ['some-judge']" in told and "--judge-model" in told
+    reported = capsys.readouterr().err
+    assert "has no model 'other', it serves ['some-judge']" in reported and "--judge-model" in reported
 
 
 async def test_what_cannot_be_done_is_said_in_one_line(
@@ -180,8 +180,8 @@ async def test_what_cannot_be_done_is_said_in_one_line(
         (("pool", "stats", run.path, "--version", "99999999999999999999"), "has no such version"),
     ):
         assert await command(*words) == 2, words
-        told = capsys.readouterr().err
-        assert message in told and told.count("\n") == 1
+        reported = capsys.readouterr().err
+        assert message in reported and reported.count("\n") == 1
     assert await command("pool", "search", run.path, "xyzzy") == 0
     assert "has a word of 'xyzzy'" in capsys.readouterr().out
 
@@ -255,9 +255,9 @@ async def test_an_import_compacts_now_and_then_and_shows_how_far_it_is(
     lines = [experience(number, problem_id=f"p{number}").model_dump_json() for number in range(30)]
     file.write_text("\n\n".join(lines))
     assert await command("pool", "import", empty_run.path, file) == 0
-    told = capsys.readouterr().out
-    assert "entries checked after" in told and "entries imported after" in told
-    assert "30 entries read, 30 more in the pool" in told
+    reported = capsys.readouterr().out
+    assert "entries checked after" in reported and "entries imported after" in reported
+    assert "30 entries read, 30 more in the pool" in reported
     assert compacted == [12, 24, 30]
     assert await command("pool", "verify", empty_run.path) == 0
     assert "entries checked after" in capsys.readouterr().out
@@ -267,12 +267,12 @@ async def test_an_import_compacts_now_and_then_and_shows_how_far_it_is(
 def test_every_action_has_a_usage_line_and_examples(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["pool", action, "--help"])
-    told = capsys.readouterr().out
-    usage = " ".join(told.partition("\n\n")[0].split())
+    reported = capsys.readouterr().out
+    usage = " ".join(reported.partition("\n\n")[0].split())
     assert usage.startswith(f"usage: python -m pipeline.orchestrate pool {action} [-h] ")
     assert "[OPTIONS]" not in usage
-    examples = [line.split("#")[0] for line in told.splitlines() if line.startswith("  python -m")]
-    assert examples and "examples:" in told
+    examples = [line.split("#")[0] for line in reported.splitlines() if line.startswith("  python -m")]
+    assert examples and "examples:" in reported
     for example in examples:
         words = shlex.split(example)[3:]
         parsed = build_parser(words).parse_args(words)

@@ -34,10 +34,10 @@ def test_what_the_pool_acknowledged_survives_a_kill_of_its_writer(
         process.send_signal(signal.SIGKILL)
         # A last line that was cut short was not read by anyone.
         lines = [first, *process.stdout]
-        told = [int(word[1:]) for line in lines if line.endswith("\n") for word in line.split()]
+        reported = [int(word[1:]) for line in lines if line.endswith("\n") for word in line.split()]
         process.wait()
         assert first, "the child began to write"
-        acknowledged += told
+        acknowledged += reported
         pool = Pool(tmp_path / "store", PoolSection(max_entries_per_problem=MAX_ENTRIES))
         entries = list(pool.entries())
         assert max(Counter(entry.id for entry in entries).values()) == 1
@@ -55,7 +55,7 @@ def test_what_the_pool_acknowledged_survives_a_kill_of_its_writer(
         assert max(Counter(entry.problem_id for entry in left).values()) <= MAX_ENTRIES, (
             "what was over the cap when it was killed goes at the next change"
         )
-        if told and told[0] == 0:
+        if reported and reported[0] == 0:
             assert "here" in pool.pins
     assert num_lost == 0
     print(f"{num_kills} kills, {len(acknowledged)} acknowledged entries, {num_lost} lost")

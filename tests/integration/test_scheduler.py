@@ -42,9 +42,9 @@ async def test_a_group_without_spread_is_replaced_by_another_problem_and_the_las
         await loop.bring_servers_to(99)
         scheduler = loop.scheduler()
         await scheduler.run(0)
-        groups, told = loop.groups(6), outcomes(loop)
+        groups, reported = loop.groups(6), outcomes(loop)
     assert slots(groups) == EVERY_SLOT, "each slot once"
-    replaced = [line for line in told if line["kind"] == "zero_variance"]
+    replaced = [line for line in reported if line["kind"] == "zero_variance"]
     assert len(replaced) == scheduler.outcomes["zero_variance"] > 4
     assert scheduler.outcomes["journalled"] == 24
     even = [group for group in groups if len(set(group.rewards)) == 1]
@@ -72,11 +72,13 @@ async def test_a_problem_that_cannot_be_sampled_is_replaced_and_told_of(tmp_path
 
         scheduler._sampler.sample = sometimes  # type: ignore[method-assign]
         await scheduler.run(0)
-        groups, told = loop.groups(6), outcomes(loop)
+        groups, reported = loop.groups(6), outcomes(loop)
     assert slots(groups) == EVERY_SLOT
     assert cursed not in {group.problem.id for group in groups}
-    assert {(line["kind"], line["error_kind"], line["problem_id"]) for line in told} == {("failed", "http_400", cursed)}
-    assert len(told) % 3 == 0, "three attempts each time it was drawn"
+    assert {(line["kind"], line["error_kind"], line["problem_id"]) for line in reported} == {
+        ("failed", "http_400", cursed)
+    }
+    assert len(reported) % 3 == 0, "three attempts each time it was drawn"
 
 
 async def test_nothing_waits_for_a_straggler_longer_than_its_deadline(tmp_path: Path, start_mock: StartMock) -> None:
@@ -89,9 +91,9 @@ async def test_nothing_waits_for_a_straggler_longer_than_its_deadline(tmp_path: 
         async with asyncio.timeout(20):
             await loop.scheduler().run(0)
         assert slots(loop.groups(6)) == EVERY_SLOT
-        told = outcomes(loop)
-    assert [line["kind"] for line in told] == ["deadline", "deadline"]
-    assert all("not sampled within 0.5 s" in line["detail"] for line in told)
+        reported = outcomes(loop)
+    assert [line["kind"] for line in reported] == ["deadline", "deadline"]
+    assert all("not sampled within 0.5 s" in line["detail"] for line in reported)
 
 
 async def test_a_straggler_does_not_hold_up_the_next_step_when_staleness_allows_it(

@@ -182,11 +182,11 @@ def test_a_server_that_dies_leaves_no_orphan_and_comes_back(tree: Tree, tmp_path
 
 
 def test_a_first_start_that_fails_is_reported_at_once_with_the_cause(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "raise ValueError('no room for the cache')"]
+    command = [sys.executable, "-c", "raise ValueError('no memory for the cache')"]
     with supervised(command, tmp_path / "log", up=False, max_restarts=5) as supervisor:
         _, message = supervisor.communicate(timeout=DEADLINE_S)
     assert "ended during its start with status 1" in message
-    assert "ValueError: no room for the cache" in message
+    assert "ValueError: no memory for the cache" in message
     assert (tmp_path / "log").read_text().count("=== ") == 1
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from pipeline.commands.parser import COMMANDS, build_parser, examples
+from pipeline.commands.parser import COMMANDS, PROGRAM, build_parser, examples
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.orchestrate import main
@@ -163,7 +163,7 @@ def test_commands_parse(
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_examples_of_the_help_parse(command: str) -> None:
-    lines = [shlex.split(line, comments=True) for line in examples(command)]
+    lines = [shlex.split(line, comments=True) for line in examples(f"{PROGRAM} {command}", COMMANDS[command])]
     assert lines
     for words in lines:
         arguments = orchestrate_arguments(words)

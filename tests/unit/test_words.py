@@ -31,7 +31,6 @@ NAMES = {
     "Sighting": "AuditedEntry",
     "KeptEndpoints": "CachedClient",
     "Others": "WorkerProcesses",
-    "Spread": "",
     "bring_to": "sync_server",
     "bring_all": "sync_all",
     "let_go": "resume_if_paused",
@@ -42,7 +41,6 @@ NAMES = {
     "take_in": "import_entries",
     "hold_out": "set_heldout",
     "survives": "group_is_current",
-    "taken": "try_lock",
     "dark": "all_unavailable",
     "fit": "available",
     "suspect": "record_failure",
@@ -65,11 +63,22 @@ SETTINGS = {
     "sft.hasty_share": "sft.answer_only_share",
     "requests.canary_timeout_s": "requests.probe_timeout_s",
 }
-FILES = re.compile(
-    r"(eval|math|code|endpoint|benchmark|judge)_\w+\.py|(sources|exposition|operations|changes|worked|conclusions|wire|places|records|"
-    r"breaker|limit|afterthoughts|step_numbers|majority|words|section|settings)\.py"
-)
+# Old names of modules that could come back.
+FILES = {
+    "sources",
+    "exposition",
+    "changes",
+    "worked",
+    "conclusions",
+    "wire",
+    "places",
+    "records",
+    "afterthoughts",
+    "step_numbers",
+}
 PROSE = re.compile(r"\b(sittings?|rooms?|untouched)\b", re.IGNORECASE)
+# What runs of before have on disk is read, and tested, under its names.
+FORMER = {"pipeline/run/state.py", "tests/integration/test_old_run.py", "tests/unit/pipeline/run/test_state.py"}
 
 
 def names(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -91,9 +100,8 @@ def names(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def test_names_that_were_given_up_occur_nowhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     found = [f"line {line}: {name}; say {NAMES[name]}" for name, line in names(ast.parse(text)) if name in NAMES]
-    found += [
-        f"line {number}: {line.strip()}" for number, line in enumerate(text.splitlines(), 1) if PROSE.search(line)
-    ]
+    if path.relative_to(ROOT).as_posix() not in FORMER:
+        found += [f"line {i}: {line.strip()}" for i, line in enumerate(text.splitlines(), 1) if PROSE.search(line)]
     assert found == []
 
 
@@ -105,9 +113,7 @@ def test_the_prose_of_documents_uses_none_of_them(path: Path) -> None:
 
 def test_settings_and_files_have_their_new_names() -> None:
     assert not SETTINGS.keys() & flat(Config().model_dump(mode="json")).keys()
-    assert [
-        str(path) for path in SOURCES if path.relative_to(ROOT).parts[0] == "pipeline" and FILES.fullmatch(path.name)
-    ] == []
+    assert [path for path in SOURCES if path.is_relative_to(ROOT / "pipeline") and path.stem in FILES] == []
 
 
 def test_a_name_that_was_given_up_is_found() -> None:

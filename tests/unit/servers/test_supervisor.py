@@ -12,11 +12,11 @@ def test_the_cause_is_shown_and_not_the_lines_that_point_at_it(tmp_path: Path) -
     log.write_text("ValueError: of an earlier life\n")
     offset = log.stat().st_size
     noise = "".join(f"(Worker pid=7) INFO 11-23 07:49:01 [a.py:9] line {number}\n" for number in range(50))
-    cause = "(EngineCore pid=7) ERROR 11-23 07:49:03 [core.py:54] torch.OutOfMemoryError: no room\n"
+    cause = "(EngineCore pid=7) ERROR 11-23 07:49:03 [core.py:54] torch.OutOfMemoryError: no memory\n"
     with log.open("a") as file:
         file.write("=== command\n" + noise + 2 * cause + noise + "RuntimeError: Engine core initialization failed.\n")
     assert error_lines(log, offset).splitlines() == [
-        "torch.OutOfMemoryError: no room",
+        "torch.OutOfMemoryError: no memory",
         "RuntimeError: Engine core initialization failed.",
     ]
 

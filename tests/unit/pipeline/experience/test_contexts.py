@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from rapidfuzz import fuzz
 
 from pipeline.config.base import value_at
 from pipeline.config.experience import FeedbackSection
@@ -21,8 +22,7 @@ from pipeline.experience.contexts import (
     trimmed,
 )
 from pipeline.experience.pool import Candidate
-from pipeline.experience.similarity import lexical
-from pipeline.text import text_hash
+from pipeline.text import normalised, text_hash
 from pipeline.types import Attempt, Context, Problem, Split
 from prompts.schemas import Lesson
 from tests.builders import candidates, experience
@@ -48,6 +48,10 @@ def test_the_shares_of_the_kinds_follow_the_settings() -> None:
     kinds = [draw_kind(rng, settings, 0) for _ in range(4000)]
     assert kinds.count("scratch") / 4000 == pytest.approx(0.25, abs=0.03)
     assert kinds.count("intra") / 4000 == pytest.approx(0.375, abs=0.03)
+
+
+def lexical(a: str, b: str) -> float:
+    return fuzz.ratio(normalised(a), normalised(b)) / 100.0
 
 
 def found(candidates: list[Candidate], similarities: list[float] | None = None) -> list[RetrievalResult]:

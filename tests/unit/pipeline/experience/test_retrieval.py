@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import Retriever
-from pipeline.experience.similarity import Lexical
+from pipeline.experience.similarity import lexical
 from pipeline.types import Problem
 from tests.builders import experience
 
@@ -17,7 +17,7 @@ CAP = 32
 
 
 def retriever(pool: Pool, **settings: float) -> Retriever:
-    return Retriever(pool, Lexical(), FeedbackSection.model_validate(settings))
+    return Retriever(pool, lexical, FeedbackSection.model_validate(settings))
 
 
 async def test_a_problem_at_its_cap_still_finds_its_twins(tmp_path: Path) -> None:

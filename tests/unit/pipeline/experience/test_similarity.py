@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import MalformedReplyError
 from pipeline.experience.pool import Pool
-from pipeline.experience.similarity import Embedding, JudgeSimilarity, Lexical, NormalisedBm25
+from pipeline.experience.similarity import Embedding, JudgeSimilarity, NormalisedBm25, lexical
 from pipeline.inference import protocol
 from pipeline.types import Problem
 from tests.builders import candidates, experience
@@ -24,7 +24,7 @@ TEXTS = [
 
 
 async def test_lexical_similarity_is_one_for_the_same_text() -> None:
-    same, other = await Lexical()("what is  4 + 3?", candidates(TEXTS[:2]))
+    same, other = await lexical("what is  4 + 3?", candidates(TEXTS[:2]))
     assert same == 1.0 > other
 
 

@@ -164,16 +164,16 @@ def test_what_opentelemetry_names_has_its_name_and_labels() -> None:
 
 def test_the_run_is_told() -> None:
     values = values_of(a_run())
-    told = {name: value for (name, labels), value in values.items() if not labels}
-    assert told["lanpo_groups_in_flight"] == 7
-    assert told["lanpo_groups_queued_for_journal"] == 2
-    assert told["lanpo_step"] == 5
-    assert told["lanpo_learner_step"] == 4
-    assert told["lanpo_staleness_updates"] == 1
-    assert told["lanpo_experience_pool_entries"] == 33
-    assert told["lanpo_stuck_waits"] == told["lanpo_stuck_waits_named_total"] == 0
-    assert told["process_resident_memory_bytes"] > 1e6
-    assert told["process_open_fds"] > 2
+    reported = {name: value for (name, labels), value in values.items() if not labels}
+    assert reported["lanpo_groups_in_flight"] == 7
+    assert reported["lanpo_groups_queued_for_journal"] == 2
+    assert reported["lanpo_step"] == 5
+    assert reported["lanpo_learner_step"] == 4
+    assert reported["lanpo_staleness_updates"] == 1
+    assert reported["lanpo_experience_pool_entries"] == 33
+    assert reported["lanpo_stuck_waits"] == reported["lanpo_stuck_waits_named_total"] == 0
+    assert reported["process_resident_memory_bytes"] > 1e6
+    assert reported["process_open_fds"] > 2
     assert find(values, "lanpo_group_outcomes_total", outcome="journalled") == 40
     assert find(values, "lanpo_stage_seconds_total", stage="rollout") == 12.5
     assert find(values, "lanpo_events_total", event="attempts_sampled") == 9
@@ -246,14 +246,14 @@ def test_names_types_labels_and_values_are_those_that_users_scrape() -> None:
     """The file was written when the text was put together by hand."""
     kept = (Path(__file__).parent / "exposition.txt").read_text(encoding="utf-8")
 
-    def told(text: str) -> dict[str, tuple[str, list[tuple[str, list[tuple[str, str]], float]]]]:
+    def reported(text: str) -> dict[str, tuple[str, list[tuple[str, list[tuple[str, str]], float]]]]:
         families = (family for family in text_string_to_metric_families(text) if "process_" not in family.name)
         return {
             family.name: (family.type, sorted((s.name, sorted(s.labels.items()), s.value) for s in family.samples))
             for family in families
         }
 
-    assert told(render(a_run().snapshot())) == told(kept)
+    assert reported(render(a_run().snapshot())) == reported(kept)
 
 
 def test_labels_stay_few_however_much_is_asked() -> None:

@@ -39,8 +39,8 @@ async def test_silence_is_broken_while_nothing_gets_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.01)
-    told = asyncio.Event()
-    with progress.progress("answers", 10, lambda: told.set() or "") as tell:  # type: ignore[func-returns-value]
+    reported = asyncio.Event()
+    with progress.progress("answers", 10, lambda: reported.set() or "") as tell:  # type: ignore[func-returns-value]
         tell(0)
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(reported.wait(), 10)
     assert "0/10 answers after" in capsys.readouterr().out

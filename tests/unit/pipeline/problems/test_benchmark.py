@@ -247,10 +247,10 @@ def test_an_unreachable_hub_says_which_file_to_provide(name: str, hub: Callable[
     known = find_benchmark(name)
     with pytest.raises(DataError) as caught:
         items(known)
-    told = str(caught.value)
+    reported = str(caught.value)
     for part in (name, known.dataset, known.split, "no route", f"--benchmark path/{name}.jsonl", "set file ="):
-        assert part in told
-    assert '"tests"' in told if known.form == "code" else '"answer"' in told
+        assert part in reported
+    assert '"tests"' in reported if known.form == "code" else '"answer"' in reported
 
 
 def test_the_users_tables_win_key_by_key(tmp_path: Path) -> None:
@@ -361,8 +361,8 @@ def test_a_file_of_another_format_is_to_be_converted(name: str) -> None:
         ([{"question": "?", "tests": "f(1)", "entry_point": 3}], "entry_point = 3; give the name"),
     ],
 )  # fmt: skip
-def test_a_broken_row_is_named_with_what_it_lacks(rows: list[dict[str, Any]], told: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=told):
+def test_a_broken_row_is_named_with_what_it_lacks(rows: list[dict[str, Any]], reported: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=reported):
         items(find_benchmark(str(jsonl(tmp_path / "s.jsonl", rows))))
 
 
@@ -407,9 +407,9 @@ def test_rows_outside_of_the_id_range_need_an_id(tmp_path: Path) -> None:
         ("[gsm8k\n", "not valid TOML"),
     ],
 )
-def test_a_mistake_in_a_registry_names_file_table_and_field(table: str, told: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_registry_names_file_table_and_field(table: str, reported: str, tmp_path: Path) -> None:
     extra = toml(tmp_path / "r.toml", table)
-    with pytest.raises(ConfigError, match=told) as caught:
+    with pytest.raises(ConfigError, match=reported) as caught:
         registry(extra)
     assert str(extra) in str(caught.value)
 

@@ -85,7 +85,7 @@ def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pipeline.run.folder.os.fsync", full)
-    with pytest.raises(DiskError, match=r"state\.json is full: make room.*--resume"):
+    with pytest.raises(DiskError, match=r"state\.json is full: free some space.*--resume"):
         write_atomic(file, "new")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]

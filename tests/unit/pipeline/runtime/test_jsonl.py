@@ -59,5 +59,5 @@ def test_a_write_that_took_a_part_is_completed(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DiskError, match="/dev/full is full: make room"):
+    with pytest.raises(DiskError, match="/dev/full is full: free some space"):
         jsonl.append(Path("/dev/full"), "1")

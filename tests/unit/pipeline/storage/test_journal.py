@@ -182,7 +182,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             raise RuntimeError("LanceError(IO): No space left on device (os error 28)")
 
     monkeypatch.setattr(journal, "_table", Full())
-    with pytest.raises(DiskError, match="is full: make room"):
+    with pytest.raises(DiskError, match="is full: free some space"):
         journal.append([group()])
 
 

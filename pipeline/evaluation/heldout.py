@@ -6,6 +6,7 @@ own outcome and is shown; it counts as not solved."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -81,13 +82,11 @@ async def evaluate(
     """
     loop = asyncio.get_running_loop()
     begin, tokens_before = loop.time(), endpoints.usage.total("completion_tokens", "eval")
-    done = 0
+    done = itertools.count(1)
 
     async def one(task: Task) -> Answer:
-        nonlocal done
         answer = await _answer(task, config, endpoints, verifier)
-        done += 1
-        progress(done, len(tasks))
+        progress(next(done), len(tasks))
         return answer
 
     async with asyncio.TaskGroup() as group:

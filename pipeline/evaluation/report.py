@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -93,16 +94,19 @@ def report(
     name: str,
     plan: list[PlannedCell],
     answers: Mapping[str, Scored],
-    failures: Mapping[str, str] | None = None,
+    missing: Mapping[str, str] | None = None,
     *,
     versions: Mapping[str, str] | None = None,
     priced: bool = False,
     other: Other | None = None,
+    further_notes: Sequence[str] = (),
+    **of_session: Any,
 ) -> BenchmarkReport:
-    """The report on `plan`, with `answers` and the kinds of `failures` by key.
+    """The report on `plan`, with `answers` by key, and the kinds of those `missing`.
 
-    `versions` are the present ones of the verifiers' code, by scorer; `priced` compares at equal cost as well."""
-    found = cells(plan, answers, failures or {})
+    `versions` are the present ones of the verifiers' code, by scorer; `priced` compares at equal cost as well. Fields
+    `of_session` are what the answers do not tell."""
+    found = cells(plan, answers, missing or {})
     matched, unmatched = at_equal(TOKENS, found)
     if priced:
         matched += at_equal(COST, found)[0]
@@ -121,7 +125,8 @@ def report(
         comparisons=comparisons,
         matched=matched,
         unmatched=unmatched,
-        notes=notes,
+        notes=[*notes, *further_notes],
+        **of_session,
     )
 
 

@@ -286,7 +286,8 @@ class EvaluationSession:
     ) -> BenchmarkReport:
         options = self._options
         scorers = {str(cell.settings["scorer"]) for cell in plan.cells}
-        found = report(
+        judge_prices = Prices([options.judge] if options.judge else [])
+        return report(
             folder.path.name,
             plan.cells,
             run.answers,
@@ -294,21 +295,16 @@ class EvaluationSession:
             versions={scorer: verifier_version(scorer) for scorer in scorers},
             priced=self._prices.given,
             other=_other(options.compare, self._prices) if options.compare else None,
+            further_notes=self._notes,
+            failures=dict(run.failures),
+            num_asked=replies.num_requests,
+            num_known=replies.num_cached,
+            num_verdicts=run.num_verdicts,
+            spent=[one.priced(judge_prices if one.stage == "judge" else self._prices) for one in replies.spent()],
+            cost=cost_of(self._usages),
+            asking_s=asking_s,
+            seconds=time.monotonic() - self._begin_s,
         )
-        found.notes += self._notes
-        found.failures = dict(run.failures)
-        found.num_asked, found.num_known, found.num_verdicts = (
-            replies.num_requests,
-            replies.num_cached,
-            run.num_verdicts,
-        )
-        judge_prices = Prices([options.judge] if options.judge else [])
-        found.spent = [
-            spent.priced(judge_prices if spent.stage == "judge" else self._prices) for spent in replies.spent()
-        ]
-        found.cost = cost_of(self._usages)
-        found.asking_s, found.seconds = asking_s, time.monotonic() - self._begin_s
-        return found
 
 
 def check_compare(path: Path) -> None:

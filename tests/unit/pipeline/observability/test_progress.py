@@ -44,3 +44,13 @@ async def test_silence_is_broken_while_nothing_gets_done(
         tell(0)
         await asyncio.wait_for(reported.wait(), 10)
     assert "0/10 answers after" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("least", "num_lines"), [(21, 0), (20, 10)])
+def test_items_pass_by_and_are_counted_where_they_are_many(
+    least: int, num_lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(progress.counted(range(20), "entries", 20, least=least)) == list(range(20))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == num_lines
+    assert not lines or lines[-1].startswith("20/20 entries after")

@@ -40,7 +40,7 @@ from pipeline.rewards.math.answer_types import (
 )
 from pipeline.rewards.math.evaluation import ALGEBRA, is_less, proportional, rational, same_tree, same_value
 from pipeline.rewards.math.expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression, names_in
-from pipeline.rewards.math.parsing import CLOSING, OPENING, shape_of
+from pipeline.rewards.math.parsing import depths, shape_of
 from pipeline.rewards.math.tokens import Token, tokens_of, written
 from pipeline.rewards.math.units import Quantity
 
@@ -142,107 +142,69 @@ def _same_reading(gold: list[Token], answer: list[Token]) -> bool:
             tokens.pop()
         if not tokens:
             return False
-        _check_depth(tokens)
+        if max(depths(tokens)) > MAX_DEPTH:
+            raise TooLargeError(f"an answer nested deeper than {MAX_DEPTH} levels")
     if written(gold) == written(answer):
         return True
     return same_shape(shape_of(gold), shape_of(answer))
 
 
-def _check_depth(tokens: Sequence[Token]) -> None:
-    level = 0
-    for token in tokens:
-        level += (token.text in OPENING) - (token.text in CLOSING)
-        if level > MAX_DEPTH:
-            raise TooLargeError(f"an answer nested deeper than {MAX_DEPTH} levels")
-
-
 def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
     """Whether two shapes say the same. None is what could not be read: only its text can be compared."""
-    if gold is None or answer is None:
-        return False
-    if isinstance(answer, Choice) or isinstance(gold, Choice):
-        return _same_choice(gold, answer)
-    if isinstance(gold, NamedValue) or isinstance(answer, NamedValue):
-        return _same_named(gold, answer)
-    if isinstance(gold, Assigned) or isinstance(answer, Assigned):
-        return _same_assigned(gold, answer)
-    if isinstance(gold, Listing) or isinstance(answer, Listing) or _is_set(gold) != _is_set(answer):
-        return _same_members(_members(gold), _members(answer))
-    if isinstance(gold, Group) and isinstance(answer, Group):
-        same_brackets = (gold.opening, gold.closing) == (answer.opening, answer.closing)
-        if same_brackets and gold.opening == r"\{":
-            return _same_members(gold.items, answer.items)
-        return same_brackets and _same_in_order(gold.items, answer.items)
-    if isinstance(gold, Matrix) and isinstance(answer, Matrix):
-        return (
-            gold.bars == answer.bars
-            and len(gold.rows) == len(answer.rows)
-            and all(map(_same_in_order, gold.rows, answer.rows))
-        )
-    if isinstance(gold, Relation) and isinstance(answer, Relation):
-        return _same_relation(gold, answer)
-    if isinstance(gold, Value) and isinstance(answer, Value):
-        return _same_quantity(gold, answer)
-    return isinstance(gold, Words) and isinstance(answer, Words) and gold == answer
+    match gold, answer:
+        case Value(), Value():
+            return _same_quantity(gold, answer)
+        case (None, _) | (_, None):
+            return False
+        case Choice(letter, rest), Choice(other_letter, other_rest):
+            return letter == other_letter and (rest is None or other_rest is None or same_shape(rest, other_rest))
+        case Choice(letter, rest, is_marked), Value(tokens):
+            return (is_marked and written(tokens).upper() == letter) or same_shape(rest, answer)
+        case Choice(rest=rest), _:
+            return same_shape(rest, answer)
+        case _, Choice(rest=rest):
+            return same_shape(gold, rest)
+        case NamedValue(), NamedValue():
+            return _same_named(gold, answer)
+        case (NamedValue(relation=one), Relation() as two) | (Relation() as one, NamedValue(relation=two)):
+            return _same_relation(one, two)
+        case NamedValue(is_name=is_name, value=value), _:
+            return is_name and same_shape(value, answer)
+        case _, NamedValue(value=value):
+            return same_shape(gold, value)
+        case Assigned(values), Assigned(others):
+            names = sorted(values)
+            return names == sorted(others) and all(same_shape(values[name], others[name]) for name in names)
+        # `x = 3, y = 4` beside the tuple of its values in the order of the alphabet.
+        case (Assigned(values), Group("(", ")", items)) | (Group("(", ")", items), Assigned(values)):
+            return _same_in_order(items, tuple(values[name] for name in sorted(values)))
+        case (Assigned(), _) | (_, Assigned()):
+            return False
+        case Group("\\{", closing, items), Group("\\{", other_closing, other_items):
+            return closing == other_closing and _same_members(items, other_items)
+        case (Listing() | Group("\\{"), _) | (_, Listing() | Group("\\{")):
+            return _same_members(_members(gold), _members(answer))
+        case Group(opening, closing, items), Group(other_opening, other_closing, other_items):
+            return (opening, closing) == (other_opening, other_closing) and _same_in_order(items, other_items)
+        case Matrix(rows, bars), Matrix(other_rows, other_bars):
+            return bars == other_bars and len(rows) == len(other_rows) and all(map(_same_in_order, rows, other_rows))
+        case Relation(), Relation():
+            return _same_relation(gold, answer)
+        case Words(text), Words(other_text):
+            return text == other_text
+    return False
 
 
-def _same_choice(gold: Shape, answer: Shape) -> bool:
-    if isinstance(gold, Choice) and isinstance(answer, Value):
-        return (gold.is_marked and written(answer.tokens).upper() == gold.letter) or (
-            gold.rest is not None and same_shape(gold.rest, answer)
-        )
-    if isinstance(gold, Choice) and isinstance(answer, Choice):
-        contradicts = gold.rest is not None and answer.rest is not None and not same_shape(gold.rest, answer.rest)
-        return gold.letter == answer.letter and not contradicts
-    if isinstance(answer, Choice):
-        return answer.rest is not None and same_shape(gold, answer.rest)
-    return isinstance(gold, Choice) and gold.rest is not None and same_shape(gold.rest, answer)
+def _same_named(gold: NamedValue, answer: NamedValue) -> bool:
+    if gold.name == answer.name or (not gold.is_name and not answer.is_name and same_value(gold.tokens, answer.tokens)):
+        return same_shape(gold.value, answer.value)
+    return _same_relation(gold.relation, answer.relation)
 
 
-def _same_named(gold: Shape, answer: Shape) -> bool:
-    if isinstance(gold, NamedValue) and isinstance(answer, NamedValue):
-        if gold.name == answer.name or (
-            not gold.is_name and not answer.is_name and same_value(gold.tokens, answer.tokens)
-        ):
-            return same_shape(gold.value, answer.value)
-        return _same_relation(gold.relation, answer.relation)
-    if isinstance(gold, NamedValue):
-        if isinstance(answer, Relation):
-            return _same_relation(gold.relation, answer)
-        return gold.is_name and same_shape(gold.value, answer)
-    assert isinstance(answer, NamedValue)
-    if isinstance(gold, Relation):
-        return _same_relation(gold, answer.relation)
-    return same_shape(gold, answer.value)
-
-
-def _same_assigned(gold: Shape, answer: Shape) -> bool:
-    """`x = 3, y = 4` beside another one, or beside the tuple of its values in the order of the alphabet."""
-    if isinstance(gold, Assigned) and isinstance(answer, Assigned):
-        names = sorted(gold.values)
-        return names == sorted(answer.values) and all(
-            same_shape(gold.values[name], answer.values[name]) for name in names
-        )
-    assigned, other = (gold, answer) if isinstance(gold, Assigned) else (answer, gold)
-    if (
-        not isinstance(assigned, Assigned)
-        or not isinstance(other, Group)
-        or (other.opening, other.closing) != ("(", ")")
-    ):
-        return False
-    values = tuple(assigned.values[name] for name in sorted(assigned.values))
-    return _same_in_order(other.items, values)
-
-
-def _is_set(shape: Shape) -> bool:
-    return isinstance(shape, Group) and shape.opening == r"\{"
-
-
-def _members(shape: Shape) -> tuple[Shape | None, ...]:
-    if isinstance(shape, Listing):
-        return shape.items
-    if isinstance(shape, Group) and shape.opening == r"\{":
-        return shape.items
+def _members(shape: Shape | None) -> tuple[Shape | None, ...]:
+    match shape:
+        case Listing(items) | Group("\\{", _, items):
+            return items
     return (shape,)
 
 

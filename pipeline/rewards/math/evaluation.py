@@ -7,9 +7,10 @@ What only computer algebra can evaluate (sums, integrals, limits …) is math-ve
 
 from __future__ import annotations
 
+import operator
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -26,6 +27,7 @@ ALGEBRA = words("int iint oint sum prod lim max min gcd lcm det sup inf lg choos
 """Commands for which math-verify is asked."""
 _CONTEXT = mpmath.MPContext()
 _CONTEXT.dps = 150
+_CONSTANTS = {"e": _CONTEXT.e, "i": _CONTEXT.j, r"\pi": _CONTEXT.pi, r"\infty": _CONTEXT.inf}
 _NEARLY = _CONTEXT.mpf(10) ** -120
 _SMALLEST = _CONTEXT.mpf(10) ** -130
 
@@ -47,7 +49,7 @@ def same_tree(first: Tree, second: Tree) -> bool:
     exact, other = rational(first), rational(second)
     if exact is not None and other is not None:
         return exact == other
-    return _agree(first, second, lambda one, two: _near(one, two))
+    return _agree(first, second, _near)
 
 
 def proportional(first: Tree, second: Tree, positive: bool = False) -> bool:
@@ -115,25 +117,22 @@ def rational(tree: Tree) -> Fraction | None:
         return Fraction(tree[1])
     if kind not in ("+", "-", "*", "/", "^"):
         return None
-    parts = [rational(part) for part in tree[1:]]
-    if any(part is None for part in parts):
-        return None
-    first, *others = [part for part in parts if part is not None]
-    if kind == "-":
-        return -first
-    (second,) = others
-    if kind == "+":
-        return first + second
-    if kind == "*":
-        return _bounded(first * second)
-    if kind == "/":
-        return first / second if second else None
-    if second.denominator != 1 or (first == 0 and second <= 0):
-        return None
-    bits = max(first.numerator.bit_length(), first.denominator.bit_length())
-    if abs(first) != 1 and first and abs(second) * bits > MAX_BITS:
-        raise TooLargeError("a power beyond what is worth computing")
-    return first ** int(second) if abs(first) != 1 else first ** (int(second) % 2)
+    values = [rational(part) for part in tree[1:]]
+    match kind, [value for value in values if value is not None]:  # too few for any case, if a part has no value
+        case "-", [value]:
+            return -value
+        case "+", [one, two]:
+            return one + two
+        case "*", [one, two]:
+            return _bounded(one * two)
+        case "/", [one, two] if two:
+            return one / two
+        case "^", [base, exponent] if exponent.denominator == 1 and (base or exponent > 0):
+            bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+            if abs(base) not in (0, 1) and abs(exponent) * bits > MAX_BITS:
+                raise TooLargeError("a power beyond what is worth computing")
+            return base ** int(exponent)
+    return None
 
 
 def _bounded(value: Fraction) -> Fraction:
@@ -143,46 +142,31 @@ def _bounded(value: Fraction) -> Fraction:
 
 
 def _value(tree: Tree, point: Mapping[str, Any]) -> Any:
-    """The complex value of `tree` at `point`; None where it has none."""
+    """The complex value of `tree` at `point`, real when the imaginary part is what rounding leaves; None where it has none."""
     try:
         value = _CONTEXT.mpc(_evaluate(tree, point))
-    except (ZeroDivisionError, _UndefinedError, OverflowError):
+    except ArithmeticError:
         return None
-    return None if _CONTEXT.isnan(value) else _without_noise(value)
-
-
-def _without_noise(value: Any) -> Any:
-    """Real when the imaginary part is what rounding leaves."""
     if _CONTEXT.isfinite(value) and abs(value.imag) <= _NEARLY * max(abs(value.real), _SMALLEST):
         return _CONTEXT.mpc(value.real)
-    return value
-
-
-class _UndefinedError(Exception):
-    """There is no value."""
+    return None if _CONTEXT.isnan(value) else value
 
 
 def _evaluate(tree: Tree, point: Mapping[str, Any]) -> Any:
-    kind = tree[0]
-    if kind == "number":
-        return _CONTEXT.mpf(tree[1].numerator) / tree[1].denominator
-    if kind == "name":
-        return point[tree[1]]
-    if kind == "constant":
-        return {"e": _CONTEXT.e, "i": _CONTEXT.j, r"\pi": _CONTEXT.pi, r"\infty": _CONTEXT.inf}[tree[1]] * 1
-    if kind == "call":
-        return _checked(_call(tree[1], [_evaluate(part, point) for part in tree[2:]]))
-    parts = [_evaluate(part, point) for part in tree[1:]]
-    if kind == "-":
-        return -parts[0]
-    one, two = parts
-    if kind == "+":
-        return one + two
-    if kind == "*":
-        return _checked(one * two)
-    if kind == "/":
-        return _checked(one / two)
-    return _checked(_root(one, two) if kind == "root" else _power(one, two))
+    """The value of `tree`. Raises ArithmeticError when there is none."""
+    match tree:
+        case "number", value:
+            return _CONTEXT.mpf(value.numerator) / value.denominator
+        case "name", name:
+            return point[name]
+        case "constant", name:
+            return _CONSTANTS[name] * 1
+        case "call", name, *operands:
+            return _checked(_call(name, [_evaluate(operand, point) for operand in operands]))
+        case "-", operand:
+            return -_evaluate(operand, point)
+    kind, one, two = tree[0], _evaluate(tree[1], point), _evaluate(tree[2], point)
+    return one + two if kind == "+" else _checked(_BINARY[kind](one, two))
 
 
 def _checked(value: Any) -> Any:
@@ -195,7 +179,7 @@ def _checked(value: Any) -> Any:
 def _power(base: Any, exponent: Any) -> Any:
     if base == 0:
         if _CONTEXT.re(exponent) <= 0:
-            raise _UndefinedError
+            raise ArithmeticError("0 raised to what is not positive")
         return base * 0
     if _CONTEXT.isfinite(base) and _CONTEXT.isfinite(exponent):
         if abs(exponent) * abs(_CONTEXT.log(base)) > MAX_BITS:
@@ -215,23 +199,27 @@ def _root(radicand: Any, degree: Any) -> Any:
 def _call(name: str, operands: list[Any]) -> Any:
     operand = operands[0]
     if not all(_CONTEXT.isfinite(each) for each in operands):
-        raise _UndefinedError
-    if name in ("factorial", "binomial"):
-        if any(abs(each) > MAX_FACTORIAL for each in operands):
-            raise TooLargeError(f"a {name} beyond what is worth computing")
-        return getattr(_CONTEXT, name)(*operands)
-    if name in ("floor", "ceil", "abs"):
-        return {"floor": _CONTEXT.floor, "ceil": _CONTEXT.ceil, "abs": abs}[name](operand)
-    if name in ("ln", "log"):
-        if operand == 0:
-            raise _UndefinedError
-        # The base of a bare log is not known: the same unknown factor wherever it stands.
-        return _CONTEXT.log(operand) * (_CONTEXT.mpf(31) / 97 if name == "log" else 1)
+        raise ArithmeticError(f"{name} of what is not finite")
+    match name:
+        case "factorial" | "binomial":
+            if any(abs(each) > MAX_FACTORIAL for each in operands):
+                raise TooLargeError(f"a {name} beyond what is worth computing")
+            return getattr(_CONTEXT, name)(*operands)
+        case "abs":
+            return abs(operand)
+        case "floor" | "ceil":
+            return getattr(_CONTEXT, name)(operand)
+        case "ln" | "log":
+            if operand == 0:
+                raise ArithmeticError("the logarithm of 0")
+            # The base of a bare log is not known: the same unknown factor wherever it stands.
+            return _CONTEXT.log(operand) * (_CONTEXT.mpf(31) / 97 if name == "log" else 1)
     if abs(operand) > MAX_BITS:
         raise TooLargeError(f"{name} of a value beyond what is worth computing")
-    if name.startswith("arc"):
-        return getattr(_CONTEXT, f"a{name[3:]}")(operand)
-    return getattr(_CONTEXT, name)(operand)
+    return getattr(_CONTEXT, name.replace("arc", "a"))(operand)
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {"*": operator.mul, "/": operator.truediv, "^": _power, "root": _root}
 
 
 def _same_by_algebra(gold: Sequence[Token], answer: Sequence[Token]) -> bool:

@@ -20,11 +20,12 @@ MAX_TOKENS = 2000
 MAX_DIGITS = 4000
 CONSTANTS = frozenset((r"\pi", r"\infty", "e", "i"))
 CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+_BARS = {"|": "abs", r"\lfloor": "floor", r"\lceil": "ceil"}
 _END = Token("mark", "")
 _POSTFIX = frozenset(("^", "!", "'", "_"))
-_GREEK = words(
+_NAMES = words(
     "alpha beta gamma delta varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar",
+    "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar pi infty",
     "\\",
 )
 
@@ -46,6 +47,14 @@ def expression(tokens: Sequence[Token]) -> Tree:
     if reader.index < len(reader.tokens):
         raise UnreadableError(f"{reader.next.text!r} is not expected")
     return tree
+
+
+def readable(tokens: Sequence[Token]) -> Tree | None:
+    """`expression`, but None for what is unreadable."""
+    try:
+        return expression(tokens)
+    except UnreadableError:
+        return None
 
 
 def names_in(tree: Tree) -> set[str]:
@@ -163,14 +172,12 @@ class _Reader:
         token = self.next
         if token.kind == "number":
             return self.number()
-        if token.kind == "letter" or token.text in _GREEK:
+        if token.kind == "letter" or token.text in _NAMES:
             return self.name()
         if token.text in ("(", "[", "{"):
             return self.group()
-        if token.text == "|":
-            return ("call", "abs", self.group())
-        if token.text in (r"\lfloor", r"\lceil"):
-            return ("call", "floor" if token.text == r"\lfloor" else "ceil", self.group())
+        if token.text in _BARS:
+            return ("call", _BARS[token.text], self.group())
         if token.kind == "command":
             return self.command()
         raise UnreadableError(f"{token.text!r} is no value" if token is not _END else "it ends too early")
@@ -256,8 +263,6 @@ class _Reader:
 
     def command(self) -> Tree:
         name = self.tokens[self.index].text
-        if name in (r"\pi", r"\infty"):
-            return self.name()
         self.index += 1
         if name in (r"\frac", r"\binom"):
             first, second = self.argument(), self.argument()
@@ -283,7 +288,7 @@ class _Reader:
             name, exponent = f"\\arc{name[1:]}", None
             if name not in FUNCTIONS:
                 raise UnreadableError(f"{name} is not read here")
-        operand = self.group() if self.next.text in ("(", "[", "{", "|") and self.next.text != "|" else self.operand()
+        operand = self.group() if self.next.text in ("(", "[", "{") else self.operand()
         tree: Tree = ("call", name[1:], operand)
         if base is not None:
             tree = ("/", ("call", "ln", operand), ("call", "ln", base))

@@ -5,6 +5,7 @@ What cannot be read in one way is None, and then only its text counts. Nothing i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from pipeline.rewards.math import units
@@ -22,7 +23,7 @@ from pipeline.rewards.math.answer_types import (
     Words,
 )
 from pipeline.rewards.math.evaluation import is_less
-from pipeline.rewards.math.expressions import CONSTANTS, UnreadableError, expression, names_in
+from pipeline.rewards.math.expressions import CONSTANTS, expression, names_in, readable
 from pipeline.rewards.math.tokens import Token, tokens_of, words, written
 
 _SIGNS = frozenset(("=", "!=", "<", ">", "<=", ">=", "≈", "≡", "∈"))
@@ -32,6 +33,7 @@ OPENING, CLOSING = (
     frozenset(("(", "[", "{", r"\{", r"\langle", r"\begin")),
     frozenset((")", "]", "}", r"\}", r"\rangle", r"\end")),
 )
+_STEPS = dict.fromkeys(OPENING, 1) | dict.fromkeys(CLOSING, -1)
 _OPERATORS = frozenset(("+", "-", "*", "/", "^", "!", "±", "∓"))
 _ARTICLES = words("a an the")
 _NEGATIONS = words("not either neither maybe perhaps possibly probably less more least most fewer never nor without")
@@ -50,13 +52,18 @@ def shape_of(tokens: Tokens) -> Shape | None:
     return _choice(tokens) or _listing(tokens)
 
 
+def depths(tokens: Tokens) -> list[int]:
+    """How many brackets are open behind each token."""
+    return [*itertools.accumulate([_STEPS.get(token.text, 0) for token in tokens])]
+
+
 def _split(tokens: Tokens, marks: frozenset[str]) -> tuple[list[list[Token]], list[str]]:
     """`tokens` between `marks` that stand outside of brackets, and these marks."""
     parts: list[list[Token]] = [[]]
     found: list[str] = []
     level = 0
     for token in tokens:
-        level += (token.text in OPENING) - (token.text in CLOSING)
+        level += _STEPS.get(token.text, 0)
         text = token.text.lower() if token.kind == "word" else token.text
         if level == 0 and text in marks and token.text not in CLOSING:
             parts.append([])
@@ -67,10 +74,7 @@ def _split(tokens: Tokens, marks: frozenset[str]) -> tuple[list[list[Token]], li
 
 
 def _choice(tokens: Tokens) -> Choice | None:
-    start = 0
-    while start < len(tokens) and tokens[start].text.lower() in ("option", "choice", "answer"):
-        start += 1
-    rest = list(tokens[start:])
+    rest = [*itertools.dropwhile(lambda token: token.text.lower() in ("option", "choice", "answer"), tokens)]
     opened = bool(rest) and rest[0].text == "("
     rest = rest[opened:]
     if (
@@ -83,12 +87,9 @@ def _choice(tokens: Tokens) -> Choice | None:
     letter, rest = rest[0].text, rest[1:]
     closed = bool(rest) and rest[0].text in ((")",) if opened else (")", ".", ":"))
     rest = rest[closed:]
-    if (opened and not closed) or (
-        rest and (not closed or letter.islower() or rest[0].text.lower() in _JOINERS | _SIGNS | {"^"})
-    ):
-        return None
+    goes_on = bool(rest) and (not closed or letter.islower() or rest[0].text.lower() in _JOINERS | _SIGNS | {"^"})
     hedges = any(token.kind == "word" and token.text.lower() == "or" for token in rest)
-    if hedges or (letter.islower() and not opened):
+    if (not closed if opened else letter.islower()) or goes_on or hedges:
         return None
     return Choice(letter.upper(), shape_of(rest) if rest else None, is_marked=len(tokens) > 1)
 
@@ -229,14 +230,8 @@ def _bound(tokens: Tokens) -> Value:
 
 def _group(tokens: Tokens) -> Shape | None:
     """Several items in brackets that end where the tokens end."""
-    level = 0
-    for number, token in enumerate(tokens):
-        level += (token.text in OPENING) - (token.text in CLOSING)
-        if level == 0:
-            if number < len(tokens) - 1:
-                return None
-            break
-    else:
+    levels = depths(tokens)
+    if 0 in levels[:-1] or levels[-1] != 0:
         return None
     opening, closing = tokens[0].text, tokens[-1].text
     inner = tokens[1:-1]
@@ -349,25 +344,18 @@ def _inequality(relation: Relation) -> NamedValue | None:
 
 
 def _variables(tokens: Tokens) -> set[str]:
-    return {token.text for token in tokens if token.kind == "letter" and token.text not in CONSTANTS} | {
-        token.text
-        for token in tokens
-        if token.kind == "command" and token.text in (r"\theta", r"\alpha", r"\beta", r"\lambda")
-    }
+    letters = {token.text for token in tokens if token.kind == "letter"} - CONSTANTS
+    return letters | {token.text for token in tokens} & {r"\theta", r"\alpha", r"\beta", r"\lambda"}
 
 
 def _is_variable(tokens: Tokens) -> bool:
-    try:
-        return expression(tokens)[0] == "name"
-    except UnreadableError:
-        return False
+    tree = readable(tokens)
+    return tree is not None and tree[0] == "name"
 
 
 def _is_constant(tokens: Tokens) -> bool:
-    try:
-        return not names_in(expression(tokens))
-    except UnreadableError:
-        return False
+    tree = readable(tokens)
+    return tree is not None and not names_in(tree)
 
 
 def _name(tokens: Tokens) -> str:

@@ -102,7 +102,9 @@ def plain(text: str, commas_group: bool = True) -> str:
     if _ALIGNED.search(text):
         text = _ALIGNED.sub(" ", text).replace("&", " ")
     text = _ROW_GAP.sub(r"\\\\ ", text)
-    text = _VULGAR.sub(lambda found: " " + _fraction(found[0]), text)
+    text = _VULGAR.sub(
+        lambda found: r" \frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", found[0]).split("\u2044")), text
+    )
     text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text)
     text = _LOWERED.sub(lambda found: f"_{{{found[0].translate(_SUBSCRIPTS)}}}", text)
     text = unicodedata.normalize("NFKC", _SIGN.sub(lambda found: _SIGNS[found[0]], text))
@@ -113,11 +115,6 @@ def plain(text: str, commas_group: bool = True) -> str:
         bare = ", " in text or not re.search(r"[(\[]|\\\{|\\lbrace", text)
         text = _COMMAS.sub(lambda found: found[0].replace(",", ""), text) if bare else text
     return text
-
-
-def _fraction(sign: str) -> str:
-    top, _, bottom = unicodedata.normalize("NFKC", sign).partition("\u2044")
-    return rf"\frac{{{top}}}{{{bottom}}}"
 
 
 def tokens_of(text: str, commas_group: bool = True) -> list[Token]:
@@ -151,8 +148,9 @@ def tokens_of(text: str, commas_group: bool = True) -> list[Token]:
                 index += 1
             spaced = spaced or text in (r"\quad", r"\qquad", r"\space")
             continue
-        found += _tokens(kind or "mark", text, spaced, style)
-        spaced = False
+        for its_kind, its_text in _tokens(kind or "mark", text, style):
+            found.append(Token(its_kind, its_text, spaced, bool(style)))
+            spaced = False
     return found
 
 
@@ -169,55 +167,37 @@ def _closing(raw: Sequence[re.Match[str]]) -> dict[int, int]:
 
 def _without_maths_mode(text: str) -> str:
     r"""Without $…$, \(…\) and \[…\]; a dollar sign that opens nothing is the currency."""
-    text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
-    num_dollars = len(re.findall(r"(?<!\\)\$", text))
-    keep = num_dollars % 2
-    kept = 0
-
-    def replaced(found: re.Match[str]) -> str:
-        nonlocal kept
-        kept += 1
-        return r"\$" if keep and kept == 1 else " "
-
-    return re.sub(r"(?<!\\)\$", replaced, text)
+    before, *parts = re.split(r"(?<!\\)\$", re.sub(r"(?<!\\)\\[()\[\]]", " ", text))
+    return " ".join([rf"{before}\${parts[0]}", *parts[1:]] if len(parts) % 2 else [before, *parts])
 
 
-def _tokens(kind: str, text: str, spaced: bool, style: str) -> list[Token]:
-    styled = bool(style)
+def _tokens(kind: str, text: str, style: str) -> list[tuple[Kind, str]]:
+    """Kinds and texts of what one match of _TOKEN stands for."""
     if kind == "number":
-        return [Token("number", text, spaced, styled)]
+        return [("number", text)]
     if kind == "letters":
-        return _letters(text, spaced, style)
+        return _letters(text, style)
     text = _SAME.get(text, text)
     if text in ("and", "or", "mod"):
-        return [Token("word", text, spaced, styled)]
-    if kind == "command" and text.startswith("\\"):
-        return [Token("command", text, spaced, styled)]
-    return [Token("mark", text, spaced, styled)]
+        return [("word", text)]
+    return [("command" if kind == "command" and text.startswith("\\") else "mark", text)]
 
 
-def _letters(text: str, spaced: bool, style: str) -> list[Token]:
+def _letters(text: str, style: str) -> list[tuple[Kind, str]]:
     """A run of letters: a function or constant, a word, or variables side by side."""
-    styled = bool(style)
-    if text in _PLAIN and style not in _TEXTS:
-        return [Token("command", _PLAIN[text], spaced, styled)]
     if style in _TEXTS:
-        return [Token("word", text, spaced, styled)]
+        return [("word", text)]
+    if text in _PLAIN:
+        return [("command", _PLAIN[text])]
     if len(text) == 1:
-        return [Token("letter", text, spaced, styled)]
-    for name in ("sin", "cos", "tan", "ln", "log"):
-        if (
-            len(text) == len(name) + 1
-            and text.startswith(name)
-            and text not in ("sing", "tank", "tang", "sink", "tans")
-        ):
-            return [Token("command", _PLAIN[name], spaced, styled), Token("letter", text[-1], False, styled)]
+        return [("letter", text)]
+    if text[:-1] in ("sin", "cos", "tan", "ln", "log") and text not in ("sing", "tank", "tang", "sink", "tans"):
+        return [("command", _PLAIN[text[:-1]]), ("letter", text[-1])]
     is_figure = text.isupper() and len(text) <= 4 and text not in _CAPITAL_WORDS  # points: ABC
     is_long = len(text) >= 3 and text not in _CONSECUTIVE and not is_figure
-    is_word = text in SHORT_UNITS or text in _CAPITAL_WORDS or text.lower() in SHORT_WORDS or is_long or styled
-    if is_word:
-        return [Token("word", text, spaced, styled)]
-    return [Token("letter", letter, spaced and number == 0, styled) for number, letter in enumerate(text)]
+    if text in SHORT_UNITS or text in _CAPITAL_WORDS or text.lower() in SHORT_WORDS or is_long or style:
+        return [("word", text)]
+    return [("letter", letter) for letter in text]
 
 
 def written(tokens: Sequence[Token]) -> str:

@@ -6,6 +6,7 @@ what the number says ("and a half", "or", "less", "squared") are no unit.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -91,13 +92,7 @@ def fits(gold: str, answer: str) -> bool:
 
 def _without_lead(tokens: Sequence[Token]) -> Sequence[Token]:
     """Without "the answer is", "exactly", "approximately" … before the value."""
-    words = []
-    for token in tokens:
-        if token.kind != "word":
-            break
-        words.append(token.text.lower())
-    count = next((number for number, word in enumerate(words) if word not in _LEAD), len(words))
-    return tokens[count:]
+    return [*itertools.dropwhile(lambda token: token.kind == "word" and token.text.lower() in _LEAD, tokens)]
 
 
 def _where_unit_begins(tokens: Sequence[Token]) -> int:

@@ -1,4 +1,4 @@
-"""What flows between the parts: frozen pydantic models.
+"""The records that flow between the parts: frozen pydantic models.
 
 Reward-agnosticism is a type here: `Problem`, `Attempt` and `Lesson` (of `prompts`) hold no label and no reward, and the
 renderer accepts only these. Gold answers live in `Label`, rewards in `Rollout` and `Experience`."""
@@ -101,8 +101,8 @@ class Experience(Record):
         return self.id.startswith(IMPORTED)
 
     def as_imported(self) -> Experience:
-        """The entry as another run's pool keeps it: under an id that no run gives, since every run counts from its own first step,
-        and older than all that is made there."""
+        """The entry as another run's pool keeps it: under an id that no run gives, since every run counts from its own
+        first step, and older than all that is made there."""
         if self.is_imported:
             return self
         content = "\n".join((self.id, self.problem_hash, self.lesson.model_dump_json(), repr(self.created_s)))

@@ -58,8 +58,8 @@ def neutralised(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """What a model wrote, as it may be stored and shown to others: no control tokens, no header that opens another's turn,
-    no template syntax. `{{` of LaTeX becomes `{ {`, which reads the same there."""
+    """What a model wrote, as it may be stored and shown to others: no control tokens, no header that opens another's
+    turn, no template syntax. `{{` of LaTeX becomes `{ {`, which reads the same there."""
     safe = _TEMPLATE.sub(lambda match: match[0] + " ", neutralised(text))
     # "User:: x" is a header still when its first colon is gone.
     while (without := _ROLE.sub(r"\1 -", safe)) != safe:
@@ -81,8 +81,8 @@ def harmless_lesson(lesson: Lesson) -> Lesson:
 def _bounded(text: str, max_chars: int) -> str:
     """`text` harmless, on one line, within its bound: broken-up tokens take a little more space than they had.
 
-    Repeated until nothing changes: a line that lost its beginning to blanks, or its end to the bound, is another one. That ends, as
-    each round separates two characters, replaces a colon, or shortens the text."""
+    Repeated until nothing changes: a line that lost its beginning to blanks, or its end to the bound, is another one.
+    That ends, as each round separates two characters, replaces a colon, or shortens the text."""
     line = normal_line(harmless(text))[:max_chars].rstrip()
     while (safe := normal_line(harmless(line))[:max_chars].rstrip()) != line:
         line = safe

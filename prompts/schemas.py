@@ -1,4 +1,4 @@
-"""What templates take in and what they ask for, as pydantic models.
+"""Schemas of what templates take in and what they ask for, as pydantic models.
 
 The inputs hold texts and lessons only: a label or a reward has no field to travel in.
 """

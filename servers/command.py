@@ -29,7 +29,8 @@ RESERVED = ("model", "host", "port", "uds", "served-model-name", "api-key", "log
 
 # Unless the user's environment says otherwise.
 DEFAULTS = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_HOST_IP": HOST}
-# The one would let anyone on this machine run code in the server; the other would override --kv-cache-memory-bytes, in whole GiB only.
+# The one would let anyone on this machine run code in the server; the other would override --kv-cache-memory-bytes, in
+# whole GiB only.
 UNWANTED = ("VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_CPU_KVCACHE_SPACE")
 
 
@@ -59,7 +60,8 @@ def _vllm_kind() -> Literal["cpu", "gpu"]:
 
 
 def server_command(config: Config, index: int, port: int, model: Path, machine: Machine) -> list[str]:
-    """The command line of one server. Raises ConfigError for an extra argument that is reserved, or for layers that no adapter may have."""
+    """The command line of one server. Raises ConfigError for an extra argument that is reserved, or for layers that no
+    adapter may have."""
     servers = config.servers
     check_extra_args(servers.extra_args)
     command = [
@@ -102,7 +104,8 @@ def check_extra_args(extra_args: tuple[str, ...]) -> None:
 
 
 def server_environment(config: Config, index: int, machine: Machine, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Environment of server `index`: `inherited` plus what vLLM needs. Raises ConfigError when a GPU is not assigned."""
+    """Environment of server `index`: `inherited` plus what vLLM needs. Raises ConfigError when a GPU is not
+    assigned."""
     environment = {**DEFAULTS, **inherited, "VLLM_SERVER_DEV_MODE": "1"}
     for name in UNWANTED:
         environment.pop(name, None)
@@ -134,7 +137,8 @@ def _cpu_environment(servers: ServersSection, index: int, cores: tuple[int, ...]
 
 
 def split_cores(cores: tuple[int, ...], num_shares: int) -> list[tuple[int, ...]]:
-    """`cores` in `num_shares` disjoint runs of equal length (the remainder unused), or one core each, shared in turn."""
+    """`cores` in `num_shares` disjoint runs of equal length (the remainder unused), or one core each, shared in
+    turn."""
     length = len(cores) // num_shares
     if length == 0:
         return [(cores[share % len(cores)],) for share in range(num_shares)]

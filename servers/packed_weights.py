@@ -1,8 +1,9 @@
 """An extension of vLLM's worker (`--worker-extension-cls`): after a reload, packed copies of weights follow too.
 
-On a CPU vLLM computes its matrix products with packed copies. `reload_weights` makes them anew for each layer that it loads;
-a head tied to the embedding is loaded with the embedding and keeps the copy of its old weights, so that log-probabilities
-drift from the published model's with every update (seen with vLLM 0.32; nothing fails). On a GPU there are no copies.
+On a CPU vLLM computes its matrix products with packed copies. `reload_weights` makes them anew for each layer that it
+loads; a head tied to the embedding is loaded with the embedding and keeps the copy of its old weights, so that
+log-probabilities drift from the published model's with every update (seen with vLLM 0.32; nothing fails). On a GPU
+there are no copies.
 """
 
 from __future__ import annotations

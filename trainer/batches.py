@@ -1,9 +1,9 @@
 """The batch of an optimizer step, read from the rollout journal.
 
-Step t is trained on the groups whose `step` is t, all slots of them, and only when all are there. Which of their rollouts are
-trained is decided here by rule (`masking_rule`): the others keep their place, and their rewards count in the advantages of their group, but
-no token of theirs does. Whether a rollout is fresh enough is asked here again, where it is consumed; the scheduler has refused
-stale ones already.
+Step t is trained on the groups whose `step` is t, all slots of them, and only when all are there. Which of their
+rollouts are trained is decided here by rule (`masking_rule`): the others keep their place, and their rewards count in
+the advantages of their group, but no token of theirs does. Whether a rollout is fresh enough is asked here again, where
+it is consumed; the scheduler has refused stale ones already.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ PER_ROLLOUT = ("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """B = groups × G rollouts, the rows of a group together, groups by length (less padding where several share a pass)."""
+    """B = groups × G rollouts, the rows of a group together, groups by length (less padding where several share a
+    pass)."""
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
@@ -48,7 +49,8 @@ class RolloutBatch:
     group_size: int
 
     def part(self, rank: int, num_parts: int) -> RolloutBatch:
-        """What one of `num_parts` processes trains: every `num_parts`-th group from `rank` on, so that long ones are shared out."""
+        """What one of `num_parts` processes trains: every `num_parts`-th group from `rank` on, so that long ones are
+        shared out."""
         if num_parts == 1:
             return self
         size = self.group_size
@@ -61,7 +63,8 @@ class RolloutBatch:
         return dataclasses.replace(self, **per_rollout)
 
     def as_rollouts(self) -> dict[str, Any]:
-        """What a `rollout_func` of TRL's returns, the journal's rewards among it; rollouts that are not trained are masked."""
+        """What a `rollout_func` of TRL's returns, the journal's rewards among it; rollouts that are not trained are
+        masked."""
         return {
             "prompt_ids": self.prompt_ids,
             "completion_ids": self.completion_ids,
@@ -99,8 +102,8 @@ class JournalReader:
     def wait_for(self, step: int, on_wait: Callable[[], None] = lambda: None) -> RolloutBatch:
         """The batch of `step`; `on_wait` is called once if it is not there yet. Raises StopRequested.
 
-        The journal is shared with another process through the store alone; a commit wakes this one, and only a change of the number
-        of rows makes the groups be read again.
+        The journal is shared with another process through the store alone; a commit wakes this one, and only a change
+        of the number of rows makes the groups be read again.
         """
         begin = time.monotonic()
         num_rows, num_groups, groups = -1, self._config.rollout.num_problems_per_step, []

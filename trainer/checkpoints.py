@@ -21,7 +21,8 @@ __all__ = ["CheckpointCallback", "newest_whole", "save_now"]
 
 
 class CheckpointCallback(TrainerCallback):
-    """Declares each checkpoint whole once it is written, and ends training after the step in which a stop was asked for."""
+    """Declares each checkpoint whole once it is written, and ends training after the step in which a stop was asked
+    for."""
 
     def __init__(self, run: RunFolder, num_kept: int, stop: StopSignal) -> None:
         self._run = run
@@ -55,7 +56,8 @@ def remove(folder: Path) -> None:
 
 
 def save_now(trainer: Any, run: RunFolder, num_kept: int) -> None:
-    """Save a checkpoint at the completed step unless there is a whole one, or no step was completed (nothing to keep)."""
+    """Save a checkpoint at the completed step unless there is a whole one, or no step was completed (nothing to
+    keep)."""
     step = trainer.state.global_step
     if on_rank0(lambda: step > 0 and not is_whole(checkpoint_path(run, step))):
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)

@@ -1,4 +1,5 @@
-"""The gap between the log-probabilities that the servers reported and the learner's, for the same tokens and weights."""
+"""The gap between the log-probabilities that the servers reported and the learner's, for the same tokens and
+weights."""
 
 from __future__ import annotations
 

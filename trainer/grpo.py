@@ -1,24 +1,24 @@
 """TRL's GRPOTrainer, subclassed once: groups come from the rollout journal instead of a generator.
 
 Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logging are TRL's. Deviations from it:
-1. Generation is a `rollout_func` that returns the journal's token ids, behaviour log-probabilities and rewards (TRL's public
-   seam); the one reward function returns the journal's reward.
-2. Rows are not shuffled between micro-batches, so that groups stay whole. The optimizer step sums over all micro-batches, so
-   the gradient is the same; only loss type 'bnpo', which normalises by each micro-batch's tokens, and the balance of a mixture's
-   experts, which is that of each micro-batch, depend on the division.
+1. Generation is a `rollout_func` that returns the journal's token ids, behaviour log-probabilities and rewards (TRL's
+   public seam); the one reward function returns the journal's reward.
+2. Rows are not shuffled between micro-batches, so that groups stay whole. The optimizer step sums over all
+   micro-batches, so the gradient is the same; only loss type 'bnpo', which normalises by each micro-batch's tokens, and
+   the balance of a mixture's experts, which is that of each micro-batch, depend on the division.
 3. A group's prompt is computed once for all its rollouts (`shared_prefix`), with the same results up to rounding.
 4. TRL computes the old log-probabilities in a forward pass of their own. Here one optimizer step is taken per batch and
    dropout is off, so they equal those of the policy's pass, and the importance-sampling ratio is computed from those.
-5. A micro-batch without advantage (all groups of zero variance) and without KL has a zero gradient: it is not computed. Its
-   tokens count in the normalisation of the loss as before, and are missing from the means of entropy and gap.
-6. Rollouts that the rules of `batches` exclude are masked token by token, through the `env_mask` of that seam. TRL's own
-   switch for truncated completions guesses from the last token; the journal knows.
+5. A micro-batch without advantage (all groups of zero variance) and without KL has a zero gradient: it is not computed.
+   Its tokens count in the normalisation of the loss as before, and are missing from the means of entropy and gap.
+6. Rollouts that the rules of `batches` exclude are masked token by token, through the `env_mask` of that seam. TRL's
+   own switch for truncated completions guesses from the last token; the journal knows.
 7. The coefficient of KL may follow a schedule.
 8. A checkpoint's learning rate, betas and weight decay give way to the configuration's: a fork may have changed them.
 9. No model card is written beside a checkpoint.
-10. With several processes each trains every n-th group. What deviation 3 computes runs inside the forward pass of whatever is
-    around the model (DDP, FSDP2), so that its hooks gather weights and average gradients. Nothing is skipped then (deviation 5),
-    because all processes must take part in each pass.
+10. With several processes each trains every n-th group. What deviation 3 computes runs inside the forward pass of
+    whatever is around the model (DDP, FSDP2), so that its hooks gather weights and average gradients. Nothing is
+    skipped then (deviation 5), because all processes must take part in each pass.
 11. The reference of a divided model is divided layer by layer, as the policy is; TRL would divide it as one unit.
 12. A checkpoint is written over nothing: the manifest of one that was torn would fit what is half written anew.
 """
@@ -72,9 +72,9 @@ def placeholder_dataset(num_rows: int) -> Dataset:
 class JournalGRPOTrainer(GRPOTrainer):
     """GRPO on groups that `next_batch(step)` returns, `step` counting completed optimizer steps.
 
-    `sync_weights` is called before the first batch and after each optimizer step. `on_log(step, logs)` gets what was logged
-    after a step; `more_logs()` may add to it before it reaches the trackers. `kl_coef(step)` is the weight of KL, `args.beta`
-    by default; where it is above 0 at any step, so must `args.beta` be, or there is no reference.
+    `sync_weights` is called before the first batch and after each optimizer step. `on_log(step, logs)` gets what was
+    logged after a step; `more_logs()` may add to it before it reaches the trackers. `kl_coef(step)` is the weight of
+    KL, `args.beta` by default; where it is above 0 at any step, so must `args.beta` be, or there is no reference.
     """
 
     def __init__(
@@ -314,8 +314,8 @@ def importance_ratio(
 ) -> Tensor:
     """TRL's correction by the behaviour log-probabilities: (B, C) for token modes, (B, 1) for sequence modes.
 
-    'truncate' modes clamp the ratio to [clip_min, clip_max], 'mask' modes drop (0) what lies outside. A missing behaviour
-    log-probability (NaN) corrects nothing.
+    'truncate' modes clamp the ratio to [clip_min, clip_max], 'mask' modes drop (0) what lies outside. A missing
+    behaviour log-probability (NaN) corrects nothing.
     """
     difference = torch.nan_to_num((old_logps_BC - sampling_logps_BC) * mask_BC, nan=0.0)
     if mode.startswith("sequence"):
@@ -333,7 +333,8 @@ def trained_mask(inputs: dict[str, Any]) -> Tensor:
 
 
 def zero_with_gradients(model: nn.Module) -> Tensor:
-    """A zero loss whose gradients are zeros, not None: the optimizer then moves by its momentum as it would have done."""
+    """A zero loss whose gradients are zeros, not None: the optimizer then moves by its momentum as it would have
+    done."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     missing = [parameter for parameter in parameters if parameter.grad is None] or parameters[-1:]
     return torch.stack([parameter.flatten()[0].float() for parameter in missing]).sum() * 0.0

@@ -1,6 +1,7 @@
 """The learner process: `python -m trainer.learner --run RUN`.
 
-Reads the run's configuration, waits for each step's groups in the journal, trains, publishes weights, reloads the servers.
+Reads the run's configuration, waits for each step's groups in the journal, trains, publishes weights, reloads the
+servers.
 
 | waits for                          | woken by                                             |
 |------------------------------------|------------------------------------------------------|
@@ -11,8 +12,8 @@ Reads the run's configuration, waits for each step's groups in the journal, trai
 With several processes (`trainer.processes`) rank 0 does all of this, and the others compute with it.
 
 Invariants: one learner at a time, by a lock; an optimizer step is finished or not begun; a stop request leaves a whole
-checkpoint of the completed step; the status file never names a version that some server lacks. Exit status: 0 done or stopped
-on request, 2 disk full, 1 otherwise; a request that comes while it is loading ends it at once, by the signal.
+checkpoint of the completed step; the status file never names a version that some server lacks. Exit status: 0 done or
+stopped on request, 2 disk full, 1 otherwise; a request that comes while it is loading ends it at once, by the signal.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Read when the libraries load. Threads that spin at barriers take the cores from the servers, and everything takes 3 to 10
-# times as long when both compute; sleeping at barriers costs next to nothing.
+# Read when the libraries load. Threads that spin at barriers take the cores from the servers, and everything takes 3 to
+# 10 times as long when both compute; sleeping at barriers costs next to nothing.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -72,8 +73,8 @@ class Learner:
         self.reference = path_of(run, REFERENCE)
         finished = self.start_step >= self.config.learner.num_steps
         self.tokenizer = load_tokenizer(self.reference)
-        # Before the end of training the reference is loaded even on a resume: TRL loads the reference model from where the
-        # policy came from, and puts the checkpoint's weights into the policy afterwards.
+        # Before the end of training the reference is loaded even on a resume: TRL loads the reference model from where
+        # the policy came from, and puts the checkpoint's weights into the policy afterwards.
         self.policy = (
             self._finished_model() if finished and self.start_step else load_model(self.reference, self.config.learner)
         )

@@ -1,9 +1,10 @@
-"""LoRA through PEFT: only low-rank additions to the linear layers are trained, and servers get them merged, or as they are.
+"""LoRA through PEFT: only low-rank additions to the linear layers are trained, and servers get them merged, or as they
+are.
 
-Merged, what is published is a whole model, which every server, canary and reader of a run treats as any other. Merging reads the
-layers and never writes to them: adding and subtracting a product again and again would let the frozen weights drift.
-With `learner.transfer = "lora"` the adapter alone is published, and only the final model is merged. Checkpoints hold the adapter.
-The reference policy is the model with its adapter switched off.
+Merged, what is published is a whole model, which every server, canary and reader of a run treats as any other. Merging
+reads the layers and never writes to them: adding and subtracting a product again and again would let the frozen weights
+drift. With `learner.transfer = "lora"` the adapter alone is published, and only the final model is merged. Checkpoints
+hold the adapter. The reference policy is the model with its adapter switched off.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ BASE_LAYER = ".base_layer."
 
 
 def lora_config(config: Config) -> LoraConfig | None:
-    """PEFT's settings, or None where all weights are trained. The head stays as it is: TRL reads its weight directly."""
+    """PEFT's settings, or None where all weights are trained. The head stays as it is: TRL reads its weight
+    directly."""
     settings = config.learner.lora
     if settings.rank == 0:
         return None
@@ -54,7 +56,8 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def merged_state(model: PreTrainedModel) -> dict[str, Tensor] | None:
-    """The weights that `model` computes with, under the names that it has without an adapter; None where it has none."""
+    """The weights that `model` computes with, under the names that it has without an adapter; None where it has
+    none."""
     adapted: dict[str, Any] = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
     if not adapted:
         return None

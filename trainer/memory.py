@@ -1,7 +1,8 @@
-"""How the C library hands out memory in a training process.
+"""Sets how the C library hands out memory in a training process.
 
 glibc maps every large block anew and returns it when it is freed, so each pass of a training step pays for touching its
-pages again: hundreds of thousands of page faults. Training asks for the same sizes again and again; kept, they cost nothing.
+pages again: hundreds of thousands of page faults. Training asks for the same sizes again and again; kept, they cost
+nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Loading and saving models: float32 weights, a tokenizer with a chat template, or a ModelError that says what is missing."""
+"""Loading and saving models: float32 weights, a tokenizer with a chat template, or a ModelError that says what is
+missing."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from trainer.lora import merged_state
 
 
 def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
-    """The tokenizer of `path` (a folder or hub id), with a pad token. Raises ModelError without one or without chat template."""
+    """The tokenizer of `path` (a folder or hub id), with a pad token. Raises ModelError without one or without chat
+    template."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), padding_side="left")
     except (OSError, ValueError, KeyError) as error:
@@ -38,7 +40,8 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
 
 
 def load_model(path: Path | str, settings: LearnerSection | None = None) -> PreTrainedModel:
-    """The causal language model of `path` in float32: bfloat16 weights would swallow small updates. `settings` choose its attention.
+    """The causal language model of `path` in float32: bfloat16 weights would swallow small updates. `settings` choose
+    its attention.
 
     Raises ModelError, ConfigError."""
     try:
@@ -52,7 +55,8 @@ def load_model(path: Path | str, settings: LearnerSection | None = None) -> PreT
 
 
 def attention_of(settings: LearnerSection) -> str | None:
-    """The attention implementation of transformers that `learner.attention` names; None: the model's default. Raises ConfigError."""
+    """The attention implementation of transformers that `learner.attention` names; None: the model's default. Raises
+    ConfigError."""
     if settings.attention == "flex_attention" and not torch.cuda.is_available():
         raise ConfigError(
             "learner.attention = 'flex_attention' needs a GPU: PyTorch has no backward pass of it for CPUs; set learner.attention = "
@@ -72,7 +76,8 @@ def save_model(
 
 
 def state_of(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The weights of `model` by name (an adapter merged into them), each once: tied ones under the name that is saved."""
+    """The weights of `model` by name (an adapter merged into them), each once: tied ones under the name that is
+    saved."""
     state = merged_state(model) or {name: weight.detach() for name, weight in model.state_dict().items()}
     once: dict[int, tuple[str, Tensor]] = {}
     for name, weight in state.items():

@@ -1,8 +1,8 @@
 """Weights from the learner's GPU to a server's over NCCL, by vLLM's own transfer engine.
 
-The group of learner and server is made for each transfer and taken down after it: nothing outlives a server that restarts, and a
-handshake is short beside a transfer. NCCL cannot be interrupted, so it runs in a thread that is left behind when it overruns; the
-published files are there for whoever was not reached.
+The group of learner and server is made for each transfer and taken down after it: nothing outlives a server that
+restarts, and a handshake is short beside a transfer. NCCL cannot be interrupted, so it runs in a thread that is left
+behind when it overruns; the published files are there for whoever was not reached.
 
 Not run on GPUs yet: the order of calls is tested against a recording server (tests/integration/test_nccl_sequence.py).
 """

@@ -1,12 +1,13 @@
 """The processes of one learner: rank 0 decides, the others compute with it.
 
-Rank 0 is the process that the orchestrator started. It holds the lock, reads the journal, publishes, logs and obeys stop
-requests; `learner.num_processes` - 1 others are its children on this machine, and what they must know reaches them by
-broadcast, errors and stop requests included, so that all leave a wait together. Started by `accelerate launch`, which sets RANK
-and WORLD_SIZE, a learner starts no processes.
+Rank 0 is the process that the orchestrator started. It holds the lock, reads the journal, publishes, logs and obeys
+stop requests; `learner.num_processes` - 1 others are its children on this machine, and what they must know reaches them
+by broadcast, errors and stop requests included, so that all leave a wait together. Started by `accelerate launch`,
+which sets RANK and WORLD_SIZE, a learner starts no processes.
 
-What a death leaves: a child that dies breaks the next collective of the others, which end with an error; where a collective does not
-notice (NCCL waits until `ddp_timeout`), rank 0 ends some seconds after its child. When rank 0 dies the kernel ends its children (Linux).
+What a death leaves: a child that dies breaks the next collective of the others, which end with an error; where a
+collective does not notice (NCCL waits until `ddp_timeout`), rank 0 ends some seconds after its child. When rank 0 dies
+the kernel ends its children (Linux).
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class WorkerProcesses:
         return self
 
     def _end_after(self, child: subprocess.Popen[bytes], number: int) -> None:
-        """End this process when a child failed, and nothing here has noticed: a week of waiting for it is no training."""
+        """End this process when a child failed, and nothing here has noticed: a week of waiting for it is no
+        training."""
         status = child.wait()
         if status and not self._ending.wait(BROKEN_GRACE_S):
             logger.error("process %d of the learner ended with status %d; so does this one", number, status)
@@ -83,7 +85,8 @@ class WorkerProcesses:
 
 
 def ignore_stop_signals() -> None:
-    """For every process but rank 0: a stop request is for rank 0, which broadcasts it. The death of rank 0 ends this process."""
+    """For every process but rank 0: a stop request is for rank 0, which broadcasts it. The death of rank 0 ends this
+    process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent(signal.SIGKILL)
@@ -109,8 +112,9 @@ def on_rank0(work: Callable[[], Result]) -> Result:
 
 
 def num_micro_batches(num_groups: int, num_at_once: int) -> int:
-    """Micro-batches of `num_at_once` groups that each rank makes of its part of a step. Raises ConfigError for a remainder: the
-    configuration is checked for `learner.num_processes`, but `accelerate launch` may start another number.
+    """Micro-batches of `num_at_once` groups that each rank makes of its part of a step. Raises ConfigError for a
+    remainder: the configuration is checked for `learner.num_processes`, but `accelerate launch` may start another
+    number.
     """
     count, remainder = divmod(num_groups, world_size() * num_at_once)
     if remainder:

@@ -1,7 +1,7 @@
 """Publishes the learner's weights and has every server load them.
 
-Order, and what a crash leaves: weights on disk (atomic) → servers reloaded → status names the version. The version named is
-therefore always one that all servers serve.
+Order, and what a crash leaves: weights on disk (atomic) → servers reloaded → status names the version. The version
+named is therefore always one that all servers serve.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ REFUSED_PATIENCE_S = 600.0
 
 
 class Publisher:
-    """Desired state of the servers, one version at a time. `save` writes the current model into the folder it is given."""
+    """Desired state of the servers, one version at a time. `save` writes the current model into the folder it is
+    given."""
 
     def __init__(
         self,
@@ -57,11 +58,12 @@ class Publisher:
         """Seconds spent for the last version."""
 
     def publish(self, step: int, *, final: bool = False) -> Path | None:
-        """Make the model after `step` optimizer steps the one that is served, if that step is due; its folder, else None.
+        """Make the model after `step` optimizer steps the one that is served, if that step is due; its folder, else
+        None.
 
         The first call is always due, so that a resumed learner's servers hold its weights. Raises DiskError,
-        StopRequested, and WeightSyncError when servers stay unreachable for `server_patience_s`, or answer the canary as other weights for
-        `REFUSED_PATIENCE_S`.
+        StopRequested, and WeightSyncError when servers stay unreachable for `server_patience_s`, or answer the canary
+        as other weights for `REFUSED_PATIENCE_S`.
         """
         if not final:
             self._stop.check()
@@ -96,7 +98,8 @@ class Publisher:
         return final or not self._started or step % self._config.learner.publish_every == 0
 
     def _sync_all(self, version: WeightVersion) -> float:
-        """Retries while servers are unreachable: one that died is being started again by its supervisor. Each new reason is an alert.
+        """Retries while servers are unreachable: one that died is being started again by its supervisor. Each new
+        reason is an alert.
 
         Who was not reached by `send` loads the files."""
         deadline, reported, send = time.monotonic() + self._config.server_patience_s, "", self._send
@@ -119,7 +122,8 @@ class Publisher:
 
 
 def merged_model(run: RunFolder, label: str, save: Callable[[Path], None]) -> Path:
-    """The folder with the whole model of a version that was published as an adapter; that of another one goes. Raises DiskError."""
+    """The folder with the whole model of a version that was published as an adapter; that of another one goes. Raises
+    DiskError."""
     for other in run.merged.iterdir() if run.merged.exists() else ():
         shutil.rmtree(other)
     return publishing.write_version(run.merged / label, save)

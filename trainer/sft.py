@@ -1,9 +1,10 @@
 """Supervised seeding: `python -m trainer.sft --config CONFIG.json --model DIR --pairs PAIRS.jsonl --out DIR`.
 
-TRL's SFTTrainer on conversations, the loss on the last message only (prompt-completion format, so the chat template needs no
-generation marks). Deviation from it: log-probabilities are computed at the trained positions only, where TRL on a CPU
-computes them at the prompt's positions too; its entropy and accuracy metrics are left out. Prints one line per step, and at
-the end one JSON line with num_pairs, num_tokens, train_s and final_loss. `--out` appears whole or not at all.
+TRL's SFTTrainer on conversations, the loss on the last message only (prompt-completion format, so the chat template
+needs no generation marks). Deviation from it: log-probabilities are computed at the trained positions only, where TRL
+on a CPU computes them at the prompt's positions too; its entropy and accuracy metrics are left out. Prints one line per
+step, and at the end one JSON line with num_pairs, num_tokens, train_s and final_loss. `--out` appears whole or not at
+all.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Read when the libraries load. Threads that spin at barriers take the cores from the servers, and everything takes 3 to 10
-# times as long when both compute; sleeping at barriers costs next to nothing.
+# Read when the libraries load. Threads that spin at barriers take the cores from the servers, and everything takes 3 to
+# 10 times as long when both compute; sleeping at barriers costs next to nothing.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -135,7 +136,8 @@ def train(
     scratch: Path,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Fine-tune `model` in place; returns num_pairs, num_tokens (processed), train_s and final_loss (mean of the last steps)."""
+    """Fine-tune `model` in place; returns num_pairs, num_tokens (processed), train_s and final_loss (mean of the last
+    steps)."""
     if kwargs := config.rollout.chat_template_kwargs:
         pairs = [{**pair, "chat_template_kwargs": kwargs} for pair in pairs]
     trainer = CompletionTrainer(

@@ -7,9 +7,9 @@
 | weights to publish, their canary | rank 0 gathers them with the others' help and writes them alone |
 | checkpoint | every rank writes its part into one folder; rank 0 declares it whole when all have |
 
-Each forward and backward pass is a conversation of all ranks, so all take part in every one of them, also those whose groups teach
-nothing. A death breaks the next pass of the others, which end with an error; a checkpoint without one rank's part is never
-declared whole.
+Each forward and backward pass is a conversation of all ranks, so all take part in every one of them, also those whose
+groups teach nothing. A death breaks the next pass of the others, which end with an error; a checkpoint without one
+rank's part is never declared whole.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ def fsdp_arguments() -> dict[str, Any]:
 
 
 def divide_on_cpus(accelerator: Accelerator, arguments: dict[str, Any] | None) -> None:
-    """Make `accelerator` divide the model where it has no GPUs: accelerate takes FSDP up for accelerators only, and would copy
-    the model to every process in silence. `arguments` are the plugin's; None: those of the environment."""
+    """Make `accelerator` divide the model where it has no GPUs: accelerate takes FSDP up for accelerators only, and
+    would copy the model to every process in silence. `arguments` are the plugin's; None: those of the environment."""
     state = accelerator.state
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**arguments or {})
     state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
 
 def check_engine() -> None:
-    """Raise ConfigError when `accelerate launch` was told of an engine that the learner cannot train with. On CPUs accelerate
-    would pass over it in silence, and without the engine's package end with an ImportError."""
+    """Raise ConfigError when `accelerate launch` was told of an engine that the learner cannot train with. On CPUs
+    accelerate would pass over it in silence, and without the engine's package end with an ImportError."""
     for name in ("DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
             raise _unknown(name)
@@ -73,10 +73,11 @@ def _unknown(engine: str) -> ConfigError:
 
 
 def prepare(accelerator: Accelerator, *, asked: bool, bf16: bool) -> None:
-    """Refuse what the learner cannot do with the way `accelerator` divides a model (ConfigError), and set the arithmetic.
+    """Refuse what the learner cannot do with the way `accelerator` divides a model (ConfigError), and set the
+    arithmetic.
 
-    `asked`: whether it should be divided. accelerate's own bfloat16 would round what leaves the model, the log-probabilities,
-    and add up gradients in bfloat16."""
+    `asked`: whether it should be divided. accelerate's own bfloat16 would round what leaves the model, the
+    log-probabilities, and add up gradients in bfloat16."""
     kind = accelerator.distributed_type
     if asked and kind == DistributedType.NO:
         raise ConfigError(
@@ -114,8 +115,8 @@ def asked_for(arguments: TrainingArguments) -> bool:
 
 
 def reference(accelerator: Accelerator, policy: PreTrainedModel, temperature: float) -> PreTrainedModel:
-    """The model that `policy` was loaded as, made ready as TRL does it, and divided like the policy: a layer is whole only
-    while it computes."""
+    """The model that `policy` was loaded as, made ready as TRL does it, and divided like the policy: a layer is whole
+    only while it computes."""
     model = create_model_from_path(
         get_config_model_id(policy.config),
         dtype=policy.dtype,
@@ -132,7 +133,8 @@ def is_divided(model: nn.Module) -> bool:
 
 
 def gathered(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The whole weights of a divided `model` (an adapter merged into them) in rank 0's memory, tied ones once; nothing elsewhere.
+    """The whole weights of a divided `model` (an adapter merged into them) in rank 0's memory, tied ones once; nothing
+    elsewhere.
 
     Every rank must call this, when no pass is under way. One weight at a time is whole."""
     state = merged_state(model) or model.state_dict()
@@ -146,7 +148,8 @@ def gathered(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def load_parts(model: PreTrainedModel, checkpoint: Path, adapter: PeftConfig | None) -> PreTrainedModel:
-    """`model`, which is whole, with the weights (or the `adapter`) of a checkpoint that ranks wrote together, however many."""
+    """`model`, which is whole, with the weights (or the `adapter`) of a checkpoint that ranks wrote together, however
+    many."""
     wrapped: Any = get_peft_model(model, adapter) if adapter else model
     state = get_peft_model_state_dict(wrapped) if adapter else wrapped.state_dict()
     distributed_checkpoint.load({"model": state}, checkpoint_id=checkpoint / PARTS, no_dist=True)

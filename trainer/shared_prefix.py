@@ -1,12 +1,13 @@
 """Per-token log-probabilities with a group's common prompt computed once.
 
-The rows of a group differ only in their completions. They are packed into one row [prompt, completion 1 … completion G]: each
-completion sees the prompt and itself, its positions continue the prompt's, and the last prompt token (whose hidden state
-predicts the first token of every completion) is shared as well. The last token of a completion predicts nothing that is
-trained, so it is not computed. Padding is dropped before packing. Results equal the unshared computation up to rounding,
-gradients included.
+The rows of a group differ only in their completions. They are packed into one row [prompt, completion 1 … completion
+G]: each completion sees the prompt and itself, its positions continue the prompt's, and the last prompt token (whose
+hidden state predicts the first token of every completion) is shared as well. The last token of a completion predicts
+nothing that is trained, so it is not computed. Padding is dropped before packing. Results equal the unshared
+computation up to rounding, gradients included.
 
-Suffixes of shapes: _B rows (rollouts), _C completion positions, _R packed rows (groups), _T packed positions, _N trained tokens.
+Suffixes of shapes: _B rows (rollouts), _C completion positions, _R packed rows (groups), _T packed positions, _N
+trained tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from trl.kernels import ChunkedLogProbFunction
 
-# Logits held at once by the fast path: 2**27 float32 values are 512 MiB. Beyond, they are recomputed in the backward pass.
+# Logits held at once by the fast path: 2**27 float32 values are 512 MiB. Beyond, they are recomputed in the backward
+# pass.
 MAX_DENSE_LOGITS = 1 << 27
 CHUNKED_VOCABULARY = 32768
 # Settings by which architectures rescale their logits; TRL's own forward knows them, this one does not.
@@ -45,8 +47,8 @@ class PackedGroups:
 
 
 def supports_shared_prefix(model: nn.Module) -> bool:
-    """Whether `model` is a plain causal decoder: full attention that takes a mask of ours, position ids, unscaled logits, a head of its
-    own. Flash attention takes none."""
+    """Whether `model` is a plain causal decoder: full attention that takes a mask of ours, position ids, unscaled
+    logits, a head of its own. Flash attention takes none."""
     config = getattr(model, "config", None)
     if config is None or config.get_text_config() is not config:
         return False
@@ -140,8 +142,8 @@ def added(segments_RT: Tensor) -> Tensor:
 
 
 def in_blocks(segments_RT: Tensor) -> Any:
-    """The same as a BlockMask: flex attention skips the blocks in which nobody sees anybody, and a prompt's blocks are read once for
-    all its completions."""
+    """The same as a BlockMask: flex attention skips the blocks in which nobody sees anybody, and a prompt's blocks are
+    read once for all its completions."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -166,10 +168,11 @@ def shared_prefix_logps(
     temperature: float,
     compute_entropy: bool,
 ) -> tuple[Tensor, Tensor | None, int]:
-    """Log-probabilities (B, C) and, if asked, entropies (B, C) of the completions; zero where masked. Also the tokens computed.
+    """Log-probabilities (B, C) and, if asked, entropies (B, C) of the completions; zero where masked. Also the tokens
+    computed.
 
-    `input_ids_BL` and `attention_mask_BL` are left-padded prompts followed by right-padded completions, as TRL makes them.
-    Entropies carry no gradient on the fast path.
+    `input_ids_BL` and `attention_mask_BL` are left-padded prompts followed by right-padded completions, as TRL makes
+    them. Entropies carry no gradient on the fast path.
     """
     packed = pack(input_ids_BL, attention_mask_BL, num_completion, groups)
     mask = MASKS[model.config._attn_implementation](packed.segments_RT)

@@ -1,4 +1,4 @@
-"""What the learner writes down after each optimizer step, and the orchestrator's numbers on their way to the trackers."""
+"""Logs each optimizer step of the learner, and forwards the orchestrator's metrics to the trackers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class StepLog:
 
 
 class TrackerFeed:
-    """Reads the orchestrator's new metrics lines as {'orchestrator/<event>/<name>': number}; of repeated ones the last."""
+    """Reads the orchestrator's new metrics lines as {'orchestrator/<event>/<name>': number}; of repeated ones the
+    last."""
 
     def __init__(self, run: RunFolder) -> None:
         self._file = run.metrics_file

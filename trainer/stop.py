@@ -1,4 +1,4 @@
-"""How the learner ends early: SIGTERM or SIGINT asks it to stop, and so does its parent's death.
+"""Stops the learner early: at SIGTERM or SIGINT, and at its parent's death.
 
 A request is a flag. Long waits are woken by it (`StopSignal.wait`), an optimizer step under way is finished first.
 """

@@ -1,7 +1,7 @@
 """TRL without vLLM: it imports vLLM where it finds it, for generation of its own, which the learner replaces.
 
-That costs a learner's start five seconds of computing and 160 MB (docs/lab-notebook.md). The learner's own transfer to vLLM's servers
-(`trainer.nccl`) is not concerned."""
+That costs a learner's start five seconds of computing and 160 MB (docs/lab-notebook.md). The learner's own transfer to
+vLLM's servers (`trainer.nccl`) is not concerned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lessons do to rewards, from the outcomes of a run's groups (docs/method.md).
+"""Estimates the effect of lessons on rewards from the results of a run's groups (docs/method.md).
 
 What is random and what is not. A group's kind of context is drawn by its step's settings alone
 (`pipeline.experience.contexts.draw_kind`), so groups that drew inter and groups that drew scratch in the same step

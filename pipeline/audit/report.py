@@ -1,4 +1,4 @@
-"""What an audit found, in numbers: shares with their intervals."""
+"""Sums up an audit in numbers: shares with their intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`doctor`: what would keep a run from working, or from being right, found before it starts anything."""
+"""`doctor`: finds what would keep a run from working, or from being right, before it starts anything."""
 
 from __future__ import annotations
 

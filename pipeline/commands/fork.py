@@ -1,8 +1,8 @@
 """A new run from a checkpoint of another one, which stays as it is.
 
 What the two share is linked, not copied, where the file system can: files of the store, of published weights and of
-checkpoints are never changed once they are written. The new run has a lineage of its own, in which nothing counts that was
-sampled for the checkpoint's step or a later one (`Lineage.fresh`): it may have other settings."""
+checkpoints are never changed once they are written. The new run has a lineage of its own, in which nothing counts that
+was sampled for the checkpoint's step or a later one (`Lineage.fresh`): it may have other settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ EVALUATED = ("problems", "eval", "reward", "model")
 
 
 def fork_run(source: RunFolder, config: Config, step: int | None = None) -> RunFolder:
-    """A run folder for `config` that begins where `source` was after `step` optimizer steps (None: its newest whole checkpoint).
+    """A run folder for `config` that begins where `source` was after `step` optimizer steps (None: its newest whole
+    checkpoint).
 
     Raises RunFolderError or ConfigError when it cannot, DiskError; no folder is left then."""
     step = _chosen_step(source, step)
@@ -84,8 +85,8 @@ def _take_over(source: RunFolder, run: RunFolder, step: int) -> None:
 
 
 def _take_over_store(source: RunFolder, run: RunFolder, step: int) -> None:
-    """Journal and pool. What is in an object store is copied, so that neither run needs anything of the other's: the journal whole, the
-    pool as it was at `step`."""
+    """Journal and pool. What is in an object store is copied, so that neither run needs anything of the other's: the
+    journal whole, the pool as it was at `step`."""
     old, new = source.store, run.store
     if not is_uri(old) and not is_uri(new):
         _link(Path(old), Path(new))

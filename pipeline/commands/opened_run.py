@@ -1,4 +1,4 @@
-"""Opening what a run folder holds for commands that look at it afterwards, also while the run goes on."""
+"""Opens what a run folder holds for commands that read it afterwards, also while the run goes on."""
 
 from __future__ import annotations
 

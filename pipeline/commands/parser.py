@@ -21,8 +21,8 @@ PROGRAM = "python -m pipeline.orchestrate"
 
 
 class Command(BaseModel):
-    """A command, or one of its `actions`, as commands.toml describes it; `module` has its function. A command without `settings`
-    takes none."""
+    """A command, or one of its `actions`, as commands.toml describes it; `module` has its function. A command without
+    `settings` takes none."""
 
     brief: str
     examples: list[str]

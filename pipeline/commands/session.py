@@ -1,4 +1,5 @@
-"""One session of a run, wired: model, servers, endpoints and their helpers, store, learner, loop. What it does: `stages`."""
+"""One session of a run, wired: model, servers, endpoints and their helpers, store, learner, loop. What it does:
+`stages`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`sft`: make the pairs, built in and a teacher's, train on them in the trainer's process, cache the result by the hash of its inputs."""
+"""`sft`: make the pairs, built in and a teacher's, train on them in the trainer's process, cache the result by the hash
+of its inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The stages of a session, in their order: seed the model, evaluate it, train beside the learner, add up what it cost."""
+"""The stages of a session, in their order: seed the model, evaluate it, train beside the learner, add up what it
+cost."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ class Stages:
         await self._evaluate(name, 0)
 
     async def evaluate_if_due(self, step: int, learner: LearnerLink) -> None:
-        """Evaluate beside the training of `step`, every `eval.every` steps. Raises EndpointError when nothing was answered."""
+        """Evaluate beside the training of `step`, every `eval.every` steps. Raises EndpointError when nothing was
+        answered."""
         every = self.config.eval.every
         if every and step and step % every == 0:
             await self._evaluate(f"step {step}", step, learner)
@@ -136,7 +138,8 @@ class Stages:
         self.state.set_total("pool_size", pool.num_entries())
 
     def keep_costs(self) -> None:
-        """Add what this session asked for and how long it took to the run's totals, and save all that is known of the run."""
+        """Add what this session asked for and how long it took to the run's totals, and save all that is known of the
+        run."""
         usage = self.endpoints.usage
         self.state.add_to_totals(
             usage=usage.by_stage(), seconds=dict(self.clock.seconds), counts=dict(self.clock.counts)

@@ -1,4 +1,4 @@
-"""What the sections of the configuration are made of: their base, common types of fields, schedules over steps."""
+"""Base class of the configuration's sections, common types of fields, schedules over steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of endpoints, and of how every one of them is asked."""
+"""Settings of endpoints, and of requests to them."""
 
 from __future__ import annotations
 

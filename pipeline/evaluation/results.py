@@ -1,4 +1,4 @@
-"""The answers of one benchmark in one mode under one setting, and what they measure, problem by problem.
+"""Results of one benchmark in one mode under one setting, problem by problem.
 
 A sample is an answer, or one that could not be had: that is wrong and gives no vote, because the problems that meet a
 deadline are the hard ones, and leaving them out would flatter. What was not requested yet is no sample."""

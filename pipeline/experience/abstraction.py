@@ -1,7 +1,8 @@
 """Trajectory → Experience (method.md, step 6): ask the summarizer for a lesson, check it, or reject it with a reason.
 
-An entry is rejected when it is malformed after the repairs, when it gives the gold answer or the program away (the rule is
-`pipeline.experience.leakage`), or when it is nearly a copy of one that is there. Rejections are outcomes and counted."""
+An entry is rejected when it is malformed after the repairs, when it gives the gold answer or the program away (the rule
+is `pipeline.experience.leakage`), or when it is nearly a copy of one that is there. Rejections are outcomes and
+counted."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from prompts.schemas import Inter, Intra, PromptInput, Scratch
 
 
 def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> ContextKind:
-    """Feedback-aware with probability p_t, and then intra with probability `intra_share`; two numbers are always drawn."""
+    """Feedback-aware with probability p_t, and then intra with probability `intra_share`; two numbers are always
+    drawn."""
     aware, reflects = rng.random(), rng.random()
     if aware >= value_at(settings.ratio, step):
         return "scratch"
@@ -47,8 +48,9 @@ class Weighing(NamedTuple):
 def exclusions(
     problem: Problem, candidates: Sequence[Candidate], most_per_problem: int | None = None
 ) -> list[SearchOutcome | None]:
-    """Why each candidate may not be shown for `problem`, None where it may: the same problem (same id or same normalised text;
-    a number-swapped twin is another problem), a held-out one, or one more of a problem that has `most_per_problem` before it."""
+    """Why each candidate may not be shown for `problem`, None where it may: the same problem (same id or same
+    normalised text; a number-swapped twin is another problem), a held-out one, or one more of a problem that has
+    `most_per_problem` before it."""
     own_hash, counted, reasons = problem.text_hash, Counter[str](), list[SearchOutcome | None]()
     for candidate in candidates:
         reason: SearchOutcome | None = None

@@ -1,7 +1,8 @@
-"""Which entries of a problem go when there are too many: pure functions of what the pool knows of them.
+"""Eviction: chooses which entries of a problem go when there are too many, by pure functions of what the pool knows of
+them.
 
-Ours: the paper caps a problem's entries and lets the oldest go; the other policies are for comparison. Whatever the policy,
-of equals the oldest goes."""
+Ours: the paper caps a problem's entries and lets the oldest go; the other policies are for comparison. Whatever the
+policy, of equals the oldest goes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from pipeline.config.experience import EvictionPolicy
 
 
 class Holding(NamedTuple):
-    """One entry of a problem, as a policy sees it. `usefulness` is the mean reward of the rollouts that saw it, None if none."""
+    """One entry of a problem, as a policy sees it. `usefulness` is the mean reward of the rollouts that saw it, None if
+    none."""
 
     id: str
     created_s: float

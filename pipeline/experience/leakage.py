@@ -1,9 +1,10 @@
-r"""Whether a lesson gives the solution of its problem away: the gold answer in whatever format, or lines of a program.
+r"""Finds lessons that give the solution of their problem away: the gold answer in whatever format, or lines of a
+program.
 
-An answer is given away when it is stated as one (boxed, "answer is", "#### 7", "= 7", "the total is 7", "which gives 7" at the end
-of a sentence or line), or held anywhere when it is three or more digits or words long (docs/design.md). A small number that is
-merely mentioned is none. Nothing here knows whether the trajectory was right. Time is bounded: it runs in the event loop, so few
-short values are compared, and none by computer algebra.
+An answer is given away when it is stated as one (boxed, "answer is", "#### 7", "= 7", "the total is 7", "which gives 7"
+at the end of a sentence or line), or held anywhere when it is three or more digits or words long (docs/design.md). A
+small number that is merely mentioned is none. Nothing here knows whether the trajectory was right. Time is bounded: it
+runs in the event loop, so few short values are compared, and none by computer algebra.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def gives_answer_away(lesson_text: str, answer: str) -> bool:
 
 
 def gives_program_away(lesson_text: str, program: str) -> bool:
-    """Whether a lesson holds two consecutive lines of `program`, or all of its only function's body, whatever the layout."""
+    """Whether a lesson holds two consecutive lines of `program`, or all of its only function's body, whatever the
+    layout."""
     lines = _code_lines(program)
     text = _dense(lesson_text)
     body = [line for line in lines if not line.startswith(("def", "asyncdef", "import", "from", "@", "class"))]

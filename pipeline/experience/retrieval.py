@@ -1,4 +1,5 @@
-"""Lessons for a problem: candidates from the pool, their similarities, and the context that the policy makes of them."""
+"""Retrieves lessons for a problem: candidates from the pool, their similarities, and the context that the policy makes
+of them."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Retriever:
         self._usefulness = usefulness
 
     async def context(self, problem: Problem, step: int = 0) -> Context:
-        """An inter context for `problem`, scratch where nothing is admissible. Raises EndpointError (of the measure)."""
+        """An inter context for `problem`, scratch where nothing is admissible. Raises EndpointError (of the
+        measure)."""
         text = problem.query_text
         candidates, excluded = await asyncio.to_thread(self._candidates, problem, text)
         # What may not be shown is not worth an endpoint's time.
@@ -45,7 +47,8 @@ class Retriever:
         return inter_context(found, self._settings, Weighing(step, self._usefulness))
 
     def _candidates(self, problem: Problem, text: str) -> tuple[list[Candidate], list[SearchOutcome | None]]:
-        """The best `num_candidates` that may be shown, and those on the way to them that may not, with the reason. Blocks.
+        """The best `num_candidates` that may be shown, and those on the way to them that may not, with the reason.
+        Blocks.
 
         The problem's own entries rank first, and as many may be of one twin: what is left out is asked for again."""
         settings = self._settings

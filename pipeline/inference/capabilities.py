@@ -1,4 +1,4 @@
-"""Proof that an endpoint can do its work, before anything is trained: each lack is named with its remedy."""
+"""Checks that an endpoint can do its work before anything is trained; each lack is named with its remedy."""
 
 from __future__ import annotations
 

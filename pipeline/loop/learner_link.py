@@ -1,4 +1,4 @@
-"""What the learner says of itself, in a small file that it replaces atomically."""
+"""Reads the learner's status from the small file that it replaces atomically, and waits for its steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""What a step teaches: rollouts are chosen, summarised into lessons, freed of copies, and stored in the experience pool.
+"""What a step teaches: rollouts are chosen, summarised into lessons, freed of copies, and stored in the experience
+pool.
 
-Invariants: the lessons of a step share a commit, so that one of them there, all are; which rollouts are chosen depends on the seed and
-the step alone, so a resumed run makes the same; the pool is kept as it was at each step since the oldest checkpoint.
+Invariants: the lessons of a step share a commit, so that one of them there, all are; which rollouts are chosen depends
+on the seed and the step alone, so a resumed run makes the same; the pool is kept as it was at each step since the
+oldest checkpoint.
 
 | waits        | for                                        | woken by                           |
 |--------------|--------------------------------------------|------------------------------------|
@@ -30,7 +32,8 @@ from pipeline.types import Experience, Rollout, RolloutGroup, Task
 class LessonStage:
     """Turns the groups of a step into entries of the pool.
 
-    `labels` gives the task of a problem id. No resume begins before `oldest_checkpoint()`. `usefulness` counts who saw which entry."""
+    `labels` gives the task of a problem id. No resume begins before `oldest_checkpoint()`. `usefulness` counts who saw
+    which entry."""
 
     def __init__(
         self,
@@ -65,8 +68,8 @@ class LessonStage:
     def keep_pool(self, step: int) -> int:
         """Pin the pool as it is when `step` begins, let go of what no resume can need; return the version. Blocks.
 
-        With S = 0 nothing is added while the step is sampled. Its searches then find the pool wholly indexed, so that what they
-        find depends on its entries alone, and a resumed run equals an unbroken one."""
+        With S = 0 nothing is added while the step is sampled. Its searches then find the pool wholly indexed, so that
+        what they find depends on its entries alone, and a resumed run equals an unbroken one."""
         if self._config.rollout.max_staleness == 0:
             self._pool.index()
         return pool_snapshots.keep(self._pool, step, self._oldest_checkpoint())

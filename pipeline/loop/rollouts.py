@@ -1,4 +1,4 @@
-"""One group: draw a context, render, fit, sample, score.
+"""Samples one group: draws a context, renders, trims, samples, scores.
 
 Invariants: the context sampled under is the context recorded; every draw depends on (seed, step, slot) alone, so a
 resumed run draws the same; a label reaches the verifier and nothing else."""
@@ -28,7 +28,8 @@ from pipeline.types import Attempt, Context, Problem, Rollout, RolloutGroup, Tas
 class GroupKey:
     """Where a group belongs, and all that its draws depend on.
 
-    `turn` counts the attempts and replacements of the slot; `oldest_step` is the least weights that it may be sampled by."""
+    `turn` counts the attempts and replacements of the slot; `oldest_step` is the least weights that it may be sampled
+    by."""
 
     lineages: list[Lineage]
     step: int
@@ -55,7 +56,8 @@ class GroupKey:
         return (seed, self.step, self.slot, self.turn)
 
     def accepts(self, version: WeightVersion) -> bool:
-        """Whether a sample by `version` may be trained here: not older than the bound, and of weights that still count."""
+        """Whether a sample by `version` may be trained here: not older than the bound, and of weights that still
+        count."""
         return version.step >= self.oldest_step and is_current(version, self.lineages)
 
 
@@ -123,7 +125,8 @@ class GroupSampler:
         )
 
     async def _completions(self, problem: Problem, context: Context, key: GroupKey) -> tuple[Context, Samples]:
-        """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was left."""
+        """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was
+        left."""
         config, endpoints = self._config, self._endpoints
         sampling, num_samples = config.rollout.sampling, config.rollout.group_size
         request: SamplingRequest = {

@@ -1,9 +1,11 @@
-"""What is sampled next: steps and their slots in order, as many at once as fit, none before its weights are fresh enough.
+"""The scheduler: samples steps and their slots in order, within the group limit, none before its weights are fresh
+enough.
 
-Invariants: sampling for step t begins only when weights of at least t − S updates are live, and what an older server sampled is
-refused, so no trained sample lags by more than S; every slot of a step is journalled exactly once per surviving lineage; every
-attempt at a group that is not journalled leaves a GroupOutcome. A step that has begun is finished before a later one: its requests
-go first. One problem that cannot be sampled is replaced; only many in a row end the run, which can be resumed.
+Invariants: sampling for step t begins only when weights of at least t − S updates are live, and what an older server
+sampled is refused, so no trained sample lags by more than S; every slot of a step is journalled exactly once per
+surviving lineage; every attempt at a group that is not journalled leaves a GroupOutcome. A step that has begun is
+finished before a later one: its requests go first. One problem that cannot be sampled is replaced; only many in a row
+end the run, which can be resumed.
 
 | waits              | for                                                               | woken by                      |
 |--------------------|-------------------------------------------------------------------|-------------------------------|
@@ -77,8 +79,8 @@ class _Step:
 class Scheduler:
     """Runs the steps of one session.
 
-    `evaluate(step)` is started when the servers have the step's weights and runs beside the rollouts; it returns at once when
-    no evaluation is due."""
+    `evaluate(step)` is started when the servers have the step's weights and runs beside the rollouts; it returns at
+    once when no evaluation is due."""
 
     def __init__(
         self,
@@ -127,7 +129,8 @@ class Scheduler:
         }
 
     async def run(self, first_step: int) -> None:
-        """Sample the steps from `first_step` to the last one; returns when all are journalled and their lessons stored."""
+        """Sample the steps from `first_step` to the last one; returns when all are journalled and their lessons
+        stored."""
         await self._lessons.refresh_size()
         async with asyncio.TaskGroup() as tasks:
             writing = [tasks.create_task(writer.run()) for writer in (self._writer, self._lessons)]
@@ -141,8 +144,9 @@ class Scheduler:
     async def _replay_lessons(self, first_step: int, work: asyncio.TaskGroup) -> None:
         """Make the lessons of the S + 1 steps before a resumed one again, where the pool does not have them.
 
-        It was set back to when the step began, which is before it had those of S steps; or the step never began, because the
-        learner had its weights and its checkpoint while the lessons of the step before were still being made."""
+        It was set back to when the step began, which is before it had those of S steps; or the step never began,
+        because the learner had its weights and its checkpoint while the lessons of the step before were still being
+        made."""
         for number in range(max(0, first_step - self._config.rollout.max_staleness - 1), first_step):
             kept = await asyncio.to_thread(self._journal.read_step, number, self._lineages)
             if len(kept) == self._config.rollout.num_problems_per_step:
@@ -156,7 +160,8 @@ class Scheduler:
         staleness = self._config.rollout.max_staleness
         fresh_enough = max(0, number - staleness)
         await self._wait_for_weights(fresh_enough)
-        # Contexts of this step may show lessons of steps that far back: without the wait, which ones depends on how fast they are made.
+        # Contexts of this step may show lessons of steps that far back: without the wait, which ones depends on how
+        # fast they are made.
         earlier = self._steps.pop(number - staleness - 1, None)
         if earlier is not None:
             await earlier.done.wait()
@@ -205,16 +210,19 @@ class Scheduler:
             if isinstance(result, RolloutGroup):
                 self._num_failed_in_a_row = 0
                 self._last_success_s = time.monotonic()
-                # A group of equal rewards has no gradient; after `max_refills` the slot takes it, so that every step is filled.
+                # A group of equal rewards has no gradient; after `max_refills` the slot takes it, so that every step is
+                # filled.
                 if not (settings.refill_zero_variance and num_refills < settings.max_refills and result.zero_variance):
                     return result
                 num_refills += 1
                 num_replacements += 1
                 self._reporter.lost_group(_outcome(task, key, "zero_variance"))
-            # During an outage the same problem is tried again: it would fail wherever it stands, and so would any other.
+            # During an outage the same problem is tried again: it would fail wherever it stands, and so would any
+            # other.
             elif not self._is_outage(result):
                 num_failures += 1
-                # So often in other moments too: it is the problem (a prompt that is refused), and another one takes the slot.
+                # So often in other moments too: it is the problem (a prompt that is refused), and another one takes the
+                # slot.
                 if num_failures == settings.max_group_attempts:
                     num_failures = 0
                     num_replacements += 1
@@ -244,9 +252,10 @@ class Scheduler:
         return failure
 
     def _is_outage(self, failure: EndpointError) -> bool:
-        """Whether no endpoint could be reached, which is not the problem's fault; for `requests.max_outage_s` at most."""
-        # All three: a kind of failure that an endpoint's absence explains; no endpoint that could have answered instead; and not so long
-        # that endpoints which come up and fail again would keep the run waiting for ever.
+        """Whether no endpoint could be reached, which is not the problem's fault; for `requests.max_outage_s` at
+        most."""
+        # All three: a kind of failure that an endpoint's absence explains; no endpoint that could have answered
+        # instead; and not so long that endpoints which come up and fail again would keep the run waiting for ever.
         since_success_s = time.monotonic() - self._last_success_s
         return (
             failure.kind in OUTAGE

@@ -48,7 +48,8 @@ def progress(name: str, total: int, status: Callable[[], str] = lambda: "") -> I
 
 
 def counted(items: Iterable[T], name: str, total: int, *, least: int, every: int = 1) -> Iterator[T]:
-    """`items`, with the progress of whoever takes them where `total` is `least` or more; shown anew for `every` so many."""
+    """`items`, with the progress of whoever takes them where `total` is `least` or more; shown anew for `every` so
+    many."""
     if total < least:
         yield from items
         return

@@ -1,4 +1,4 @@
-"""The keys and passwords that a configuration names, which must not be written anywhere."""
+"""Collects the keys and passwords that a configuration names, which must not be written anywhere."""
 
 from __future__ import annotations
 

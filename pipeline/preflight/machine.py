@@ -1,4 +1,4 @@
-"""What can be wrong with this machine or configuration, found without starting anything and within a second.
+"""Checks machine and configuration without starting anything, within a second.
 
 A check returns a detail worth showing, a `Doubt` (it may be meant so), or nothing; it raises the UserError that names
 field, value and remedy."""

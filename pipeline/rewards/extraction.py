@@ -1,8 +1,9 @@
-r"""The final answer of a response: its last \boxed{…}, `#### x`, <answer>x</answer> or closing sentence that states one.
+r"""The final answer of a response: its last \boxed{…}, `#### x`, <answer>x</answer> or closing sentence that states
+one.
 
 The last statement counts, if what follows lets it stand (`pipeline.rewards.retraction`). Boxes that are joined
-(`\boxed{2} or \boxed{5}`) are one answer with two values. All functions are pure and linear in the length of the text, so
-hostile text costs no more than long text.
+(`\boxed{2} or \boxed{5}`) are one answer with two values. All functions are pure and linear in the length of the text,
+so hostile text costs no more than long text.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def conclusion(text: str) -> str | None:
 
 
 def _own(text: str) -> str:
-    """`text` up to where a model that has answered asks itself the next question: what it answers to that is no answer to ours."""
+    """`text` up to where a model that has answered asks itself the next question: what it answers to that is no answer
+    to ours."""
     if not TURN_ENDS.search(text):
         return text
     ends = [found.end() for found in itertools.islice(_ANSWERED.finditer(text), 1)]

@@ -1,6 +1,8 @@
-r"""The phrases in which a response speaks of the answer that it gave: states another one, denies it, doubts it, confirms it.
+r"""The phrases in which a response speaks of the answer that it gave: states another one, denies it, doubts it,
+confirms it.
 
-Patterns only; what they come to is `pipeline.rewards.retraction`. Sentences that they are tried on are bounded in length there.
+Patterns only; what they come to is `pipeline.rewards.retraction`. Sentences that they are tried on are bounded in
+length there.
 """
 
 from __future__ import annotations

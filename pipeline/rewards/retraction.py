@@ -1,4 +1,4 @@
-r"""What follows a final answer: whether the response lets it stand, takes it back, or puts another one in its place.
+r"""Decides, from what follows a final answer, whether the response lets it stand, takes it back or replaces it.
 
 | what follows | the answer is then |
 |---|---|
@@ -7,8 +7,8 @@ r"""What follows a final answer: whether the response lets it stand, takes it ba
 | a doubt ("wait", "hold on", "hmm", "no,") | none, until it is confirmed ("yes", "it checks out") or comes out again |
 | all else: checks, explanations, other options, other people's mistakes, other quantities ("the result is") | as it was |
 
-What is imagined ("if …", "a common mistake", "students think") says nothing of the answer, nor does "the answer is" in a check, an
-explanation or a note. Time is bounded: of a long text only the end is read, and few values are compared.
+What is imagined ("if …", "a common mistake", "students think") says nothing of the answer, nor does "the answer is" in
+a check, an explanation or a note. Time is bounded: of a long text only the end is read, and few values are compared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ Standing = Literal["stands", "announced", "doubted", "withdrawn"]
 
 
 def after(answer: str, rest: str) -> str | None:
-    """The answer at the end of a response that stated `answer` and went on with `rest`; None when there is none any more."""
+    """The answer at the end of a response that stated `answer` and went on with `rest`; None when there is none any
+    more."""
     turn = remarks.NEXT_TURN.search(rest)
     rest = rest[: turn.start()] if turn else rest
     return _Reading(answer).read(rest) if rest.strip() else answer

@@ -1,5 +1,5 @@
-"""Verdicts on answers, from worker processes that are killed when they overrun; and the reward that follows from a
-verdict.
+"""Gives verdicts on answers, from worker processes that are killed when they overrun, and the reward that follows from
+one.
 
 Invariants: every `verify` returns exactly one verdict; a failing verifier yields 'timeout' or 'error', never 'scored';
 a worker that died or was killed is replaced, and the answers that wait go to the next one; leaving the context leaves

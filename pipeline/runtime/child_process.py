@@ -41,7 +41,8 @@ def parent_is_gone() -> bool:
 
 
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Ask the kernel to send this process `number` when the thread that started it ends (Linux; elsewhere nothing happens)."""
+    """Ask the kernel to send this process `number` when the thread that started it ends (Linux; elsewhere nothing
+    happens)."""
     libc.call("prctl", PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 

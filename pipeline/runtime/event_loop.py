@@ -30,8 +30,8 @@ def many_files() -> None:
 def tuned() -> None:
     """Set this process up: what is loaded by now is not looked through for garbage again, heaps are few, open files
     many."""
-    # Threads, LanceDB's and ours, come and go by the dozen, and each would get a heap of its own, of which it gives little
-    # back (docs/lab-notebook.md). Two or three of them allocate at a time.
+    # Threads, LanceDB's and ours, come and go by the dozen, and each would get a heap of its own, of which it gives
+    # little back (docs/lab-notebook.md). Two or three of them allocate at a time.
     libc.call("mallopt", M_ARENA_MAX, NUM_HEAPS)
     gc.collect()
     gc.freeze()

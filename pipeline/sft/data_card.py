@@ -16,7 +16,8 @@ TEMPLATE = Path(__file__).with_name("data_card.md")
 
 
 class Teaching(NamedTuple):
-    """What a teacher gave: its pairs, counts by skill of what was kept and why the rest was not, and what all sessions cost."""
+    """What a teacher gave: its pairs, counts by skill of what was kept and why the rest was not, and what all sessions
+    cost."""
 
     pairs: list[Json]
     counts: dict[str, dict[str, int]]

@@ -50,9 +50,9 @@ def make_pairs(
     """`sft.num_pairs` pairs from training `tasks`, skills in the configured shares and mixed, drawn by `sft.seed`.
 
     A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. Of
-    the answers from scratch and the inspected attempts, `sft.answer_only_share` show no steps: the critique then says so,
-    whether the result is right or wrong. A task without a worked solution is answered by its gold answer alone; how many
-    were is logged. Raises ValueError for a held-out task, by its split or its text.
+    the answers from scratch and the inspected attempts, `sft.answer_only_share` show no steps: the critique then says
+    so, whether the result is right or wrong. A task without a worked solution is answered by its gold answer alone; how
+    many were is logged. Raises ValueError for a held-out task, by its split or its text.
     """
     refuse_heldout(tasks, heldout_hashes)
     rng = random.Random(f"sft:{config.sft.seed}")
@@ -79,7 +79,8 @@ def write_pairs(path: Path, pairs: list[dict[str, Any]]) -> None:
 
 
 def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") -> str:
-    """Name of the result of SFT seeding: 16 hex digits over everything it depends on; `teacher_digest` is of a teacher's pairs.
+    """Name of the result of SFT seeding: 16 hex digits over everything it depends on; `teacher_digest` is of a
+    teacher's pairs.
 
     The tasks are those of `load_problems(config.problems, config.sft.seed)`, so runs that differ only in `run.seed`
     share it. A hub data set counts by its name, a user's source by the file of its module."""
@@ -108,7 +109,8 @@ def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") 
 
 
 def file_digests(problems: ProblemsSection) -> list[str]:
-    """Of the files that problems come from: a file of one name may be another tomorrow, with other problems held out."""
+    """Of the files that problems come from: a file of one name may be another tomorrow, with other problems held
+    out."""
     files = (problems.train_file, problems.heldout_file, _module_file(problems.source))
     return [_digest(Path(file)) for file in files if file]
 
@@ -118,7 +120,8 @@ def _digest(file: Path) -> str:
 
 
 def _module_file(source: str) -> str:
-    """File of a user's module; empty for another source, and for a missing module, which loading the problems reports."""
+    """File of a user's module; empty for another source, and for a missing module, which loading the problems
+    reports."""
     try:
         spec = importlib.util.find_spec(source.partition(":")[0]) if is_plugin(source) else None
     except ImportError:
@@ -135,7 +138,8 @@ def refuse_heldout(tasks: list[Task], heldout_hashes: Collection[str]) -> None:
 
 
 def skills_of(settings: SftSection, num: int) -> list[str]:
-    """One entry for each of `num` pairs, in the configured shares. Kinds alternate by position, so that their shares are exact."""
+    """One entry for each of `num` pairs, in the configured shares. Kinds alternate by position, so that their shares
+    are exact."""
     num_respond = round(num * settings.respond_share)
     num_inspect = min(num - num_respond, round(num * settings.inspect_share))
     respond = ["respond-inter" if i % 3 == 2 else "respond-scratch" for i in range(num_respond)]

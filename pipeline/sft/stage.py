@@ -1,4 +1,5 @@
-"""The SFT stage of a run: pairs, a teacher's among them, training in a process of its own, a cache of what was trained."""
+"""The SFT stage of a run: pairs, a teacher's among them, training in a process of its own, a cache of what was
+trained."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ PROGRESS_STEPS = 20
 async def seeded_model(
     config: Config, run: RunFolder, model: Path, log: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any]]:
-    """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of itself."""
+    """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of
+    itself."""
     fingerprint = await asyncio.to_thread(model_fingerprint, model)
     teaching = await taught(config, await _problems(config), log) if config.sft.teacher else None
     folder = cache_folder() / "sft" / pairs_key(config, fingerprint, teaching.digest if teaching else "")

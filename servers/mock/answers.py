@@ -1,5 +1,5 @@
-"""Answers that depend only on the prompt and a random generator: sums and formulas solved with a given accuracy, JSON that
-fits a schema.
+"""Answers that depend only on the prompt and a random generator: sums and formulas solved with a given accuracy, JSON
+that fits a schema.
 
 A token is a byte of UTF-8 (id = byte + 3, end of text = 2), so that text and ids agree without a tokenizer.
 """
@@ -47,8 +47,8 @@ def calculate(expression: str) -> int:
 
 
 def answer(prompt: str, rng: random.Random, accuracy: float) -> str:
-    """An answer to the prompt's last sum, right with probability `accuracy`; an empty box when there is none. Where a function is
-    asked for that returns a formula, a program."""
+    """An answer to the prompt's last sum, right with probability `accuracy`; an empty box when there is none. Where a
+    function is asked for that returns a formula, a program."""
     if functions := _FUNCTION.findall(prompt):
         head, formula = functions[-1]
         return f"```python\ndef {head}:\n    return {formula}{'' if rng.random() < accuracy else ' + 1'}\n```"

@@ -24,8 +24,9 @@ class Adapter(NamedTuple):
 
 
 class Control:
-    """The state that the control routes change: the label of the weights, adapters by name, whether generation is paused, who is
-    generating. Without a `max_lora_rank` there are no routes for adapters, as in a vLLM that was not told to have them."""
+    """The state that the control routes change: the label of the weights, adapters by name, whether generation is
+    paused, who is generating. Without a `max_lora_rank` there are no routes for adapters, as in a vLLM that was not
+    told to have them."""
 
     def __init__(self, max_lora_rank: int = 0) -> None:
         self._max_lora_rank = max_lora_rank
@@ -57,7 +58,8 @@ class Control:
         return routes
 
     def crash(self) -> Json:
-        """As a server that died and was started again: what was generating is dropped, the weights are the first ones."""
+        """As a server that died and was started again: what was generating is dropped, the weights are the first
+        ones."""
         self.version = FRESH
         self.adapters.clear()
         self.running.set()

@@ -1,4 +1,5 @@
-"""What the endpoint saw, for tests to assert on. Memory is bounded: a soak of hours asks millions of things."""
+"""Counts what the mock endpoint saw, for tests to assert on. Memory is bounded: a soak of hours asks millions of
+things."""
 
 from __future__ import annotations
 

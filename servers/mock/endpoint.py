@@ -176,7 +176,8 @@ class MockEndpoint:
         return _json(self._reply("text_completion", choices, len(encode(prompt)), samples))
 
     def _prompt_logprobs(self, prompts: list[list[int]], model: str | None) -> web.Response:
-        """What the weights of `model` give token sequences: those of their canary are known, any other token gets -1."""
+        """What the weights of `model` give token sequences: those of their canary are known, any other token gets
+        -1."""
         adapter = self._control.adapters.get(model or "")
         canary = adapter.canary if adapter else self._control.canary
         sequences = canary.sequences if canary else ()

@@ -1,7 +1,7 @@
-"""What can go wrong with a request, as data: named faults, what a client owes each of them, and plans of them.
+"""Faults of a request as data: their names, what a client owes each of them, and plans of them.
 
-A `Fault` hits exactly `count` requests of its route, in the order of the plan. A `FaultRate` hits requests at random, by a seed and
-the number of the request. A `Flap` takes the whole endpoint down for a share of each period."""
+A `Fault` hits exactly `count` requests of its route, in the order of the plan. A `FaultRate` hits requests at random,
+by a seed and the number of the request. A `Flap` takes the whole endpoint down for a share of each period."""
 
 from __future__ import annotations
 

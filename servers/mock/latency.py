@@ -1,4 +1,4 @@
-"""How long answers take: a distribution by name, drawn with a seed."""
+"""Latencies of answers: a distribution by name, drawn with a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ FORMS: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
 
 
 class Latency:
-    """`fixed:0.5`, `uniform:0.1,0.5`, `exponential:0.3`, `lognormal:0.3,0.8`, `pareto:0.1,1.5`; all in seconds but shape and sigma."""
+    """`fixed:0.5`, `uniform:0.1,0.5`, `exponential:0.3`, `lognormal:0.3,0.8`, `pareto:0.1,1.5`; all in seconds but
+    shape and sigma."""
 
     def __init__(self, spec: str, seed: int) -> None:
         """Raises ValueError that names the forms."""

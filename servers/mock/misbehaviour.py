@@ -1,4 +1,4 @@
-"""Carrying a fault out: what a request meets instead of its answer."""
+"""Carries a fault out: what a request meets instead of its answer."""
 
 from __future__ import annotations
 

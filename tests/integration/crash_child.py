@@ -1,13 +1,13 @@
-"""Kills a process of the program at a named point, and writes down what it acknowledged and trained. No hook in the program: Python
-imports `crash_site/sitecustomize.py` in every process that a test starts, which calls `install` here; functions are wrapped when
-their module has been imported, before anybody else holds them.
+"""Kills a process of the program at a named point, and writes down what it acknowledged and trained. No hook in the
+program: Python imports `crash_site/sitecustomize.py` in every process that a test starts, which calls `install` here;
+functions are wrapped when their module has been imported, before anybody else holds them.
 
 `plan` makes the environment variable that says what to do. A point kills once, in however many processes it is passed.
 
-The ledger is a file of its own, one line of JSON for each of these, written with one O_APPEND write:
-`acknowledged` (ids of groups, when the journal's writer has answered who waited), `begins` (the step that a learner's first batch is
-for, as its trainer counts them), `batch` (step, and the rollouts of each group in it), `trained` (steps completed, when one was
-reported)."""
+The ledger is a file of its own, one line of JSON for each of these, written with one O_APPEND write: `acknowledged`
+(ids of groups, when the journal's writer has answered who waited), `begins` (the step that a learner's first batch is
+for, as its trainer counts them), `batch` (step, and the rollouts of each group in it), `trained` (steps completed, when
+one was reported)."""
 
 from __future__ import annotations
 
@@ -44,15 +44,16 @@ Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def plan(marks: Path, *, die_at: dict[str, int] | None = None, ledger: Path | None = None, often: bool = False) -> str:
-    """What the variable holds: die at these points, by name, at the given passing; `marks` is a folder for what happened already.
-    `often` makes maintenance of journal and pool frequent."""
+    """What the variable holds: die at these points, by name, at the given passing; `marks` is a folder for what
+    happened already. `often` makes maintenance of journal and pool frequent."""
     return json.dumps(
         {"marks": str(marks), "die_at": die_at or {}, "ledger": str(ledger) if ledger else None, "often": often}
     )
 
 
 def resolved(target: str) -> tuple[Any, str]:
-    """The module or class that holds what a dotted name names, and the last part of the name. Raises AttributeError, ImportError."""
+    """The module or class that holds what a dotted name names, and the last part of the name. Raises AttributeError,
+    ImportError."""
     names = target.split(".")
     for length in range(len(names) - 1, 0, -1):
         module = ".".join(names[:length])
@@ -174,7 +175,8 @@ def _is_module(name: str) -> bool:
 
 
 def _on(wraps_of: dict[str, list[tuple[str, Wrap]]], target: str, wrap: Wrap) -> None:
-    """Sort `wrap` under the module of `target`: names of ours begin with a capital, or one underscore, where modules end."""
+    """Sort `wrap` under the module of `target`: names of ours begin with a capital, or one underscore, where modules
+    end."""
     names = target.split(".")
     length = next((i for i, name in enumerate(names) if name.lstrip("_")[:1].isupper()), len(names) - 1)
     wraps_of.setdefault(".".join(names[:length]), []).append((".".join(names[length:]), wrap))

@@ -1,4 +1,5 @@
-"""Runs the whole command, with the real learner on a tiny model, in folders of its own; kills it, resumes it, and reads what came out.
+"""Runs the whole command, with the real learner on a tiny model, in folders of its own; kills it, resumes it, and reads
+what came out.
 
 A session that nobody kills must finish the run: that the one after it would does not count."""
 
@@ -112,7 +113,8 @@ class Driver:
         marks = self.tmp_path / f"{name}-{len(list(self.tmp_path.glob(f'{name}-*')))}"
         marks.mkdir()
         status = self._wait(self.start(name, die_at, marks=marks))
-        # A learner may outlive its orchestrator for a while. Where nobody waits for its death, the next session begins at once.
+        # A learner may outlive its orchestrator for a while. Where nobody waits for its death, the next session begins
+        # at once.
         while (left := set(die_at) - {mark.name for mark in marks.iterdir()}) and processes_of(self.folder(name)):
             time.sleep(0.05)
         assert left == set(), f"{left} never passed:\n{self.output(name)}"
@@ -187,8 +189,8 @@ def losses_of(run: RunFolder) -> dict[int, tuple[float, float]]:
 
 
 def assert_equal(broken: RunFolder, unbroken: RunFolder) -> None:
-    """Every group, every loss, the pool, the final weights. A group that was lost, trained twice or sampled by the wrong weights would
-    show in all that follows it."""
+    """Every group, every loss, the pool, the final weights. A group that was lost, trained twice or sampled by the
+    wrong weights would show in all that follows it."""
     num_steps, expected_groups = unbroken.config().learner.num_steps, groups_of(unbroken)
     assert groups_of(broken) == expected_groups
     assert client_of(broken) == client_of(unbroken)

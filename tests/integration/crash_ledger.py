@@ -1,8 +1,8 @@
 """What the ledger of a run (crash_child) says, against what its folder holds.
 
-Nothing of the program's own bookkeeping is asked: not lineages, not cursors, not which group survives. A learner that begins with the
-batch of step s has the weights of s steps, by its trainer's own count; so of what was trained before it, the first s steps are
-part of its weights, and the rest is not."""
+Nothing of the program's own bookkeeping is asked: not lineages, not cursors, not which group survives. A learner that
+begins with the batch of step s has the weights of s steps, by its trainer's own count; so of what was trained before
+it, the first s steps are part of its weights, and the rest is not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Ledger:
 
 
 def read(file: Path) -> Ledger:
-    """Raises AssertionError when a learner began with weights that nobody had trained, or a step was trained on another's batch."""
+    """Raises AssertionError when a learner began with weights that nobody had trained, or a step was trained on
+    another's batch."""
     ledger, batch = Ledger(), None
     for line in map(json.loads, file.read_text().splitlines()):
         if "acknowledged" in line:
@@ -52,8 +53,8 @@ def stored_groups(run: RunFolder) -> Counter[str]:
 
 
 def assert_nothing_lost_nothing_twice(file: Path, run: RunFolder) -> str:
-    """Every acknowledged group is in the journal; every slot of every step was trained exactly once, and so was each of its rollouts.
-    Returns the figures."""
+    """Every acknowledged group is in the journal; every slot of every step was trained exactly once, and so was each of
+    its rollouts. Returns the figures."""
     config, ledger, stored = run.config(), read(file), stored_groups(run)
     lost = [name for name in ledger.acknowledged if stored[name] != 1]
     assert lost == [], "acknowledged, and not in the journal exactly once"

@@ -1,7 +1,7 @@
 """Named crash points: where in the program dying between two effects matters, and why.
 
-A point is a function of the program, by its dotted name, and the moment before it is called or after it returned. They are passed
-and killed at by `crash_child`; that each name still exists is tested."""
+A point is a function of the program, by its dotted name, and the moment before it is called or after it returned. They
+are passed and killed at by `crash_child`; that each name still exists is tested."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 
 
 class Point(NamedTuple):
-    """A process of the kind `who` dies `when` it calls `target` for the n-th time (`passing`), counting in each process the calls that
-    have `only` in the text of an argument. A session before it ends at the point `first`; in the same session a process dies at
-    `beside`. A session that needs the process no longer is not `broken` by its death."""
+    """A process of the kind `who` dies `when` it calls `target` for the n-th time (`passing`), counting in each process
+    the calls that have `only` in the text of an argument. A session before it ends at the point `first`; in the same
+    session a process dies at `beside`. A session that needs the process no longer is not `broken` by its death."""
 
     target: str
     when: Literal["before", "after"]

@@ -126,7 +126,8 @@ class SmallDisk:
 
 
 class BrokenDisk:
-    """Fails once, or from a moment on, after some hundred calls. A single failure may be in what Lance can do without (a hint)."""
+    """Fails once, or from a moment on, after some hundred calls. A single failure may be in what Lance can do without
+    (a hint)."""
 
     num_failed = 0
 

@@ -15,9 +15,9 @@ The code in that folder is asked by its command line alone. In the archive are
     expected.json        what `pool export` wrote of the run's pool
 
 The texts in it name no place on the machine that made it: `{ROOT}` stands for the folder of the archive, `{CODE}` for
-that of the code, `{PYTHON}` for that of the interpreter. The evaluation identifies lessons and benchmark by their paths,
-so two things are hashes of texts with `{ROOT}`: the name of the copy of the lessons, and the ids of the cells, with which
-the keys of the answers begin. `moved` sets all of them to where the archive is unpacked."""
+that of the code, `{PYTHON}` for that of the interpreter. The evaluation identifies lessons and benchmark by their
+paths, so two things are hashes of texts with `{ROOT}`: the name of the copy of the lessons, and the ids of the cells,
+with which the keys of the answers begin. `moved` sets all of them to where the archive is unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Writes to a pool through its writer until it is killed, and says what was acknowledged: `python -m tests.integration.pool_child`."""
+"""Writes to a pool through its writer until it is killed, and says what was acknowledged: `python -m
+tests.integration.pool_child`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Brings the servers of a run to its latest version, as the learner does: `python -m tests.integration.reload_child RUN`."""
+"""Brings the servers of a run to its latest version, as the learner does: `python -m tests.integration.reload_child
+RUN`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Writes to a store until it is killed: `python -m tests.integration.store_child journal|pool STORE FIRST`.
 
-`journal` appends groups and says which were acknowledged; `pool` waits for a number on each line and adds the entry of that number."""
+`journal` appends groups and says which were acknowledged; `pool` waits for a number on each line and adds the entry of
+that number."""
 
 from __future__ import annotations
 

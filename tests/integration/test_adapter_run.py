@@ -1,5 +1,5 @@
-"""The whole command with weights as adapters: real learner on a tiny model, S = 0, the mock endpoint as an endpoint of the user's own,
-in the full form a SIGKILL on the way (docs/promises.md: 8, 9, 12)."""
+"""The whole command with weights as adapters: real learner on a tiny model, S = 0, the mock endpoint as an endpoint of
+the user's own, in the full form a SIGKILL on the way (docs/promises.md: 8, 9, 12)."""
 
 from __future__ import annotations
 

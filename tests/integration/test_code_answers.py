@@ -1,4 +1,5 @@
-"""Right programs in the formats that models answer in, through the scorer and real sandboxes; and wrong ones in the same formats."""
+"""Right programs in the formats that models answer in, through the scorer and real sandboxes; and wrong ones in the
+same formats."""
 
 import textwrap
 

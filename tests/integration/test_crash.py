@@ -1,7 +1,8 @@
 """SIGKILL of orchestrator or learner at named points, and the run comes out the same (docs/promises.md: 1, 2, 12).
 
-The whole command with the real learner on a tiny model, S = 0, and the mock endpoint as a server that repeats itself. What was
-killed and resumed is compared with a run that was left alone. At any moment, and counted: test_crash_count.py."""
+The whole command with the real learner on a tiny model, S = 0, and the mock endpoint as a server that repeats itself.
+What was killed and resumed is compared with a run that was left alone. At any moment, and counted:
+test_crash_count.py."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ def test_a_crash_point_names_something_that_is_there(name: str) -> None:
 
 
 def test_four_deaths_in_two_sessions_change_nothing(compared: Compared, driver: Driver) -> None:
-    """An orphan dies with its only checkpoint half done; then a learner while it reloads a server, and its orchestrator after it."""
+    """An orphan dies with its only checkpoint half done; then a learner while it reloads a server, and its orchestrator
+    after it."""
     driver.die("four", {"step 3 begun": 6, "first checkpoint saved": 1})
     driver.die("four", {"server paused": 3, "both ended": 1})
     assert_equal(driver.finish("four"), compared.unbroken)

@@ -1,8 +1,9 @@
-"""20,000 rollouts and 200 SIGKILLs of the orchestrator, counted: none lost that was acknowledged, each trained exactly once
-(docs/promises.md: 1, 2, 12). Learners are killed too, alone or with their orchestrator.
+"""20,000 rollouts and 200 SIGKILLs of the orchestrator, counted: none lost that was acknowledged, each trained exactly
+once (docs/promises.md: 1, 2, 12). Learners are killed too, alone or with their orchestrator.
 
-Two runs, with S = 0 and S = 1, each with half of the kills and all of the rollouts. What was acknowledged and what was trained is told
-by wrappers around the program (crash_child), not by the program. With S = 0 the run must also equal one that was left alone."""
+Two runs, with S = 0 and S = 1, each with half of the kills and all of the rollouts. What was acknowledged and what was
+trained is told by wrappers around the program (crash_child), not by the program. With S = 0 the run must also equal one
+that was left alone."""
 
 from __future__ import annotations
 

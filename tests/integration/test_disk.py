@@ -1,5 +1,5 @@
-"""A disk that is really full, or that answers with I/O errors, at a hundred places each: a clean stop, nothing damaged, and on it
-goes (docs/promises.md: 3)."""
+"""A disk that is really full, or that answers with I/O errors, at a hundred places each: a clean stop, nothing damaged,
+and on it goes (docs/promises.md: 3)."""
 
 from __future__ import annotations
 

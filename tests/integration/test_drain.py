@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C drain, at whatever moment they come (docs/promises.md: 20), and no key is written meanwhile (19).
 
-The whole command with the real learner on a tiny model, and the mock endpoint as the server, so that the start is quick."""
+The whole command with the real learner on a tiny model, and the mock endpoint as the server, so that the start is
+quick."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """One run of everything, with real vLLM, the real learner, hot reloads, a stop and a resume, on a tiny random model.
 
-The model's answers are noise, so nothing is said about learning; what is checked is that the parts fit and that nothing is lost.
+The model's answers are noise, so nothing is said about learning; what is checked is that the parts fit and that nothing
+is lost.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ def check_finished_run(run: RunFolder, acknowledged: int, shown: str) -> None:
         assert [group.slot for group in groups] == [0, 1, 2, 3]
         assert all(step - group.oldest_version.step <= 1 for group in groups), "staleness within S"
         assert all(len(rollout.token_ids) == len(rollout.logprobs) for group in groups for rollout in group.rollouts)
-    # float32 on both sides: where the versions agree, so do the log-probabilities. A head left behind by a reload shows here.
+    # float32 on both sides: where the versions agree, so do the log-probabilities. A head left behind by a reload shows
+    # here.
     gaps = [line["logprob_gap_mean"] for line in trained if line["logprob_gap_mean"] is not None]
     assert gaps
     assert max(gaps) < 1e-4

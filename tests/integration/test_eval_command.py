@@ -1,4 +1,5 @@
-"""`eval` from the command line, and the reference client, against mock endpoints: what is asked, kept, compared and refused."""
+"""`eval` from the command line, and the reference client, against mock endpoints: what is asked, kept, compared and
+refused."""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ async def test_a_repeated_item_costs_nothing_and_more_of_it_only_what_is_new(
         assert status == 0, err
         asked.append(await num_asked(endpoint))
     new = [b - a for a, b in pairwise(asked)]
-    # Greedy zero-shot; nothing; the critiques alone, because their first answers are known; three samples of both modes.
+    # Greedy zero-shot; nothing; the critiques alone, because their first answers are known; three samples of both
+    # modes.
     assert new == [6, 0, 6, 36]
 
 
@@ -221,7 +223,8 @@ async def killed(command: Command, endpoint: EndpointSettings, after: int, numbe
 async def test_a_killed_evaluation_repeats_no_reply_that_it_had(
     tmp_path: Path, repository: Path, start_mock: StartMock, num_kills: int
 ) -> None:
-    """With SIGKILL at random moments: only what was in flight is asked again, and the end is that of an unbroken one."""
+    """With SIGKILL at random moments: only what was in flight is asked again, and the end is that of an unbroken
+    one."""
     endpoint = await start_mock(latency_s=0.05)
     concurrency, num_answers = 4, 2 * 4 * num_kills * 8
     arguments = (

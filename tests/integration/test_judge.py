@@ -1,4 +1,5 @@
-"""The judge against a mock endpoint: its replies fit the schema but are drawn at random, and requests fail as planned."""
+"""The judge against a mock endpoint: its replies fit the schema but are drawn at random, and requests fail as
+planned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The learner as a process: trains from a journal, stops on SIGTERM, resumes from its checkpoint, and ends on stdin's end."""
+"""The learner as a process: trains from a journal, stops on SIGTERM, resumes from its checkpoint, and ends on stdin's
+end."""
 
 from __future__ import annotations
 

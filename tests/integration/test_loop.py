@@ -1,4 +1,5 @@
-"""The loop of the orchestrator against mock endpoints, a real store and real verifiers; a stand-in for the learner's status file.
+"""The loop of the orchestrator against mock endpoints, a real store and real verifiers; a stand-in for the learner's
+status file.
 
 The stand-in only says when weights are live: what is tested here is what the orchestrator samples, stores and refuses.
 """

@@ -1,7 +1,7 @@
 """Weights over NCCL: the order of calls, against a server that records them.
 
-vLLM's own transfer engine drives the sequence; only its communicator is replaced, because NCCL needs GPUs. That tensors arrive is
-not shown here.
+vLLM's own transfer engine drives the sequence; only its communicator is replaced, because NCCL needs GPUs. That tensors
+arrive is not shown here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Journal and pool in an object store: moto's S3 server on loopback, with conditional puts made atomic (`tests/s3_server.py`)."""
+"""Journal and pool in an object store: moto's S3 server on loopback, with conditional puts made atomic
+(`tests/s3_server.py`)."""
 
 from __future__ import annotations
 
@@ -189,7 +190,8 @@ def test_the_pool_finds_pins_returns_and_keeps_its_cap(s3: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("num", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_two_processes_that_add_one_new_entry_at_once_make_one_row(s3: str, repository: Path, num: int) -> None:
-    """There is no lock to take turns by: Lance refuses a merge when another one inserted the same primary key since it looked."""
+    """There is no lock to take turns by: Lance refuses a merge when another one inserted the same primary key since it
+    looked."""
     Pool(f"{s3}/run")
     processes = [child(repository, "pool", f"{s3}/run") for _ in range(2)]
     try:

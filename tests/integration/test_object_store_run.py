@@ -1,6 +1,8 @@
-"""A whole run with its store in an object store, killed once and resumed, equals one that was left alone with its store in its folder.
+"""A whole run with its store in an object store, killed once and resumed, equals one that was left alone with its store
+in its folder.
 
-The command with the real learner on a tiny model, as in `test_crash.py`. Neither folder nor output nor bucket holds the keys."""
+The command with the real learner on a tiny model, as in `test_crash.py`. Neither folder nor output nor bucket holds the
+keys."""
 
 from __future__ import annotations
 

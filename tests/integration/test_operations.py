@@ -275,7 +275,8 @@ async def _fail_with_the_key(
     secrets: tuple[str, ...],
     session: aiohttp.ClientSession,
 ) -> str:
-    """Requests that are refused, by the pool and by the openai client, logged as a run would; returns what a scrape says."""
+    """Requests that are refused, by the pool and by the openai client, logged as a run would; returns what a scrape
+    says."""
     logs.configure(log, settings, secrets)
     logger = logging.getLogger("pipeline.test")
     async with InferenceClient(endpoints, "policy", REQUESTS) as pool:

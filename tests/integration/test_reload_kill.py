@@ -1,4 +1,5 @@
-"""A process that is killed while it reloads a server leaves it to the next one, which makes it serve again (docs/promises.md: 11)."""
+"""A process that is killed while it reloads a server leaves it to the next one, which makes it serve again
+(docs/promises.md: 11)."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ async def test_a_kill_between_pause_and_resume_leaves_no_server_paused(
 async def test_a_resume_finds_a_server_serving_that_its_last_session_left_paused(
     tmp_path: Path, start_mock: StartMock
 ) -> None:
-    """Before it asks the server for anything: a paused one holds what it is asked for ever, the start-up check first of all."""
+    """Before it asks the server for anything: a paused one holds what it is asked for ever, the start-up check first of
+    all."""
     endpoint = await start_mock()
     async with ready_pool(tmp_path, endpoint) as (pool, run):
         address = pool.endpoints[0].address

@@ -1,4 +1,5 @@
-"""Code and its tests in real sandboxes. Where bubblewrap cannot be had, the skipped tests say how many programs were not run."""
+"""Code and its tests in real sandboxes. Where bubblewrap cannot be had, the skipped tests say how many programs were
+not run."""
 
 import ast
 import asyncio
@@ -242,7 +243,8 @@ class Mutation(ast.NodeTransformer):
 
 
 def mutant(problem: dict[str, Any]) -> str:
-    """The canonical solution with one seeded mutation that plain execution, without any sandbox, confirms as failing."""
+    """The canonical solution with one seeded mutation that plain execution, without any sandbox, confirms as
+    failing."""
     whole = problem["prompt"] + problem["canonical_solution"]
     for at in random.Random(SEED).sample(range(12), 12):
         tree = ast.parse(whole)

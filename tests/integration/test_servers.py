@@ -1,7 +1,7 @@
 """Real process trees: whatever ends, and however, nothing of a server's tree is left.
 
-The server here is a small process with a grandchild in a session of its own; both ignore SIGTERM and hold a connection to
-the test, so that the test learns of their end from the kernel and waits for nothing else.
+The server here is a small process with a grandchild in a session of its own; both ignore SIGTERM and hold a connection
+to the test, so that the test learns of their end from the kernel and waits for nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A learner whose model is divided between two processes over gloo: FSDP2. It learns what one process learns with a whole model."""
+"""A learner whose model is divided between two processes over gloo: FSDP2. It learns what one process learns with a
+whole model."""
 
 from __future__ import annotations
 
@@ -134,7 +135,8 @@ def test_when_the_leader_is_killed_none_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_accelerate_launch_starts_it_and_another_number_of_processes_goes_on(tmp_path: Path, alone: RunFolder) -> None:
-    """The shipped file alone, without `learner.sharding`. Resumed once more at its end, one process puts the parts together."""
+    """The shipped file alone, without `learner.sharding`. Resumed once more at its end, one process puts the parts
+    together."""
     run = make_run(tmp_path, num_written=2, **SETTINGS | DIVIDED)
     stopped_after(run, 2)
     go_on(run, 2, num_written=2)

@@ -1,7 +1,8 @@
-"""Promise 8: no trained token lags by more than S updates, with servers that are late, fail or forget, and after crashes.
+"""Promise 8: no trained token lags by more than S updates, with servers that are late, fail or forget, and after
+crashes.
 
-The scheduler, the store, the endpoint pool with its repair and the learner's reader are real; the optimizer is not: what is
-counted here is which tokens a learner would have been given."""
+The scheduler, the store, the endpoint pool with its repair and the learner's reader are real; the optimizer is not:
+what is counted here is which tokens a learner would have been given."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ FAULTS = [
 
 
 class Consumer:
-    """Takes batches as the learner does and brings the weights to the servers, one of them late; counts what it was given."""
+    """Takes batches as the learner does and brings the weights to the servers, one of them late; counts what it was
+    given."""
 
     def __init__(self, run: RunFolder, config: Config, servers: tuple[EndpointSettings, ...]) -> None:
         self.run, self.config, self.servers = run, config, servers

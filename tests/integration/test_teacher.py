@@ -1,4 +1,5 @@
-"""Pairs from a teacher: verified, bounded, resumable, and what they cost (the mock endpoint is right as often as it is told to be)."""
+"""Pairs from a teacher: verified, bounded, resumable, and what they cost (the mock endpoint is right as often as it is
+told to be)."""
 
 from __future__ import annotations
 

@@ -180,8 +180,8 @@ def worker_peaks() -> dict[str, int]:
 class LoopWatch:
     """How late the event loop was at most, and how long it was at work at a stretch; and the memory of its workers.
 
-    Late without what the machine kept its thread waiting for a core. On an overloaded machine that is not the whole of it
-    (starting a process suspends the thread until the child has had a core), and only the work is a measure.
+    Late without what the machine kept its thread waiting for a core. On an overloaded machine that is not the whole of
+    it (starting a process suspends the thread until the child has had a core), and only the work is a measure.
     """
 
     def __init__(self) -> None:

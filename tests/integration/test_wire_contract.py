@@ -1,7 +1,7 @@
 """Our client and the openai client say the same over the wire, and read the same answers.
 
-Both ask a recording server: what each sent (method, path, body, key) and what each made of the answer are compared. The server is the
-mock endpoint behind a recorder, so that the answers are real ones."""
+Both ask a recording server: what each sent (method, path, body, key) and what each made of the answer are compared. The
+server is the mock endpoint behind a recorder, so that the answers are real ones."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ TOP = ("pipeline", "prompts", "servers", "trainer")
 HEAVY = ("torch", "vllm", "trl", "transformers", "lancedb", "datasets", "reasoning_gym", "openai")
 RECIPES = sorted(path.stem for path in (ROOT / "pipeline" / "config" / "recipes").glob("*.toml"))
 
-# Lowest first. A module imports its own package and lower ones; those of one line are peers, which never import each other, but for
-# the leaves.
+# Lowest first. A module imports its own package and lower ones; those of one line are peers, which never import each
+# other, but for the leaves.
 ORDER = (
     "errors types text hashing statistics",
     "runtime",
@@ -85,7 +85,8 @@ def resolved(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
 
 
 def imports(source: str, package: str = "") -> Iterator[tuple[str, bool]]:
-    """Every dotted name that `source` imports at any depth, and whether that happens as soon as it is itself imported."""
+    """Every dotted name that `source` imports at any depth, and whether that happens as soon as it is itself
+    imported."""
     tree = ast.parse(source)
     immediate = {id(node) for node in tree.body}
     for node in ast.walk(tree):
@@ -94,7 +95,8 @@ def imports(source: str, package: str = "") -> Iterator[tuple[str, bool]]:
 
 
 def allowed(importer: str, imported: str) -> bool:
-    """Whether the part `importer` of pipeline may import the part `imported`; a part is a package or a module at the top."""
+    """Whether the part `importer` of pipeline may import the part `imported`; a part is a package or a module at the
+    top."""
     if importer == imported:
         return True
     own, other = FLOOR.get(importer), FLOOR.get(imported)

@@ -1,8 +1,8 @@
 """The program in a model's answer. Pure functions of text.
 
-Fenced blocks first (`fenced`), by their signs alone; only where an answer has none is Python's parser asked which of its lines
-are code. That parser is not proof against hostile text, so `extract_code` belongs into a process that may die; `code_of`
-asks no parser.
+Fenced blocks first (`fenced`), by their signs alone; only where an answer has none is Python's parser asked which of
+its lines are code. That parser is not proof against hostile text, so `extract_code` belongs into a process that may
+die; `code_of` asks no parser.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _is_python(opening: re.Match[str]) -> bool:
 
 
 def _opens(fence: re.Match[str]) -> bool:
-    """Whether a fence can begin a block: alone on its line, behind a list's mark or a quote's, or with a language behind
-    a sentence."""
+    """Whether a fence can begin a block: alone on its line, behind a list's mark or a quote's, or with a language
+    behind a sentence."""
     is_alone = re.fullmatch(r"[ \t]*(?:(?:[-*+>]|\d{1,3}[.)])[ \t]+)*", fence["before"]) is not None
     return is_alone or (bool(fence["language"]) and not fence["more"].strip())
 
@@ -179,8 +179,8 @@ def _levelled(code: str, entry_point: str) -> str:
 
 
 def _with_needed(earlier: list[str], code: str, later: list[str]) -> str:
-    """`code` with those blocks around it that define a name that it, or one of these, uses and does not bind. Of `later`
-    ones, which may be examples of use, only functions and classes count."""
+    """`code` with those blocks around it that define a name that it, or one of these, uses and does not bind. Of
+    `later` ones, which may be examples of use, only functions and classes count."""
     whole = code
     for block in reversed(earlier[-MAX_BLOCKS:]):
         if _needs(whole, _names(block)):

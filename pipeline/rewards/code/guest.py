@@ -1,4 +1,5 @@
-"""What runs inside the sandbox, as one of two roles in two separate sandboxes: the candidate (untrusted) or the judge.
+"""The program that runs inside the sandbox, as one of two roles in two separate sandboxes: the candidate (untrusted) or
+the judge.
 
 `pipeline.rewards.code.test_runner` starts both from the text of this file and of `pipeline.rewards.code.serialization`,
 by which values cross as plain data, and carries frames between them. Only the standard library is imported, and nothing

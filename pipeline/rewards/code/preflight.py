@@ -1,4 +1,4 @@
-"""What keeps problems that ask for programs from being scored or taught, found before a run starts anything."""
+"""Finds what keeps problems that ask for programs from being scored or taught, before a run starts anything."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipeline.types import Task
 
 
 def check_code(config: Config, tasks: Sequence[Task], *, learns: bool = True) -> None:
-    """Raise ConfigError when `tasks` ask for programs and this configuration, or this machine, cannot do that; or when its scorer
-    wants programs of tasks that ask for none. With `learns`, SFT seeding is looked at as well."""
+    """Raise ConfigError when `tasks` ask for programs and this configuration, or this machine, cannot do that; or when
+    its scorer wants programs of tasks that ask for none. With `learns`, SFT seeding is looked at as well."""
     code = next((task for task in tasks if task.problem.form == "code"), None)
     other = next((task for task in tasks if task.problem.form != "code"), None)
     if config.reward.scorer == "code" and other is not None:

@@ -1,7 +1,7 @@
 """The system calls that untrusted code is refused, as a seccomp program: pure functions from a table to bytes.
 
-Invariants: processes and threads cannot be made at all, so that the limits of one process are those of the sandbox (a limit
-on their number does not bind root); memory that no limit counts cannot be had; no socket; nothing that changes
+Invariants: processes and threads cannot be made at all, so that the limits of one process are those of the sandbox (a
+limit on their number does not bind root); memory that no limit counts cannot be had; no socket; nothing that changes
 namespaces, mounts, other processes or the kernel. An unknown machine has no filter, and then there is no sandbox. What
 is not named is allowed: the filter is one layer beside namespaces and limits, not a proof against a flaw of the kernel.
 """

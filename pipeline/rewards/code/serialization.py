@@ -1,10 +1,11 @@
 """Results and arguments as plain data, between the candidate and the judge (`pipeline.rewards.code.guest`).
 
-The decoder builds nothing but built-in types, containers, numbers and dates of the standard library, and `Foreign`; it runs
-no code that the candidate chose, and whatever is malformed is `Malformed`. A subclass arrives as the type of these that it
-derives from, an iterator as its items, anything else as a `Foreign`, which equals nothing, and of which a test that asks for
-more cannot judge. So no method of a result (`__eq__` above all) reaches the judge; nor does what a `defaultdict` of the
-candidate would make up for any key that a test asks for. Runs inside of the sandbox: the standard library alone.
+The decoder builds nothing but built-in types, containers, numbers and dates of the standard library, and `Foreign`; it
+runs no code that the candidate chose, and whatever is malformed is `Malformed`. A subclass arrives as the type of these
+that it derives from, an iterator as its items, anything else as a `Foreign`, which equals nothing, and of which a test
+that asks for more cannot judge. So no method of a result (`__eq__` above all) reaches the judge; nor does what a
+`defaultdict` of the candidate would make up for any key that a test asks for. Runs inside of the sandbox: the standard
+library alone.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ ABILITIES: dict[str, Callable[..., Any]] = {
     "__getitem__": lambda self, key: self._refuse("items by key"),
     "__call__": lambda self, *arguments, **named: self._refuse("result when called"),
 }
-"""Methods that a `Foreign` has when its original had them, so that `callable` and `len` say of it what they said there."""
+"""Methods that a `Foreign` has when its original had them, so that `callable` and `len` say of it what they said
+there."""
 
 
 def _foreign(name: Any, truth: Any, abilities: list[str], items: Any) -> Foreign:

@@ -1,4 +1,4 @@
-"""Whether a program passes the tests of its problem: the verdict on code that tries to get one it did not earn.
+"""Runs the tests of a problem against a program, and gives the verdict on code that may try to get one it did not earn.
 
 Two sandboxes: in one the program (the candidate), in the other the tests (the judge). The tests call a stand-in; its
 arguments go to the candidate as data and the results come back as data, carried here without a look into them. The
@@ -17,8 +17,8 @@ verdict is a frame of the judge's alone.
 
 The tests are trusted to mean what they say: a weak test can be passed by a weak program, and one that keeps calling
 while it swallows every exception decides for itself. Limits: a test that looks for a changed argument calls an honest
-program wrong. One that passes a function, or wants more of a result than its items (an attribute, a method, the length of
-an object of a class of the program's own) cannot be judged, and is an 'error'.
+program wrong. One that passes a function, or wants more of a result than its items (an attribute, a method, the length
+of an object of a class of the program's own) cannot be judged, and is an 'error'.
 
 | waits | for | woken by |
 |---|---|---|

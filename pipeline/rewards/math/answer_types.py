@@ -1,6 +1,4 @@
-"""The kinds of answers there are.
-
-Which one a text is: `pipeline.rewards.math.parsing`; which are equal: `pipeline.rewards.math.equality`."""
+"""The kinds of answers, as types. `parsing` decides which one a text is, `equality` which are equal."""
 
 from __future__ import annotations
 
@@ -65,7 +63,8 @@ class Relation(NamedTuple):
 
 
 class NamedValue(NamedTuple):
-    """A value with what it is the value of. `is_name`: a plain name, not `a + b` or `3 + 4`. `region`: by inequality."""
+    """A value with what it is the value of. `is_name`: a plain name, not `a + b` or `3 + 4`. `region`: by
+    inequality."""
 
     tokens: Tokens
     name: str

@@ -1,4 +1,4 @@
-r"""Whether a model's answer is the gold answer: format does not matter, content does.
+r"""Decides whether a model's answer is the gold answer: format does not matter, content does.
 
 An answer is read into a shape, and shapes are compared part by part. What is one answer in two formats:
 
@@ -13,8 +13,9 @@ An answer is read into a shape, and shapes are compared part by part. What is on
 | a choice | `B`, `(B)`, `(b)`, `\textbf{(B)}\ 12`; where gold is the value, the value beside the letter |
 | words | in any case and font; "no solution" is the empty set |
 
-Percent: 25 is 25%, and so is 0.25; 0.25 is not 0.25%. Anything that hedges, rounds, or says more or less is another answer.
-Linear-time but for the few expressions that need a value, which are bounded (`pipeline.rewards.math.expressions`).
+Percent: 25 is 25%, and so is 0.25; 0.25 is not 0.25%. Anything that hedges, rounds, or says more or less is another
+answer. Linear-time but for the few expressions that need a value, which are bounded
+(`pipeline.rewards.math.expressions`).
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def same_answer(gold: str, answer: str) -> bool:
 
 
 def same_quickly(gold: str, answer: str) -> bool:
-    """`same_answer` where that takes milliseconds at most; False for what is long, too large, or needs computer algebra."""
+    """`same_answer` where that takes milliseconds at most; False for what is long, too large, or needs computer
+    algebra."""
     if max(len(gold), len(answer)) > MAX_QUICK_CHARS:
         return False
     if any(token.text in ALGEBRA for text in (gold, answer) for token in tokens_of(text)):
@@ -93,7 +95,8 @@ def same_quickly(gold: str, answer: str) -> bool:
 
 
 def fraction_of(text: str) -> Fraction | None:
-    """The exact value of a number written in digits, or of a fraction of such numbers; None for anything else. Cheap."""
+    """The exact value of a number written in digits, or of a fraction of such numbers; None for anything else.
+    Cheap."""
     if len(text) > MAX_QUICK_CHARS:
         return None
     found = _FRACTION.fullmatch(text)

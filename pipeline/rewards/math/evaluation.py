@@ -1,8 +1,9 @@
-r"""Whether two expressions are equal: exactly for rational numbers, else by their values to 150 digits.
+r"""Decides whether two expressions are equal: exactly for rational numbers, else by their values to 150 digits.
 
-Expressions with variables are compared at fixed points, positive and negative, wherever both have a real value. No tolerance is
-given to rounded decimals: 0.333333 is not 1/3. Values beyond 2^±200,000 raise TooLargeError instead of being computed.
-What only computer algebra can evaluate (sums, integrals, limits …) is math-verify's to read, and sympy's to compare.
+Expressions with variables are compared at fixed points, positive and negative, wherever both have a real value. No
+tolerance is given to rounded decimals: 0.333333 is not 1/3. Values beyond 2^±200,000 raise TooLargeError instead of
+being computed. What only computer algebra can evaluate (sums, integrals, limits …) is math-verify's to read, and
+sympy's to compare.
 """
 
 from __future__ import annotations
@@ -142,7 +143,8 @@ def _bounded(value: Fraction) -> Fraction:
 
 
 def _value(tree: Tree, point: Mapping[str, Any]) -> Any:
-    """The complex value of `tree` at `point`, real when the imaginary part is what rounding leaves; None where it has none."""
+    """The complex value of `tree` at `point`, real when the imaginary part is what rounding leaves; None where it has
+    none."""
     try:
         value = _CONTEXT.mpc(_evaluate(tree, point))
     except ArithmeticError:

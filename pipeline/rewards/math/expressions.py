@@ -1,7 +1,8 @@
 r"""The tokens of one mathematical expression as a tree; what cannot be read in exactly one way is not read.
 
-A tree is nested tuples: ("number", Fraction), ("name", "x_1"), (operator, operand …). The grammar is the usual one of school
-and university; anything else (integrals, sums, words, `a/bc`) raises UnreadableError. Depth and size are bounded.
+A tree is nested tuples: ("number", Fraction), ("name", "x_1"), (operator, operand …). The grammar is the usual one of
+school and university; anything else (integrals, sums, words, `a/bc`) raises UnreadableError. Depth and size are
+bounded.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class _Reader:
         self.index = 0
         self.depth = 0
         self.is_closed = False
-        """Whether what was read last ends with a sign behind which a digit begins a factor of its own: 3!7!, 2^{3}3^{2}."""
+        """Whether what was read last ends with a sign behind which a digit begins a factor of its own: 3!7!,
+        2^{3}3^{2}."""
 
     @property
     def next(self) -> Token:
@@ -295,7 +297,8 @@ class _Reader:
         return ("^", tree, exponent) if exponent is not None else tree
 
     def operand(self) -> Tree:
-        r"""What a function without brackets is applied to: `\sin 2\pi x`, up to a sign, a bracket or another function."""
+        r"""What a function without brackets is applied to: `\sin 2\pi x`, up to a sign, a bracket or another
+        function."""
         tree = self.power()
         while self.begins_factor() and self.next.text not in ("(", "[", *FUNCTIONS - {r"\sqrt"}):
             if self.next.kind == "number":

@@ -1,6 +1,7 @@
 r"""An answer's tokens read into a shape: a value, a list, an interval, an equation …
 
-What cannot be read in one way is None, and then only its text counts. Nothing is computed here but the order of two bounds.
+What cannot be read in one way is None, and then only its text counts. Nothing is computed here but the order of two
+bounds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""A mathematical answer as written by people and models, LaTeX or plain, as a flat list of tokens.
 
-Layout (\left, \displaystyle, thin spaces, dollar signs of maths mode) is gone, unicode signs have become LaTeX's, and what
-only differs in spelling (\dfrac and \frac, \leq and ≤) is one token. Words are kept apart from variables: a run of letters
-is a word inside of \text, or when it looks like one. Linear in the length of the text.
+Layout (\left, \displaystyle, thin spaces, dollar signs of maths mode) is gone, unicode signs have become LaTeX's, and
+what only differs in spelling (\dfrac and \frac, \leq and ≤) is one token. Words are kept apart from variables: a run of
+letters is a word inside of \text, or when it looks like one. Linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def words(text: str, before: str = "") -> frozenset[str]:
 
 
 class Token(NamedTuple):
-    r"""`text` is canonical; `spaced`: a blank stands before it; `styled`: it stands inside of \text or a font's command."""
+    r"""`text` is canonical; `spaced`: a blank stands before it; `styled`: it stands inside of \text or a font's
+    command."""
 
     kind: Kind
     text: str
@@ -201,7 +202,8 @@ def _letters(text: str, style: str) -> list[tuple[Kind, str]]:
 
 
 def written(tokens: Sequence[Token]) -> str:
-    """One text for what differs only in blanks, in the case of words, and in the braces of a short index or exponent."""
+    """One text for what differs only in blanks, in the case of words, and in the braces of a short index or
+    exponent."""
     parts: list[str] = []
     before = Token("mark", "")
     for token in tokens:

@@ -1,5 +1,5 @@
-"""Whether an answer lies within the error that its problem allows, as some problems of OlympiadBench do. Values only: of anything else
-equality decides alone (`pipeline.rewards.math.equality`)."""
+"""Decides whether an answer lies within the error that its problem allows, as some problems of OlympiadBench do. Values
+only: of anything else equality decides alone (`pipeline.rewards.math.equality`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ MAX_VALUES = 20
 
 
 def within(gold: str, answer: str, tolerances: Sequence[float]) -> bool:
-    """Whether each value of `gold` has a value of `answer` of its own that differs by its tolerance at most, or by the only one.
+    """Whether each value of `gold` has a value of `answer` of its own that differs by its tolerance at most, or by the
+    only one.
 
     Raises TooLargeError."""
     wanted, given = list(_values(shape_of(tokens_of(gold)))), list(_values(shape_of(tokens_of(answer))))

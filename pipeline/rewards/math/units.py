@@ -1,7 +1,7 @@
-r"""What stands around a number: units, currencies, percent and degree signs.
+r"""Reads what stands around a number: units, currencies, percent and degree signs.
 
-`split` cuts them off as one canonical text, in which `cm^2`, `square centimeters` and `\text{ cm}^{2}` are equal. Words that change
-what the number says ("and a half", "or", "less", "squared") are no unit.
+`split` cuts them off as one canonical text, in which `cm^2`, `square centimeters` and `\text{ cm}^{2}` are equal. Words
+that change what the number says ("and a half", "or", "less", "squared") are no unit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Imported by Python itself where this folder is on PYTHONPATH. Does nothing unless a test asked for it (crash_child)."""
+"""Imported by Python itself where this folder is on PYTHONPATH. Does nothing unless a test asked for it
+(crash_child)."""
 
 import os
 

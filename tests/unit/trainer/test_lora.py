@@ -107,7 +107,8 @@ def test_a_checkpoint_holds_the_adapter_and_a_finished_run_publishes_it_merged(t
 
 
 def test_adapters_are_published_alone_and_the_final_model_is_whole(tmp_path: Path) -> None:
-    """What is published is what vLLM loads, its canary is that of base and adapter together, and merged it is the final model."""
+    """What is published is what vLLM loads, its canary is that of base and adapter together, and merged it is the final
+    model."""
     run = make_run(tmp_path, **LORA, transfer="lora", checkpoint_every=3)
     learner = trained(run)
     for step in (1, 2, 3):

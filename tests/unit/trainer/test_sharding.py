@@ -1,4 +1,5 @@
-"""The shipped settings are read by their libraries, what the learner cannot do is refused, and parts of a checkpoint fit together."""
+"""The shipped settings are read by their libraries, what the learner cannot do is refused, and parts of a checkpoint
+fit together."""
 
 from __future__ import annotations
 

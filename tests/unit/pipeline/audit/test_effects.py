@@ -84,7 +84,8 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 
 def test_a_run_of_few_steps_is_cut_into_windows_too() -> None:
-    """Eight steps in which both the share of feedback and the rewards double: within all of them there is confounding."""
+    """Eight steps in which both the share of feedback and the rewards double: within all of them there is
+    confounding."""
     found = [Groups(simulated(0.0, seed, 8, 16)).effect_of_lessons(num_resamples=100) for seed in range(100)]
     effects = [one.drawn for one in found if one]
     assert abs(fmean(one.difference for one in effects)) < 0.015

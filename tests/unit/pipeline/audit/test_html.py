@@ -1,4 +1,5 @@
-"""The page of an audit holds what was found, and nothing that was written by a model or a data set gets out of its place."""
+"""The page of an audit holds what was found, and nothing that was written by a model or a data set gets out of its
+place."""
 
 from __future__ import annotations
 

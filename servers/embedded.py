@@ -56,8 +56,9 @@ def _download_from_hub(repository: str) -> Path:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"model.path = {repository!r} is neither a folder nor a model that could be fetched from the Hugging Face hub "
-            f"({type(error).__name__}: {reason}). Check the name and the connection, give a local folder, or use 'embedded'"
+            f"model.path = {repository!r} is neither a folder nor a model that could be fetched from the Hugging Face "
+            f"hub ({type(error).__name__}: {reason}). Check the name and the connection, give a local folder, or use "
+            "'embedded'"
         ) from error
     return folder
 
@@ -91,7 +92,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     tokenizer.model_max_length = config.max_position_embeddings
     if tokenizer.eos_token != END_OF_TURN or not tokenizer.chat_template:
         raise ModelError(
-            f"model.path = 'embedded': {gguf.name} has end token {tokenizer.eos_token!r}, expected {END_OF_TURN!r}; {REMEDY}"
+            f"model.path = 'embedded': {gguf.name} has end token {tokenizer.eos_token!r}, expected {END_OF_TURN!r}; "
+            f"{REMEDY}"
         )
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

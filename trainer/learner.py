@@ -161,8 +161,8 @@ class Learner:
         trainer.remove_callback(PrinterCallback)
         if trainer.is_fsdp_enabled and self.config.learner.transfer != "filesystem":
             raise ConfigError(
-                f"learner.transfer = '{self.config.learner.transfer}' needs weights that are whole in the learner, and those of a "
-                "divided model are in no place; set learner.transfer = 'filesystem'"
+                f"learner.transfer = '{self.config.learner.transfer}' needs weights that are whole in the learner, and "
+                "those of a divided model are in no place; set learner.transfer = 'filesystem'"
             )
         return trainer
 

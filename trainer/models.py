@@ -49,7 +49,8 @@ def load_model(path: Path | str, settings: LearnerSection | None = None) -> PreT
         model: Any = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32, attn_implementation=chosen)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"model {path}: its weights could not be loaded ({error}); give a folder with config.json and model.safetensors"
+            f"model {path}: its weights could not be loaded ({error}); give a folder with config.json and "
+            "model.safetensors"
         ) from error
     return model
 
@@ -59,8 +60,8 @@ def attention_of(settings: LearnerSection) -> str | None:
     ConfigError."""
     if settings.attention == "flex_attention" and not torch.cuda.is_available():
         raise ConfigError(
-            "learner.attention = 'flex_attention' needs a GPU: PyTorch has no backward pass of it for CPUs; set learner.attention = "
-            "'auto', which is sdpa here"
+            "learner.attention = 'flex_attention' needs a GPU: PyTorch has no backward pass of it for CPUs; set "
+            "learner.attention = 'auto', which is sdpa here"
         )
     return None if settings.attention == "auto" else settings.attention
 

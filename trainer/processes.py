@@ -119,8 +119,9 @@ def num_micro_batches(num_groups: int, num_at_once: int) -> int:
     count, remainder = divmod(num_groups, world_size() * num_at_once)
     if remainder:
         raise ConfigError(
-            f"rollout.num_problems_per_step = {num_groups} cannot be divided among {world_size()} processes of the learner with "
-            f"learner.num_groups_per_micro_batch = {num_at_once}; choose a multiple of both, or another number of processes"
+            f"rollout.num_problems_per_step = {num_groups} cannot be divided among {world_size()} processes of the "
+            f"learner with learner.num_groups_per_micro_batch = {num_at_once}; choose a multiple of both, or another "
+            "number of processes"
         )
     return count
 

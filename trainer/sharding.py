@@ -96,13 +96,13 @@ def prepare(accelerator: Accelerator, *, asked: bool, bf16: bool) -> None:
         )
     if plugin.cpu_ram_efficient_loading:
         raise ConfigError(
-            "fsdp_cpu_ram_efficient_loading = true: the learner loads its model in every process, and was never run with this; "
-            "set it to false"
+            "fsdp_cpu_ram_efficient_loading = true: the learner loads its model in every process, and was never run "
+            "with this; set it to false"
         )
     if "SHARDED" not in str(plugin.state_dict_type):
         raise ConfigError(
-            f"fsdp_state_dict_type = {plugin.state_dict_type.name}: a checkpoint is written by all processes; set it to "
-            "SHARDED_STATE_DICT"
+            f"fsdp_state_dict_type = {plugin.state_dict_type.name}: a checkpoint is written by all processes; set it "
+            "to SHARDED_STATE_DICT"
         )
     plugin.mixed_precision_policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32
@@ -166,7 +166,7 @@ def check_layout(checkpoint: Path, *, divided: bool) -> None:
         return
     was, now = ("fsdp2", "none") if has_parts(checkpoint) else ("none", "fsdp2")
     raise ConfigError(
-        f"{checkpoint} was written with learner.sharding = '{was}', and this learner runs with '{now}', which reads another "
-        f"layout; go on with learner.sharding = '{was}' (or the accelerate configuration of before), or begin a new run whose "
-        "model.path is this run's newest weights"
+        f"{checkpoint} was written with learner.sharding = '{was}', and this learner runs with '{now}', which reads "
+        f"another layout; go on with learner.sharding = '{was}' (or the accelerate configuration of before), or begin "
+        "a new run whose model.path is this run's newest weights"
     )

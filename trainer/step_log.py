@@ -56,9 +56,10 @@ class StepLog:
         gap = numbers["logprob_gap_mean"]
         if gap is not None and gap > self._gap_tolerance:
             message = (
-                f"the servers' log-probabilities differ from the learner's by {gap:.4g} nats per token on average "
-                f"(at most {numbers['logprob_gap_max']:.4g}), above learner.logprob_gap_tolerance = {self._gap_tolerance}: "
-                "compare servers.dtype and learner.precision, and whether the servers really reloaded"
+                f"the servers' log-probabilities differ from the learner's by {gap:.4g} nats per token on average (at "
+                f"most {numbers['logprob_gap_max']:.4g}), above learner.logprob_gap_tolerance = "
+                f"{self._gap_tolerance}: compare servers.dtype and learner.precision, and whether the servers really "
+                "reloaded"
             )
             logger.warning(message)
             self._metrics.write("alert", step, kind="logprob_gap", message=message, logprob_gap_mean=gap)

@@ -74,7 +74,8 @@ def _of_a_foreign_model(config: Config, explicit: dict[str, Any]) -> Config:
     if "benchmarks" not in explicit.get("eval", {}) and not {"problems", "recipe"} & explicit.keys():
         raise ConfigError(
             f"--endpoint {config.endpoints[0].url}: name what it is asked with --benchmark, for example gsm8k, "
-            f"math500, humaneval, a .jsonl file, or {HELD_OUT}, the problems that the recipe {config.recipe!r} holds out"
+            f"math500, humaneval, a .jsonl file, or {HELD_OUT}, the problems that the recipe {config.recipe!r} "
+            "holds out"
         )
     if "system_prompt" in explicit.get("rollout", {}):
         return config

@@ -37,13 +37,13 @@ def fork_run(source: RunFolder, config: Config, step: int | None = None) -> RunF
     step = _chosen_step(source, step)
     if config.learner.num_steps <= step:
         raise ConfigError(
-            f"learner.num_steps = {config.learner.num_steps} leaves nothing to train after step {step}, where the fork begins; "
-            "raise learner.num_steps, or fork at an earlier step with --at-step"
+            f"learner.num_steps = {config.learner.num_steps} leaves nothing to train after step {step}, where the fork "
+            "begins; raise learner.num_steps, or fork at an earlier step with --at-step"
         )
     if config.model.path != (before := source.config().model.path):
         raise ConfigError(
-            f"model.path = {config.model.path!r}: the forked run began with {before!r}, and a fork keeps its model; start a "
-            "new run for another one"
+            f"model.path = {config.model.path!r}: the forked run began with {before!r}, and a fork keeps its model; "
+            "start a new run for another one"
         )
     check_claim(source)
     run = new_run(config, unfinished=True)
@@ -67,7 +67,8 @@ def _chosen_step(source: RunFolder, step: int | None) -> int:
     if step and not is_whole(checkpoint_path(source, step)):
         whole = [number for number in steps(source) if is_whole(checkpoint_path(source, number))]
         raise RunFolderError(
-            f"--at-step {step}: {source.path} has no whole checkpoint of that step; it has {whole or 'none'} (and 0, the start)"
+            f"--at-step {step}: {source.path} has no whole checkpoint of that step; it has {whole or 'none'} (and 0, "
+            "the start)"
         )
     return step
 

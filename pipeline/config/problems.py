@@ -20,13 +20,17 @@ class FamilySettings(Section):
 class ProblemsSection(Section):
     source: str = Field(
         "reasoning_gym",
-        description="'reasoning_gym', 'procedural_code' (small programs), 'jsonl', 'hub' (a Hugging Face data set), "
-        "or your own 'module:function'.",
+        description=(
+            "'reasoning_gym', 'procedural_code' (small programs), 'jsonl', 'hub' (a Hugging Face data set), "
+            "or your own 'module:function'."
+        ),
     )
     families: tuple[FamilySettings, ...] = Field(
         (FamilySettings(name="chain_sum", params={"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2}),),
-        description="reasoning_gym: the task families. procedural_code: those of `pipeline/problems/code_families.toml`; "
-        "empty: all.",
+        description=(
+            "reasoning_gym: the task families. procedural_code: those of `pipeline/problems/code_families.toml`; "
+            "empty: all."
+        ),
     )
     num_train: Positive = Field(2000, description="reasoning_gym, procedural_code: problems generated for training.")
     num_heldout: Positive = Field(
@@ -37,8 +41,9 @@ class ProblemsSection(Section):
     )
     train_file: str = Field(
         "",
-        description="jsonl: file with `question`/`problem`/`prompt` and `answer`, or `tests` of a program, on each "
-        "line.",
+        description=(
+            "jsonl: file with `question`/`problem`/`prompt` and `answer`, or `tests` of a program, on each line."
+        ),
     )
     heldout_file: str = Field("", description="jsonl: held-out file; empty: the last num_heldout lines of train_file.")
     dataset: str = Field("", description="hub: data set id, for example openai/gsm8k.")

@@ -147,8 +147,8 @@ def _why_not(currency: Currency, base: Cell | None, cell: Cell) -> str:
     num = math.ceil(_budget(currency, base, cell))
     if num > base.num_samples:
         return (
-            f"its {currency.unit} pay{'' if currency.unit == 'tokens' else 's'} for {_budget(currency, base, cell):.2f} zero-shot "
-            f"answers, and there are {base.num_samples}; use --n {num}"
+            f"its {currency.unit} pay{'' if currency.unit == 'tokens' else 's'} for "
+            f"{_budget(currency, base, cell):.2f} zero-shot answers, and there are {base.num_samples}; use --n {num}"
         )
     return ""
 

@@ -115,8 +115,8 @@ class EvalFolder:
             if not (moved and same_model):
                 remedy = "if it is the same model at another address, add --moved; else c" if same_model else "c"
                 raise RunFolderError(
-                    f"--out {self.path} holds answers of {_text(before)}, and this evaluation is of {_text(identity)}; {remedy}hoose "
-                    "another --out, or ask everything anew with --fresh"
+                    f"--out {self.path} holds answers of {_text(before)}, and this evaluation is of {_text(identity)}; "
+                    f"{remedy}hoose another --out, or ask everything anew with --fresh"
                 )
         write_atomic(self.identity_file, json.dumps({**stored, **facts, "asked": identity}, indent=1))
 
@@ -124,8 +124,8 @@ class EvalFolder:
         """Every cell that was planned. Raises RunFolderError for the folder of another version."""
         if not self.plan_file.exists() and self.answers_file.exists():
             raise RunFolderError(
-                f"{self.path} was written by another version of lanpo; move {self.answers_file.name} away (the replies that were paid "
-                "for stay), or choose another --out"
+                f"{self.path} was written by another version of lanpo; move {self.answers_file.name} away (the replies "
+                "that were paid for stay), or choose another --out"
             )
         return Plan.read(self.plan_file)
 
@@ -143,8 +143,8 @@ class EvalFolder:
                 yield kind.model_validate_json(line)
             except ValidationError as error:
                 raise RunFolderError(
-                    f"{file}: not of this version of lanpo ({error.error_count()} faults); move it away (the replies that were "
-                    "paid for stay), or choose another --out"
+                    f"{file}: not of this version of lanpo ({error.error_count()} faults); move it away (the replies "
+                    "that were paid for stay), or choose another --out"
                 ) from error
 
     def drop_superseded(self) -> None:

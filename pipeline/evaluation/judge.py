@@ -178,9 +178,9 @@ class Agreement(BaseModel):
         low, high = self.interval
         kappa = "undefined" if self.kappa is None else f"{self.kappa:.2f}"
         return (
-            f"judge: agrees with {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {self.num_judged} labelled answers, kappa "
-            f"{kappa}; {self.num_false_positives} wrong ones called correct, {self.num_false_negatives} correct ones wrong, "
-            f"{self.num_errors} without a verdict"
+            f"judge: agrees with {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {self.num_judged} labelled answers, "
+            f"kappa {kappa}; {self.num_false_positives} wrong ones called correct, {self.num_false_negatives} correct "
+            f"ones wrong, {self.num_errors} without a verdict"
         )
 
 

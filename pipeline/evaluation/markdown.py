@@ -28,7 +28,10 @@ def _lines(report: BenchmarkReport) -> Iterator[str]:
     if report.matched:
         yield from (
             "",
-            "At equal cost (tokens; money where prices are given): a mode against a majority of as many zero-shot answers as it pays for:",
+            (
+                "At equal cost (tokens; money where prices are given): a mode against a majority of as many zero-shot "
+                "answers as it pays for:"
+            ),
             "",
         )
         yield from _table([_difference(one) for one in report.matched])
@@ -109,23 +112,29 @@ def _cautions(row: ReportRow) -> Iterator[str]:
     if row.num_missing:
         without = f"; without them avg is {_shown(row.avg_answered)}" if row.avg_answered else ""
         yield (
-            f"{where}{row.num_missing} answers could not be had ({_counted(row.missing)}) and count as wrong{without}. The same command "
-            "asks for them again."
+            f"{where}{row.num_missing} answers could not be had ({_counted(row.missing)}) and count as wrong{without}. "
+            "The same command asks for them again."
         )
     if row.num_unasked:
         yield f"{where}unfinished: {row.num_unasked} answers that are wanted were not asked for yet."
     if row.num_unjudged:
         kinds = {kind: number for kind, number in row.outcomes.items() if kind in ("error", "timeout")}
-        yield f"{where}{row.num_unjudged} answers could not be judged ({_counted(kinds)} of the verifier); they count as not solved."
+        yield (
+            f"{where}{row.num_unjudged} answers could not be judged ({_counted(kinds)} of the verifier); they count as "
+            "not solved."
+        )
     if row.num_older_verdicts:
         yield (
-            f"{where}{row.num_older_verdicts} verdicts are of another version of the verifier; --rejudge judges the answers that are kept "
-            "anew, and asks nothing."
+            f"{where}{row.num_older_verdicts} verdicts are of another version of the verifier; --rejudge judges the "
+            "answers that are kept anew, and asks nothing."
         )
     if row.share_with_lessons is not None:
         yield f"{where}{row.share_with_lessons:.0%} of the prompts held lessons; the others fell back to zero-shot."
     if row.share_cut > 0.05:
-        yield f"{where}{row.share_cut:.0%} of the answers were cut short; let them be longer (--max-tokens, a longer context)."
+        yield (
+            f"{where}{row.share_cut:.0%} of the answers were cut short; let them be longer (--max-tokens, a longer "
+            "context)."
+        )
     if num_filtered := row.finish_reasons.get("content_filter", 0):
         yield f"{where}{num_filtered} answers were ended by the provider's filter; they are scored as they are."
     if row.num_judged:
@@ -152,6 +161,6 @@ def _spending(report: BenchmarkReport) -> Iterator[str]:
         by = f" by {one.endpoint}" if one.endpoint else ""
         cost = f", cost {one.cost:.4f}" if one.cost else ""
         yield (
-            f"All sessions, {one.stage}{by}: {one.num_replies:,} replies, {one.num_prompt_tokens:,} + {one.num_completion_tokens:,} "
-            f"tokens{cost}."
+            f"All sessions, {one.stage}{by}: {one.num_replies:,} replies, {one.num_prompt_tokens:,} + "
+            f"{one.num_completion_tokens:,} tokens{cost}."
         )

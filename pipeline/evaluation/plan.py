@@ -110,8 +110,8 @@ class Plan:
             return cls(_CELLS.validate_json(file.read_bytes())) if file.exists() else cls()
         except ValidationError as error:
             raise RunFolderError(
-                f"{file}: no plan of this version of lanpo ({error.error_count()} faults); choose another --out, or begin anew with "
-                "--fresh"
+                f"{file}: no plan of this version of lanpo ({error.error_count()} faults); choose another --out, or "
+                "begin anew with --fresh"
             ) from error
 
     def write(self, file: Path) -> None:

@@ -94,9 +94,9 @@ class ReplyCache:
         """What all replies in the file took, by stage and endpoint; attempts without a reply are not among it.
         Blocking."""
         rows = self._reader.execute(
-            "SELECT stage, json_extract(json, '$.endpoint') AS at, COUNT(*), SUM(json_extract(json, '$.num_prompt_tokens')), "
-            "SUM(json_extract(json, '$.num_completion_tokens')) "
-            "FROM (SELECT stage, CAST(reply AS TEXT) AS json FROM replies) GROUP BY stage, at ORDER BY stage, at"
+            "SELECT stage, json_extract(json, '$.endpoint') AS at, COUNT(*), SUM(json_extract(json, "
+            "'$.num_prompt_tokens')), SUM(json_extract(json, '$.num_completion_tokens')) FROM (SELECT stage, "
+            "CAST(reply AS TEXT) AS json FROM replies) GROUP BY stage, at ORDER BY stage, at"
         )
         return [
             Spent(stage=stage, endpoint=at or "", num_replies=num, num_prompt_tokens=prompt, num_completion_tokens=completion)

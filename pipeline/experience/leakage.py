@@ -28,12 +28,14 @@ MIN_BODY_CHARS = 8
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _STATES = re.compile(
     r"\b(?:answers?|results?|solutions?)\b(?: (?:to|for|of)\b[^.:=\n]{0,40}?)?[\s*_]*"
-    r"(?:(?:is|was|are|were|equals|becomes|must be|should be|will be|comes (?:out )?to|turns out to be)\b|:|=)[\s*_]*:?|####",
+    r"(?:(?:is|was|are|were|equals|becomes|must be|should be|will be|comes (?:out )?to|turns out to "
+    r"be)\b|:|=)[\s*_]*:?|####",
     re.IGNORECASE,
 )
 """What stands behind it is stated as the answer."""
 _COMES_TO = re.compile(
-    r"=|\u2248|\\approx\b|->|\u2192|\\to\b|\b(?:equals|gives|yields|totals|leaves|obtains?|(?:we|you) (?:get|have|find|obtain)|"
+    r"=|\u2248|\\approx\b|->|\u2192|\\to\b|\b(?:equals|gives|yields|totals|leaves|obtains?|(?:we|you) "
+    r"(?:get|have|find|obtain)|"
     r"to get|results? in|(?:comes|adds|amounts) (?:up |out )?to|arrives? at|"
     r"(?:total|sum|product|difference|quotient|remainder|value|count|number|amount|output|outcome|probability|area|perimeter|volume|length|"
     r"average|mean|median)\b[^.!?\n=]{0,40}?\b(?:is|was|are|becomes|must be|should be|comes to))\b",

@@ -28,8 +28,8 @@ def check_pool(pool: Pool, tasks: Sequence[Task]) -> None:
     named = ", ".join(f"{problem} (entry {entry})" for problem, entry in found[:NUM_NAMED])
     more = f" and {len(found) - NUM_NAMED} more" if len(found) > NUM_NAMED else ""
     raise DataError(
-        f"the pool holds lessons of problems that are to be evaluated: {named}{more}; evaluate other problems, or use a pool that "
-        "never saw them (`pool export`, take these entries out, `pool import` into another run)"
+        f"the pool holds lessons of problems that are to be evaluated: {named}{more}; evaluate other problems, or use "
+        "a pool that never saw them (`pool export`, take these entries out, `pool import` into another run)"
     )
 
 
@@ -51,7 +51,8 @@ def faults(
         yield f"entry {entry_id}: is there {num} times"
     for problem_id, num in over("problem_id", max_entries_per_problem):
         yield (
-            f"problem {problem_id}: has {num} entries, more than pool.max_entries_per_problem = {max_entries_per_problem}"
+            f"problem {problem_id}: has {num} entries, more than pool.max_entries_per_problem = "
+            f"{max_entries_per_problem}"
         )
 
 

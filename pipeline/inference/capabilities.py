@@ -104,8 +104,9 @@ async def _check_adapter(pool: InferenceClient, endpoint: Endpoint, probe: Path,
     if "doesn't contain tensors" not in said:
         lack = f"does not see the folder {probe.parent}" if "No adapter found" in said else "loads no such adapters"
         raise EndpointSetupError(
-            f"endpoint {endpoint.url} {lack} ({said}); learner.transfer = 'lora' needs vLLM started with {RUNTIME_SWITCH}=1 and "
-            f"{' '.join(options)}, where it sees the run folder by the same path; or set learner.transfer = 'filesystem'"
+            f"endpoint {endpoint.url} {lack} ({said}); learner.transfer = 'lora' needs vLLM started with "
+            f"{RUNTIME_SWITCH}=1 and {' '.join(options)}, where it sees the run folder by the same path; or set "
+            "learner.transfer = 'filesystem'"
         )
 
 
@@ -118,7 +119,8 @@ async def take_label(run: RunFolder, endpoint: Endpoint) -> None:
             await clear_version_label(run, endpoint.address)
         except WeightSyncError as error:
             raise EndpointSetupError(
-                f"endpoint {endpoint.url} does not take the label of its weights ({error}); is another run using it, or a proxy before it?"
+                f"endpoint {endpoint.url} does not take the label of its weights ({error}); is another run using it, "
+                "or a proxy before it?"
             ) from error
 
     await _tries()(take)
@@ -169,8 +171,8 @@ async def _check_samples(pool: InferenceClient, endpoint: Endpoint, messages: tu
     except MalformedReplyError as error:
         lack = {"no_token_ids": "token ids", "no_logprobs": "log-probabilities"}.get(error.kind, "a usable answer")
         raise EndpointSetupError(
-            f"endpoint {endpoint.url} returns no {lack} ({error}); training needs vLLM's return_token_ids and logprobs. "
-            "Evaluation works without them."
+            f"endpoint {endpoint.url} returns no {lack} ({error}); training needs vLLM's return_token_ids and "
+            "logprobs. Evaluation works without them."
         ) from error
     except EndpointError as error:
         raise EndpointSetupError(
@@ -204,13 +206,14 @@ async def _check_processed_logprobs(
     common = sorted(one.keys() & other.keys(), key=one.__getitem__)
     if len(common) < 2:
         raise EndpointSetupError(
-            f"endpoint {endpoint.url} returned {len(common)} common candidates at two temperatures instead of 4 or more, "
-            "so its log-probabilities cannot be checked"
+            f"endpoint {endpoint.url} returned {len(common)} common candidates at two temperatures instead of 4 or "
+            "more, so its log-probabilities cannot be checked"
         )
     least, most = common[0], common[-1]
     at_other, expected = other[most] - other[least], (one[most] - one[least]) / temperature
     if abs(at_other - expected) > 0.02 * expected + 0.01:
         raise EndpointSetupError(
-            f"endpoint {endpoint.url} reports log-probabilities that ignore the temperature (at {temperature} two candidates "
-            f"tokens differ by {at_other:.3f}, expected {expected:.3f}); start vLLM with --logprobs-mode processed_logprobs"
+            f"endpoint {endpoint.url} reports log-probabilities that ignore the temperature (at {temperature} two "
+            f"candidates tokens differ by {at_other:.3f}, expected {expected:.3f}); start vLLM with --logprobs-mode "
+            "processed_logprobs"
         )

@@ -18,7 +18,8 @@ LIMIT, NEW_LIMIT, FORMAT = "max_tokens", "max_completion_tokens", "response_form
 OPTIONAL = ("temperature", "top_p", "seed", "chat_template_kwargs", FORMAT)
 """Parameters that an answer can be had without."""
 _REFUSED = re.compile(
-    r"unsupported|not supported|(?:does|do|is|are) ?n[o']t (?:support|permit|allow|accept|available)|unrecogni[sz]ed|unknown|deprecated"
+    r"unsupported|not supported|(?:does|do|is|are) ?n[o']t "
+    r"(?:support|permit|allow|accept|available)|unrecogni[sz]ed|unknown|deprecated"
     r"|not (?:permitted|allowed|accepted)|unexpected|extra[_ ](?:inputs?|forbidden|fields?)",
     re.IGNORECASE,
 )

@@ -82,8 +82,11 @@ class StressReport(BaseModel):
     def lines(self) -> list[str]:
         """The report as text."""
         lines = [
-            f"{self.num_answered} of {self.num_requests} requests answered in {self.seconds:.1f} s at {self.concurrency} concurrent: "
-            f"{self.requests_per_s:,.0f} requests/s, {self.completion_tokens_per_s:,.0f} tokens/s",
+            (
+                f"{self.num_answered} of {self.num_requests} requests answered in {self.seconds:.1f} s at "
+                f"{self.concurrency} concurrent: {self.requests_per_s:,.0f} requests/s, "
+                f"{self.completion_tokens_per_s:,.0f} tokens/s"
+            ),
             f"latency   {_quantiles_text(self.latency_s)}",
         ]
         if self.first_token_s:

@@ -94,7 +94,8 @@ class _Lines:
         rate = num / elapsed_s if elapsed_s > 0 else 0.0
         left = f", {duration((self._total - self._done) / rate)} left" if rate and self._done < self._total else ""
         print(
-            f"{self._done}/{self._total} {self._name} after {elapsed_s:.1f} s, {rate:,.1f} {self._name}/s{left}{self._status()}",
+            f"{self._done}/{self._total} {self._name} after {elapsed_s:.1f} s, {rate:,.1f} "
+            f"{self._name}/s{left}{self._status()}",
             flush=True,
         )
 

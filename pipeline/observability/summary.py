@@ -32,7 +32,8 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
         low, high = report["interval"]
         yield (
             f"  held-out accuracy, {name}: {report['accuracy']:.1%}, 95 % interval [{low:.1%}, {high:.1%}], "
-            f"{report['num_problems']} problems, {report['share_parsable']:.1%} parsable, {report['share_cut']:.1%} cut short"
+            f"{report['num_problems']} problems, {report['share_parsable']:.1%} parsable, {report['share_cut']:.1%} "
+            "cut short"
         )
     totals = state.get("totals", {})
     drawn, carried = totals.get("drawn", {}), totals.get("carried", {})
@@ -40,11 +41,14 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
         if drawn.get(kind):
             share = carried.get(kind, 0) / drawn[kind]
             yield (
-                f"  {kind}-drawn prompts that carried a context: {carried.get(kind, 0)} of {drawn[kind]} ({share:.0%}); "
-                "the rest fell back to scratch"
+                f"  {kind}-drawn prompts that carried a context: {carried.get(kind, 0)} of {drawn[kind]} "
+                f"({share:.0%}); the rest fell back to scratch"
             )
     rejected = ", ".join(f"{reason} {number}" for reason, number in totals.get("rejected", {}).items()) or "none"
-    yield f"  experience pool: {totals.get('accepted', 0)} entries accepted, {totals.get('pool_size', 0)} held; rejected: {rejected}"
+    yield (
+        f"  experience pool: {totals.get('accepted', 0)} entries accepted, {totals.get('pool_size', 0)} held; "
+        f"rejected: {rejected}"
+    )
     if trims := totals.get("trims"):
         yield f"  contexts trimmed to max_model_len, by kind: {trims}"
     yield from _costs(totals)
@@ -64,16 +68,17 @@ def _learning(run: RunFolder) -> Iterator[str]:
         for name in ("num_trained_tokens", "train_s", "publish_s", "reload_s")
     }
     yield (
-        f"  train: {len(steps)} steps, {total['num_trained_tokens']:.0f} completion tokens in {duration(total['train_s'])}; "
-        f"publishing {duration(total['publish_s'])}, reloading {duration(total['reload_s'])}"
+        f"  train: {len(steps)} steps, {total['num_trained_tokens']:.0f} completion tokens in "
+        f"{duration(total['train_s'])}; publishing {duration(total['publish_s'])}, reloading "
+        f"{duration(total['reload_s'])}"
     )
     gaps = [line["logprob_gap_mean"] for line in steps.values() if line.get("logprob_gap_mean") is not None]
     if gaps:
         highest = max(line.get("logprob_gap_max") or 0.0 for line in steps.values())
         num_alerts = sum(line["event"] == "alert" for line in lines)
         yield (
-            f"  log-probabilities, servers against learner: mean gap {sum(gaps) / len(gaps):.5f} nats per token over all steps, "
-            f"largest single gap {highest:.3f}; {num_alerts} alerts"
+            f"  log-probabilities, servers against learner: mean gap {sum(gaps) / len(gaps):.5f} nats per token over "
+            f"all steps, largest single gap {highest:.3f}; {num_alerts} alerts"
         )
 
 

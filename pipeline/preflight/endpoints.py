@@ -85,7 +85,8 @@ async def _probe(
     if endpoint.model not in served:
         hint = did_you_mean(repr(endpoint.model), map(repr, served), cutoff=0.5)
         raise EndpointSetupError(
-            f"it has no model {endpoint.model!r}, it serves {sorted(served)}{hint}; set model.name or the endpoint's model"
+            f"it has no model {endpoint.model!r}, it serves {sorted(served)}{hint}; set model.name or the endpoint's "
+            "model"
         )
     longest = facts["max_model_len"] = served[endpoint.model].get("max_model_len")
     for setting, max_tokens in longest_answers(config):
@@ -93,15 +94,16 @@ async def _probe(
             yield Finding(
                 "FAILED",
                 name,
-                f"its max_model_len = {longest} leaves no tokens for a prompt beside {setting} = {max_tokens}; serve with a larger "
-                "--max-model-len, or lower the setting",
+                f"its max_model_len = {longest} leaves no tokens for a prompt beside {setting} = {max_tokens}; serve "
+                "with a larger --max-model-len, or lower the setting",
             )
     skew_s = _skew_s(reply.headers.get("Date", ""))
     if abs(skew_s) > MAX_SKEW_S:
         yield Finding(
             "warn",
             name,
-            f"its clock differs from this machine's by {skew_s:.0f} s: dates in Retry-After will be misread; set the clocks",
+            f"its clock differs from this machine's by {skew_s:.0f} s: dates in Retry-After will be misread; set the "
+            "clocks",
         )
     if training:
         async for finding in _probe_training(config, pool, endpoint, facts):
@@ -123,8 +125,8 @@ async def _probe_training(
         yield Finding(
             "warn",
             name,
-            "its control routes (/pause, /collective_rpc …) answer anyone who reaches it, for --api-key does not guard them: "
-            "bind it to 127.0.0.1, or keep strangers out by a firewall",
+            "its control routes (/pause, /collective_rpc …) answer anyone who reaches it, for --api-key does not guard "
+            "them: bind it to 127.0.0.1, or keep strangers out by a firewall",
         )
     await check_endpoint(pool, endpoint, training=True, temperature=config.rollout.sampling.temperature)
     if config.learner.transfer == "lora":

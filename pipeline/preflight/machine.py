@@ -55,7 +55,8 @@ def _mismatched_vision(config: Config) -> None:
     fail."""
     if not gpus() and find_spec("torchvision") is not None:
         raise UserError(
-            "torchvision is installed beside a CPU torch and breaks transformers; run `pip uninstall torchvision torchaudio torchcodec`"
+            "torchvision is installed beside a CPU torch and breaks transformers; run `pip uninstall torchvision "
+            "torchaudio torchcodec`"
         )
 
 
@@ -66,7 +67,8 @@ def _disk(config: Config) -> str:
     free_gib = shutil.disk_usage(folder).free / 2**30
     if free_gib < MIN_FREE_GIB:
         raise DiskError(
-            f"run.root = {str(config.run.root)!r}: {free_gib:.1f} GiB free, {MIN_FREE_GIB} needed; free some space or choose another folder"
+            f"run.root = {str(config.run.root)!r}: {free_gib:.1f} GiB free, {MIN_FREE_GIB} needed; free some space or "
+            "choose another folder"
         )
     return f"{free_gib:.0f} GiB free"
 
@@ -115,7 +117,8 @@ def _keys(config: Config) -> None:
     for endpoint in config.named_endpoints:
         if endpoint.api_key_env and not os.environ.get(endpoint.api_key_env):
             raise EndpointSetupError(
-                f"endpoint {endpoint.url}: the environment variable {endpoint.api_key_env} that should hold its key is not set"
+                f"endpoint {endpoint.url}: the environment variable {endpoint.api_key_env} that should hold its key is "
+                "not set"
             )
 
 
@@ -149,7 +152,8 @@ def _sampling_agrees(config: Config) -> str | None:
     sampling = config.rollout.sampling
     if sampling.top_p < 1 or sampling.top_k or sampling.min_p:
         return Doubt(
-            "rollout.sampling cuts by top_p, top_k or min_p, which the learner does not repeat: expect a log-probability gap"
+            "rollout.sampling cuts by top_p, top_k or min_p, which the learner does not repeat: expect a "
+            "log-probability gap"
         )
     return None
 
@@ -173,8 +177,9 @@ def _dtypes_agree(config: Config) -> str | None:
         )
     if dtype in ("bfloat16", "float16") and config.learner.precision == "float32":
         return Doubt(
-            f"servers.dtype = {dtype!r} rounds the weights that the learner trains in float32: small updates do not reach the samples, "
-            "and log-probabilities differ by about .01 nats per token; servers.dtype = 'float32' agrees to 1e-5"
+            f"servers.dtype = {dtype!r} rounds the weights that the learner trains in float32: small updates do not "
+            "reach the samples, and log-probabilities differ by about .01 nats per token; servers.dtype = 'float32'"
+            " agrees to 1e-5"
         )
     return None
 
@@ -183,8 +188,8 @@ def _servers_on_loopback(config: Config) -> None:
     host = _extra(config, "--host")
     if host is not None and host not in LOOPBACK:
         raise ConfigError(
-            f"servers.extra_args has --host {host}: anyone who reaches it could load weights and pause the server, because --api-key "
-            "does not guard vLLM's control routes; leave --host out"
+            f"servers.extra_args has --host {host}: anyone who reaches it could load weights and pause the server, "
+            "because --api-key does not guard vLLM's control routes; leave --host out"
         )
 
 
@@ -213,8 +218,8 @@ def _open_files(config: Config) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise ConfigError(
-            f"endpoints ask for {wanted - SPARE_FILES} requests in flight, each a connection, but this machine allows {hard} open files; "
-            "raise it (ulimit -Hn), or lower max_concurrency"
+            f"endpoints ask for {wanted - SPARE_FILES} requests in flight, each a connection, but this machine allows "
+            f"{hard} open files; raise it (ulimit -Hn), or lower max_concurrency"
         )
 
 
@@ -223,8 +228,8 @@ def _proxies(config: Config) -> str | None:
     excepted = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
     if proxies and not any(host in excepted for host in ("127.0.0.1", "*")):
         return Doubt(
-            f"{proxies[0]} is set and NO_PROXY does not name 127.0.0.1: requests to the servers of this run may go to the proxy; "
-            "set NO_PROXY=127.0.0.1,localhost"
+            f"{proxies[0]} is set and NO_PROXY does not name 127.0.0.1: requests to the servers of this run may go to "
+            "the proxy; set NO_PROXY=127.0.0.1,localhost"
         )
     return None
 
@@ -246,7 +251,8 @@ def _gpus(config: Config) -> str | None:
         raise ConfigError(f"servers.gpu_ids = {list(wanted)}: there is no GPU here; leave it out to serve on the CPU")
     if len(wanted) < config.servers.num_servers:
         raise ConfigError(
-            f"servers.gpu_ids names GPUs for {len(wanted)} servers, but servers.num_servers = {config.servers.num_servers}"
+            f"servers.gpu_ids names GPUs for {len(wanted)} servers, but servers.num_servers = "
+            f"{config.servers.num_servers}"
         )
     return f"{found} GPUs"
 
@@ -262,8 +268,8 @@ def _memory(config: Config) -> str | None:
     wanted_gib = config.servers.kv_cache_gib * config.servers.num_servers
     if wanted_gib > free_gib:
         raise ConfigError(
-            f"servers.kv_cache_gib = {config.servers.kv_cache_gib} for {config.servers.num_servers} server(s) exceeds the "
-            f"{free_gib:.1f} GiB of free memory; lower it"
+            f"servers.kv_cache_gib = {config.servers.kv_cache_gib} for {config.servers.num_servers} server(s) exceeds "
+            f"the {free_gib:.1f} GiB of free memory; lower it"
         )
     return f"{free_gib:.0f} GiB free"
 
@@ -278,7 +284,8 @@ def _trackers(config: Config) -> None:
     keyed = bool(os.environ.get("WANDB_API_KEY")) or (Path.home() / ".netrc").exists()
     if "wandb" in config.learner.report_to and not (keyed or offline):
         raise ConfigError(
-            "learner.report_to names wandb, but WANDB_API_KEY is not set; set it, or WANDB_MODE=offline, or take wandb out"
+            "learner.report_to names wandb, but WANDB_API_KEY is not set; set it, or WANDB_MODE=offline, or take "
+            "wandb out"
         )
 
 

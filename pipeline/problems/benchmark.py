@@ -38,8 +38,10 @@ class Benchmark(RowFormat):
     title: str = ""
     source: str = Field(
         "hub",
-        description="'hub' (a Hugging Face data set), 'file', 'package' (a file of an installed one), 'reasoning_gym', or "
-        "your own 'module:function'.",
+        description=(
+            "'hub' (a Hugging Face data set), 'file', 'package' (a file of an installed one), 'reasoning_gym', or "
+            "your own 'module:function'."
+        ),
     )
     dataset: str = Field("", description="hub: its id; package: its name for pip; reasoning_gym: the family.")
     config: str = Field("", description="hub: name of the configuration.")

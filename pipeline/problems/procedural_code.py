@@ -29,12 +29,13 @@ def _families(settings: ProblemsSection) -> tuple[FamilySettings, ...]:
         if family.name not in FAMILIES:
             close = nearest(family.name, FAMILIES, num=3, cutoff=0.5)
             raise ConfigError(
-                f"problems.families[{position}].name = {family.name!r} is no family of problems.source = 'procedural_code'; "
-                f"use [] for all, or of {', '.join(close or FAMILIES)}"
+                f"problems.families[{position}].name = {family.name!r} is no family of problems.source = "
+                f"'procedural_code'; use [] for all, or of {', '.join(close or FAMILIES)}"
             )
         if family.params:
             raise ConfigError(
-                f"problems.families[{position}].params = {family.params!r}: families of programs take none; leave it out"
+                f"problems.families[{position}].params = {family.params!r}: families of programs take none; leave "
+                "it out"
             )
     return settings.families or tuple(FamilySettings(name=name) for name in FAMILIES)
 

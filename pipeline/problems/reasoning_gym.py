@@ -123,5 +123,6 @@ def _check_scorer(family: FamilySettings, source: Any, item: dict[str, Any], lab
     stored = source.score_answer(label.answer, label.entry)
     if direct != stored:
         raise DataError(
-            f"family {family.name!r} scores its gold answer {direct:g}, but {stored:g} from a stored record; choose another family"
+            f"family {family.name!r} scores its gold answer {direct:g}, but {stored:g} from a stored record; choose "
+            "another family"
         )

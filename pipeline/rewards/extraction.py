@@ -18,7 +18,8 @@ from pipeline.rewards.retraction import after
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _HEADING = re.compile(
-    r"(?:\*\*)?(?:(?:the )?(?:final )?answer|step|conclusion|solution|result|verification|explanation|summary|part|case|check)\b"
+    r"(?:\*\*)?(?:(?:the )?(?:final "
+    r")?answer|step|conclusion|solution|result|verification|explanation|summary|part|case|check)\b"
     r"[^\n]{0,80}?(?::(?:\*\*)?|$)[ \t]*",
     re.IGNORECASE,
 )
@@ -33,7 +34,8 @@ _NAMED_BEFORE = re.compile(r"(?:^|[\s$(\[])(\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s
 _FACTOR_BEFORE = re.compile(r"(?<=[=$])\s*[-\u2212]\s*$|[\d.]*\d\Z|(?:\\pm|\u00b1)\s*$")
 _FACTOR_AFTER = re.compile(
     r"\s*\\?%|[\s$]*(?:million|billion|thousand|hundred|dozen)\b|[A-Za-z](?![A-Za-z])|\\pi\b|\s*\^(?!\s*\{?\\circ)\{?[^\s$]{1,20}"
-    r"|\s*\\(?:times|cdot|pi|sqrt)\b[^$\n]{1,40}|(?:\\[,;! ]|\s|~)*\\(?:text|mathrm)\s*\{(?!\s*(?:is|are|and|or|which)\b)[A-Za-z/ ]{1,20}\}"
+    r"|\s*\\(?:times|cdot|pi|sqrt)\b[^$\n]{1,40}|(?:\\[,;! "
+    r"]|\s|~)*\\(?:text|mathrm)\s*\{(?!\s*(?:is|are|and|or|which)\b)[A-Za-z/ ]{1,20}\}"
     r"(?:\^\{?\d\}?)?"
 )
 MAX_GAP = 60
@@ -68,7 +70,8 @@ _ONE_VALUE = re.compile(
     r"(?<![\w\\^{.,/*+=<>])(?:\$\s?|\\\$)?[-\u2212]?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?(?!\w|[.,]\d|!|\s*(?:[-+*/^=<>{(]|\\(?![)\]])))"
 )
 _COMPARES = re.compile(
-    r"\b(?:less|more|fewer|greater|than|least|most|under|over|above|below|about|up to|half|nearly|almost|around|approximately|"
+    r"\b(?:less|more|fewer|greater|than|least|most|under|over|above|below|about|up "
+    r"to|half|nearly|almost|around|approximately|"
     r"except|without|twice|double|triple|times|need|remains to|first|assum\w+|suppose|let|try)\b",
     re.IGNORECASE,
 )
@@ -80,7 +83,8 @@ _COMPARISON = re.compile(r"[<>=\u2264\u2265\u2260\u2248]|\\(?:le|ge|leq|geq|ne|n
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _REMARK = re.compile(r"\s(?:is|are) (?:the|our|an?|indeed|also)\b", re.IGNORECASE)
 _SHORT_VALUE = re.compile(
-    r"[-+\u2212$€£(\[{\\\d√¼-¾][^=\n]{0,100}|(?:(?:^|,? (?:and|or) |, ?)\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=[^=\n]{1,80}?)+|\(?[A-H]\)?\.?"
+    r"[-+\u2212$€£(\[{\\\d√¼-¾][^=\n]{0,100}|(?:(?:^|,? (?:and|or) |, "
+    r"?)\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=[^=\n]{1,80}?)+|\(?[A-H]\)?\.?"
 )
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 

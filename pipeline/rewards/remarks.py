@@ -15,7 +15,8 @@ _I_CORRECT = r"(?:let me|i (?:need|have|want) to|i (?:should|must|will)|i'll) co
 
 VALUE = re.compile(
     r"[\s*_:]*(?:(?:exactly|only|just|simply|then|now|therefore|thus|hence|indeed|actually|instead|still|also|really|"
-    r"about|approximately|roughly|around|either|maybe|perhaps|possibly|probably|likely|equal to|given by|option|choice|"
+    r"about|approximately|roughly|around|either|maybe|perhaps|possibly|probably|likely|equal to|given "
+    r"by|option|choice|"
     r"a total of|\$?\\approx|\$?\u2248)[\s,:*_]+)*"
     r"(?P<value>(?:[-+\u2212\u00b1(\[{|\u221a\d\u00bc-\u00be\u2150-\u215e\u03c0\u20ac\u00a3$]|\\[A-Za-z$({\[]|[A-Za-z]\s?=|"
     r"[A-H](?![\w'])|(?:yes|no|true|false|even|odd|none)\b|[A-Z][a-z]+\b).*)",
@@ -37,9 +38,11 @@ WORDS = re.compile(r"[\s$*]*(?:\\(?:text|mathrm)\w*\s*\{)?[A-Za-z][A-Za-z ,'-]+\
 
 ANSWER_IS = re.compile(
     rf"(?:\b(?:the|our|my|so|this|thus)\b |^\W*)(?P<sure>(?:{_OWN} )*)"
-    r"(?:answers?|(?<=correct )(?:option|choice)|(?<=right )(?:option|choice)|(?<=final )(?:value|result)(?=:))(?![a-z])"
+    r"(?:answers?|(?<=correct )(?:option|choice)|(?<=right )(?:option|choice)|(?<=final "
+    r")(?:value|result)(?=:))(?![a-z])"
     r"(?: (?:to|for|of) (?:the|this) (?:\w+ )?(?:problem|question|exercise)\b)?[\s*_]*"
-    r"(?:is|are|equals|becomes|remains|must be|should (?:actually |instead )?(?:be|have been)|would be|:|=)(?![a-z])[\s*_]*:?",
+    r"(?:is|are|equals|becomes|remains|must be|should (?:actually |instead )?(?:be|have been)|would "
+    r"be|:|=)(?![a-z])[\s*_]*:?",
     re.IGNORECASE,
 )
 """What stands behind it is the answer, most surely with `sure`."""
@@ -90,16 +93,19 @@ CALLED_WRONG = re.compile(rf"\b(?P<subject>{_HIMSELF}){IS_WRONG.pattern}", re.IG
 WITHDRAWN = re.compile(
     r"\b(?:scratch that|w?h?oops|on (?:second thoughts?|reflection)|my (?:mistake|bad|error)|"
     r"(?:i|we) (?:was|were|am|are) (?:wrong|mistaken)(?! (?:at first|before|earlier|initially))|"
-    r"(?:i|we) (?:have |had )?(?:made|make) an? (?:\w+ )?(?:mistake|error)(?! in (?:the|my) (?:first|initial|previous|earlier))|"
+    r"(?:i|we) (?:have |had )?(?:made|make) an? (?:\w+ )?(?:mistake|error)(?! in (?:the|my) "
+    r"(?:first|initial|previous|earlier))|"
     r"there (?:is|was) an? (?:\w+ )?(?:mistake|error) in (?:my|our)|"
-    r"(?:i|we) (?:have |had )?(?:misread|miscounted|miscalculated|misunderstood|misinterpreted|mistook|overlooked|forgot|forgotten)"
+    r"(?:i|we) (?:have |had "
+    r")?(?:misread|miscounted|miscalculated|misunderstood|misinterpreted|mistook|overlooked|forgot|forgotten)"
     r"(?![^.!?]{0,60} (?:at first|before|earlier|initially)\b)|"
     rf"i (?:take (?:it|that) back|retract)|{_I_CORRECT} (?:that|this|my|it|the answer)|"
     r"(?:disregard|ignore) (?:that|this|it|the above|my|the (?:answer|box)|what))\b|^\W*correction\b",
     re.IGNORECASE,
 )
 DOUBTS = re.compile(
-    r"\bwait\b(?=\s*(?:[,.!?:;\u2026\u2014-]|$)|\s+(?:no|that|i|but|let|is|it|actually|this|we|a (?:minute|second|moment))\b)|"
+    r"\bwait\b(?=\s*(?:[,.!?:;\u2026\u2014-]|$)|\s+(?:no|that|i|but|let|is|it|actually|this|we|a "
+    r"(?:minute|second|moment))\b)|"
     r"\b(?:hold on|hang on|hmm+)\b|^\W*(?P<no>no)\b[,.!\u2014](?! there (?:is|are) no (?:other|more|further)\b)",
     re.IGNORECASE,
 )
@@ -127,10 +133,13 @@ RESULT = re.compile(
 """A value that a sentence comes to."""
 
 IMAGINED = re.compile(
-    r"\b(?:if|when|whenever|unless|whether|suppos\w+|assum\w+|would|might|otherwise|what about|try|trying|testing|considering|"
+    r"\b(?:if|when|whenever|unless|whether|suppos\w+|assum\w+|would|might|otherwise|what "
+    r"about|try|trying|testing|considering|"
     r"choosing|taking|students?|people|someone|somebody|others|they|whoever|"
-    r"(?:you|one|many|some) (?:may|could|might|will|would|often|think|say|believe|forget|get|guess)\w*|tempt\w+|trap|pitfalls?|"
-    r"misconception|(?:common|frequent|typical|usual|classic|easy|another|one) (?:mistake|error)s?|(?:mistake|error) (?:is|would)|"
+    r"(?:you|one|many|some) "
+    r"(?:may|could|might|will|would|often|think|say|believe|forget|get|guess)\w*|tempt\w+|trap|pitfalls?|"
+    r"misconception|(?:common|frequent|typical|usual|classic|easy|another|one) (?:mistake|error)s?|(?:mistake|error) "
+    r"(?:is|would)|"
     r"without|hope|doubt|options?|choices?|earlier|previously|initially|at first|originally|i (?:said|thought|wrote)|"
     r"(?:first|initial|previous|original|given) (?:attempt|try|solution|approach)|the attempt)\b|"
     r"^\W*\(?(?-i:[A-H])\)?[:.)]\s|n['\u2019]t (?:think|believe)",
@@ -141,7 +150,8 @@ SO = re.compile(r".*(?:\b(?:so|therefore|thus|hence|but|however)\b|;(?! otherwis
 """Up to where a new thought begins."""
 
 ASIDE = re.compile(
-    r"[\s#*_>(\d.)-]*(?:let(?:'s| us| me) )?(?:double[- ]?|sanity )?(?:check|verif\w*|explanation|explaining|notes?|confidence|"
+    r"[\s#*_>(\d.)-]*(?:let(?:'s| us| me) )?(?:double[- ]?|sanity "
+    r")?(?:check|verif\w*|explanation|explaining|notes?|confidence|"
     r"reasoning|justification|remark|proof|alternative\w*|another|why|details?|working)\b",
     re.IGNORECASE,
 )

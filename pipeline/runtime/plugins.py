@@ -25,7 +25,8 @@ def load_function(value: str, field: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError(
-            f"{field} = {value!r}: cannot import {module_name!r} ({error}); run from the folder that holds it, or install it"
+            f"{field} = {value!r}: cannot import {module_name!r} ({error}); run from the folder that holds it, or "
+            "install it"
         ) from error
     function = getattr(module, name, None)
     if not callable(function):

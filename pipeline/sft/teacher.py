@@ -226,8 +226,9 @@ async def teach(
                 group.create_task(one(index))
     if lines.num_kept < wanted:
         raise DataError(
-            f"sft.teacher: only {lines.num_kept} of {wanted} pairs were right, with {MAX_PROBLEMS_PER_PAIR} problems tried for "
-            f"each: {lines.counts()}; use a stronger teacher, raise sft.teacher_attempts, or lower sft.num_teacher_pairs"
+            f"sft.teacher: only {lines.num_kept} of {wanted} pairs were right, with {MAX_PROBLEMS_PER_PAIR} problems "
+            f"tried for each: {lines.counts()}; use a stronger teacher, raise sft.teacher_attempts, or lower "
+            "sft.num_teacher_pairs"
         )
     return lines.pairs
 

@@ -53,8 +53,8 @@ def check_claim(run: RunFolder) -> None:
     holder = _holder(location, connect(location, patience=LOOKING))
     if holder is None:
         raise StoreError(
-            f"run.store: {location} holds nothing of the run {run.path}: it was emptied, or this is another object store than before "
-            "(AWS_ENDPOINT)"
+            f"run.store: {location} holds nothing of the run {run.path}: it was emptied, or this is another object "
+            "store than before (AWS_ENDPOINT)"
         )
     if holder["run_id"] != run_id:
         raise StoreError(_taken(location, holder))
@@ -107,15 +107,16 @@ def _holder(location: str, store: Any) -> Mapping[str, str] | None:
             return rows[-1]
     if tables:
         raise StoreError(
-            f"run.store: {location} holds tables of something else ({', '.join(sorted(tables)[:5])}); choose another run.store"
+            f"run.store: {location} holds tables of something else ({', '.join(sorted(tables)[:5])}); choose another "
+            "run.store"
         )
     return None
 
 
 def _taken(location: str, holder: Mapping[str, str]) -> str:
     return (
-        f"run.store: {location} is the store of the run {holder['folder']} on {holder['host']}, begun {holder['begun']}; choose another "
-        "run.name or run.store, or delete what is there"
+        f"run.store: {location} is the store of the run {holder['folder']} on {holder['host']}, begun "
+        f"{holder['begun']}; choose another run.name or run.store, or delete what is there"
     )
 
 
@@ -137,6 +138,7 @@ def _check_commits(location: str) -> None:
         store.drop_table(PROBE)
     if num_rows != NUM_PROBES + 1:
         raise StoreError(
-            f"run.store: {location}: of {NUM_PROBES} commits made at once, {NUM_PROBES + 1 - num_rows} were lost: this object store "
-            "writes over what is there although told not to (If-None-Match: *), and LanceDB relies on that; use another one, or a folder"
+            f"run.store: {location}: of {NUM_PROBES} commits made at once, {NUM_PROBES + 1 - num_rows} were lost: this "
+            "object store writes over what is there although told not to (If-None-Match: *), and LanceDB relies on "
+            "that; use another one, or a folder"
         )

@@ -51,14 +51,22 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"status: 40[13]\b|status code: 40[13]\b|AccessDenied|Forbidden|Unauthorized",
-        "access is refused; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may list the bucket and get, put and delete "
-        "its objects",
+        (
+            "access is refused; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may list the bucket "
+            "and get, put and delete its objects"
+        ),
     ),
     ("BadScheme", "AWS_ENDPOINT is no https URL; set AWS_ALLOW_HTTP=true if that is meant"),
     ("(?i)PermanentRedirect|redirect without LOCATION", "the bucket is in another region; set AWS_REGION"),
     (
-        r"kind: (Connect|Timeout|Request|Decode)\b|HTTP error|status: (5\d\d|429)\b|status code: (5\d\d|429)\b|SlowDown|timed out",
-        "it does not answer; check AWS_ENDPOINT and the network (what a run acknowledged is safe, and `train --resume` goes on)",
+        (
+            r"kind: (Connect|Timeout|Request|Decode)\b|HTTP error|status: (5\d\d|429)\b|status code: "
+            r"(5\d\d|429)\b|SlowDown|timed out"
+        ),
+        (
+            "it does not answer; check AWS_ENDPOINT and the network (what a run acknowledged is safe, and `train "
+            "--resume` goes on)"
+        ),
     ),
 )
 # EPERM, ENOSYS, EOPNOTSUPP and EMLINK of link(2), as Lance reports them.
@@ -79,8 +87,8 @@ def failure(error: Exception, location: Path | str) -> Exception:
     if not is_uri(location):
         if re.search(_NO_HARD_LINKS, text):
             return StoreError(
-                f"{location} is on a file system without hard links, and LanceDB commits by one; put the store elsewhere with run.store "
-                "(a folder on another file system, or s3://bucket/prefix)"
+                f"{location} is on a file system without hard links, and LanceDB commits by one; put the store "
+                "elsewhere with run.store (a folder on another file system, or s3://bucket/prefix)"
             )
         return disk_error(error, location)
     for pattern, cause in _CAUSES:

@@ -58,8 +58,8 @@ def logprobs_in(reply: Any, canary: Canary) -> list[float]:
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise WeightSyncError(
-            f"the server did not answer the canary with log-probabilities of the prompt ({type(error).__name__}: {error}): "
-            f"{str(reply)[:200]}"
+            f"the server did not answer the canary with log-probabilities of the prompt ({type(error).__name__}: "
+            f"{error}): {str(reply)[:200]}"
         ) from error
 
 
@@ -77,7 +77,10 @@ def disagreement(found: list[float], expected: Canary, others: Mapping[str, Cana
     gaps = {name: _mean_gap(found, other) for name, other in others.items() if _tokens(other) == _tokens(expected)}
     nearest = min(gaps, key=gaps.__getitem__, default=None)
     if nearest is not None and gap > NEARER * gaps[nearest]:
-        return f"it still answers as {nearest} ({gaps[nearest]:.3g} nats per token from those weights, {gap:.3g} from the new ones)"
+        return (
+            f"it still answers as {nearest} ({gaps[nearest]:.3g} nats per token from those weights, {gap:.3g} from the "
+            "new ones)"
+        )
     return None
 
 

@@ -32,9 +32,9 @@ def adapted_layers(config: Config, folder: Path) -> list[str]:
     for module in wanted:
         if not any(layer == module or layer.endswith(f".{module}") for layer in linear):
             raise ConfigError(
-                f"learner.lora.target_modules names {module!r}, and {folder} has no linear layer of that name, which is what vLLM can "
-                f"adapt; it has {', '.join(sorted(last_parts(linear)))}. Name some of these, or none for all, or set "
-                "learner.transfer = 'filesystem'"
+                f"learner.lora.target_modules names {module!r}, and {folder} has no linear layer of that name, which "
+                f"is what vLLM can adapt; it has {', '.join(sorted(last_parts(linear)))}. Name some of these, or none "
+                "for all, or set learner.transfer = 'filesystem'"
             )
     return sorted(last_parts(set(wanted)))
 

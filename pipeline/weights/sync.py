@@ -28,15 +28,22 @@ from pipeline.runtime.files import write_atomic
 from pipeline.types import WeightVersion
 from pipeline.weights import canary
 from pipeline.weights.publishing import REFERENCE, canary_of, in_use, is_adapter, path_of, verify
-from pipeline.weights.vllm_control import adapters_of, load_adapter, post, reset_prefix_cache, server_version, set_label
+from pipeline.weights.vllm_control import (
+    adapters_of,
+    load_adapter,
+    post,
+    reset_prefix_cache,
+    server_version,
+    set_label,
+)
 
 # A server bears these before the label of its weights: while they are loaded (nothing is sampled then), while it
 # answers the canary (what is sampled waits for the verdict), and when its answer was wrong. No run accepts any of them.
 LOADING, CHECKING, REJECTED = "loading-", "checking-", "rejected-"
 UNKNOWN = REJECTED + "unknown"
 REMEDY = (
-    "if it can never agree: serve with dtype float32, set endpoints.packs_weights for a server of `servers.launch`, or raise "
-    "servers.canary_tolerance"
+    "if it can never agree: serve with dtype float32, set endpoints.packs_weights for a server of `servers.launch`, or "
+    "raise servers.canary_tolerance"
 )
 
 

@@ -69,6 +69,6 @@ def assert_nothing_lost_nothing_twice(file: Path, run: RunFolder) -> str:
     assert max(trained.values()) == 1
     assert len(trained) == config.learner.num_steps * rollout.num_problems_per_step * rollout.group_size
     return (
-        f"{len(ledger.acknowledged) * rollout.group_size} rollouts acknowledged, 0 lost; {len(trained)} trained, 0 missing, 0 twice; "
-        f"{ledger.num_undone} steps trained and undone"
+        f"{len(ledger.acknowledged) * rollout.group_size} rollouts acknowledged, 0 lost; {len(trained)} trained, 0 "
+        f"missing, 0 twice; {ledger.num_undone} steps trained and undone"
     )

@@ -158,9 +158,10 @@ async def test_an_adapter_is_loaded_checked_and_only_then_named(tmp_path: Path, 
         assert server.calls == [], "it has it"
         publish(run, version(2), adapter(-2.2))
         await bring(pool, run, 2)
-        assert list(server.adapters) == [version(1).label, version(2).label], (
-            "what asked for the old one may still need it"
-        )
+        assert list(server.adapters) == [
+            version(1).label,
+            version(2).label,
+        ], "what asked for the old one may still need it"
 
 
 @pytest.mark.parametrize("token_route", [True, False])

@@ -28,17 +28,35 @@ FORMATS = {
     "fence in a list": "1. Here it is:\n\n   ```python\n   def f(x):\n       return 2 * x + 1\n   ```\n2. Done.",
     "fence behind a bullet": "- ```python\n  def f(x):\n      return 2 * x + 1\n  ```",
     "code indented, fence not": "```python\n    def f(x):\n        return 2 * x + 1\n```",
-    "helper in an earlier block": "```python\ndef g(x):\n    return 2 * x\n```\nThen:\n```python\ndef f(x):\n    return g(x) + 1\n```",
-    "imports in an earlier block": "```python\nimport math\n```\nThen:\n```python\ndef f(x):\n    return math.floor(2 * x + 1)\n```",
-    "constant in an earlier block": "```python\nTWO: int = 2\nONE = 1\n```\n```python\ndef f(x):\n    return TWO * x + ONE\n```",
-    "helper of a helper": "```python\nfrom math import (\n    floor as down,\n)\n```\n```python\ndef g(x):\n    return down(2 * x)\n```\n"
-    "```python\ndef f(x):\n    return g(x) + 1\n```\nUse:\n```python\nprint(f(2))\n```",
-    "helper in a later block": "```python\ndef f(x):\n    return g(x) + 1\n```\nwith\n```python\ndef g(x):\n    return 2 * x\n```",
-    "an example that fails, before it": "```python\nx = 1\nprint(no_such_name(x))\n```\n```python\ndef f(x):\n    return 2 * x + 1\n```",
-    "prose without fences": "Here is the function:\n\ndef f(x):\n    # twice\n    return 2 * x + 1\n\nThis works for all whole numbers.",
-    "prose around imports": "Sure!\nimport math\n\nfrom typing import List\n\ndef f(x):\n    return math.floor(2 * x + 1)\n"
-    "Note: it is fast.",
-    "prose around an indented listing": "Solution: add.\n\n    import math\n\n    def f(x):\n        return math.floor(2 * x + 1)\n\nDone.",
+    "helper in an earlier block": (
+        "```python\ndef g(x):\n    return 2 * x\n```\nThen:\n```python\ndef f(x):\n    return g(x) + 1\n```"
+    ),
+    "imports in an earlier block": (
+        "```python\nimport math\n```\nThen:\n```python\ndef f(x):\n    return math.floor(2 * x + 1)\n```"
+    ),
+    "constant in an earlier block": (
+        "```python\nTWO: int = 2\nONE = 1\n```\n```python\ndef f(x):\n    return TWO * x + ONE\n```"
+    ),
+    "helper of a helper": (
+        "```python\nfrom math import (\n    floor as down,\n)\n```\n```python\ndef g(x):\n    return down(2 * "
+        "x)\n```\n```python\ndef f(x):\n    return g(x) + 1\n```\nUse:\n```python\nprint(f(2))\n```"
+    ),
+    "helper in a later block": (
+        "```python\ndef f(x):\n    return g(x) + 1\n```\nwith\n```python\ndef g(x):\n    return 2 * x\n```"
+    ),
+    "an example that fails, before it": (
+        "```python\nx = 1\nprint(no_such_name(x))\n```\n```python\ndef f(x):\n    return 2 * x + 1\n```"
+    ),
+    "prose without fences": (
+        "Here is the function:\n\ndef f(x):\n    # twice\n    return 2 * x + 1\n\nThis works for all whole numbers."
+    ),
+    "prose around imports": (
+        "Sure!\nimport math\n\nfrom typing import List\n\ndef f(x):\n    return math.floor(2 * x + 1)\n"
+        "Note: it is fast."
+    ),
+    "prose around an indented listing": (
+        "Solution: add.\n\n    import math\n\n    def f(x):\n        return math.floor(2 * x + 1)\n\nDone."
+    ),
     "tildes": "~~~python\ndef f(x):\n    return 2 * x + 1\n~~~",
     "four backticks": "````python\ndef f(x):\n    return 2 * x + 1\n````",
     "py3": "```py3\ndef f(x):\n    return 2 * x + 1\n```",
@@ -47,15 +65,27 @@ FORMATS = {
     "braces": "```{python}\ndef f(x):\n    return 2 * x + 1\n```",
     "pycon": "```pycon\n>>> def f(x):\n...     return 2 * x + 1\n...\n>>> f(2)\n5\n```",
     "on the line of a sentence": "Sure! ```python\ndef f(x):\n    return 2 * x + 1\n```",
-    "fences in a docstring": '```python\ndef f(x):\n    """Twice.\n\n    ```\n    f(2)\n    ```\n    """\n    return 2 * x + 1\n```\nDone.',
-    "quotes in strings": "```python\nQUOTE = '\"\"\"'  # '''\ndef f(x):\n    return 2 * x + 1\n```\nUse:\n"
-    '```python\n"""Doc."""\nprint(f(2))\n```',
-    "quotes in another language": '```text\nf says """\n```\n```python\ndef f(x):\n    """Doc."""\n    return 2 * x + 1\n```',
+    "fences in a docstring": (
+        '```python\ndef f(x):\n    """Twice.\n\n    ```\n    f(2)\n    ```\n    """\n    return 2 * x + 1\n```\nDone.'
+    ),
+    "quotes in strings": (
+        "```python\nQUOTE = '\"\"\"'  # '''\ndef f(x):\n    return 2 * x + 1\n```\nUse:\n"
+        '```python\n"""Doc."""\nprint(f(2))\n```'
+    ),
+    "quotes in another language": (
+        '```text\nf says """\n```\n```python\ndef f(x):\n    """Doc."""\n    return 2 * x + 1\n```'
+    ),
     "not closed": "```python\ndef f(x):\n    return 2 * x + 1\n",
-    "not closed, then another": "```python\ndef g(x):\n    return 2 * x\n```python\ndef f(x):\n    return g(x) + 1\n```",
+    "not closed, then another": (
+        "```python\ndef g(x):\n    return 2 * x\n```python\ndef f(x):\n    return g(x) + 1\n```"
+    ),
     "output after it": "```python\ndef f(x):\n    return 2 * x + 1\n```\nOutput:\n```\n5\n```",
-    "two drafts": "```python\ndef f(x):\n    return x\n```\nThat is wrong.\n```python\ndef f(x):\n    return 2 * x + 1\n```",
-    "future import": "```python\nfrom __future__ import annotations\n\ndef f(x: int) -> int:\n    return 2 * x + 1\n```",
+    "two drafts": (
+        "```python\ndef f(x):\n    return x\n```\nThat is wrong.\n```python\ndef f(x):\n    return 2 * x + 1\n```"
+    ),
+    "future import": (
+        "```python\nfrom __future__ import annotations\n\ndef f(x: int) -> int:\n    return 2 * x + 1\n```"
+    ),
     "windows": "```python\r\ndef f(x):\r\n    return 2 * x + 1\r\n```\r\n",
     "lambda": "```python\nf = lambda x: 2 * x + 1\n```",
     "annotated": "```python\nfrom typing import Callable\nf: Callable[[int], int] = lambda x: 2 * x + 1\n```",
@@ -73,7 +103,10 @@ def test_a_right_program_passes_in_any_format_and_a_wrong_one_in_none(name: str)
 @pytest.mark.parametrize(
     "text",
     [
-        "```python\nfrom __future__ import annotations\nfrom typing import List\n\ndef f(x: int) -> int:\n    return 2 * x + 1\n```",
+        (
+            "```python\nfrom __future__ import annotations\nfrom typing import List\n\ndef f(x: int) -> int:\n   "
+            " return 2 * x + 1\n```"
+        ),
         "    return 2 * x + 1\n\n\nprint('more')\n",
         "```python\n    return 2 * x + 1\n```",
         "    y = 2 * x\n    return y + 1\n\nThis is the body.",

@@ -149,7 +149,8 @@ async def test_no_trained_token_lags_by_more_than_s_also_after_a_crash_and_a_res
         if crash is not None:
             consumer.run.begin_lineage(consumer.checkpoint)
     print(
-        f"S = {staleness}: trained tokens by lag {dict(sorted(consumer.lags.items()))}, {num_refused} stale answers refused"
+        f"S = {staleness}: trained tokens by lag {dict(sorted(consumer.lags.items()))}, {num_refused} stale answers "
+        "refused"
     )
     assert sum(consumer.lags.values()) >= num_steps * 6 * 8 * NUM_TOKENS
     assert sum(num for lag, num in consumer.lags.items() if lag > staleness or lag < 0) == 0

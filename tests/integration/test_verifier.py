@@ -233,8 +233,8 @@ async def test_hostile_answers_stall_nothing(num: int | None) -> None:
     peak_bytes = max(watch.peaks.values())
     overloaded = os.getloadavg()[0] > (os.cpu_count() or 1)
     print(
-        f"{dict(kinds)}; slowest {took_s[slowest]:.2f} s ({slowest}); loop late by {watch.latest_s * 1000:.0f} ms, at work for "
-        f"{watch.longest_work_s * 1000:.0f} ms at most; a worker's memory {watch.idle_bytes >> 20} MiB idle, "
+        f"{dict(kinds)}; slowest {took_s[slowest]:.2f} s ({slowest}); loop late by {watch.latest_s * 1000:.0f} ms, at "
+        f"work for {watch.longest_work_s * 1000:.0f} ms at most; a worker's memory {watch.idle_bytes >> 20} MiB idle, "
         f"{peak_bytes >> 20} MiB at most{'; the machine was overloaded' if overloaded else ''}"
     )
     assert peak_bytes - watch.idle_bytes < 1 << 30

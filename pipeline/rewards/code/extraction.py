@@ -39,7 +39,8 @@ _FUTURE = re.compile(r"^from[ \t]+__future__[ \t]+import[ \t]+(?:\([^)]*\)|[^\n;
 _PROMPT_SIGN = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)(.*)$", re.MULTILINE)
 _CONTINUES = re.compile(r"[ \t]|(?:else|elif|except|finally|case)\b|[)\]}]")
 _STARTS = re.compile(
-    r"@|(?:async|def|class|import|from|if|for|while|try|with)\b|[A-Za-z_][\w.\[\], '\"]*[-+*/%|&^]?=|[A-Za-z_]\w*[ \t]*:[^=\n]+="
+    r"@|(?:async|def|class|import|from|if|for|while|try|with)\b|[A-Za-z_][\w.\[\], '\"]*[-+*/%|&^]?=|[A-Za-z_]\w*[ "
+    r"\t]*:[^=\n]+="
 )
 
 

@@ -23,7 +23,8 @@ def check_code(config: Config, tasks: Sequence[Task], *, learns: bool = True) ->
         return
     if config.reward.scorer == "math":
         raise ConfigError(
-            f"reward.scorer = 'math': problem {code.problem.id!r} asks for a program and has no answer; use 'auto' or 'code'"
+            f"reward.scorer = 'math': problem {code.problem.id!r} asks for a program and has no answer; use 'auto' or "
+            "'code'"
         )
     if config.reward.scorer in ("auto", "code") and (problem := isolation_problem()):
         raise ConfigError(
@@ -31,6 +32,6 @@ def check_code(config: Config, tasks: Sequence[Task], *, learns: bool = True) ->
         )
     if learns and config.sft.enabled and config.sft.num_pairs:
         raise ConfigError(
-            f"sft.num_pairs = {config.sft.num_pairs}: the built-in pairs teach no programs, which problem {code.problem.id!r} asks "
-            "for; set sft.enabled = false, or sft.num_pairs = 0 with an sft.teacher"
+            f"sft.num_pairs = {config.sft.num_pairs}: the built-in pairs teach no programs, which problem "
+            f"{code.problem.id!r} asks for; set sft.enabled = false, or sft.num_pairs = 0 with an sft.teacher"
         )

@@ -42,7 +42,8 @@ _NO_UNIT = words(
     "however would could might should",
 )
 _LEAD = words(
-    "the final answer is a an total of exactly only about approximately roughly just therefore thus hence indeed simply then clearly"
+    "the final answer is a an total of exactly only about approximately roughly just therefore thus hence indeed "
+    "simply then clearly"
 )
 _RATES = {"mph": "mi h^-1", "kph": "km h^-1", "kmph": "km h^-1"}
 _SQUARE = {"square": 2, "sq": 2, "cubic": 3}

@@ -187,8 +187,9 @@ def test_agreement_counts_each_case_and_leaves_errors_out() -> None:
     assert (found.num_judged, found.accuracy) == (50, 0.7)
     assert found.interval == wilson_interval(35, 50)
     assert found.kappa == pytest.approx(0.4)  # the worked example of Cohen's kappa: .7 observed, .5 by chance
-    assert found.line() == (
-        "judge: agrees with 70.0% [56.2%, 80.9%] of 50 labelled answers, kappa 0.40; 5 wrong ones called correct, "
+    assert (
+        found.line()
+        == "judge: agrees with 70.0% [56.2%, 80.9%] of 50 labelled answers, kappa 0.40; 5 wrong ones called correct, "
         "10 correct ones wrong, 2 without a verdict"
     )
 

@@ -16,16 +16,25 @@ BODY: dict[str, Any] = {"model": "m", "messages": [], "max_tokens": 16, "tempera
     ("text", "expected"),
     [
         (
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            (
+                "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'"
+                " instead."
+            ),
             {"model": "m", "messages": [], "max_completion_tokens": 16, "temperature": 0.0, "seed": 1},
         ),
         (
-            "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.",
+            (
+                "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is "
+                "supported."
+            ),
             {"model": "m", "messages": [], "max_tokens": 16, "seed": 1},
         ),
         ("`temperature` is deprecated for this model.", {"model": "m", "messages": [], "max_tokens": 16, "seed": 1}),
         (
-            '{"detail":[{"type":"extra_forbidden","loc":["body","seed"],"msg":"Extra inputs are not permitted","input":1}]}',
+            (
+                '{"detail":[{"type":"extra_forbidden","loc":["body","seed"],"msg":"Extra inputs are not '
+                'permitted","input":1}]}'
+            ),
             {"model": "m", "messages": [], "max_tokens": 16, "temperature": 0.0},
         ),
     ],
@@ -42,7 +51,10 @@ def test_a_refused_parameter_is_renamed_or_left_out(text: str, expected: dict[st
     [
         (
             "http_400",
-            "'max_tokens' or 'max_completion_tokens' is too large: 9000. This model's maximum context length is 8192 tokens",
+            (
+                "'max_tokens' or 'max_completion_tokens' is too large: 9000. This model's maximum context length is "
+                "8192 tokens"
+            ),
         ),
         ("http_400", "This model's maximum context length is 4096 tokens, which is not supported"),
         ("http_400", "messages.0.content: an image is not supported"),

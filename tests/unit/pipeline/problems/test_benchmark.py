@@ -258,8 +258,8 @@ def test_the_users_tables_win_key_by_key(tmp_path: Path) -> None:
     jsonl(tmp_path / "mine" / "g.jsonl", [{"question": "1 + 1?", "answer": "… #### 2"}])
     extra = toml(
         tmp_path / "mine" / "r.toml",
-        '[GSM-8K]\nfile = "g.jsonl"\nnum_items = 1\nprompt = "Q: {{question}}"\n'
-        '[own]\nsource = "my_own:load"\nverifier = "judge"\n[math500]\nsource = "reasoning_gym"\ndataset = "chain_sum"\n',
+        '[GSM-8K]\nfile = "g.jsonl"\nnum_items = 1\nprompt = "Q: {{question}}"\n[own]\nsource = '
+        '"my_own:load"\nverifier = "judge"\n[math500]\nsource = "reasoning_gym"\ndataset = "chain_sum"\n',
     )
     changed = find_benchmark("gsm8k", extra)
     assert (changed.source, changed.verifier, changed.max_tokens) == ("file", "math", 1024)

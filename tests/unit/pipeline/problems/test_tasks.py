@@ -18,7 +18,9 @@ from pipeline.types import Task
 OURS = {"question": "Write f(x), twice x.", "tests": "assert f(2) == 4", "entry_point": "f"}
 HUMAN_EVAL = {
     "task_id": "HumanEval/0",
-    "prompt": 'import math\n\ndef area(r: float) -> float:\n    """Area of a circle.\n    >>> area(0)\n    0\n    """\n',
+    "prompt": (
+        'import math\n\ndef area(r: float) -> float:\n    """Area of a circle.\n    >>> area(0)\n    0\n    """\n'
+    ),
     "canonical_solution": "    return math.pi * r * r\n",
     "test": "def check(candidate):\n    assert candidate(0) == 0\n",
     "entry_point": "area",

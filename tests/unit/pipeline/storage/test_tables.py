@@ -20,7 +20,10 @@ from pipeline.storage.tables import failures_named
 @pytest.mark.parametrize("number", [1, 38, 95])
 def test_a_file_system_without_hard_links_is_named(tmp_path: Path, number: int) -> None:
     """The words of Lance 13 when link(2) fails (seen with a library in front of libc that refuses it)."""
-    words = f"lance error: LanceError(IO): Generic LocalFileSystem error: Unable to rename file: Refused (os error {number}), commit.rs"
+    words = (
+        "lance error: LanceError(IO): Generic LocalFileSystem error: Unable to rename file: Refused (os error "
+        f"{number}), commit.rs"
+    )
     with pytest.raises(StoreError, match=r"without hard links.*run\.store"), failures_named(tmp_path):
         raise RuntimeError(words)
 
@@ -58,8 +61,9 @@ def test_the_credentials_of_an_object_store_are_masked(monkeypatch: pytest.Monke
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary/secret+1")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "canary-token")
     config = Config.model_validate({"run": {"store": "s3://bucket/x"}})
-    assert redact("signed with canary/secret+1, canary%2Fsecret%2B1 and canary-token", secrets_of(config)) == (
-        "signed with ***, *** and ***"
+    assert (
+        redact("signed with canary/secret+1, canary%2Fsecret%2B1 and canary-token", secrets_of(config))
+        == "signed with ***, *** and ***"
     )
     assert secrets_of(Config()) == ()
 

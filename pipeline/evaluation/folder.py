@@ -33,7 +33,8 @@ from pipeline.types import Record, Verdict
 
 R = TypeVar("R", bound=Record)
 OURS = (
-    "evaluation.json", "plan.json", "answers.jsonl", "failures.jsonl", "replies.sqlite", "report.", "accuracy.", "compute.",
+    "evaluation.json", "plan.json", "answers.jsonl", "failures.jsonl", "replies.sqlite", "report.", "accuracy.",
+    "compute.",
 )  # fmt: skip
 
 

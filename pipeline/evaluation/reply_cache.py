@@ -99,7 +99,13 @@ class ReplyCache:
             "CAST(reply AS TEXT) AS json FROM replies) GROUP BY stage, at ORDER BY stage, at"
         )
         return [
-            Spent(stage=stage, endpoint=at or "", num_replies=num, num_prompt_tokens=prompt, num_completion_tokens=completion)
+            Spent(
+                stage=stage,
+                endpoint=at or "",
+                num_replies=num,
+                num_prompt_tokens=prompt,
+                num_completion_tokens=completion,
+            )
             for stage, at, num, prompt, completion in rows
         ]  # fmt: skip
 

@@ -15,7 +15,9 @@ class Tally:
     """The requests of one stage to one endpoint. The counts that every request touches are attributes, for speed."""
 
     __slots__ = (
-        "latency", "num_cached_prompt_tokens", "num_completion_tokens", "num_prompt_tokens", "num_requests", "num_succeeded", "others",
+        "latency", "num_cached_prompt_tokens", "num_completion_tokens", "num_prompt_tokens",
+        "num_requests", "num_succeeded",
+        "others",
     )  # fmt: skip
 
     def __init__(self) -> None:

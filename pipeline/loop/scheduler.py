@@ -7,15 +7,15 @@ surviving lineage; every attempt at a group that is not journalled leaves a Grou
 finished before a later one: its requests go first. One problem that cannot be sampled is replaced; only many in a row
 end the run, which can be resumed.
 
-| waits              | for                                                               | woken by                      |
-|--------------------|-------------------------------------------------------------------|-------------------------------|
-| `_admit`           | weights of step − S updates                                       | the learner's status file     |
-| `_admit`           | the lessons of step − S − 1, so that contexts do not race them    | `_finish` of that step        |
-| `_admit`           | a slot (`rollout.max_groups_in_flight`)                           | a group that ends             |
-| a group            | endpoints, verifier, its commit                                   | the modules of that name      |
-| `_finish`          | all groups of its step, then its lessons (`pipeline.loop.lessons`) | the last of them; their commit |
-| an evaluation      | slots of endpoints that rollouts leave free                       | `pipeline.inference.router`   |
-| the learner        | all groups of its step in the journal                             | the journal's commits         |
+| waits | for | woken by |
+|---|---|---|
+| `_admit` | weights of step − S updates | the learner's status file |
+| `_admit` | the lessons of step − S − 1, so that contexts do not race them | `_finish` of that step |
+| `_admit` | a slot (`rollout.max_groups_in_flight`) | a group that ends |
+| a group | endpoints, verifier, its commit | the modules of that name |
+| `_finish` | all groups of its step, then its lessons (`pipeline.loop.lessons`) | the last of them; their commit |
+| an evaluation | slots of endpoints that rollouts leave free | `pipeline.inference.router` |
+| the learner | all groups of its step in the journal | the journal's commits |
 """
 
 from __future__ import annotations

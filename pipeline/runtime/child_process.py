@@ -5,10 +5,10 @@ and hooks that reset libraries; `subprocess.Popen` without `preexec_fn` runs nei
 (vfork), the `create_subprocess_exec` of uvloop does both. A child gets no terminal signal: Ctrl-C reaches the
 orchestrator alone, which then ends its children in order.
 
-| waits                                 | for                  | woken by                                                  |
-|---------------------------------------|----------------------|-----------------------------------------------------------|
-| `Process.wait`                        | its end              | its pidfd; where there is none, a thread that waits for it |
-| `stdout.read…()`, `stdin.drain()`     | data; an empty pipe  | the pipe                                                  |
+| waits | for | woken by |
+|---|---|---|
+| `Process.wait` | its end | its pidfd; where there is none, a thread that waits for it |
+| `stdout.read…()`, `stdin.drain()` | data; an empty pipe | the pipe |
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ OPTIONS = (
 EXAMPLES = """examples:
   python -m servers.mock --port 8000 --latency lognormal:0.3,0.8
   python -m servers.mock --faults 7 --fault-rate 0.1       # one request in ten meets a fault, the same ones each time
-  python -m servers.mock --faults plan.json                # [{"kind": "status", "code": 429, "retry_after": "2", "count": 5}]
+  python -m servers.mock --faults plan.json  # [{"kind": "status", "code": 429, "retry_after": "2", "count": 5}]
   python -m servers.mock --no-token-ids --max-concurrency 64 --api-key-env MY_KEY"""
 
 

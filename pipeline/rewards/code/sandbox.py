@@ -7,7 +7,7 @@
 | reach the network | a network namespace that leads nowhere; the call `socket` is refused |
 | see or signal other processes | namespaces of its own for processes, IPC, host name and users; no capability |
 | start processes or threads | refused by a filter of system calls (`pipeline/rewards/code/seccomp.py`), root's too |
-| take memory, processor, disk | one process with limits of its own (`MEMORY_BYTES` with files), killed at the deadline |
+| take memory, time, disk | one process with limits of its own (`MEMORY_BYTES` with files), killed at the deadline |
 | learn secrets | an empty environment, no open files but three pipes |
 | outlive its owner | it dies with the thread that started it |
 | flood its owner | a frame over `MAX_FRAME_BYTES` is refused unread, and nothing but frames is read |

@@ -6,11 +6,11 @@ verdict is a frame of the judge's alone.
 
 | the candidate may | which gains nothing, because |
 |---|---|
-| exit early with status 0, hook `exit` or `atexit`, kill itself | the status of its process is not asked; a process that ends has failed |
+| exit with status 0, hook `exit` or `atexit`, kill itself | its status is not asked; a process that ends has failed |
 | print or send a verdict | its output leads nowhere, and a frame of its own is read as a reply to a call |
 | patch built-ins, `unittest`, the harness, frames, globals, the garbage collector | the tests run in another process |
 | read what is expected | it is never in its process; nor are the tests, nor packages that hold them |
-| return what equals everything, or changes later | results are rebuilt from plain data (`pipeline/rewards/code/serialization.py`) |
+| return what equals everything, or changes later | results are rebuilt from plain data (`serialization`) |
 | change the arguments, so that the test compares nothing with nothing | they are copies |
 | redefine helpers that the tests use | the judge has them from the problem's own `setup` |
 | hang, flood, fill memory | it is killed; nothing of it is a pass |

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -102,6 +103,11 @@ def render_lessons(lessons: tuple[Lesson, ...]) -> str:
         lines += [f"- Do: {principle}" for principle in lesson.principles]
         lines += [f"- Avoid: {pitfall}" for pitfall in lesson.pitfalls]
     return "\n".join(lines)
+
+
+def render_each(lessons: Iterable[Lesson]) -> list[str]:
+    """The lists of several lessons, each by itself."""
+    return [render_lessons((lesson,)) for lesson in lessons]
 
 
 def render(value: PromptInput) -> str:

@@ -65,7 +65,7 @@ class Stages:
         """Have endpoints that run elsewhere serve the model that the run begins with.
 
         They may have another run's weights still. The model comes from the run folder, which they see."""
-        folder = self.run.weights / BASE_MODEL
+        folder = self.run.weights / "base_model"
         with self.clock.stage("reload"):
             try:
                 await asyncio.to_thread(write_version, folder, lambda beside: _copy(model, beside))

@@ -25,7 +25,7 @@ from pipeline.inference.structured_output import parse_json_reply
 from pipeline.rewards.code.extraction import code_of
 from pipeline.text import visible
 from pipeline.types import Experience, Label, Message, Record, Rollout, RolloutGroup
-from prompts.render import harmless_lesson, render_lessons, template_hash
+from prompts.render import harmless_lesson, render_each, render_lessons, template_hash
 from prompts.schemas import Abstract, Lesson
 
 Reason = Literal["malformed", "cut", "gives_answer", "near_copy", "endpoint"]
@@ -131,7 +131,7 @@ def without_copies(
 
 def near_copy(lesson: Lesson, others: Sequence[tuple[str, Lesson]], threshold: float) -> str | None:
     """The id of the first of `others` that `lesson` is nearly a copy of, None when it is like none."""
-    text, *texts = (render_lessons((one,)).lower() for one in (lesson, *(other for _, other in others)))
+    text, *texts = (text.lower() for text in render_each([lesson, *(other for _, other in others)]))
     for (entry_id, _), other_text in zip(others, texts, strict=True):
         if fuzz.ratio(text, other_text, score_cutoff=100 * threshold):
             return entry_id

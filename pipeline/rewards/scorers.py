@@ -7,7 +7,7 @@ import asyncio
 import json
 import math
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from pipeline.config.rollout import RewardSection
@@ -21,6 +21,7 @@ from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import strip_think
 from pipeline.types import Label, Verdict
 
+MAX_ANSWER_CHARS = 1000
 Scorer = Callable[[str, Label], Verdict]
 
 
@@ -32,19 +33,14 @@ def make_scorer(settings: RewardSection) -> Scorer:
     if is_plugin(settings.scorer):
         function = load_function(settings.scorer, "reward.scorer")
         return lambda text, label: _verdict(float(function(text, label.answer)), extract_answer(text), settings)
-    if settings.scorer == "auto":
-        return lambda text, label: _auto(text, label, settings)
-    if settings.scorer == "math":
-        return lambda text, label: math_verdict(text, label, settings)
-    if settings.scorer == "code":
-        try:
-            _isolated()
-        except IsolationError as error:
-            raise ConfigError(f"reward.scorer = 'code': {error}") from error
-        return lambda text, label: code_verdict(text, label, settings)
-    raise ConfigError(
-        f"reward.scorer = {settings.scorer!r} is unknown; use 'auto', 'math', 'code' or your own 'module:function'"
-    )
+    if settings.scorer == "code" and (problem := isolation_problem()):
+        raise ConfigError(f"reward.scorer = 'code': {problem}")
+    scorers = {"auto": _auto, "math": math_verdict, "code": code_verdict}
+    if settings.scorer not in scorers:
+        raise ConfigError(
+            f"reward.scorer = {settings.scorer!r} is unknown; use 'auto', 'math', 'code' or your own 'module:function'"
+        )
+    return partial(scorers[settings.scorer], settings=settings)
 
 
 def _auto(text: str, label: Label, settings: RewardSection) -> Verdict:
@@ -53,7 +49,7 @@ def _auto(text: str, label: Label, settings: RewardSection) -> Verdict:
         _isolated()
         return code_verdict(text, label, settings)
     if "family" in label.entry:
-        return _scored(text, label, family_score, settings)
+        return _family_verdict(text, label, settings)
     return math_verdict(text, label, settings)
 
 
@@ -64,11 +60,11 @@ def _isolated() -> None:
         raise IsolationError(problem)
 
 
-def _scored(text: str, label: Label, score: Callable[[str, Label], float], settings: RewardSection) -> Verdict:
+def _family_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
     answer = extract_answer(strip_think(text))
     if answer is None:
         return Verdict(kind="no_answer")
-    return _verdict(score(answer, label), answer, settings)
+    return _verdict(family_score(answer, label), answer, settings)
 
 
 def math_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
@@ -129,6 +125,3 @@ def code_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
     if outcome.kind == "timeout":
         return Verdict(kind="timeout")
     return _verdict(float(outcome.kind == "passed"), code, settings)
-
-
-MAX_ANSWER_CHARS = 1000

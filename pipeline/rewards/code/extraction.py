@@ -12,7 +12,6 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from pipeline.text import strip_think
 
@@ -44,16 +43,9 @@ _STARTS = re.compile(
 )
 
 
-class _Block(NamedTuple):
-    """One fenced block: its content, and whether it is named Python or nothing."""
-
-    code: str
-    is_python: bool
-
-
 def code_blocks(text: str) -> list[str]:
     """What stands in fences named Python or nothing, in order; one that never closes runs to the end."""
-    return [block.code for block in _blocks(text) if block.is_python and block.code.strip()]
+    return [code for code in _blocks(text) if code.strip()]
 
 
 def code_of(text: str) -> str:
@@ -65,7 +57,8 @@ def code_of(text: str) -> str:
     return "\n".join(line for line in lines if line[:1].isspace() or _STARTS.match(line))
 
 
-def _blocks(text: str) -> Iterator[_Block]:
+def _blocks(text: str) -> Iterator[str]:
+    """The content of each fenced block that is named Python or nothing."""
     text = text.replace("\r\n", "\n")
     fences = list(_FENCE.finditer(text))
     number = 0
@@ -76,7 +69,8 @@ def _blocks(text: str) -> Iterator[_Block]:
             continue
         closing = _closing(text, fences, number)
         end = len(text) if closing is None else _content_end(fences[closing])
-        yield _Block(_content(text[opening.end() + 1 : end], opening), _is_python(opening))
+        if _is_python(opening):
+            yield _content(text[opening.end() + 1 : end], opening)
         if closing is None:
             return
         # A fence with a language both ends the block before, which somebody forgot to close, and begins one.

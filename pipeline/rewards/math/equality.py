@@ -169,7 +169,11 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
             return same_shape(gold, rest)
         case NamedValue(), NamedValue():
             return _same_named(gold, answer)
-        case (NamedValue(relation=one), Relation() as two) | (Relation() as one, NamedValue(relation=two)):
+        case (
+            (Relation() as one, Relation() as two)
+            | (NamedValue(relation=one), Relation() as two)
+            | (Relation() as one, NamedValue(relation=two))
+        ):
             return _same_relation(one, two)
         case NamedValue(is_name=is_name, value=value), _:
             return is_name and same_shape(value, answer)
@@ -191,8 +195,6 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
             return (opening, closing) == (other_opening, other_closing) and _same_in_order(items, other_items)
         case Matrix(rows, bars), Matrix(other_rows, other_bars):
             return bars == other_bars and len(rows) == len(other_rows) and all(map(_same_in_order, rows, other_rows))
-        case Relation(), Relation():
-            return _same_relation(gold, answer)
         case Words(text), Words(other_text):
             return text == other_text
     return False

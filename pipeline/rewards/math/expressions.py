@@ -21,6 +21,7 @@ MAX_TOKENS = 2000
 MAX_DIGITS = 4000
 CONSTANTS = frozenset((r"\pi", r"\infty", "e", "i"))
 CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+_APPLIED = FUNCTIONS - {r"\gcd", r"\lcm", r"\max", r"\min", r"\lg"}
 _BARS = {"|": "abs", r"\lfloor": "floor", r"\lceil": "ceil"}
 _END = Token("mark", "")
 _POSTFIX = frozenset(("^", "!", "'", "_"))
@@ -172,16 +173,19 @@ class _Reader:
 
     def atom(self) -> Tree:
         token = self.next
-        if token.kind == "number":
-            return self.number()
-        if token.kind == "letter" or token.text in _NAMES:
-            return self.name()
-        if token.text in ("(", "[", "{"):
-            return self.group()
-        if token.text in _BARS:
-            return ("call", _BARS[token.text], self.group())
-        if token.kind == "command":
-            return self.command()
+        match token.kind, token.text:
+            case "number", _:
+                return self.number()
+            case "letter", _:
+                return self.name()
+            case _, text if text in _NAMES:
+                return self.name()
+            case _, "(" | "[" | "{":
+                return self.group()
+            case _, text if text in _BARS:
+                return ("call", _BARS[text], self.group())
+            case "command", _:
+                return self.command()
         raise UnreadableError(f"{token.text!r} is no value" if token is not _END else "it ends too early")
 
     def number(self) -> Tree:
@@ -264,20 +268,19 @@ class _Reader:
         return self.atom()
 
     def command(self) -> Tree:
-        name = self.tokens[self.index].text
+        name = self.next.text
         self.index += 1
-        if name in (r"\frac", r"\binom"):
-            first, second = self.argument(), self.argument()
-            return ("/", first, second) if name == r"\frac" else ("call", "binomial", first, second)
-        if name == r"\sqrt":
-            degree: Tree = ("number", Fraction(2))
-            if self.next.text == "[":
-                degree = self.group()
-            radicand = self.atom() if self.next.kind == "number" else self.argument()
-            return ("root", radicand, degree)
-        if name in FUNCTIONS and name not in (r"\gcd", r"\lcm", r"\max", r"\min", r"\lg"):
-            return self.function(name)
-        raise UnreadableError(f"{name} is not read here")
+        match name:
+            case r"\frac":
+                return ("/", self.argument(), self.argument())
+            case r"\binom":
+                return ("call", "binomial", self.argument(), self.argument())
+            case r"\sqrt":
+                degree: Tree = self.group() if self.next.text == "[" else ("number", Fraction(2))
+                return ("root", self.atom() if self.next.kind == "number" else self.argument(), degree)
+        if name not in _APPLIED:
+            raise UnreadableError(f"{name} is not read here")
+        return self.function(name)
 
     def function(self, name: str) -> Tree:
         base: Tree | None = None

@@ -101,18 +101,12 @@ def _listing(tokens: Tokens) -> Shape | None:
         return _single(parts[0])
     kept: list[list[Token]] = []
     marks: list[str] = []
-    for number, part in enumerate(parts):
-        if (
-            not part
-            and 0 < number < len(parts) - 1
-            and joiners[number - 1] in ",;"
-            and joiners[number] in ("and", "or")
-        ):
-            marks[-1] = joiners[number]  # ", and"
-            continue
-        kept.append(part)
-        if number < len(joiners):
-            marks.append(joiners[number])
+    for part, mark in zip(parts, [*joiners, ""], strict=True):
+        if not part and marks and marks[-1] in (",", ";") and mark in ("and", "or"):
+            marks[-1] = mark  # ", and"
+        else:
+            kept.append(part)
+            marks.append(mark)
     shapes = [_single(part) for part in kept]
     if any(shape is None for shape in shapes):
         return None
@@ -120,7 +114,7 @@ def _listing(tokens: Tokens) -> Shape | None:
     if not named:
         return _flat(shapes)
     if len(named) == len(shapes):
-        return _all_named(named, marks)
+        return _all_named(named, marks[:-1])
     if len(named) == 1 and named[0] is shapes[0] and named[0].is_name and not named[0].region:
         return named[0]._replace(value=_flat([named[0].value, *shapes[1:]]))
     return None
@@ -135,17 +129,14 @@ def _flat(shapes: Sequence[Shape | None]) -> Listing:
 
 def _all_named(named: Sequence[NamedValue], marks: Sequence[str]) -> Shape | None:
     names = [each.name for each in named]
-    if not all(each.is_name for each in named):
-        return None
-    first = named[0]
     if len(set(names)) == 1 and all(each.region for each in named):
         return _regions(named, marks)
-    if any(each.region for each in named):
+    if any(each.region or not each.is_name for each in named):
         return None
     is_indexed = len({name.partition("_")[0] for name in names}) == 1 and all("_" in name for name in names)
     if len(set(names)) == 1 or is_indexed:
-        name = first.name.partition("_")[0]
-        return first._replace(name=name, value=_flat([each.value for each in named]))
+        name = names[0].partition("_")[0]
+        return named[0]._replace(name=name, value=_flat([each.value for each in named]))
     if len(set(names)) == len(names):
         return Assigned({each.name: each.value for each in named})
     return None
@@ -308,13 +299,10 @@ def _equation(relation: Relation, rounded: Shape | None) -> Shape | None:
         left, right = right, left
     if name := _name(left):
         return NamedValue(left, name, True, _with_rounded(_single(right), rounded), relation)
-    letters = _variables(left)
-    has_words = any(token.kind == "word" for token in left)
-    is_sum_of_names = len(letters) >= 2 and not has_words and not any(token.kind == "number" for token in left)
-    is_function_of_name = (
-        len(letters) == 1 and left[0].kind == "command" and not any(token.kind == "number" for token in left)
-    )
-    is_computed = not letters and not has_words
+    letters, kinds = _variables(left), {token.kind for token in left}
+    is_sum_of_names = len(letters) >= 2 and not kinds & {"word", "number"}
+    is_function_of_name = len(letters) == 1 and "number" not in kinds and left[0].kind == "command"
+    is_computed = not letters and "word" not in kinds
     if is_sum_of_names or (is_function_of_name and left[0].text != r"\sqrt") or is_computed:
         return NamedValue(left, written(left), False, _with_rounded(_single(right), rounded), relation)
     return relation
@@ -374,15 +362,10 @@ def _name(tokens: Tokens) -> str:
     if len(texts) > 3 and tokens[0].kind == "letter" and (texts[1], texts[-1]) == ("(", ")"):
         is_called = texts[0] not in inner and not inner & {"(", ")"}
         return written(tokens) if is_called else ""
-    kinds = {token.kind for token in tokens}
     if texts[0] == "(" and texts[-1] == ")" and "," in texts:
         return written(tokens) if all(token.kind == "letter" or token.text in "(),_{}" for token in tokens) else ""
     geometry = {r"\angle", r"\triangle", r"\overline", r"\measuredangle", r"\overrightarrow", "{", "}", "|"}
     letters = [token.text for token in tokens if token.kind == "letter"]
-    is_geometric = (
-        bool(letters)
-        and kinds <= {"letter", "command", "mark"}
-        and all(token.kind == "letter" or token.text in geometry for token in tokens)
-    )
+    is_geometric = bool(letters) and all(token.kind == "letter" or token.text in geometry for token in tokens)
     capitals = all(letter.isupper() or letter == "m" for letter in letters) and len(letters) >= 2
     return written(tokens) if is_geometric and (capitals or r"\angle" in texts) else ""

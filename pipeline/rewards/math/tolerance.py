@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from pipeline.rewards.math.answer_types import Assigned, Group, Listing, NamedValue, Relation, Shape, Value
 from pipeline.rewards.math.evaluation import is_less
-from pipeline.rewards.math.expressions import TooLargeError, Tree, UnreadableError, expression
+from pipeline.rewards.math.expressions import TooLargeError, Tree, readable
 from pipeline.rewards.math.parsing import shape_of
 from pipeline.rewards.math.tokens import tokens_of
 
@@ -59,9 +59,6 @@ def _values(shape: Shape | None) -> Iterator[Tree | None]:
         case Relation(sides=sides, signs=signs) if set(signs) <= {"=", "≈"}:
             yield from _values(shape_of(sides[-1]))
         case Value(tokens=tokens, quantity=quantity):
-            try:
-                yield expression(quantity.tokens if quantity else tokens)
-            except UnreadableError:
-                yield None
+            yield readable(quantity.tokens if quantity else tokens)
         case _:
             yield None

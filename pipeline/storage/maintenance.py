@@ -21,6 +21,8 @@ from pipeline.storage.tables import check_whole
 # hold a megabyte of rollouts each: 32 are in memory at once.
 MERGE = {"target_rows_per_fragment": 1024, "max_rows_per_group": 32, "batch_size": 32}
 NUM_INDEX_ATTEMPTS = 5
+# The last one: it lost ten races in a row, to a writer that never rests.
+SIGNS_OF_A_LOST_RACE = ("conflict", "incompatible transaction", "retryable commit", "too many concurrent writers")
 
 
 def unindexed(table: Any, columns: Iterable[str]) -> list[str]:
@@ -122,4 +124,4 @@ def index(table: Any) -> None:
 def is_conflict(error: Exception) -> bool:
     """Whether Lance refused a commit because another one was made meanwhile."""
     text = str(error).lower()
-    return any(sign in text for sign in ("conflict", "incompatible transaction", "retryable commit"))
+    return any(sign in text for sign in SIGNS_OF_A_LOST_RACE)

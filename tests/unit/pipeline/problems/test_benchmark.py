@@ -344,7 +344,7 @@ def test_a_file_of_another_format_is_to_be_converted(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "reported"),
     [
         ([{"answer": "7"}], "line 1: has none of the keys question, problem, prompt"),
         ([{"question": " ", "answer": "7"}], "question = ' ' is no text"),
@@ -390,7 +390,7 @@ def test_rows_outside_of_the_id_range_need_an_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "reported"),
     [
         ("[a]\nsourc = 'hub'\n", r"\[a\] sourc = 'hub': unknown field; did you mean source"),
         ("[a]\nsource = 'web'\n", "source = 'web' is unknown; use hub, file, package, reasoning_gym"),

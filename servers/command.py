@@ -115,7 +115,7 @@ def server_environment(config: Config, index: int, machine: Machine, inherited: 
     if machine.kind == "cpu":
         environment |= _cpu_environment(config.servers, index, machine.cores)
         if config.servers.enforce_eager:
-            # Eager vLLM still compiles two sampler functions at the first request: 14 s and a C++ compiler, for no
+            # Eager vLLM still compiles two sampler functions at the first request: seconds and a C++ compiler, for no
             # speed.
             environment["TORCHDYNAMO_DISABLE"] = "1"
     elif config.servers.gpu_ids:

@@ -6,11 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from pipeline.commands.parser import COMMANDS
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.loading import load_config, merged, read_config_file, validated
+from pipeline.config.validation import invalid_fields
 from pipeline.errors import ConfigError, RunFolderError
 from pipeline.evaluation.benchmarks import HELD_OUT
 from pipeline.run.folder import RunFolder
@@ -83,13 +86,16 @@ def _of_a_foreign_model(config: Config, explicit: dict[str, Any]) -> Config:
 
 
 def judge_of(arguments: argparse.Namespace) -> EndpointSettings | None:
-    """The judge that the options name."""
+    """The judge that the options name. Raises ConfigError."""
     if not arguments.judge:
         return None
-    return EndpointSettings(
-        url=arguments.judge,
-        model=arguments.judge_model,
-        api_key_env=arguments.judge_key_env,
-        prompt_price=arguments.judge_prompt_price,
-        completion_price=arguments.judge_completion_price,
-    )
+    try:
+        return EndpointSettings(
+            url=arguments.judge,
+            model=arguments.judge_model,
+            api_key_env=arguments.judge_key_env,
+            prompt_price=arguments.judge_prompt_price,
+            completion_price=arguments.judge_completion_price,
+        )
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"--judge: {found}" for found in invalid_fields(error))) from None

@@ -1,4 +1,4 @@
-"""Every setting, as pydantic models.
+"""`Config`, the sections of all settings in one, with the checks across them.
 
 Unknown keys are errors. Seconds end in `_s`, counts begin with `num_`. The resolved configuration is written into each
 run folder, and the learner and the servers read it from there. This module imports nothing heavier than pydantic."""

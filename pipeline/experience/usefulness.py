@@ -1,7 +1,7 @@
 """Counts, from the journal, the rollouts that saw an entry of the pool, and their rewards.
 
 An observation, not yet an effect: the problems that an entry is shown for are no random choice.
-`pipeline.audit.entries` compares with rollouts from scratch."""
+`pipeline.audit.effects` compares with rollouts from scratch."""
 
 from __future__ import annotations
 

@@ -105,6 +105,8 @@ def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
     """What `row` says, read as `fmt` has it. Raises DataError naming the row and what it lacks."""
     fmt = fmt or RowFormat()
     row = Row(row.where, {key: value for key, value in row.values.items() if value is not None})
+    if half := [key for key, value in row.values.items() if isinstance(value, str) and not _is_whole(value)]:
+        raise DataError(f"{row.where}: {half[0]} holds half a character (a lone surrogate); write it whole")
     form: AnswerForm = fmt.form or ("code" if asks_for_program(row.values, fmt) else "boxed")
     question = _question(row, fmt, form)
     if form == "code":
@@ -112,6 +114,14 @@ def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
         return ParsedRow(_own_id(row, fmt, form), question, text, form, "", entry)
     text = _filled(fmt.prompt, {"question": question})
     return ParsedRow(_own_id(row, fmt, form), question, text, form, _answer(row, fmt), _tolerance(row, fmt))
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def asks_for_program(values: dict[str, Any], fmt: RowFormat | None = None) -> bool:
@@ -244,7 +254,7 @@ def _lines(row: Row, key: str) -> str:
 def _tree(row: Row, name: str, code: str) -> ast.Module:
     try:
         return ast.parse(code)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{row.where}: {name} is not Python ({error})") from error
 
 
@@ -271,7 +281,7 @@ def _calls(node: ast.AST) -> list[str]:
 def _functions(code: str) -> set[str]:
     try:
         return {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
 
 

@@ -19,6 +19,8 @@ SHARED = ("pipeline/text.py",)
 JUDGE = (
     "pipeline/evaluation/judge.py",
     "pipeline/inference/structured_output.py",
+    "prompts/render.py",
+    "prompts/schemas.py",
     "prompts/templates/judge_answer.txt",
 )
 
@@ -29,7 +31,10 @@ def verifier_version(scorer: str, root: Path = ROOT) -> str:
     if is_plugin(scorer):
         spec = find_spec(scorer.partition(":")[0])
         origin = Path(spec.origin) if spec and spec.origin else None
-        return _digest([("", origin)] if origin and origin.is_file() else [])
+        # A module without a file is known by its name alone.
+        return (
+            _digest([("", origin)]) if origin and origin.is_file() else hashlib.sha256(scorer.encode()).hexdigest()[:8]
+        )
     return _digest([(name, root / name) for name in deciding_files(scorer, root)])
 
 

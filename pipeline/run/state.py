@@ -47,12 +47,12 @@ class RunState:
 
 def under_todays_names(stored: dict[str, Any]) -> dict[str, Any]:
     """The content of a `state.json` with former names replaced. Pure."""
-    values = {FORMER_KEYS.get(key, key): value for key, value in stored.items()}
-    if "evals" in values:
-        values["evals"] = {
-            (today := FORMER_EVALS.get(name, name)): {**report, "name": today} if name in FORMER_EVALS else report
-            for name, report in values["evals"].items()
-        }
+    # What has both names was touched by older code since: today's counts.
+    values = {today: stored[former] for former, today in FORMER_KEYS.items() if former in stored}
+    values |= {key: value for key, value in stored.items() if key not in FORMER_KEYS}
+    if evals := values.get("evals"):
+        former = {today: {**evals[name], "name": today} for name, today in FORMER_EVALS.items() if name in evals}
+        values["evals"] = former | {name: report for name, report in evals.items() if name not in FORMER_EVALS}
     return values
 
 

@@ -1,9 +1,9 @@
 """Child processes: started in a session of their own, with pipes or a log, and ended with all that they started.
 
-Invariants: no child is forked. Its parent has threads (LanceDB's, the scorers') that may hold a lock at that moment,
-and hooks that reset libraries; `subprocess.Popen` without `preexec_fn` runs neither hooks nor Python in the child
-(vfork), the `create_subprocess_exec` of uvloop does both. A child gets no terminal signal: Ctrl-C reaches the
-orchestrator alone, which then ends its children in order.
+Invariants: no child is forked (but for that of `servers/guard.py`, a process of one thread). Its parent has threads
+(LanceDB's, the scorers') that may hold a lock at that moment, and hooks that reset libraries; `subprocess.Popen`
+without `preexec_fn` runs neither hooks nor Python in the child (vfork), the `create_subprocess_exec` of uvloop does
+both. A child gets no terminal signal: Ctrl-C reaches the orchestrator alone, which then ends its children in order.
 
 | waits | for | woken by |
 |---|---|---|

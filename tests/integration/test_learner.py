@@ -188,11 +188,11 @@ def test_stale_groups_move_nothing_and_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_while_publishing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> None:
+    def disk_full(*_: object) -> None:
         raise RuntimeError("I/O error: No space left on device (os error 28)")
 
     run = make_run(tmp_path)
-    monkeypatch.setattr("trainer.models.save_model", no_room)
+    monkeypatch.setattr("trainer.models.save_model", disk_full)
     assert work(run, LearnerStatus(run), StopSignal()) == 2
     assert "is full: free some space, then give the same command again" in status_of(run)["error"]
 

@@ -76,7 +76,7 @@ FILES = {
     "afterthoughts",
     "step_numbers",
 }
-PROSE = re.compile(r"\b(sittings?|rooms?|untouched)\b", re.IGNORECASE)
+PROSE = re.compile(r"(?<![a-z])(sittings?|rooms?|untouched)(?![a-z])", re.IGNORECASE)
 # What runs of before have on disk is read, and tested, under its names.
 FORMER = {"pipeline/run/state.py", "tests/integration/test_old_run.py", "tests/unit/pipeline/run/test_state.py"}
 
@@ -109,6 +109,14 @@ def test_names_that_were_given_up_occur_nowhere(path: Path) -> None:
 def test_the_prose_of_documents_uses_none_of_them(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [f"{number}: {line}" for number, line in enumerate(lines, 1) if PROSE.search(line)] == []
+
+
+@pytest.mark.parametrize("pattern", ["*.toml", "*.txt", "*.html", "*.md"])
+def test_data_files_use_none_of_them(pattern: str) -> None:
+    files = [path for top in TOP[:4] for path in (ROOT / top).rglob(pattern)]
+    text = {path: path.read_text(encoding="utf-8") for path in files}
+    old = [name.rpartition(".")[2] for name in SETTINGS]
+    assert [path for path in files if PROSE.search(text[path]) or any(name in text[path] for name in old)] == []
 
 
 def test_settings_and_files_have_their_new_names() -> None:

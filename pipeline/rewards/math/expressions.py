@@ -24,7 +24,6 @@ CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|", r"\{": r"\}", r"\lfloor": r"\
 _APPLIED = FUNCTIONS - {r"\gcd", r"\lcm", r"\max", r"\min", r"\lg"}
 _BARS = {"|": "abs", r"\lfloor": "floor", r"\lceil": "ceil"}
 _END = Token("mark", "")
-_POSTFIX = frozenset(("^", "!", "'", "_"))
 _NAMES = words(
     "alpha beta gamma delta varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar pi infty",

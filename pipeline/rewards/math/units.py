@@ -85,7 +85,7 @@ def split(tokens: Sequence[Token]) -> Quantity | None:
 
 
 def fits(gold: str, answer: str) -> bool:
-    """Whether the unit of an answer does not contradict gold's. Percent is judged by `percent_fits`."""
+    """Whether the unit of an answer does not contradict gold's; percent apart."""
     return (
         not gold or not answer or gold == answer or (answer.startswith(gold + " ") and "^" not in answer[len(gold) :])
     )

@@ -91,10 +91,10 @@ def test_the_loss_is_trls_own(tmp_path: Path, model_folder: Path, monkeypatch: p
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> None:
+    def disk_full(*_: object) -> None:
         raise RuntimeError("No space left on device (os error 28)")
 
-    monkeypatch.setattr(sft, "save_model", no_room)
+    monkeypatch.setattr(sft, "save_model", disk_full)
     assert sft.main(command(tmp_path, model_folder, [PAIR] * 4, num_epochs=1)) == 2
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 

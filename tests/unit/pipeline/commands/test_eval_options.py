@@ -131,3 +131,13 @@ def test_an_option_that_sets_one_setting_is_its_other_name(arguments: tuple[str,
 def test_a_value_that_an_option_cannot_have_names_the_setting() -> None:
     with pytest.raises(ConfigError, match=r"eval.num_samples = 'many': input should be a valid integer"):
         chose("--n", "many")
+
+
+@pytest.mark.parametrize("option", ["--judge-prompt-price", "--judge-completion-price"])
+@pytest.mark.parametrize("price", ["-1", "nan"])
+def test_a_price_that_a_judge_cannot_have_is_named(option: str, price: str) -> None:
+    arguments = build_parser(["eval"]).parse_args(
+        ["eval", *ENDPOINT, "--judge", "http://127.0.0.1:9", f"{option}={price}"]
+    )
+    with pytest.raises(ConfigError, match=rf"--judge: {option[8:].replace('-', '_')} = {price}"):
+        judge_of(arguments)

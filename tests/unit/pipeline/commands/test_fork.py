@@ -161,11 +161,11 @@ def test_a_run_in_use_and_a_run_without_weights_are_refused(tmp_path: Path) -> N
 
 
 def test_a_full_disk_leaves_no_half_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> None:
+    def disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     source = make_source(tmp_path)
-    monkeypatch.setattr("pipeline.commands.fork.name_latest", no_room)
+    monkeypatch.setattr("pipeline.commands.fork.name_latest", disk_full)
     with pytest.raises(DiskError):
         fork_run(source, config(tmp_path, "fork"))
     assert not (tmp_path / "fork").exists()

@@ -131,7 +131,7 @@ def test_a_port_in_use_is_named_with_the_remedy(tmp_path: Path, section: str, me
             check_machine(config(tmp_path, **{section: {"port": port}}))
 
 
-def test_too_little_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2**40, 2**40 - 2**30, 2**30))
     with pytest.raises(UserError, match=r"1\.0 GiB free, 6\.0 needed"):

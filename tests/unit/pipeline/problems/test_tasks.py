@@ -237,6 +237,8 @@ REFUSED: list[tuple[Any, str]] = [
     ({**OURS, "entry_point": 3}, "entry_point = 3; give the name"),
     ({**HUMAN_EVAL, "entry_point": "volume", "test": "assert volume(1)"}, "begins area, but not 'volume'"),
     ({**MBPP, "test_list": ["assert similar("]}, "test_list is not Python"),
+    ({"question": "\ud800 Q", "answer": "7"}, "question holds half a character"),
+    ({**OURS, "tests": f"assert f({'-' * 20_000}1) == 2"}, "tests is not Python"),
 ]
 """Rows that cannot be read, and what the error says."""
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.errors import DiskError
 from pipeline.run.folder import RunFolder
-from pipeline.run.state import AFTER_SFT, BASE_MODEL, RunState, answers_file
+from pipeline.run.state import AFTER_SFT, BASE_MODEL, RunState, answers_file, under_todays_names
 
 FORMER: dict[str, Any] = {
     "evals": {
@@ -96,3 +96,11 @@ def test_a_full_disk_leaves_what_was_there(run: RunFolder, monkeypatch: pytest.M
     with pytest.raises(DiskError):
         state.save()
     assert run.state_file.read_text() == before
+
+
+def test_of_a_former_name_and_todays_the_latter_counts() -> None:
+    both = {"sessions": 5, "sittings": 1, "evals": {BASE_MODEL: {"accuracy": 0.9}, "untouched": {"accuracy": 0.1}}}
+    for stored in (both, dict(reversed(both.items()))):
+        values = under_todays_names(stored)
+        assert values["sessions"] == 5
+        assert values["evals"] == {BASE_MODEL: {"accuracy": 0.9}}

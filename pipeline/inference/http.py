@@ -58,11 +58,18 @@ class Transport:
 
     async def request(self, method: str, url: URL, headers: dict[str, str], body: Any = None) -> Any:
         """The parsed JSON of one answer. Raises EndpointError, for a status other than 200 too."""
-        reply = await self.fetch(method, url, headers, body)
-        if reply.status != 200:
-            raise _refusal(reply, headers)
+        # Not by `fetch`: every request of a run comes this way, and a frame more is passed at each of its waits.
+        assert self._session is not None, "Transport is an async context manager"
+        data = None if body is None else orjson.dumps(body)
         try:
-            return orjson.loads(reply.content)
+            async with self._session.request(method, url, data=data, headers=headers, allow_redirects=False) as reply:
+                content = await reply.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise connection_error(url, error) from error
+        if reply.status != 200:
+            raise _refusal(RawReply(reply.status, reply.headers, content), headers)
+        try:
+            return orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise MalformedReplyError("broken_json", f"{url}: {error}") from error
 

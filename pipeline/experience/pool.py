@@ -302,7 +302,7 @@ class Pool:
         self._check_writable()
         try:
             with self._maintenance, failures_named(self._path):
-                compact(self._table, KEEP_VERSIONS, self._writing())
+                compact(self._table, KEEP_VERSIONS, self._writing)
         except (OSError, RuntimeError) as error:
             # Another process deleted what was being merged: there is a next time.
             if not is_conflict(error):

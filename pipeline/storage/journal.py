@@ -87,7 +87,7 @@ class Journal:
         Raises DiskError, StoreError; the table is then as it was."""
         with failures_named(self._path):
             ensure_indices(self._table, INDEXED, self._commits)
-            compact(self._table, KEEP_VERSIONS, self._commits)
+            compact(self._table, KEEP_VERSIONS, lambda: self._commits)
 
     def append(self, groups: list[RolloutGroup]) -> None:
         """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskError, StoreError."""

@@ -7,8 +7,8 @@ store raised (OSError, RuntimeError) is raised."""
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,13 @@ def _check_indices(table: Any) -> None:
         raise OSError(errno.EIO, f"the index of {', '.join(torn)} was not kept whole", str(table.to_lance().uri))
 
 
-def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -> None:
+def compact(table: Any, keep: timedelta, turn: Callable[[], AbstractContextManager[object]]) -> None:
     """Merge small files of `table`, bring its indices up to date, remove versions older than `keep` that no tag holds.
 
     What it writes is bounded by the rows added since the last time, which LanceDB's own `optimize` is not. Files are
-    merged and indices brought up to date while rows may be added, but none deleted; `turn`, entered for the commit of
-    what was merged, must keep all other commits out: beside a busy writer it would lose every race, until Lance gives
-    up."""
+    merged and indices brought up to date while rows may be added, but none deleted. What `turn` makes, entered for the
+    commit of what was merged, and for indices that lost a race, must keep all other commits out: beside a busy writer
+    every race would be lost, until Lance gives up."""
     from lance.optimize import Compaction
 
     dataset = table.to_lance()
@@ -94,23 +94,25 @@ def compact(table: Any, keep: timedelta, turn: AbstractContextManager[object]) -
     if not is_uri(dataset.uri):
         check_whole(dataset, [fragment for result in merged for fragment in result.new_fragments])
     if merged:
-        with turn:
+        with turn():
             Compaction.commit(dataset, merged, MERGE)
-    index(table)
+    index(table, turn)
     dataset.cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
     table.checkout_latest()
     # What a compaction and the commits before it held lies scattered over many threads' heaps, and glibc would keep it.
     call_libc("malloc_trim", 0)
 
 
-def index(table: Any) -> None:
+def index(table: Any, turn: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
     """Bring the indices of `table` up to date. Rows may be added meanwhile, which are not in them then.
 
-    Another process may do the same at once: the later of two commits is made anew."""
+    Another process may do the same at once: the later of two commits is made anew, within `turn`, as for `compact`."""
     for left in reversed(range(NUM_INDEX_ATTEMPTS)):
-        table.checkout_latest()
+        lost_a_race = left < NUM_INDEX_ATTEMPTS - 1
         try:
-            table.to_lance().optimize.optimize_indices()
+            with turn() if lost_a_race else nullcontext():
+                table.checkout_latest()
+                table.to_lance().optimize.optimize_indices()
         except (OSError, RuntimeError) as error:
             # Only a lost race is worth another attempt; a disk that fails, fails again.
             if not (left and is_conflict(error)):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,9 +198,9 @@ def test_an_entry_is_added_while_the_indices_are_brought_up_to_date(
     pool = Pool(tmp_path)
     pool.add([experience(number, problem_id=f"p{number}") for number in range(40)])
 
-    def index_beside_an_add(table: object) -> None:
+    def index_beside_an_add(table: object, *turn: Any) -> None:
         add_aside(pool, 40)
-        index(table)
+        index(table, *turn)
 
     monkeypatch.setattr("pipeline.storage.maintenance.index", index_beside_an_add)
     pool.compact()

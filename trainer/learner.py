@@ -285,9 +285,14 @@ def main(arguments: list[str] | None = None) -> int:
         return work(run, LearnerStatus(None), stop)
     end_with_parent()
     command = [sys.executable, "-m", "trainer.learner", "--run", str(run.path)]
+    status = LearnerStatus(run)
+
+    def report(reason: str) -> None:
+        status.update("failed", error=reason)
+
     try:
-        with run.locked(LEARNER_LOCK), WorkerProcesses(run.config().learner.num_processes, command):
-            return work(run, LearnerStatus(run), stop, begins=stop.install)
+        with run.locked(LEARNER_LOCK), WorkerProcesses(run.config().learner.num_processes, command, report):
+            return work(run, status, stop, begins=stop.install)
     except RunFolderError as error:
         logger.error("another learner is at work: %s", error)
         return EXIT_FAILED

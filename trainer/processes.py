@@ -44,11 +44,16 @@ def is_rank0() -> bool:
 
 
 class WorkerProcesses:
-    """The processes that rank 0 started; use as a context manager."""
+    """The processes that rank 0 started; use as a context manager.
 
-    def __init__(self, num_processes: int, command: list[str]) -> None:
+    `report` gets the reason why this process ends with one of them, where nothing else has noticed."""
+
+    def __init__(
+        self, num_processes: int, command: list[str], report: Callable[[str], None] = lambda reason: None
+    ) -> None:
         self._num = 0 if "WORLD_SIZE" in os.environ else num_processes - 1
         self._command = command
+        self._report = report
         self._children: list[subprocess.Popen[bytes]] = []
         self._ending = threading.Event()
 
@@ -70,8 +75,12 @@ class WorkerProcesses:
         training."""
         status = child.wait()
         if status and not self._ending.wait(BROKEN_GRACE_S):
-            logger.error("process %d of the learner ended with status %d; so does this one", number, status)
-            os._exit(1)
+            reason = f"process {number} of the learner ended with status {status}; so does this one"
+            logger.error("%s", reason)
+            try:
+                self._report(reason)
+            finally:
+                os._exit(1)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """They end by themselves after rank 0's last message; a process that does not is ended."""

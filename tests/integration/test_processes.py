@@ -14,7 +14,8 @@ CODE = """
 import sys, threading
 from trainer import processes
 processes.BROKEN_GRACE_S = 0.0
-with processes.WorkerProcesses(2, [sys.executable, "-c", "raise SystemExit({status})"]):
+report = lambda reason: print("reported:", reason, flush=True)
+with processes.WorkerProcesses(2, [sys.executable, "-c", "raise SystemExit({status})"], report):
     for thread in threading.enumerate():
         if thread.daemon:
             thread.join()
@@ -28,6 +29,7 @@ def test_rank_0_ends_after_a_child_that_failed(repository: Path, status: int, ex
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=50)
     assert done.returncode == expected, done.stderr
     assert ("process 1 of the learner ended with status 3" in done.stderr) == (status == 3)
+    assert ("reported: process 1 of the learner ended with status 3" in done.stdout) == (status == 3)
 
 
 # A hook of Python's and one of the C library: both run at a fork, neither at what `subprocess` does.

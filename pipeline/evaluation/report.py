@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pipeline.config.evaluation import Mode
 from pipeline.evaluation.comparison import COST, TOKENS, Comparison, Other, Unmatched, at_equal, of_modes, with_other
 from pipeline.evaluation.plan import PlannedCell
-from pipeline.evaluation.results import Cell, Scored, cells, ks, mean_of
+from pipeline.evaluation.results import Cell, Scored, cell_name, cells, ks, mean_of
 from pipeline.inference.usage import Spent
 from pipeline.statistics import Estimate, estimate, holm
 
@@ -55,7 +55,7 @@ class ReportRow(BaseModel):
 
     @property
     def name(self) -> str:
-        return f"{self.mode} ({self.label})" if self.label else self.mode
+        return cell_name(self.mode, self.label)
 
     @property
     def mean_tokens(self) -> float:

@@ -23,6 +23,11 @@ from pipeline.inference.usage import Prices
 from pipeline.statistics import majority_curve, pass_at_k
 
 
+def cell_name(mode: str, label: str) -> str:
+    """How reports call a cell among those of its benchmark."""
+    return f"{mode} ({label})" if label else mode
+
+
 class Scored(NamedTuple):
     """What of an answer a report needs: a few hundred bytes of the kilobytes that are on the disk.
 
@@ -78,7 +83,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.mode} ({self.label})" if self.label else self.mode
+        return cell_name(self.mode, self.label)
 
     @property
     def votes(self) -> bool:

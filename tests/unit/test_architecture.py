@@ -99,7 +99,8 @@ def imports(source: str, package: str = "") -> Iterator[tuple[str, bool]]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in IMPORTING:
             yield from ((str(word.value), immediate) for word in node.args[:1] if isinstance(word, ast.Constant))
         is_later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        immediate = immediate and not is_later and ast.unparse(getattr(node, "test", node))[:13] != "TYPE_CHECKING"
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test).startswith("TYPE_CHECKING")
+        immediate = immediate and not is_later and not is_for_types
         for child in ast.iter_child_nodes(node):
             yield from within(child, immediate=immediate)
 

@@ -26,7 +26,7 @@ from benchmarks.peers import PYTHON
 from benchmarks.pool_texts import texts
 from benchmarks.script import TANTIVY, Benchmark, Goal, Row
 from pipeline.config.experience import FeedbackSection
-from pipeline.experience.contexts import messages_of, prompt_input
+from pipeline.experience.contexts import messages_in
 from pipeline.experience.pool import COLUMNS, Pool
 from pipeline.experience.pool_schema import TABLE, schema, table_of
 from pipeline.experience.retrieval import Retriever
@@ -101,7 +101,7 @@ async def reads(pool: Pool, ordered: Pool, num: int, num_queries: int) -> Row:
         begin = time.perf_counter()
         problem = Problem(id=f"query-{number}", text=text)
         context = await retriever.context(problem)
-        messages_of(prompt_input(problem, context), "")
+        messages_in(problem, context, "")
         ours.append(time.perf_counter() - begin)
         shown += context.kind == "inter"
         ids.append(seconds_of(pool._reader.matching, text, "problem_text", ["id"], NUM_CANDIDATES))

@@ -9,13 +9,14 @@ functions in `pipeline/` and `prompts/`:
   `with returns` has both, and counts each time that the file in which something happens is another one;
 - what would run in another thread runs in this one, at once, and what a timer calls is not counted: so counts repeat;
 - a package is the first folder below `pipeline/`, or `prompts`; files beside these folders are `leaves`. A stage enters
-  a package with each call into another package than the call before, in order of time, those `--aside` left out.
+  a package with a call from another one; calls from outside into the same package in a row are one entry, and packages
+  `--aside` are left out. `entries with returns` also counts a package that goes on after another one returned.
 
 The verifier scores in another process. What it does there is done in this one as well, and counted.
 
 examples:
   python -m benchmarks.problem_path
-  python -m benchmarks.problem_path --aside leaves,runtime,config --json path.json
+  python -m benchmarks.problem_path --aside leaves --json path.json
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ from pipeline.storage.journal import Journal
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAVES = "leaves"
+ASIDE = f"{LEAVES},runtime,config,run"
+"""Clocks and watchdogs, settings and versions are at hand everywhere."""
 STAGES = ("context", "rollouts", "reward", "journal", "lesson", "pool")
 MOST_ENTRIES = 2  # the goal, for each package and stage
 NUM_WARM_UP = 4  # problems before the one that is followed: imports, first uses, and lessons to be found
@@ -180,17 +183,23 @@ def package(file: str) -> str:
 
 
 def counted(calls: list[Call], with_returns: int, aside: list[str]) -> dict[str, Any]:
-    packages = [package(file) for _, _, file in calls]
-    sequence = [name for name, _ in groupby(name for name in packages if name not in aside)]
+    crossed = [(package(caller), package(file)) for _, caller, file in calls]
+    visits = [name for name, _ in groupby(name for caller, name in crossed if name not in aside and caller != name)]
+    fronts = [name for name, _ in groupby(name for _, name in crossed if name not in aside)]
     return {
         "calls": len(calls),
         "files": len({file for call in calls for file in call[1:]}),
         "moves between files": sum(caller != file for _, caller, file in calls),
-        "moves between packages": sum(package(caller) != package(file) for _, caller, file in calls),
+        "moves between packages": sum(caller != name for caller, name in crossed),
         "with returns": with_returns,
-        "sequence": sequence,
-        "entries": dict(Counter(sequence).most_common()),
+        "sequence": visits,
+        "entries": dict(Counter(visits).most_common()),
+        "entries with returns": dict(Counter(fronts).most_common()),
     }
+
+
+def listed(entries: dict[str, int]) -> str:
+    return ", ".join(f"{name} {num}" for name, num in entries.items())
 
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
@@ -218,11 +227,11 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
         }
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
     for name, one in result.items():
-        yield {"stage": name, **{key: value for key, value in one.items() if key not in ("sequence", "entries")}}
+        yield {"stage": name, **{key: value for key, value in one.items() if isinstance(value, int)}}
     for name, one in by_stage.items():
-        entered = ", ".join(f"{entered} {num}" for entered, num in one["entries"].items())
         most = max(one["entries"].values(), default=0)
-        yield {"stage": name, "way": " → ".join(one["sequence"]), "entered": entered, "most entries": most}
+        entries = {key: listed(one[key]) for key in ("entries", "entries with returns")}
+        yield {"stage": name, "way": " → ".join(one["sequence"]), **entries, "most entries": most}
 
 
 def goals(rows: list[Row]) -> list[Goal]:
@@ -231,7 +240,7 @@ def goals(rows: list[Row]) -> list[Goal]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group-size", type=int, default=4, metavar="G", help="rollouts of the problem (default 4)")
-    parser.add_argument("--aside", default=LEAVES, metavar="NAMES", help="packages that are no steps of the way")
+    parser.add_argument("--aside", default=ASIDE, metavar="NAMES", help=f"packages that are no steps (default {ASIDE})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all counts, files and moves")
 
 

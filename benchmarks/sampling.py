@@ -30,7 +30,7 @@ from benchmarks.script import Benchmark, Goal, Row
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.config.loading import load_config
-from pipeline.experience.contexts import messages_of, prompt_input
+from pipeline.experience.contexts import messages_in
 from pipeline.inference.client import GENERATE, InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
 from pipeline.inference.token_protocol import generate_body, sampling_body
@@ -114,8 +114,7 @@ async def sampled(options: argparse.Namespace, url: str) -> Row:
             stream = ProblemStream(problems.train, config.run.seed)
             chosen = [stream.problem_at(index).problem for index in range(options.num_groups)]
             prompts = [
-                await pool.render(messages_of(prompt_input(problem, Context()), config.rollout.system_prompt))
-                for problem in chosen
+                await pool.render(messages_in(problem, Context(), config.rollout.system_prompt)) for problem in chosen
             ]
             await raw(config, pool, prompts[: options.concurrency], options.concurrency)  # warm
             for number in range(options.rounds):

@@ -220,12 +220,12 @@ class RolloutGroup(Record):
     created_s: float = 0.0
 
     @property
-    def oldest_version(self) -> WeightVersion:
-        return min(rollout.oldest_version for rollout in self.rollouts)
-
-    @property
-    def newest_version(self) -> WeightVersion:
-        return max(rollout.newest_version for rollout in self.rollouts)
+    def versions(self) -> tuple[WeightVersion, WeightVersion]:
+        """The oldest and the newest weights that sampled any of its tokens."""
+        return (
+            min(rollout.oldest_version for rollout in self.rollouts),
+            max(rollout.newest_version for rollout in self.rollouts),
+        )
 
     @property
     def rewards(self) -> tuple[float, ...]:

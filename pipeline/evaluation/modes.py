@@ -14,7 +14,7 @@ from cachetools import FIFOCache
 from pipeline.config import Config
 from pipeline.config.evaluation import Mode
 from pipeline.errors import EndpointError
-from pipeline.experience.contexts import intra_context, messages_of, prompt_input, trimmed
+from pipeline.experience.contexts import intra_context, messages_in, trimmed
 from pipeline.inference.protocol import Reply
 from pipeline.text import visible
 from pipeline.types import Attempt, Considered, Context, Message, Problem, Record
@@ -122,7 +122,7 @@ class Inference:
     async def _shown(self, problem: Problem, context: Context, sample: int) -> Inferred:
         """One turn under `context`, which is cut where the endpoint says that the prompt is too long."""
         while True:
-            messages = messages_of(prompt_input(problem, context), self._config.rollout.system_prompt)
+            messages = messages_in(problem, context, self._config.rollout.system_prompt)
             try:
                 reply = await self._request(messages, sample)
                 break

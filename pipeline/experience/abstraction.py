@@ -18,12 +18,12 @@ from pipeline.config import Config
 from pipeline.config.experience import AbstractionSection
 from pipeline.errors import EndpointError
 from pipeline.experience.contexts import messages_of, shortened
-from pipeline.experience.leakage import gives_answer_away, gives_program_away
+from pipeline.experience.leakage import gives_solution_away
 from pipeline.hashing import seed_of
 from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.structured_output import parse_json_reply
 from pipeline.rewards.code.extraction import code_of
-from pipeline.text import visible
+from pipeline.text import text_hash, visible
 from pipeline.types import Experience, Label, Message, Record, Rollout, RolloutGroup
 from prompts.render import harmless_lesson, render_each, render_lessons, template_hash
 from prompts.schemas import Abstract, Lesson
@@ -94,7 +94,7 @@ def check_reply(
         return Rejection(rollout_id=rollout_id, reason="malformed", detail=detail)
     rendered = render_lessons((lesson,))
     program = code_of(trajectory) if "tests" in label.entry else ""
-    if gives_answer_away(rendered, label.answer) or gives_program_away(rendered, program):
+    if gives_solution_away(rendered, label.answer, program):
         return Rejection(rollout_id=rollout_id, reason="gives_answer", detail=text[:200])
     return lesson
 
@@ -179,12 +179,13 @@ def entry_id(rollout: Rollout) -> str:
 
 
 def _experience(group: RolloutGroup, rollout: Rollout, lesson: Lesson) -> Experience:
+    text = group.problem.query_text
     return Experience(
         id=entry_id(rollout),
         lesson=lesson,
         problem_id=group.problem.id,
-        problem_text=group.problem.query_text,
-        problem_hash=group.problem.text_hash,
+        problem_text=text,
+        problem_hash=text_hash(text),
         family=group.problem.family,
         split=group.problem.split,
         template_hash=template_hash("abstract"),

@@ -164,6 +164,11 @@ def prompt_input(problem: Problem, context: Context) -> PromptInput:
     return Scratch(problem=problem.text, form=problem.form)
 
 
+def messages_in(problem: Problem, context: Context, system_prompt: str) -> tuple[Message, ...]:
+    """The chat that asks the policy for a solution of `problem` in `context`."""
+    return messages_of(prompt_input(problem, context), system_prompt)
+
+
 def messages_of(value: PromptInput, system_prompt: str) -> tuple[Message, ...]:
     """The chat of one prompt: the system message, if any, and one user message."""
     user = Message(role="user", content=render(value))

@@ -64,6 +64,11 @@ def gives_answer_away(lesson_text: str, answer: str) -> bool:
     )
 
 
+def gives_solution_away(lesson_text: str, answer: str, program: str) -> bool:
+    """Whether a lesson states the gold answer, or holds lines of `program`, the trajectory's ("" for none)."""
+    return gives_answer_away(lesson_text, answer) or gives_program_away(lesson_text, program)
+
+
 def gives_program_away(lesson_text: str, program: str) -> bool:
     """Whether a lesson holds two consecutive lines of `program`, or all of its only function's body, whatever the
     layout."""

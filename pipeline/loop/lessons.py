@@ -8,7 +8,7 @@ oldest checkpoint.
 | waits        | for                                        | woken by                           |
 |--------------|--------------------------------------------|------------------------------------|
 | `make`       | the summaries of the chosen rollouts       | endpoints                          |
-| `make`       | the commit of its lessons                  | `pipeline.storage.batch_writer`    |
+| `make`       | the commit of its lessons                  | `pipeline.runtime.batch_writer`    |
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from pipeline.config import Config
-from pipeline.experience.contexts import draw_kind, intra_context, messages_of, prompt_input, trimmed
+from pipeline.experience.contexts import draw_kind, intra_context, messages_in, trimmed
 from pipeline.experience.retrieval import Retriever
 from pipeline.hashing import seed_of
 from pipeline.inference.client import InferenceClient, SamplingRequest
@@ -140,7 +140,7 @@ class GroupSampler:
         }
         limit, has_token_route = endpoints.max_model_len, endpoints.has_token_route
         while True:
-            messages = messages_of(prompt_input(problem, context), config.rollout.system_prompt)
+            messages = messages_in(problem, context, config.rollout.system_prompt)
             if not has_token_route:
                 # Without that route the length of a prompt is not known before it is answered.
                 with self._clock.stage("rollout"):
@@ -183,7 +183,7 @@ class GroupSampler:
         with self._clock.stage("reflect"):
             self._clock.count("attempts_sampled")
             reply = await self._endpoints.chat(
-                messages_of(prompt_input(task.problem, Context()), self._config.rollout.system_prompt),
+                messages_in(task.problem, Context(), self._config.rollout.system_prompt),
                 max_tokens=self._config.rollout.sampling.max_tokens,
                 temperature=self._config.rollout.sampling.temperature,
                 stage="reflect",

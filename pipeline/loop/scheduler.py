@@ -35,7 +35,6 @@ from pipeline.loop.writers import journal_writer
 from pipeline.problems.dataset import ProblemStream
 from pipeline.run.lineage import Lineage
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.storage.batch_writer import COMMIT_DEADLINE_S
 from pipeline.storage.journal import Journal
 from pipeline.types import GroupOutcome, RolloutGroup, Task
 
@@ -188,8 +187,7 @@ class Scheduler:
         """Fill one slot: sample until there is a group to train, and journal it."""
         try:
             group = await self._sampled(step, slot, oldest_step)
-            with self._watchdog.watch(COMMIT_DEADLINE_S, "the commit of group", group.id):
-                await self._writer.write([group])
+            await self._writer.write([group])
             self.outcomes["journalled"] += 1
             self._lessons.note_use(group)
             step.add(group)

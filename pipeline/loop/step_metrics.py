@@ -72,7 +72,7 @@ class StepReporter:
         """A step whose `groups` were sampled within `sampled_s` seconds, and whose lessons are stored."""
         metrics = step_metrics(groups)
         self.totals.add(groups)
-        self.staleness = step - min(group.oldest_version.step for group in groups)
+        self.staleness = step - min(group.versions[0].step for group in groups)
         metrics |= {
             "sampled_s": sampled_s,
             "sampled_tokens_per_s": metrics["num_completion_tokens"] / max(sampled_s, 1e-9),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.experience.pool import Pool
+from pipeline.runtime.batch_writer import BatchWriter
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.storage.batch_writer import BatchWriter
 from pipeline.storage.journal import Journal
 from pipeline.types import Experience, RolloutGroup
 

@@ -27,7 +27,7 @@ class Lineage(BaseModel):
 
 def group_is_current(group: RolloutGroup, lineages: list[Lineage]) -> bool:
     """Whether `group` belongs to the surviving history: no later lineage abandons it."""
-    return is_current(WeightVersion(lineage=group.lineage, step=group.newest_version.step), lineages, group.step)
+    return is_current(WeightVersion(lineage=group.lineage, step=group.versions[1].step), lineages, group.step)
 
 
 def is_current(version: WeightVersion, lineages: list[Lineage], step: int | None = None) -> bool:

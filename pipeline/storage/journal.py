@@ -92,7 +92,7 @@ class Journal:
     def append(self, groups: list[RolloutGroup]) -> None:
         """Write `groups` in one commit; they are acknowledged when this returns. Raises DiskError, StoreError."""
         rows = [_row(group) for group in groups]
-        with failures_named(self._path), self._commits:
+        with self._commits:
             append(self._table, rows, self._reader)
 
     def read_step(self, step: int, lineages: list[Lineage]) -> list[RolloutGroup]:
@@ -166,6 +166,7 @@ class Journal:
 
 
 def _row(group: RolloutGroup) -> dict[str, Any]:
+    oldest, newest = group.versions
     return {
         "group_id": group.id,
         "lineage": group.lineage,
@@ -176,8 +177,8 @@ def _row(group: RolloutGroup) -> dict[str, Any]:
         "drawn": group.context.drawn,
         "kind": group.context.kind,
         "lesson_ids": list(group.context.lesson_ids),
-        "rewards": list(group.rewards),
-        "oldest_step": group.oldest_version.step,
-        "newest_step": group.newest_version.step,
+        "rewards": [rollout.reward for rollout in group.rollouts],
+        "oldest_step": oldest.step,
+        "newest_step": newest.step,
         "record": group.model_dump_json().encode(),
     }

@@ -109,7 +109,7 @@ class Reader:
     Raises DiskError, StoreError. `query` is what Lance's `scanner` takes: columns, filter, full_text_query, limit …"""
 
     def __init__(self, table: Any, caches: Caches, path: Path | str) -> None:
-        self._path = path
+        self.path = path
         self._is_folder = not is_uri(path)
         # Moving to another version borrows the dataset exclusively; a scanner that was made goes on with its own.
         self._moving = threading.Lock()
@@ -118,7 +118,7 @@ class Reader:
 
     def refresh(self) -> None:
         """See what was committed since, by whomever. Cheap where nothing was."""
-        with failures_named(self._path), self._moving:
+        with failures_named(self.path), self._moving:
             self._dataset.checkout_latest()
 
     def check_new_files(self) -> None:
@@ -140,16 +140,16 @@ class Reader:
 
     def rows(self, **query: Any) -> Any:
         """The rows as an Arrow table."""
-        with failures_named(self._path):
+        with failures_named(self.path):
             return self._scanner(query).to_table()
 
     def batches(self, **query: Any) -> Iterator[Any]:
         """The same in pieces."""
-        with failures_named(self._path):
+        with failures_named(self.path):
             yield from self._scanner(query).to_batches()
 
     def count(self, condition: str | None = None) -> int:
-        with failures_named(self._path), self._moving:
+        with failures_named(self.path), self._moving:
             return int(self._dataset.count_rows(condition))
 
     def matching(self, text: str, column: str, columns: list[str], most: int) -> Any:
@@ -171,19 +171,20 @@ def quoted(value: str) -> str:
 def append(table: Any, rows: Any, reader: Reader) -> None:
     """Add `rows` to `table` in one commit; its `reader` sees them. Nobody else may write meanwhile.
 
-    Raises what the store raised (OSError, RuntimeError); nothing is added then."""
-    before = table.version
-    table.add(rows)
-    reader.refresh()
-    try:
-        reader.check_new_files()
-    except OSError:
-        # Not the version before the newest: that may be of an index which was brought up to date since. By a handle of
-        # its own: the thread that brings indices up to date moves this one.
-        table.to_lance().checkout_version(before).restore()
-        table.checkout_latest()
+    Raises DiskError, StoreError; nothing is added then."""
+    with failures_named(reader.path):
+        before = table.version
+        table.add(rows)
         reader.refresh()
-        raise
+        try:
+            reader.check_new_files()
+        except OSError:
+            # Not the version before the newest: that may be of an index which was brought up to date since. By a handle
+            # of its own: the thread that brings indices up to date moves this one.
+            table.to_lance().checkout_version(before).restore()
+            table.checkout_latest()
+            reader.refresh()
+            raise
 
 
 def check_whole(dataset: Any, fragments: list[Any]) -> None:

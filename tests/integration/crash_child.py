@@ -92,7 +92,7 @@ class Ledger:
         self._descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._has_begun = False
         self.wraps: dict[str, Wrap] = {
-            "pipeline.storage.batch_writer.BatchWriter.write": self._acknowledged,
+            "pipeline.runtime.batch_writer.BatchWriter.write": self._acknowledged,
             "trainer.batches.JournalReader.wait_for": self._begins,
             "trainer.batches.JournalReader._batch": self._batch,
             "trainer.step_log.StepLog.write": self._trained,

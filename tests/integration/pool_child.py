@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipeline.config.experience import PoolSection
 from pipeline.experience.pool import Pool
+from pipeline.runtime.batch_writer import BatchWriter
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.storage.batch_writer import BatchWriter
 from pipeline.types import Experience
 from tests.builders import experience
 

@@ -110,7 +110,7 @@ async def test_the_run_goes_on_to_its_end(old: Path, repository: Path, start_moc
     for kept, groups in zip(before, after, strict=True):
         assert [group.slot for group in groups] == [0, 1, 2, 3], "each slot is filled once"
         assert [group for group in groups if group.lineage == 0] == kept, "what was in the journal is not sampled again"
-        assert all(group.oldest_version.step == group.step for group in groups), "S = 0"
+        assert all(group.versions[0].step == group.step for group in groups), "S = 0"
     num_new = sum(group.lineage == 1 for groups in after for group in groups)
     assert num_new == 6
     # The one more looks whether the endpoint can do it.

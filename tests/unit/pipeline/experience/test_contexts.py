@@ -16,8 +16,7 @@ from pipeline.experience.contexts import (
     exclusions,
     inter_context,
     intra_context,
-    messages_of,
-    prompt_input,
+    messages_in,
     shortened,
     trimmed,
 )
@@ -127,7 +126,7 @@ def test_without_anything_admissible_the_prompt_falls_back_to_scratch_and_says_w
 
 def test_prompts_hold_the_context_and_nothing_of_a_label() -> None:
     context = intra_context(Attempt(problem_id="a", text="4 + 3 = 8"), 100)
-    user = messages_of(prompt_input(PROBLEM, context), "Be brief.")
+    user = messages_in(PROBLEM, context, "Be brief.")
     assert user[0].role == "system"
     assert "4 + 3 = 8" in user[1].content
     assert PROBLEM.text in user[1].content

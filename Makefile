@@ -17,10 +17,10 @@ run: install
 
 # Tests wait for processes half of the time, so two run at once; those of one file stay together, the long ones come first.
 test: install-dev
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow'
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: install-dev
-	$(PYTHON) -m pytest $(if $(ONLY),--promise $(ONLY))
+	$(PYTHON) -m pytest -m '' $(if $(ONLY),--promise $(ONLY))
 
 lint: install-dev
 	.venv/bin/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from operator import attrgetter
@@ -131,6 +132,12 @@ class InferenceClient:
     def has_token_route(self) -> bool:
         """Whether every endpoint takes and returns token ids (vLLM's render and generate routes)."""
         return all(endpoint.has_token_route for endpoint in self.endpoints)
+
+    @property
+    def token_limit(self) -> float | None:
+        """Most tokens of a prompt and its completion, infinite where no endpoint tells; None where a prompt's length is
+        not known before it is answered, since not every endpoint has the token route."""
+        return (self.max_model_len or math.inf) if self.has_token_route else None
 
     @property
     def num_waiting(self) -> int:

@@ -138,22 +138,21 @@ class GroupSampler:
             "affinity": problem.id,
             "accept": key.accepts,
         }
-        limit, has_token_route = endpoints.max_model_len, endpoints.has_token_route
+        limit = endpoints.token_limit
         while True:
             messages = messages_in(problem, context, config.rollout.system_prompt)
-            if not has_token_route:
-                # Without that route the length of a prompt is not known before it is answered.
+            if limit is None:
                 with self._clock.stage("rollout"):
                     return context, await endpoints.sample(messages, sampling, num_samples, **request)
             with self._clock.stage("render"):
                 prompt_ids = await endpoints.render(messages, priority=key.order)
-            if limit is not None and len(prompt_ids) + sampling.max_tokens > limit:
+            if len(prompt_ids) + sampling.max_tokens > limit:
                 shorter = trimmed(context)
                 if shorter is not None:
                     context = shorter
                     continue
                 context = context.model_copy(update={"num_trimmed": context.num_trimmed + 1})
-                request["max_tokens"] = max(1, limit - len(prompt_ids))
+                request["max_tokens"] = max(1, int(limit) - len(prompt_ids))
             with self._clock.stage("rollout"):
                 return context, await endpoints.generate(prompt_ids, sampling, num_samples, **request)
 

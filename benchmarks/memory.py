@@ -85,8 +85,8 @@ def look(root: psutil.Process, at_s: float) -> Look:
     return Look(at_s, pss, num)
 
 
-def watched(command: Sequence[str], every_s: float) -> list[Look]:
-    """What was seen until the command ended. Raises UserError where it cannot be started, or fails."""
+def watched(command: Sequence[str], every_s: float) -> tuple[list[Look], int]:
+    """What was seen until the command ended, and its exit status. Raises UserError where it cannot be started."""
     try:
         process = subprocess.Popen(command)
     except OSError as error:
@@ -101,9 +101,7 @@ def watched(command: Sequence[str], every_s: float) -> list[Look]:
         if process.poll() is None:
             process.terminate()
             process.wait()
-    if process.returncode:
-        raise UserError(f"{shlex.join(command)}: exit status {process.returncode}")
-    return looks
+    return looks, process.returncode
 
 
 def rows_of(looks: Sequence[Look]) -> Iterator[Row]:
@@ -127,10 +125,13 @@ def _row(kind: str, pss: list[int], num: list[int], at_peak: int, peak: Look) ->
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    looks = watched(command or (SMALL_COMMAND if options.small else QUICKSTART), options.every_s)
+    command = command or (SMALL_COMMAND if options.small else QUICKSTART)
+    looks, status = watched(command, options.every_s)
     if options.timeline:
         options.timeline.write_text(json.dumps([look._asdict() for look in looks]), encoding="utf-8")
     yield from rows_of(looks)
+    if status:
+        raise UserError(f"{shlex.join(command)}: exit status {status}; the figures are of what ran until then")
 
 
 def goals(rows: list[Row]) -> list[Goal]:

@@ -126,9 +126,15 @@ class Stages:
             "interval": report.interval,
         }
         self.state.save()
-        shares = {"share_parsable": report.share_parsable, "share_cut": report.share_cut}
-        self.metrics.write("eval", step, name=name, accuracy=report.accuracy, **shares)
-        self.view.board.accuracy[name] = report.accuracy
+        numbers = {
+            "name": name,
+            "accuracy": report.accuracy,
+            "num_unanswered": report.num_problems - report.num_answered,
+            "share_parsable": report.share_parsable,
+            "share_cut": report.share_cut,
+        }
+        self.metrics.write("eval", step, **numbers)
+        self.view.board.update({"event": "eval", **numbers})
         spread = f" (weights changed meanwhile: {weights[0]} to {weights[1]})" if len(weights) > 1 else ""
         self.view.log(report.line() + spread)
 

@@ -19,5 +19,6 @@ class OperationsSection(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     stuck_after_s: Annotated[float, Field(gt=0)] = Field(
         120.0,
-        description="The watchdog names what has been waiting this long, or half of its own deadline if that is less.",
+        description="The watchdog names what waits for three times as long as others of its kind did, and for this "
+        "long at least; and what reaches its deadline.",
     )

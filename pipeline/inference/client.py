@@ -25,6 +25,7 @@ from pipeline.inference.dialect import FORMAT
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health, Repair
 from pipeline.inference.http import HttpAttempt, Transport
+from pipeline.inference.patience import Patience
 from pipeline.inference.requests import RequestRunner
 from pipeline.inference.router import Router
 from pipeline.inference.structured_output import described
@@ -164,8 +165,10 @@ class InferenceClient:
         priority: int = 0,
         affinity: str = "",
         stream: bool = False,
+        patience: Patience | None = None,
     ) -> Coroutine[Any, Any, protocol.Reply]:
-        """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token.
+        """One text answer of any OpenAI-compatible endpoint; streamed, it tells the time to the first token. Its time
+        limits are those of `patience`, where given.
 
         An endpoint that refuses `schema` gets it in the text of the last message, now and from then on. Raises
         EndpointError."""
@@ -190,7 +193,9 @@ class InferenceClient:
                             raise
                         logger.warning("requests to %s have another form from now on: %s", endpoint.url, error)
 
-        return self._runner.run(send, _tokens_of_reply, stage=stage, priority=priority, affinity=affinity)
+        return self._runner.run(
+            send, _tokens_of_reply, stage=stage, priority=priority, affinity=affinity, patience=patience
+        )
 
     def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> Coroutine[Any, Any, tuple[int, ...]]:
         """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises

@@ -1,7 +1,8 @@
 """Runs a request from its first attempt to its answer, or to the failure that ends it.
 
 Invariants: one retry policy holds for every request: full jitter, at most `requests.max_attempts` attempts on the wire,
-hedges included, a deadline, Retry-After as a floor, final errors at once; a slot that was taken is given back, whatever
+hedges included, a deadline (both limits grow where the caller has `Patience`), Retry-After as a floor, final errors at
+once; a slot that was taken is given back, whatever
 happens; every failure is counted by endpoint, stage and kind, and reaches the endpoint's limit, breaker and
 Retry-After.
 
@@ -26,6 +27,7 @@ from pipeline.errors import EndpointError, RetryableEndpointError
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.health import Health
 from pipeline.inference.http import HttpAttempt, Transport
+from pipeline.inference.patience import Patience
 from pipeline.inference.router import Router
 from pipeline.inference.telemetry import request_fields
 from pipeline.inference.usage import Tally, Usage
@@ -47,20 +49,21 @@ IMMEDIATE = frozenset({"refused", "unverified_weights", "stale_weights", "missin
 class Request:
     """One logical request over all its attempts. `id` goes over the wire with the number of the attempt.
 
-    `deadline_s`, on the loop's clock, is set when the first attempt begins: time spent queueing for a slot does not
+    `begin_s`, on the loop's clock, is set when the first attempt begins: time spent queueing for a slot does not
     count."""
 
-    __slots__ = ("affinity", "deadline_s", "id", "num_attempts", "priority", "stage")
+    __slots__ = ("affinity", "begin_s", "id", "num_attempts", "patience", "priority", "stage")
     _ids = itertools.count()
     _process = secrets.token_hex(4)
 
-    def __init__(self, stage: str, priority: int = 0, affinity: str = "") -> None:
+    def __init__(self, stage: str, priority: int = 0, affinity: str = "", patience: Patience | None = None) -> None:
         self.stage = stage
         self.priority = priority
         self.affinity = affinity
         self.id = f"{self._process}{next(self._ids):08x}"
+        self.patience = patience
         self.num_attempts = 0
-        self.deadline_s = float("inf")
+        self.begin_s = float("inf")
 
 
 RequestFn = Callable[[HttpAttempt], Awaitable[T]]
@@ -96,14 +99,15 @@ class RequestRunner:
         stage: str,
         priority: int = 0,
         affinity: str = "",
+        patience: Patience | None = None,
     ) -> T:
         """What `send` returns for one of the attempts; `tokens` counts its tokens (prompt, completion, cached prompt).
 
         Raises EndpointError: the last one."""
-        request = Request(stage, priority, affinity)
+        request = Request(stage, priority, affinity, patience)
         # The first attempt nearly always finds a slot and an answer; only what fails pays for retries.
         endpoint = self._router.try_first(affinity) or await self._router.take(priority, affinity)
-        request.deadline_s = asyncio.get_running_loop().time() + self._settings.timeout_s
+        request.begin_s = asyncio.get_running_loop().time()
         try:
             answer, tally = await self._at(endpoint, request, send)
         except RetryableEndpointError as error:
@@ -121,7 +125,7 @@ class RequestRunner:
         while True:
             # Full jitter; an endpoint that said when to come again is not met earlier.
             pause_s = max(random.uniform(0, min(longest_s, self._settings.max_backoff_s)), error.retry_after_s or 0.0)
-            too_late = asyncio.get_running_loop().time() + pause_s >= request.deadline_s
+            too_late = asyncio.get_running_loop().time() + pause_s >= self._deadline_s(request)
             if too_late or request.num_attempts >= self._settings.max_attempts:
                 raise error
             await asyncio.sleep(pause_s)
@@ -134,15 +138,20 @@ class RequestRunner:
     async def _again(self, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
         """A further attempt, at a slot that is waited for no longer than the request's deadline."""
         self._usage.tallies["", request.stage].others["retries"] += 1
+        deadline_s = self._deadline_s(request)
         try:
-            async with asyncio.timeout_at(request.deadline_s):
+            async with asyncio.timeout_at(deadline_s):
                 endpoint = await self._router.take(request.priority, request.affinity)
         except TimeoutError:
             self._usage.tallies["", request.stage].others["failed_deadline"] += 1
             raise RetryableEndpointError(
-                "deadline", f"request {request.id}: no endpoint was free within {self._settings.timeout_s:g} s"
+                "deadline", f"request {request.id}: no endpoint was free within {deadline_s - request.begin_s:g} s"
             ) from None
         return await self._at(endpoint, request, send)
+
+    def _deadline_s(self, request: Request) -> float:
+        growth = request.patience.growth if request.patience else 1.0
+        return request.begin_s + growth * self._settings.timeout_s
 
     async def _at(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
         """An answer from `endpoint`, where the request has a slot that is given back, or from its hedge; and where it
@@ -158,7 +167,9 @@ class RequestRunner:
         """One attempt at an endpoint where the request has a slot, and where it is counted."""
         now = asyncio.get_running_loop().time
         begin_s = now()
-        timeout_s = min(self._settings.attempt_timeout_s, request.deadline_s - begin_s)
+        patience = request.patience
+        attempt_s = patience.limit_s if patience else self._settings.attempt_timeout_s
+        timeout_s = min(attempt_s, self._deadline_s(request) - begin_s)
         name = f"{request.id}-{request.num_attempts}"
         request.num_attempts += 1
         tally = self._usage.tallies[endpoint.url, request.stage]
@@ -171,8 +182,12 @@ class RequestRunner:
             endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
             tally.latency.add(latency_s)
             tally.num_succeeded += 1
+            if patience:
+                patience.on_answer(latency_s)
             return answer, tally
         except TimeoutError:
+            if patience:
+                patience.on_timeout(timeout_s)
             error = RetryableEndpointError(
                 "timeout", f"request {name} ({request.stage}) to {endpoint.url}: no answer in {timeout_s:g} s"
             )

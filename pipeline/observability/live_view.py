@@ -24,7 +24,7 @@ class Board:
         self.num_steps = num_steps
         self.sampled: dict[str, Any] = {}
         self.trained: dict[str, Any] = {}
-        self.accuracy: dict[str, float] = {}
+        self.accuracy: dict[str, str] = {}
         self.alerts: list[str] = []
         self._finished_at: list[float] = []
 
@@ -36,7 +36,8 @@ class Board:
                 self.trained = line
                 self._finished_at.append(line["time_s"])
             case "eval":
-                self.accuracy[line["name"]] = line["accuracy"]
+                num = line.get("num_unanswered")
+                self.accuracy[line["name"]] = f"{line['accuracy']:.1%}" + (f" ({num} unanswered)" if num else "")
             case "alert":
                 self.alerts.append(str(line.get("message", "")))
 
@@ -55,7 +56,7 @@ class Board:
             ("step", f"{t.get('step', 0)} trained, {s.get('step', -1) + 1} sampled, of {self.num_steps}"),
             ("mean reward", f"{_number(s.get('reward'))}   ({rewards})"),
             ("zero-variance groups", _share(s.get("share_zero_variance"))),
-            ("held-out accuracy", "   ".join(f"{name} {value:.1%}" for name, value in self.accuracy.items()) or "-"),
+            ("held-out accuracy", "   ".join(f"{name} {value}" for name, value in self.accuracy.items()) or "-"),
             ("staleness", _number(t.get("staleness_max"), 0)),
             (
                 "tokens/s",

@@ -5,6 +5,7 @@ Invariants: the file is replaced as a whole; a run that was made under former na
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ def under_todays_names(stored: dict[str, Any]) -> dict[str, Any]:
         former = {today: {**evals[name], "name": today} for name, today in FORMER_EVALS.items() if name in evals}
         values["evals"] = former | {name: report for name, report in evals.items() if name not in FORMER_EVALS}
     return values
+
+
+def of_problems(report: Mapping[str, Any]) -> str:
+    """How many problems the accuracy of an evaluation's report is of, and how many had no answer: '512 held-out
+    problems', or '341 answered of 512 held-out problems (171 without an answer are not counted: timeout 171)'."""
+    problems, unanswered = f"{report['num_problems']} held-out problems", report.get("unanswered")
+    if not unanswered:  # nor has a report of an older run any: there they count as wrong
+        return problems
+    num, kinds = sum(unanswered.values()), ", ".join(f"{kind} {num}" for kind, num in sorted(unanswered.items()))
+    return f"{report['num_problems'] - num} answered of {problems} ({num} without an answer are not counted: {kinds})"
 
 
 def answers_file(evals: Path, name: str) -> Path:

@@ -324,6 +324,21 @@ async def test_an_evaluation_answers_every_problem_and_writes_each_answer(
     assert low < report.accuracy < high
 
 
+async def test_a_slow_machine_is_no_wrong_answer(tmp_path: Path, start_mock: StartMock) -> None:
+    """Every answer takes six times as long as an attempt may: the time limit grows until answers come."""
+    quick = {"attempt_timeout_s": 0.05, "timeout_s": 0.1, "backoff_s": 0.001, "breaker_failures": 10_000}
+    sections = {"requests": quick, "problems": {"num_heldout": 8}, "eval": {"num_problems": 8}}
+    async with make_loop(tmp_path, start_mock, **sections) as loop:
+        (endpoint,) = loop.endpoints.endpoints
+        slow = {"route": "/v1/chat/completions", "kind": "slow", "seconds": 0.3, "count": 10_000}
+        await loop.endpoints.post(endpoint, "/_mock/faults", {"faults": [slow]}, 10.0)
+        report = await evaluate(
+            "now", loop.problems.heldout, loop.config, loop.endpoints, loop.verifier, tmp_path / "answers.jsonl"
+        )
+    assert (report.num_answered, report.unanswered) == (8, {})
+    assert loop.endpoints.usage.total("failed_timeout", "eval") >= 8, "the configured limit was too short for them all"
+
+
 @pytest.mark.parametrize(
     ("num_steps", "num_problems", "num_train", "least"),
     [(6, 4, 40, 48), pytest.param(500, 100, 4000, 50_000, marks=pytest.mark.slow)],

@@ -63,6 +63,8 @@ def test_alerts_and_accuracies_are_kept() -> None:
         board.update({"event": "eval", "name": "after SFT", "accuracy": 0.5})
     assert board.alerts == ["gap"]
     assert dict(board.rows())["held-out accuracy"] == "after SFT 50.0%"
+    board.update({"event": "eval", "name": "after RL", "accuracy": 0.6, "num_unanswered": 9})
+    assert dict(board.rows())["held-out accuracy"] == "after SFT 50.0%   after RL 60.0% (9 unanswered)"
 
 
 def test_the_live_table_renders(capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +130,7 @@ def test_the_summary_names_shares_intervals_costs_and_where_things_are(tmp_path:
     )
     report = {"accuracy": 0.5, "interval": [0.4, 0.6], "num_problems": 256, "share_parsable": 1.0, "share_cut": 0.0}
     state = {
-        "evals": {"after RL": report},
+        "evals": {"after SFT": report | {"unanswered": {"timeout": 100}}, "after RL": report},
         "totals": {
             "drawn": {"inter": 4, "scratch": 2},
             "carried": {"inter": 3},
@@ -141,7 +143,8 @@ def test_the_summary_names_shares_intervals_costs_and_where_things_are(tmp_path:
     }
     shown = "\n".join(render_summary(run, json.loads(json.dumps(state))))
     for expected in (
-        "after RL: 50.0%, 95 % interval [40.0%, 60.0%], 256 problems, 100.0% parsable",
+        "after SFT: 50.0%, 95 % interval [40.0%, 60.0%], 156 answered of 256 held-out problems (100 without an answer",
+        "after RL: 50.0%, 95 % interval [40.0%, 60.0%], 256 held-out problems, 100.0% parsable",
         "inter-drawn prompts that carried a context: 3 of 4 (75%)",
         "20 entries accepted, 19 held; rejected: malformed 2",
         "rollout: 6 requests (1 failed attempts), 10 prompt tokens, 50 sampled tokens",

@@ -68,21 +68,95 @@ async def test_an_error_of_the_block_passes_through() -> None:
         raise ValueError("inside")
 
 
-async def test_what_waits_too_long_is_named_once_and_not_ended() -> None:
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def lasting(watchdog: Watchdog, clock: Clock, seconds: list[float], deadline_s: float, *what: object) -> None:
+    """Waits that come to an end after so long each, looked at every 10 s."""
+    for duration_s in seconds:
+        end_s = clock.now_s + duration_s
+        with watchdog.watch(deadline_s, *what):
+            while clock.now_s < end_s:
+                clock.now_s = min(end_s, clock.now_s + 10.0)
+                watchdog.check(clock.now_s)
+
+
+async def test_what_reaches_its_deadline_is_named_once_and_not_ended() -> None:
     reported: list[Stuck] = []
-    watchdog = Watchdog(reported.append, stuck_after_s=5.0)
-    now_s = asyncio.get_running_loop().time()
+    clock = Clock()
+    watchdog = Watchdog(reported.append, stuck_after_s=5.0, clock=clock)
     with watchdog.watch(60.0, "group", 7), watchdog.watch(4.0, "request", "a"):
-        watchdog.check(now_s + 1.0)
-        assert reported == []
-        watchdog.check(now_s + 3.0)
-        assert [stuck.what for stuck in reported] == ["request a"], "half of its deadline of 4 s"
-        watchdog.check(now_s + 6.0)
-        watchdog.check(now_s + 100.0)
+        watchdog.check(clock.now_s + 3.9)
+        assert reported == [], "nothing is known of how long they take"
+        watchdog.check(clock.now_s + 4.0)
+        assert [stuck.what for stuck in reported] == ["request a"]
+        watchdog.check(clock.now_s + 59.0)
+        assert len(reported) == 1
+        watchdog.check(clock.now_s + 60.1)
+        watchdog.check(clock.now_s + 100.0)
         assert [stuck.what for stuck in reported] == ["request a", "group 7"]
         assert watchdog.num_stuck == 2
     assert watchdog.num_stuck == 0
-    assert "stuck for 3.0 s (deadline 4 s): request a" in str(reported[0])
+    assert "stuck for 4.0 s (deadline 4 s): request a" in str(reported[0])
+
+
+@pytest.mark.parametrize(
+    ("before", "then_s", "named_after_s"),
+    [
+        pytest.param([20.0, 150.0, 160.0, 140.0] * 4, 170.0, None, id="slow as ever"),
+        pytest.param([300.0] * 5, 500.0, None, id="slower, within its history"),
+        pytest.param([60.0] * 5, 300.0, 180.0, id="three times the longest"),
+        pytest.param([10.0] * 5, 110.0, None, id="less than stuck_after_s"),
+        pytest.param([10.0] * 5, 130.0, 120.0, id="stuck_after_s"),
+        pytest.param([], 1700.0, None, id="the first"),
+        pytest.param([60.0, 0.0, 0.0, 0.0], 400.0, None, id="what is there at once is no history"),
+        pytest.param([1000.0] * 3, 1900.0, 1800.0, id="its deadline"),
+        pytest.param([2000.0] * 4, 5000.0, None, id="all outlast a deadline that ends nothing"),
+        pytest.param([2000.0] * 4, 6100.0, 6000.0, id="three times as long as those"),
+        pytest.param([900.0, *[20.0] * 32], 130.0, 120.0, id="history is forgotten"),
+    ],
+)
+async def test_slow_against_its_own_history_is_named_and_merely_slow_is_not(
+    before: list[float], then_s: float, named_after_s: float | None
+) -> None:
+    reported: list[Stuck] = []
+    clock = Clock()
+    watchdog = Watchdog(reported.append, clock=clock)
+    lasting(watchdog, clock, before, 1800.0, "weights of", 7, "updates")
+    lasting(watchdog, clock, [5.0] * 5, 1800.0, "another kind")
+    reported.clear()
+    lasting(watchdog, clock, [then_s], 1800.0, "weights of", 8, "updates")
+    assert [stuck.waited_s for stuck in reported] == ([] if named_after_s is None else [named_after_s])
+    assert all(stuck.what == "weights of 8 updates" for stuck in reported)
+
+
+async def test_a_limit_is_named_by_its_deadline_whatever_others_took() -> None:
+    reported: list[Stuck] = []
+    clock = Clock()
+    watchdog = Watchdog(reported.append, clock=clock)
+    lasting(watchdog, clock, [500.0] * 3, 600.0, "eval", "request")
+    with watchdog.watch(300.0, "eval", "request"):
+        clock.now_s += 299.0
+        watchdog.check(clock.now_s)
+    assert not reported, "slow as ever, and only watched"
+
+    async def limited() -> None:
+        with watchdog.limit(300.0, "eval", "request"):
+            clock.now_s += 300.0
+            watchdog.check(clock.now_s)
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await limited()
+    (stuck,) = reported
+    assert str(stuck) == "stuck for 300.0 s (deadline 300 s, others took 500.0 s at most): eval request"
 
 
 def test_of_a_kind_the_first_is_reported_and_the_others_are_counted() -> None:

@@ -31,7 +31,7 @@ from trainer.batches import RolloutBatch
 from trainer.grpo import JournalGRPOTrainer, WeightSync, journal_reward, placeholder_dataset
 from trainer.memory import keep_freed_memory
 from trainer.models import load_model, load_tokenizer
-from trainer.shared_prefix import token_logps
+from trainer.token_logps import token_logps
 
 
 @dataclasses.dataclass(frozen=True)

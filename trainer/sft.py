@@ -38,7 +38,8 @@ from trainer.canary import write_canary
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
-from trainer.shared_prefix import supports_shared_prefix, token_logps
+from trainer.shared_prefix import supports_shared_prefix
+from trainer.token_logps import token_logps
 
 # Pairs computed at once: more take more memory and hardly less time.
 MAX_MICRO_BATCH = 8

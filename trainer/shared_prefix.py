@@ -19,12 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl.kernels import ChunkedLogProbFunction
 
-# Logits held at once by the fast path: 2**27 float32 values are 512 MiB. Beyond, they are recomputed in the backward
-# pass.
-MAX_DENSE_LOGITS = 1 << 27
-CHUNKED_VOCABULARY = 32768
+from trainer.token_logps import token_logps
+
 # Settings by which architectures rescale their logits; TRL's own forward knows them, this one does not.
 _LOGIT_SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
@@ -186,25 +183,3 @@ def shared_prefix_logps(
     logps_BC = logps_N.new_zeros(shape).index_put(where, logps_N)
     entropies_BC = None if entropies_N is None else entropies_N.new_zeros(shape).index_put(where, entropies_N)
     return logps_BC, entropies_BC, packed.num_computed_tokens
-
-
-def token_logps(
-    hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float, compute_entropy: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Float32 log-probabilities (N,) of `targets_N` at `temperature` and, if asked, entropies (N,)."""
-    if len(targets_N) * head.out_features > MAX_DENSE_LOGITS:
-        wanted = ("entropy",) if compute_entropy else ()
-        logps_N, entropies_N, *_ = ChunkedLogProbFunction.apply(
-            hidden_NH, head.weight, head.bias, targets_N, temperature, CHUNKED_VOCABULARY, None, 1.0, wanted
-        )
-        return logps_N, entropies_N
-    logits_NV = head(hidden_NH).float()
-    if temperature != 1.0:
-        logits_NV = logits_NV / temperature
-    normalised_NV = torch.log_softmax(logits_NV, dim=-1)
-    logps_N = normalised_NV.gather(1, targets_N[:, None]).squeeze(1)
-    if not compute_entropy:
-        return logps_N, None
-    with torch.no_grad():
-        entropies_N = -(normalised_NV.exp() * normalised_NV).sum(dim=-1)
-    return logps_N, entropies_N

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny_model import make_tiny_model
-from trainer import shared_prefix
+from trainer import token_logps
 from trainer.models import load_model
 from trainer.shared_prefix import attention_of, pack, prompt_groups, shared_prefix_logps, supports_shared_prefix
 
@@ -77,7 +77,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_equals_rows_computed_apart(
     model: Any, prompt_lengths: list[int], attention: str, dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_prefix, "MAX_DENSE_LOGITS", 1 << 30 if dense else 0)
+    monkeypatch.setattr(token_logps, "MAX_DENSE_LOGITS", 1 << 30 if dense else 0)
     monkeypatch.setattr(model.config, "_attn_implementation", "sdpa")
     ids, mask = rows(len(prompt_lengths), prompt_lengths)
     expected_logps, expected_entropies = unshared(model, ids, mask, 9)

@@ -55,7 +55,10 @@ def train(recipe: str, seed: int, root: Path, settings: dict[str, Any], more: li
 
 
 def answers(run: Path, stage: str) -> dict[str, Answer]:
-    return {answer.problem_id: answer for answer in read_answers(answers_file(run / "evals", stage))}
+    """By problem, without those that had none."""
+    return {
+        answer.problem_id: answer for answer in read_answers(answers_file(run / "evals", stage)) if not answer.error
+    }
 
 
 def has(run: Path, stage: str) -> bool:

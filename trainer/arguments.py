@@ -65,7 +65,7 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         use_cpu=not torch.cuda.is_available(),
         ddp_timeout=LONGEST_WAIT_S,
         bf16=bf16,
-        gradient_checkpointing=learner.gradient_checkpointing,
+        gradient_checkpointing=learner.gradient_checkpointing is True,
         **(fsdp_arguments() if learner.sharding == "fsdp2" else {}),
         dataloader_pin_memory=False,
         # checkpoints: transformers saves, trainer.checkpoints declares them whole and prunes

@@ -21,6 +21,7 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
     skipped then (deviation 5), because all processes must take part in each pass.
 11. The reference of a divided model is divided layer by layer, as the policy is; TRL would divide it as one unit.
 12. A checkpoint is written over nothing: the manifest of one that was torn would fit what is half written anew.
+13. On a CPU the reference is in memory only while it computes (`reference`), and freed memory is returned once a step.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ from trainer.batches import RULES, RolloutBatch
 from trainer.checkpoints import remove
 from trainer.gap import GapMeter
 from trainer.lora import without_wrapper
+from trainer.memory import return_freed_memory
 from trainer.processes import on_rank0
+from trainer.reference import MappedWeights
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
 Logs = dict[str, Any]
@@ -117,6 +120,9 @@ class JournalGRPOTrainer(GRPOTrainer):
         args.beta = beta
         if divided and beta and peft_config is None:
             self.ref_model = sharding.reference(self.accelerator, model, self.temperature)
+        # Deviation 13; TRL has loaded it from where the policy came from.
+        folder, has_reference = model.config._name_or_path, self.ref_model is not None and not divided
+        self._mapped = MappedWeights(self.ref_model, Path(folder)) if has_reference and folder else None
         # Set after construction: at construction it would connect to a vLLM server of TRL's own.
         self.use_vllm = True
         self.vllm_generation = WeightSync(sync_weights)
@@ -139,6 +145,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         self._batch = self._next_batch(self.state.global_step)
         self.beta = self._kl_coef(self.state.global_step)
         self._batch_ready_s = time.monotonic()
+        return_freed_memory()
         self.gap = GapMeter()
         self.num_computed_tokens = 0
         self._part = self._batch.part(self.accelerator.process_index, self.accelerator.num_processes)
@@ -160,6 +167,8 @@ class JournalGRPOTrainer(GRPOTrainer):
             output = super()._generate_and_score_completions(inputs)
         finally:
             self.vllm_importance_sampling_correction = self.args.vllm_importance_sampling_correction
+        if self._mapped is not None:
+            self._mapped.release()
         assert self._part is not None
         output["on_policy"] = torch.tensor(self._part.on_policy, device=output["advantages"].device)
         return output

@@ -38,6 +38,7 @@ from trainer.canary import write_canary
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
+from trainer.recompute import recompute_cheap_parts
 from trainer.shared_prefix import supports_shared_prefix
 from trainer.token_logps import token_logps
 
@@ -120,7 +121,7 @@ def sft_config(config: Config, folder: Path) -> SFTConfig:
         train_sampling_strategy="group_by_length",
         use_cpu=not torch.cuda.is_available(),
         bf16=sft.precision == "bf16_autocast",
-        gradient_checkpointing=False,
+        gradient_checkpointing=config.learner.gradient_checkpointing is True,
         dataloader_pin_memory=False,
         save_strategy="no",
         logging_steps=1,
@@ -139,6 +140,8 @@ def train(
 ) -> dict[str, Any]:
     """Fine-tune `model` in place; returns num_pairs, num_tokens (processed), train_s and final_loss (mean of the last
     steps)."""
+    if config.learner.gradient_checkpointing == "cheap":
+        recompute_cheap_parts(model)
     if kwargs := config.rollout.chat_template_kwargs:
         pairs = [{**pair, "chat_template_kwargs": kwargs} for pair in pairs]
     trainer = CompletionTrainer(

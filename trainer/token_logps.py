@@ -73,7 +73,7 @@ class _TokenLogps(torch.autograd.Function):
         return logps_N, entropies_N
 
     @staticmethod
-    def backward(ctx: Any, gradient_N: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_N: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         hidden_NH, weight_VH, targets_N, normalisers_N = ctx.saved_tensors
         gradient_NV, ctx.logits_NV = ctx.logits_NV, None
         if gradient_NV is None:

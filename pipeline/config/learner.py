@@ -95,7 +95,11 @@ class LearnerSection(Section):
         "float32", description="Arithmetic; autocast is faster and widens the gap to the server."
     )
     lora: LoraSection = LoraSection()
-    gradient_checkpointing: bool = Field(False, description="Less memory, more time.")
+    gradient_checkpointing: bool | Literal["cheap"] = Field(
+        False,
+        description="Less memory, more time, in SFT too: compute the layers anew in the backward pass; 'cheap': only "
+        "what lies between their matrix products.",
+    )
     transfer: Literal["filesystem", "nccl", "lora"] = Field(
         "filesystem",
         description="How servers get new weights: whole models from the run folder, or from GPU to GPU (never run "

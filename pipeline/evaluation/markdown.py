@@ -17,7 +17,8 @@ def _lines(report: BenchmarkReport) -> Iterator[str]:
     yield f"# {report.name}"
     yield ""
     several, priced = (any(row.num_samples > 1 for row in report.rows), any(row.mean_cost for row in report.rows))
-    yield from _table([_result(row, several=several, priced=priced) for row in report.rows])
+    incomplete = any(row.num_missing for row in report.rows)
+    yield from _table([_result(row, several=several, priced=priced, incomplete=incomplete) for row in report.rows])
     if report.comparisons:
         yield from (
             "",
@@ -56,7 +57,7 @@ def _table(rows: list[dict[str, str]]) -> Iterator[str]:
         yield "| " + " | ".join(row.values()) + " |"
 
 
-def _result(row: ReportRow, *, several: bool, priced: bool) -> dict[str, str]:
+def _result(row: ReportRow, *, several: bool, priced: bool, incomplete: bool) -> dict[str, str]:
     few, most = row.fewest_samples, row.num_samples
     maj_at = _at_k(row, row.maj_at) if several and row.maj_at else "-"
     return {
@@ -65,6 +66,7 @@ def _result(row: ReportRow, *, several: bool, priced: bool) -> dict[str, str]:
         "problems": f"{row.num_problems}",
         "samples": f"{most}" if few == most else f"{few} to {most}",
         "avg@k": _shown(row.avg),
+        **({"without an answer": f"{row.num_missing}"} if incomplete else {}),
         **({"pass@k": _at_k(row, row.pass_at), "maj@k": maj_at} if several else {}),
         "parsable": f"{row.share_parsable:.1%}",
         "cut short": f"{row.share_cut:.1%}",

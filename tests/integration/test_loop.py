@@ -327,11 +327,11 @@ async def test_an_evaluation_answers_every_problem_and_writes_each_answer(
 async def test_a_slow_machine_is_no_wrong_answer(tmp_path: Path, start_mock: StartMock) -> None:
     """Every answer takes six times as long as an attempt may: the time limit grows until answers come."""
     quick = {"attempt_timeout_s": 0.05, "timeout_s": 0.1, "backoff_s": 0.001, "breaker_failures": 10_000}
-    sections = {"requests": quick, "problems": {"num_heldout": 8}, "eval": {"num_problems": 8}}
+    sections: dict[str, Any] = {"requests": quick, "problems": {"num_heldout": 8}, "eval": {"num_problems": 8}}
     async with make_loop(tmp_path, start_mock, **sections) as loop:
         (endpoint,) = loop.endpoints.endpoints
-        slow = {"route": "/v1/chat/completions", "kind": "slow", "seconds": 0.3, "count": 10_000}
-        await loop.endpoints.post(endpoint, "/_mock/faults", {"faults": [slow]}, 10.0)
+        slow: Any = [{"route": "/v1/chat/completions", "kind": "slow", "delay_s": 0.3, "count": 10_000}]
+        await loop.endpoints.post(endpoint, "/_mock/faults", slow, 10.0)
         report = await evaluate(
             "now", loop.problems.heldout, loop.config, loop.endpoints, loop.verifier, tmp_path / "answers.jsonl"
         )

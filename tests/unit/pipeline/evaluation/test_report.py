@@ -99,6 +99,8 @@ def test_an_answer_that_could_not_be_had_is_wrong_and_told() -> None:
     # A missing answer does not vote.
     assert row.maj_at[2].value == pytest.approx(2 / 3)
     assert "3 answers could not be had (timeout 3) and count as wrong; without them avg is 100.0%" in page(found)
+    header, _, result = page(found).splitlines()[2:5]
+    assert dict(zip(header.split(" | "), result.split(" | "), strict=True))["without an answer"] == "3"
 
 
 def test_what_was_not_asked_for_yet_is_no_wrong_answer() -> None:

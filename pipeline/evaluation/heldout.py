@@ -114,7 +114,7 @@ async def _answer(task: Task, config: Config, endpoints: InferenceClient, verifi
     async def request(messages: tuple[Message, ...], sample: int) -> Reply:
         return await endpoints.chat(
             messages,
-            max_tokens=config.eval.max_tokens,
+            max_tokens=config.longest_answer,
             temperature=0.0,
             stage="eval",
             priority=AFTER_ROLLOUTS,

@@ -121,6 +121,7 @@ def test_no_label_reaches_a_prompt() -> None:
             label=Label(
                 problem_id=f"p{i}", answer=f"{canary}-{i}", entry={"metadata": {"note": canary}, "question": canary}
             ),
+            solution=f"They begin with letters, of which c is the first of all.\n\\boxed{{{canary}-{i}}}",
         )
         for i in range(100)
     ]
@@ -135,7 +136,8 @@ def test_no_label_reaches_a_prompt() -> None:
             assert canary not in task_text
             assert canary not in attempt.partition("}")[2]
         shown[pair["skill"]] += 1
-    assert min(shown.values()) > 0
+    assert shown["respond"] and shown["summarise"]
+    assert not shown["inspect"], "nothing of these solutions can be checked"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_a_mistake_is_carried_on_and_found() -> None:
         if attempt.wrong_step == 2:
             lines = f"12 + 35 = 47 is right.\n47 - 7 = 40 is right.\nThe answer is 40, not {attempt.answer}."
             assert critique(attempt, solution) == lines
-    assert critique(Solution((), "7"), Solution((), "7")) == "7 is right."
+    assert critique(Solution((), "7"), Solution((), "7")) == "It shows no steps."
 
 
 def test_lessons_are_short_general_and_plenty() -> None:

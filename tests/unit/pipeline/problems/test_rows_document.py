@@ -18,9 +18,8 @@ from pipeline.sft.worked_solutions import solve
 from pipeline.types import Task
 from tests.documents import ROOT
 
-SHAPES = re.findall(
-    r"^\| `(.+?)` \| (.+?) \|(?: (?:(.*?) )?\|)?$", (ROOT / "docs" / "rows.md").read_text("utf-8"), re.MULTILINE
-)
+SHAPE = re.compile(r"^\| `(.+?)` \| (.+?) \|(?: (?:(.*?) )?\|)?$", re.MULTILINE)
+SHAPES = SHAPE.findall((ROOT / "docs" / "rows.md").read_text(encoding="utf-8"))
 ACCEPTED = [(row, says, target) for row, says, target in SHAPES if not says.startswith("refused")]
 REFUSED = [(row, says.removeprefix("refused: ")) for row, says, _ in SHAPES if says.startswith("refused")]
 OTHER = '{"question": "Is this held out?", "answer": "yes"}\n'

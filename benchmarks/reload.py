@@ -136,7 +136,7 @@ class Load:
             prompt_ids = self._prompts[number % len(self._prompts)]
             try:
                 samples = await self._pool.generate(
-                    prompt_ids, sampling, 1, max_tokens=sampling.max_tokens, seed=0, stage="rollout"
+                    prompt_ids, sampling, 1, max_tokens=sampling.longest, seed=0, stage="rollout"
                 )
             except EndpointError:
                 self.num_failed += 1

@@ -48,7 +48,7 @@ GROUPS_PER_STEP = 8
 async def raw(config: Config, pool: InferenceClient, prompts: list[tuple[int, ...]], concurrency: int) -> float:
     """Tokens/s of a closed loop with nothing around it."""
     rollout, endpoint = config.rollout, pool.endpoints[0]
-    parameters = sampling_body(rollout.sampling, rollout.sampling.max_tokens, rollout.group_size, None)
+    parameters = sampling_body(rollout.sampling, rollout.sampling.longest, rollout.group_size, None)
     waiting = list(prompts)
     num_tokens = 0
 
@@ -109,7 +109,7 @@ async def sampled(options: argparse.Namespace, url: str) -> Row:
             client_of(config, for_load(serving.endpoints, options.concurrency)) as pool,
             Verifier(config.reward) as verifier,
         ):
-            await accept_weights(pool, config.servers.max_model_len)
+            await accept_weights(pool, config.servers.max_model_len or 1024)
             problems = load_problems(config.problems, config.run.seed)
             stream = ProblemStream(problems.train, config.run.seed)
             chosen = [stream.problem_at(index).problem for index in range(options.num_groups)]

@@ -57,12 +57,18 @@ class Label(Record):
     answer: str
     entry: dict[str, Any] = Field(default_factory=dict, description="What the family's own scorer needs.")
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Every gold answer: any of them is right."""
+        return tuple(self.entry.get("answers", (self.answer,)))
+
 
 class Task(Record):
     """A problem beside its label, as the problem source yields them."""
 
     problem: Problem
     label: Label
+    solution: str = Field("", description="Worked solution as the source writes it: for SFT, and never rendered.")
 
 
 class Attempt(Record):

@@ -68,7 +68,8 @@ def server_command(config: Config, index: int, port: int, model: Path, machine: 
     command = [
         *(sys.executable, "-m", MODULE, "--model", str(model), "--served-model-name", config.model.name),
         *("--host", HOST, "--port", str(port), "--dtype", servers.dtype, "--seed", str(config.run.seed + index)),
-        *("--max-model-len", str(servers.max_model_len), "--max-num-seqs", str(servers.max_num_seqs)),
+        *("--max-num-seqs", str(servers.max_num_seqs)),
+        *(("--max-model-len", str(servers.max_model_len)) if servers.max_model_len else ()),
         *("--tensor-parallel-size", str(servers.tensor_parallel_size)),
         *("--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"),
         # Without it the route /inference/v1/generate, which reports the weight version of every token, is missing.

@@ -36,7 +36,7 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         gradient_accumulation_steps=num_micro_batches(
             rollout.num_problems_per_step, learner.num_groups_per_micro_batch
         ),
-        max_completion_length=rollout.sampling.max_tokens,
+        max_completion_length=rollout.sampling.longest,
         temperature=rollout.sampling.temperature,
         shuffle_dataset=False,
         disable_dropout=True,

@@ -3,8 +3,8 @@
 TRL's SFTTrainer on conversations, the loss on the last message only (prompt-completion format, so the chat template
 needs no generation marks). Deviation from it: log-probabilities are computed at the trained positions only, where TRL
 on a CPU computes them at the prompt's positions too; its entropy and accuracy metrics are left out. Prints one line per
-step, and at the end one JSON line with num_pairs, num_tokens, train_s and final_loss. `--out` appears whole or not at
-all.
+step, and at the end one JSON line with num_pairs, num_left_out, num_tokens, train_s and final_loss. `--out` appears
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from trl import SFTConfig, SFTTrainer
 
 from pipeline.config import Config
 from pipeline.config.loading import stored_config
+from pipeline.config.sft import USUAL_MICRO_BATCH
 from pipeline.errors import DataError, UserError
 from pipeline.runtime.child_process import end_with_parent
 from trainer.arguments import set_threads
@@ -42,8 +43,8 @@ from trainer.recompute import recompute_cheap_parts
 from trainer.shared_prefix import supports_shared_prefix
 from trainer.token_logps import token_logps
 
-# Pairs computed at once: more take more memory and hardly less time.
 MAX_MICRO_BATCH = 8
+"""Pairs computed at once."""
 WARMUP_SHARE = 0.05
 
 
@@ -103,10 +104,36 @@ def read_pairs(path: Path) -> list[dict[str, Any]]:
     return pairs
 
 
-def sft_config(config: Config, folder: Path) -> SFTConfig:
-    """TRL's settings: linear decay after 5 % warm-up, batches of similar length, no checkpoints, no trackers."""
+def those_that_fit(
+    pairs: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, config: Config
+) -> tuple[list[dict[str, Any]], int]:
+    """The pairs of at most `sft.max_length` tokens, and the tokens of the longest: one that is cut would teach to stop
+    amid a sentence. Raises DataError where none fits."""
+    kwargs = config.rollout.chat_template_kwargs
+    sizes = [
+        len(
+            tokenizer.apply_chat_template([*pair["prompt"], *pair["completion"]], return_dict=True, **kwargs)[
+                "input_ids"
+            ]
+        )
+        for pair in pairs
+    ]
+    limit = config.sft.max_length or max(sizes)
+    kept = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= limit]
+    if not kept:
+        raise DataError(
+            f"sft.max_length = {limit}: all {len(pairs)} pairs are longer, by {min(sizes) - limit} tokens at least; "
+            "raise it"
+        )
+    return kept, max(size for size in sizes if size <= limit)
+
+
+def sft_config(config: Config, folder: Path, longest: int) -> SFTConfig:
+    """TRL's settings: linear decay after 5 % warm-up, batches of similar length, no checkpoints, no trackers. `longest`
+    is the most tokens of a pair."""
     sft = config.sft
-    micro_batch = max(size for size in range(1, MAX_MICRO_BATCH + 1) if sft.batch_size % size == 0)
+    num_that_fit = max(1, (sft.num_tokens_per_micro_batch or USUAL_MICRO_BATCH) // longest)
+    micro_batch = max(size for size in range(1, min(num_that_fit, MAX_MICRO_BATCH) + 1) if sft.batch_size % size == 0)
     return SFTConfig(
         output_dir=str(folder),
         seed=sft.seed,
@@ -116,7 +143,7 @@ def sft_config(config: Config, folder: Path) -> SFTConfig:
         learning_rate=sft.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=WARMUP_SHARE,  # below 1 it is a share of all steps
-        max_length=sft.max_length,
+        max_length=None,
         completion_only_loss=True,
         train_sampling_strategy="group_by_length",
         use_cpu=not torch.cuda.is_available(),
@@ -138,15 +165,19 @@ def train(
     scratch: Path,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Fine-tune `model` in place; returns num_pairs, num_tokens (processed), train_s and final_loss (mean of the last
-    steps)."""
+    """Fine-tune `model` in place; returns num_pairs, num_left_out, num_tokens (processed), train_s and final_loss
+    (mean of the last steps)."""
     if config.learner.gradient_checkpointing == "cheap":
         recompute_cheap_parts(model)
+    num_pairs = len(pairs)
+    pairs, longest = those_that_fit(pairs, tokenizer, config)
+    if num_left_out := num_pairs - len(pairs):
+        log(f"sft: {num_left_out} of {num_pairs} pairs are longer than sft.max_length and left out")
     if kwargs := config.rollout.chat_template_kwargs:
         pairs = [{**pair, "chat_template_kwargs": kwargs} for pair in pairs]
     trainer = CompletionTrainer(
         model=model,
-        args=sft_config(config, scratch),
+        args=sft_config(config, scratch, longest),
         train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer,
         callbacks=[Progress(log)],
@@ -158,6 +189,7 @@ def train(
     last = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-5:]
     return {
         "num_pairs": len(pairs),
+        "num_left_out": num_left_out,
         "num_tokens": num_tokens * config.sft.num_epochs,
         "train_s": round(time.monotonic() - begin, 2),
         "final_loss": sum(last) / len(last),

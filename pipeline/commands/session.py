@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from pipeline.commands.stages import LEARNER_GRACE_S, Stages, begin_lineage
 from pipeline.config import Config
@@ -30,6 +31,7 @@ from pipeline.observability.live_view import View
 from pipeline.observability.secrets import secrets_of
 from pipeline.observability.snapshot import RunSources
 from pipeline.observability.summary import render_summary
+from pipeline.preflight.settled import settled
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
 from pipeline.run import checkpoints
@@ -37,6 +39,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.run.state import RunState
 from pipeline.runtime.child_process import PASSIVE_WAITING, Child
+from pipeline.runtime.files import write_atomic
 from pipeline.runtime.redaction import redact
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.runtime.watchdog import StuckAlerts, Watchdog
@@ -74,6 +77,8 @@ class Session:
             adapted_layers(config, model)
         with self.clock.stage("problems"):
             problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed)
+        if not config.endpoints:
+            config = await self._settle(model, problems)
         is_new = not path_of(run, REFERENCE).exists()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(
@@ -84,6 +89,8 @@ class Session:
             endpoints = await self._policy(stack, serving)
             verifier = await stack.enter_async_context(Verifier(config.reward))
             await self._check_policy(endpoints, resumed)
+            if config.endpoints:
+                config = await self._settle(model, problems, endpoints.max_model_len)
             summarizer = await self._helper(stack, "summarizer", config.abstraction.endpoint) or endpoints
             embeds, measured_by = config.feedback.similarity == "embedding", config.feedback.similarity_endpoint
             similarity = await self._helper(stack, "similarity", measured_by, embeds=embeds) or endpoints
@@ -95,6 +102,16 @@ class Session:
             await self._train(stages, serving, summarizer, similarity, resumed)
         for line in render_summary(run, self.state.values):
             self.view.log(line)
+
+    async def _settle(self, model: Path, problems: ProblemSet, served: int | None = None) -> Config:
+        """The configuration with what it left open settled, which is logged and stored: learner and servers read it."""
+        found = await asyncio.to_thread(settled, self.config, model, problems.train, served)
+        if found.config != self.config:
+            for line in found.lines:
+                self.view.log(line)
+            self.config = found.config
+            write_atomic(self.run.config_file, self.config.model_dump_json(indent=2))
+        return self.config
 
     def stages(self, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier) -> Stages:
         return Stages(

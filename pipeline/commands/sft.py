@@ -15,7 +15,11 @@ from pipeline.config.loading import load_config, merged
 from pipeline.errors import ConfigError
 from pipeline.inference.local_servers import resolve_model
 from pipeline.observability.live_view import View
+from pipeline.preflight.settled import settled
+from pipeline.problems.dataset import load_problems
 from pipeline.run.folder import RunFolder
+from pipeline.runtime.files import write_atomic
+from pipeline.sft.seeding import demanded
 from pipeline.sft.stage import seeded_model
 
 OPTION_OF = {"model": "--teacher-model", "api_key_env": "--teacher-key-env", "n": "--n"}
@@ -43,7 +47,12 @@ def sft_command(arguments: argparse.Namespace) -> int:
 
     async def work() -> Path:
         model = await resolve_model(config, run, view.log)
-        folder, report = await seeded_model(config, run, model, view.log)
+        problems = await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
+        found = await asyncio.to_thread(settled, demanded(config), model, problems.train)
+        for line in found.lines:
+            view.log(line)
+        write_atomic(run.config_file, found.config.model_dump_json(indent=2))
+        folder, report = await seeded_model(found.config, run, model, view.log)
         view.log(f"SFT seeding done: {report}")
         return folder
 

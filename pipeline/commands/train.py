@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError, LanpoError
 from pipeline.observability import logs
 from pipeline.observability.live_view import View
 from pipeline.observability.secrets import secrets_of
+from pipeline.preflight.settled import without_open
 from pipeline.run import provenance
 from pipeline.run.folder import RunFolder
 from pipeline.run.resume import check_resume_config
@@ -44,7 +45,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(config.model_dump_json(indent=2))
         return 0
-    check_machine(config)
+    check_machine(_begun(config) if source else config)
     if arguments.resume:
         return _resume(run, config)
     run = fork_run(run, config, arguments.at_step) if arguments.fork else new_run(config)
@@ -58,7 +59,12 @@ def _changed(stored: Config, arguments: argparse.Namespace, given: dict[str, Any
     if arguments.fork:
         values["run"]["name"] = ""
     from_file = read_config_file(arguments.config) if arguments.config else {}
-    return validated(merged(values, merged(from_file, given)))
+    return validated(merged(values, without_open(merged(from_file, given), values)))
+
+
+def _begun(config: Config) -> Config:
+    """For the checks of a run that was begun: whether it was seeded was decided then."""
+    return config.model_copy(update={"sft": config.sft.model_copy(update={"enabled": False})})
 
 
 def _resume(run: RunFolder, config: Config) -> int:

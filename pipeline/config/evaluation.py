@@ -14,7 +14,7 @@ Mode = Literal["zero-shot", "retrieval", "reflect"]
 class EvalSection(Section):
     num_problems: Positive = Field(256, description="Held-out problems, greedy, zero-shot.")
     every: int = Field(0, ge=0, description="Evaluate every so many steps; 0: only before and after.")
-    max_tokens: Positive = Field(64, description="Longest answer, tokens.")
+    max_tokens: Positive | None = Field(None, description="Longest answer, tokens; none: rollout.sampling.max_tokens.")
     baseline: bool = Field(True, description="Evaluate the base model as well.")
     benchmarks: tuple[str, ...] = Field(
         ("heldout",),

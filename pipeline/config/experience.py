@@ -12,6 +12,10 @@ from pipeline.config.endpoints import EndpointSettings
 EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
 
 
+LESSON_TOKENS = 320
+"""Of the longest lesson that the schema allows, some 900 characters of JSON."""
+
+
 class FeedbackSection(Section):
     ratio: Schedule[Probability] = Field(
         0.75,
@@ -77,7 +81,9 @@ class AbstractionSection(Section):
         "random",
         description="Whose trajectories: any; or first of groups with right and wrong answers, one of each in turn.",
     )
-    max_tokens: Positive = Field(160, description="Longest lesson, tokens.")
+    max_tokens: Positive | None = Field(
+        None, description="Longest lesson, tokens; none: 320, in which the longest that the schema allows fits."
+    )
     temperature: Annotated[float, Field(ge=0.0)] = Field(0.7, description="Sampling temperature of the summarizer.")
     num_repairs: int = Field(
         1, ge=0, description="Times that the summarizer is told what is wrong with its reply before it is rejected."
@@ -87,6 +93,11 @@ class AbstractionSection(Section):
         description="A lesson at least this like one of its problem, or of a like problem, is dropped (rapidfuzz).",
     )
     endpoint: EndpointSettings | None = Field(None, description="Summarizer; none: the policy itself.")
+
+    @property
+    def longest(self) -> int:
+        """`max_tokens`, or what the schema of a lesson allows."""
+        return self.max_tokens or LESSON_TOKENS
 
 
 class PoolSection(Section):

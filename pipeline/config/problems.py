@@ -17,6 +17,22 @@ class FamilySettings(Section):
     )
 
 
+class ColumnsSection(Section):
+    """Names of a source's columns, for sources that call them otherwise. A dot leads into a table, as in
+    reward_model.ground_truth."""
+
+    question: str = Field("", description="Empty: question, problem, prompt, messages or conversations.")
+    answer: str = Field("", description="Empty: answer, ground_truth, gold, final_answer or reward_model.ground_truth.")
+    solution: str = Field("", description="Worked solution, for SFT; empty: solution, worked_solution or rationale.")
+    id: str = Field("", description="Empty: id.")
+    context: str = Field("", description="Text that stands before the question; empty: none.")
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns that are named here, by what they hold."""
+        return {name: column for name, column in self if column}
+
+
 class ProblemsSection(Section):
     source: str = Field(
         "reasoning_gym",
@@ -46,6 +62,7 @@ class ProblemsSection(Section):
         ),
     )
     heldout_file: str = Field("", description="jsonl: held-out file; empty: the last num_heldout lines of train_file.")
+    columns: ColumnsSection = ColumnsSection()
     dataset: str = Field("", description="hub: data set id, for example openai/gsm8k.")
     dataset_config: str = Field("", description="hub: configuration name, for example main.")
     train_split: str = Field("train", description="hub: split to train on.")

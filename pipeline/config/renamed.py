@@ -20,8 +20,3 @@ def with_new_names(values: dict[str, Any], names: dict[str, str] = RENAMED) -> d
         if isinstance(table := values.get(section), dict) and new not in table:
             values[section] = {new if name == old else name: value for name, value in table.items()}
     return values
-
-
-def with_old_names(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings under the names of before, for hashes that name what was made then."""
-    return with_new_names(values, {new: old for old, new in RENAMED.items()})

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from pipeline.config.base import Positive, Probability, Section
 
+USUAL_COMPLETION = 1024
+"""Tokens that most answers of instruction-tuned models fit in."""
+
 
 class SamplingSection(Section):
     temperature: Annotated[float, Field(ge=0.0)] = Field(
@@ -18,12 +21,21 @@ class SamplingSection(Section):
     )
     top_k: int = Field(0, ge=0, description="Most likely tokens kept; 0: all.")
     min_p: Probability = Field(0.0, description="Least probability relative to the most likely token.")
-    max_tokens: Positive = Field(64, description="Longest completion, tokens.")
+    max_tokens: Positive | None = Field(
+        None,
+        description="Longest completion, tokens. none: twice the longest worked solution, 1,024 where there is none, "
+        "as far as model and memory allow.",
+    )
     seeded: bool = Field(
         False,
         description="Send a seed with each request, so that a deterministic endpoint repeats itself. vLLM on a CPU "
         "dies of it.",
     )
+
+    @property
+    def longest(self) -> int:
+        """`max_tokens`, or where nothing derived it (no model is at hand) what most answers fit in."""
+        return self.max_tokens or USUAL_COMPLETION
 
 
 class RolloutSection(Section):

@@ -58,6 +58,11 @@ class Config(Section):
         return self.requests.max_outage_s if self.endpoints else self.servers.startup_timeout_s
 
     @property
+    def longest_answer(self) -> int:
+        """`eval.max_tokens`, or as long as a rollout may be."""
+        return self.eval.max_tokens or self.rollout.sampling.longest
+
+    @property
     def named_endpoints(self) -> tuple[EndpointSettings, ...]:
         """The endpoints that this configuration names: the policy's, the summarizer's, the judge's or embedder's, the
         teacher's."""
@@ -66,9 +71,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Config:
-        if self.sft.enabled and not self.sft.num_pairs and self.sft.teacher is None:
+        sft = self.sft
+        if sft.enabled is True and not (sft.num_pairs or sft.teacher or sft.pairs_file):
             raise ValueError(
-                "sft.num_pairs = 0 leaves nothing to train on; name an sft.teacher, or set sft.enabled = false"
+                "sft.num_pairs = 0 leaves nothing to train on; name an sft.teacher or an sft.pairs_file, or set "
+                "sft.enabled = false"
             )
         if self.learner.publish_every > self.rollout.max_staleness + 1:
             raise ValueError(

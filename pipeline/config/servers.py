@@ -26,7 +26,11 @@ class ServersSection(Section):
         description="Weights' type while serving. float32 agrees with a float32 learner to about 1e-5; bfloat16 "
         "swallows small updates.",
     )
-    max_model_len: Positive = Field(1024, description="Longest prompt plus completion, tokens.")
+    max_model_len: Positive | None = Field(
+        None,
+        description="Longest prompt plus completion, tokens. none: what problems and completions need, as far as model "
+        "and key-value cache allow.",
+    )
     max_num_seqs: Positive = Field(128, description="Most sequences that a server decodes at once.")
     kv_cache_gib: Annotated[float, Field(gt=0)] = Field(1.0, description="Key-value cache of a CPU server, GiB.")
     gpu_ids: tuple[str, ...] = Field(

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from pipeline.config.base import Positive, Probability, Section
 from pipeline.config.endpoints import EndpointSettings
 
+USUAL_MICRO_BATCH = 4096
+"""Tokens: more take more memory and hardly less time."""
+
+
+def _auto_or_bool(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        raise ValueError("use 'auto', true or false") from None
+
 
 class SftSection(Section):
-    enabled: bool = Field(
-        True, description="Seed the three skills by supervised fine-tuning before reinforcement learning."
+    enabled: Annotated[Literal["auto"] | bool, WrapValidator(_auto_or_bool)] = Field(
+        "auto",
+        description="Seed the three skills by supervised fine-tuning before reinforcement learning. auto: where there "
+        "is reasoning to learn from (worked solutions, a teacher, pairs of your own), never on bare answers.",
     )
-    num_pairs: int = Field(600, ge=0, description="Built-in pairs, all skills together.")
+    num_pairs: int = Field(
+        600,
+        ge=0,
+        description="Most pairs made from worked solutions, all skills together; no problem gives more than three.",
+    )
+    pairs_file: str = Field(
+        "",
+        description="Pairs of your own, JSONL: `messages` that end in the assistant's, or `prompt` and `completion`.",
+    )
     teacher: EndpointSettings | None = Field(None, description="Endpoint whose answers are learned from as well.")
     num_teacher_pairs: Positive = Field(3000, description="Pairs to have from the teacher, all skills together.")
     teacher_attempts: Positive = Field(
@@ -32,7 +52,13 @@ class SftSection(Section):
     num_epochs: Positive = Field(1, description="Passes over the pairs.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate.")
     batch_size: Positive = Field(16, description="Pairs per optimizer step.")
-    max_length: Positive = Field(512, description="Longest pair, tokens.")
+    max_length: Positive | None = Field(
+        None,
+        description="Longest pair, tokens; longer ones are left out. none: what problems, model and memory allow.",
+    )
+    num_tokens_per_micro_batch: Positive | None = Field(
+        None, description="Most tokens computed at once; none: 4,096, or what memory allows. No result depends on it."
+    )
     precision: Literal["float32", "bf16_autocast"] = Field(
         "bf16_autocast", description="Arithmetic over float32 weights."
     )

@@ -36,7 +36,7 @@ def load_benchmarks(config: Config, registry: Path | None = None, data: Path | N
     for one in found:
         if one.scorer != "judge":
             reward = config.reward.model_copy(update={"scorer": one.scorer})
-            check_code(config.model_copy(update={"reward": reward}), one.tasks, learns=False)
+            check_code(config.model_copy(update={"reward": reward}), one.tasks)
     return found
 
 
@@ -44,7 +44,7 @@ def _load(name: str, config: Config, registry: Path | None, data: Path | None) -
     settings, seed, is_heldout = config.eval, config.run.seed, name == HELD_OUT
     if is_heldout:
         tasks = load_problems(config.problems, seed).heldout[: max(settings.num_problems, settings.limit or 0)]
-        max_tokens, scorer = settings.max_tokens, config.reward.scorer
+        max_tokens, scorer = config.longest_answer, config.reward.scorer
         source = digest([config.problems.model_dump(mode="json"), seed])[:12]
     else:
         benchmark = find_benchmark(name, registry)

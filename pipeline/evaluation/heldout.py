@@ -142,7 +142,7 @@ async def _answer(
     async def request(messages: tuple[Message, ...], sample: int) -> Reply:
         return await endpoints.chat(
             messages,
-            max_tokens=config.eval.max_tokens,
+            max_tokens=config.longest_answer,
             temperature=0.0,
             stage="eval",
             priority=AFTER_ROLLOUTS,

@@ -42,6 +42,10 @@ class _Reply(BaseModel):
     verdict: Literal["correct", "incorrect"]
 
 
+def _gold(label: Label) -> str:
+    return " or ".join(label.answers)
+
+
 class AnswerJudge:
     """Gives verdicts: those of the model `name` that `client` reaches; `cache` has the replies of before."""
 
@@ -78,13 +82,17 @@ class AnswerJudge:
             return await self._request(problem, text, label)
         # Not of the prompt, whose fence differs.
         key = key_of(
-            judge=self.name, template=template("judge_answer"), problem=problem.text, gold=label.answer, text=text
+            judge=self.name,
+            template=template("judge_answer"),
+            problem=problem.text,
+            gold=_gold(label),
+            text=text,
         )
         return await self._cache.get(key, lambda: self._request(problem, text, label), stage="judge")
 
     async def _request(self, problem: Problem, text: str, label: Label) -> Reply:
         fence = f"----- {secrets.token_hex(8)} -----"  # another one each time, so that no response can know it
-        prompt = judge_prompt(problem.text, label.answer, text, fence)
+        prompt = judge_prompt(problem.text, _gold(label), text, fence)
         return await self._client.chat(
             (Message(role="user", content=prompt),),
             max_tokens=self._max_tokens,

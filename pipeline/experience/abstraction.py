@@ -60,7 +60,7 @@ class Abstractor:
             try:
                 reply = await self._endpoints.chat(
                     messages,
-                    max_tokens=settings.max_tokens,
+                    max_tokens=settings.longest,
                     temperature=settings.temperature,
                     stage="abstract",
                     schema=self._schema,
@@ -94,7 +94,7 @@ def check_reply(
         return Rejection(rollout_id=rollout_id, reason="malformed", detail=detail)
     rendered = render_lessons((lesson,))
     program = code_of(trajectory) if "tests" in label.entry else ""
-    if gives_solution_away(rendered, label.answer, program):
+    if any(gives_solution_away(rendered, gold, program) for gold in label.answers):
         return Rejection(rollout_id=rollout_id, reason="gives_answer", detail=text[:200])
     return lesson
 

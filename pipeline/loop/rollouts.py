@@ -130,7 +130,7 @@ class GroupSampler:
         config, endpoints = self._config, self._endpoints
         sampling, num_samples = config.rollout.sampling, config.rollout.group_size
         request: SamplingRequest = {
-            "max_tokens": sampling.max_tokens,
+            "max_tokens": sampling.longest,
             "seed": seed_of("rollout", *key.draw(config.run.seed)),
             "stage": "rollout",
             "priority": key.order,
@@ -146,7 +146,7 @@ class GroupSampler:
                     return context, await endpoints.sample(messages, sampling, num_samples, **request)
             with self._clock.stage("render"):
                 prompt_ids = await endpoints.render(messages, priority=key.order)
-            if len(prompt_ids) + sampling.max_tokens > limit:
+            if len(prompt_ids) + sampling.longest > limit:
                 shorter = trimmed(context)
                 if shorter is not None:
                     context = shorter
@@ -183,7 +183,7 @@ class GroupSampler:
             self._clock.count("attempts_sampled")
             reply = await self._endpoints.chat(
                 messages_in(task.problem, Context(), self._config.rollout.system_prompt),
-                max_tokens=self._config.rollout.sampling.max_tokens,
+                max_tokens=self._config.rollout.sampling.longest,
                 temperature=self._config.rollout.sampling.temperature,
                 stage="reflect",
                 seed=rng.randrange(2**31),

@@ -27,6 +27,7 @@ from pipeline.rewards.code.preflight import check_code
 from pipeline.runtime.files import is_uri
 from pipeline.runtime.hardware import gpus
 from pipeline.runtime.plugins import is_plugin, load_function
+from pipeline.sft.seeding import seeding
 from pipeline.storage.claim import check_reachable
 
 # Two float32 weight sets of the embedded model and its optimizer state fit several times; less fails within minutes.
@@ -196,21 +197,24 @@ def _servers_on_loopback(config: Config) -> None:
 def _answers_fit(config: Config) -> None:
     if config.endpoints:
         return  # their own limit is asked of them
+    limit = config.servers.max_model_len
     for name, max_tokens in longest_answers(config):
-        if max_tokens >= config.servers.max_model_len:
+        if limit is not None and max_tokens >= limit:
             raise ConfigError(
                 f"{name} = {max_tokens} leaves no tokens for a prompt within servers.max_model_len = "
-                f"{config.servers.max_model_len}; raise the one or lower the other"
+                f"{limit}; raise the one or lower the other"
             )
 
 
 def longest_answers(config: Config) -> list[tuple[str, int]]:
-    """Settings that bound an answer, tokens."""
-    return [
-        ("rollout.sampling.max_tokens", config.rollout.sampling.max_tokens),
-        ("abstraction.max_tokens", config.abstraction.max_tokens if config.abstraction.enabled else 0),
-        ("eval.max_tokens", config.eval.max_tokens),
-    ]
+    """Settings that bound an answer, tokens; those that are derived fit by themselves."""
+    lessons = config.abstraction.max_tokens if config.abstraction.enabled else None
+    bounds = {
+        "rollout.sampling.max_tokens": config.rollout.sampling.max_tokens,
+        "abstraction.max_tokens": lessons,
+        "eval.max_tokens": config.eval.max_tokens,
+    }
+    return [(name, bound) for name, bound in bounds.items() if bound is not None]
 
 
 def _open_files(config: Config) -> None:
@@ -306,7 +310,9 @@ def _problems(config: Config) -> str | None:
     except LanpoError as error:
         raise error if isinstance(error, UserError) else UserError(str(error)) from error
     check_code(config, [*found.train, *found.heldout])
-    return f"{len(found.train)} or more to train on, {len(found.heldout)} held out"
+    seeds = seeding(config, found.train)
+    sft = "SFT seeds" if seeds.wanted else f"no SFT: {seeds.why}"
+    return f"{len(found.train)} or more to train on, {len(found.heldout)} held out; {sft}"
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

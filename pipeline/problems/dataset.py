@@ -14,10 +14,10 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from pipeline.config.problems import ProblemsSection
+from pipeline.config.problems import ColumnsSection, ProblemsSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows
-from pipeline.problems.tasks import parse_row
+from pipeline.problems.tasks import RowFormat, asks_for_program, column, parse_row
 from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import text_hash
 from pipeline.types import Split, Task
@@ -146,14 +146,16 @@ def _split_end(rows: list[Row], name: str, settings: ProblemsSection) -> Problem
 
 
 def _assemble(train: Iterable[Row], heldout: Iterable[Row], name: str, settings: ProblemsSection) -> ProblemSet:
-    heldout_tasks, num_repeated = _distinct(islice(heldout, settings.num_heldout), "heldout", name, frozenset())
+    heldout_tasks, num_repeated = _distinct(
+        islice(heldout, settings.num_heldout), "heldout", name, frozenset(), settings.columns
+    )
     if len(heldout_tasks) + num_repeated < settings.num_heldout:
         raise DataError(
             f"only {len(heldout_tasks)} held-out problems, but problems.num_heldout = {settings.num_heldout}; "
             "lower it (and eval.num_problems), or add problems"
         )
     hashes = frozenset(task.problem.text_hash for task in heldout_tasks)
-    train_tasks, num_dropped = _distinct(train, "train", name, hashes)
+    train_tasks, num_dropped = _distinct(train, "train", name, hashes, settings.columns)
     if not train_tasks:
         raise DataError(
             f"{name}: no training problem is left beside the {len(heldout_tasks)} held-out ones; add problems"
@@ -162,12 +164,16 @@ def _assemble(train: Iterable[Row], heldout: Iterable[Row], name: str, settings:
     return ProblemSet(train=train_tasks, heldout=heldout_tasks, num_dropped=num_dropped + num_repeated)
 
 
-def _distinct(rows: Iterable[Row], split: Split, name: str, taken: frozenset[str]) -> tuple[list[Task], int]:
+def _distinct(
+    rows: Iterable[Row], split: Split, name: str, taken: frozenset[str], columns: ColumnsSection
+) -> tuple[list[Task], int]:
     """The rows as tasks, without repetitions and without texts whose hash is `taken`; and how many were left out."""
     tasks: dict[str, Task] = {}
     num_dropped = 0
+    fmt = RowFormat(**{f"{field}_column": name for field, name in columns.named.items()})
     for row in rows:
-        parsed = parse_row(row)
+        _check_columns(row, columns)
+        parsed = parse_row(row, fmt)
         task = parsed.task(parsed.own_id or f"{name}-{text_hash(parsed.text)}", split)
         key = task.problem.text_hash
         if key in tasks or key in taken:
@@ -175,6 +181,19 @@ def _distinct(rows: Iterable[Row], split: Split, name: str, taken: frozenset[str
         else:
             tasks[key] = task
     return list(tasks.values()), num_dropped
+
+
+def _check_columns(row: Row, columns: ColumnsSection) -> None:
+    """Raise DataError where a row lacks a column that the configuration names: another one would be read instead."""
+    needed = {name: key for name, key in columns.named.items() if name in ("question", "answer")}
+    if asks_for_program(row.values):
+        needed.pop("answer", None)
+    for name, key in needed.items():
+        if key not in row.values and column(row.values, key) is None:
+            raise DataError(
+                f"{row.where}: problems.columns.{name} = {key!r}: there is no such column; there are "
+                f"{', '.join(map(repr, row.values))}"
+            )
 
 
 def _check_ids(tasks: list[Task]) -> None:

@@ -75,4 +75,5 @@ def _task(exercise: Exercise, expected: list[Any], family: str, split: Split) ->
         for case, value in zip(exercise.cases, expected, strict=True)
     )
     entry = {"tests": tests, "entry_point": exercise.name}
-    return Task(problem=problem, label=Label(problem_id=problem.id, answer="", entry=entry))
+    label = Label(problem_id=problem.id, answer="", entry=entry)
+    return Task(problem=problem, label=label, solution=exercise.reference)

@@ -8,37 +8,48 @@ what they know of its source. What a benchmark sets (columns, a template, the fo
 
 | a row that | is read as |
 |---|---|
-| has null under a key | a row without that key |
+| has null or NaN under a key | a row without that key |
+| asks in messages (`prompt`, `messages`, `conversations`) | the words of system and user; a reply is its solution |
 | has an answer and a `test`, but no `entry_point` | a question: `test` is some column |
 | begins the function in `prompt` (HumanEval) | that head in a fence; a program may be its body alone, or whole |
 | asks for a program that its prompt does not name | its question, and a line that names the function |
 | has tests, but no `entry_point` | about the function that its solution (`code`) defines, else that all tests call |
 | needs `setup`, `test_imports`, `test_setup_code` | these apart: the tests see them, the program does not |
-| has a list of answers | one answer, joined by commas |
-| has `$7$` | 7: the signs around mathematics go, a currency's single one stays |
-| has GSM8K's `… #### 1,072` | 1072 |
+| has a list of answers | a question with several answers, any of which is right |
+| wraps its answer (a box, ####, $7$ …) | the bare answer (`pipeline.problems.gold`); the whole is its solution |
+| has a solution, but no answer | the answer that the solution marks as its own |
 | has no `id`, but a program's `task_id` | a row of that id |
 
-Tests are never shown but where the template says so, and of a reference solution nothing is read but names of
-functions. Placeholders in a question stay text: the template is filled in a single pass.
+docs/rows.md has each shape as an example, which a test reads. Tests are never shown but where the template says so. A
+worked solution is kept beside problem and label, in neither of them: it is for SFT. Placeholders in a question stay
+text: the template is filled in a single pass.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import math
 import re
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Section
 from pipeline.errors import DataError
+from pipeline.problems.chat import ChatError, is_chat, read_chat
+from pipeline.problems.gold import GoldError, check, gold_answers, is_marked
 from pipeline.problems.rows import TEXT_LINE, Row
 from pipeline.types import Label, Problem, Split, Task
 from prompts.schemas import AnswerForm
 
 QUESTION_KEYS = ("question", "problem", "prompt")
+CHAT_KEYS = ("messages", "conversations")
+ANSWER_KEYS = ("answer", "ground_truth", "gold", "final_answer", "reward_model.ground_truth")
+SOLUTION_KEYS = {
+    "boxed": ("solution", "worked_solution", "rationale"),
+    "code": ("solution", "canonical_solution", "code"),
+}
 TEST_KEYS = ("tests", "test_list", "test")
 SETUP_KEYS = ("test_imports", "test_setup_code", "setup")
 QUESTION = "{{question}}"
@@ -51,14 +62,21 @@ _EXPECTED = {
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _SHOWN = {"boxed": {"question"}, "code": {"question", "tests"}}
 _BUILT_IN = frozenset(dir(builtins))
+MAX_SHOWN = 200
 
 
 class RowFormat(Section):
     """Which columns rows have, and how they become a prompt. The default is that of training."""
 
-    question_column: str = Field("question", description="Where it is missing, question, problem or prompt is read.")
+    question_column: str = Field(
+        "question", description="Where it is missing, question, problem, prompt or the messages are read."
+    )
     context_column: str = Field("", description="Text that stands before the question, in rows that have it.")
-    answer_column: str = Field("answer", description="Where it is missing, answer is read.")
+    answer_column: str = Field("answer", description="Where it is missing, answer or another name of it is read.")
+    several_answers: Literal["any", "all"] = Field(
+        "any", description="Of a list of answers: whether any of them is right, or all of them together."
+    )
+    solution_column: str = Field("solution", description="Worked solution, for SFT; may be missing.")
     tolerance_column: str = Field(
         "",
         description="Error that a numerical answer may have, in rows that have it; commas separate those of several.",
@@ -87,6 +105,7 @@ class ParsedRow(NamedTuple):
     form: AnswerForm
     answer: str
     entry: dict[str, Any]
+    solution: str = ""
 
     def task(self, identity: str, split: Split, family: str = "") -> Task:
         question, text = self.question.strip(), self.text.strip()
@@ -98,22 +117,39 @@ class ParsedRow(NamedTuple):
             form=self.form,
             question=question if question != text else "",
         )
-        return Task(problem=problem, label=Label(problem_id=identity, answer=self.answer, entry=self.entry))
+        label = Label(problem_id=identity, answer=self.answer, entry=self.entry)
+        return Task(problem=problem, label=label, solution=self.solution)
 
 
 def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
     """What `row` says, read as `fmt` has it. Raises DataError naming the row and what it lacks."""
     fmt = fmt or RowFormat()
-    row = Row(row.where, {key: value for key, value in row.values.items() if value is not None})
+    row = Row(row.where, {key: value for key, value in row.values.items() if not _is_missing(value)})
     if half := [key for key, value in row.values.items() if isinstance(value, str) and not _is_whole(value)]:
         raise DataError(f"{row.where}: {half[0]} holds half a character (a lone surrogate); write it whole")
     form: AnswerForm = fmt.form or ("code" if asks_for_program(row.values, fmt) else "boxed")
-    question = _question(row, fmt, form)
+    question, reply = _question(row, fmt, form)
     if form == "code":
         text, entry = _program(row, fmt, question)
-        return ParsedRow(_own_id(row, fmt, form), question, text, form, "", entry)
+        solution = _solution(row, fmt, form) or reply
+        return ParsedRow(_own_id(row, fmt, form), question, text, form, "", entry, solution)
     text = _filled(fmt.prompt, {"question": question})
-    return ParsedRow(_own_id(row, fmt, form), question, text, form, _answer(row, fmt), _tolerance(row, fmt))
+    answers, solution = _answers(row, fmt, _solution(row, fmt, form) or reply)
+    entry = _tolerance(row, fmt) | ({"answers": list(answers)} if len(answers) > 1 else {})
+    return ParsedRow(_own_id(row, fmt, form), question, text, form, answers[0], entry, solution)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a table has nothing there: null, or pandas' NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def column(values: dict[str, Any], name: str) -> Any:
+    """The value of a column, None without it; a dot leads into a table."""
+    if name in values or "." not in name:
+        return values.get(name)
+    outer, _, inner = name.partition(".")
+    return column(values[outer], inner) if isinstance(values.get(outer), dict) else None
 
 
 def _is_whole(text: str) -> bool:
@@ -135,54 +171,64 @@ def asks_for_program(values: dict[str, Any], fmt: RowFormat | None = None) -> bo
 
 def _own_id(row: Row, fmt: RowFormat, form: AnswerForm) -> str:
     key = "task_id" if form == "code" and fmt.id_column not in row.values else fmt.id_column
-    value = row.values.get(key)
+    value = column(row.values, key)
     if value is None:
         return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas makes fractions of whole numbers where a row has none
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise DataError(f"{row.where}: {key} = {value!r}; give a text or a whole number, or leave it out of every row")
     return str(value)
 
 
-def _question(row: Row, fmt: RowFormat, form: AnswerForm) -> str:
-    keys = dict.fromkeys((fmt.question_column, *QUESTION_KEYS, *(["text"] if form == "code" else [])))
-    key = next((key for key in keys if key in row.values), None)
+def _question(row: Row, fmt: RowFormat, form: AnswerForm) -> tuple[str, str]:
+    """The question, with its context before it, and the reply to it where the row holds a conversation."""
+    keys = dict.fromkeys((fmt.question_column, *QUESTION_KEYS, *(["text"] if form == "code" else []), *CHAT_KEYS))
+    key = next((key for key in keys if column(row.values, key) is not None), None)
     if key is None:
         raise DataError(f"{row.where}: has none of the keys {', '.join(keys)}; {_EXPECTED[form]}")
-    text = row.values[key]
+    text, reply = column(row.values, key), ""
+    if is_chat(text):
+        try:
+            text, reply = read_chat(text)
+        except ChatError as error:
+            raise DataError(f"{row.where}: {key} {error}") from None
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{row.where}: {key} = {text!r} is no text; {_EXPECTED[form]}")
-    context = row.values.get(fmt.context_column) if fmt.context_column else None
-    return f"{context.strip()}\n{text}" if isinstance(context, str) and context.strip() else text
+    context = column(row.values, fmt.context_column) if fmt.context_column else None
+    return (f"{context.strip()}\n{text}" if isinstance(context, str) and context.strip() else text), reply
+
+
+def _solution(row: Row, fmt: RowFormat, form: AnswerForm) -> str:
+    """The worked solution of a row, a whole program for code; empty where it has none in text."""
+    keys = dict.fromkeys((fmt.solution_column, *SOLUTION_KEYS[form]))
+    found = ((key, column(row.values, key)) for key in keys)
+    key, text = next(((key, text) for key, text in found if isinstance(text, str) and text.strip()), ("", ""))
+    head = row.values.get("prompt") if key == "canonical_solution" else None
+    return f"{head}{text}" if isinstance(head, str) else text
 
 
 def _filled(prompt: str, shown: dict[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: shown[match[1]], prompt)
 
 
-def _answer(row: Row, fmt: RowFormat) -> str:
-    key = fmt.answer_column if fmt.answer_column in row.values else "answer"
-    if key not in row.values:
-        raise DataError(f"{row.where}: has no key '{key}'; {_EXPECTED['boxed']}")
-    value = row.values[key]
-    parts = value if isinstance(value, list) else [value]
-    if any(isinstance(part, bool) or not isinstance(part, str | int | float) for part in parts):
-        raise DataError(f"{row.where}: {key} = {value!r} is neither text nor number; {_EXPECTED['boxed']}")
-    answer = final_answer(_without_dollars(", ".join(map(str, parts))))
-    if not answer:
-        raise DataError(f"{row.where}: {key} = {value!r} holds no answer; {_EXPECTED['boxed']}")
-    return answer
-
-
-def final_answer(value: str) -> str:
-    """GSM8K's '… #### 1,072' → '1072' (the worked solution is dropped); anything else as it is."""
-    answer = value.rpartition("####")[2].strip()
-    return answer.replace(",", "") if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", answer) else answer
-
-
-def _without_dollars(answer: str) -> str:
-    """`answer` without the signs that open and close mathematics; the verifiers add their own."""
-    dollars = re.findall(r"(?<!\\)\$", answer)
-    return re.sub(r"(?<!\\)\$", "", answer) if len(dollars) % 2 == 0 else answer
+def _answers(row: Row, fmt: RowFormat, solution: str) -> tuple[tuple[str, ...], str]:
+    """The gold answers, bare, and the worked solution: `solution`, else what stands around the answer."""
+    keys = dict.fromkeys((fmt.answer_column, *ANSWER_KEYS))
+    key = next((key for key in keys if column(row.values, key) is not None), None)
+    if key is None and not is_marked(solution):
+        lacks = "and its solution marks none (a box, ####, 'the answer is …')" if solution else ""
+        raise DataError(f"{row.where}: has no key {fmt.answer_column!r} {lacks}".rstrip() + f"; {_EXPECTED['boxed']}")
+    value = solution if key is None else column(row.values, key)
+    try:
+        answers = gold_answers(value)
+        if fmt.several_answers == "all":
+            answers = (", ".join(answers),)
+        check(answers)
+    except GoldError as error:
+        shown = repr(value) if len(repr(value)) < MAX_SHOWN else f"{repr(value)[:MAX_SHOWN]}…"
+        raise DataError(f"{row.where}: {key or 'solution'} = {shown} {error}; {_EXPECTED['boxed']}") from None
+    return answers, solution or (value if isinstance(value, str) and is_marked(value) else "")
 
 
 def _tolerance(row: Row, fmt: RowFormat) -> dict[str, Any]:

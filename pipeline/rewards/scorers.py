@@ -98,12 +98,13 @@ def _family(name: str, params: str) -> Any:
 
 
 def math_score(answer: str, label: Label) -> float:
-    """1 for the gold answer in whatever format, or within the error that the label allows, else 0.
+    """1 for a gold answer in whatever format, or within the error that the label allows, else 0.
 
     Raises ValueError for what is too large to judge."""
-    if same_answer(label.answer, answer):
+    if any(same_answer(gold, answer) for gold in label.answers):
         return 1.0
-    return float("tolerance" in label.entry and within(label.answer, answer, label.entry["tolerance"]))
+    bounds = label.entry.get("tolerance")
+    return float(bounds is not None and any(within(gold, answer, bounds) for gold in label.answers))
 
 
 def code_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:

@@ -25,8 +25,8 @@ class Teaching(NamedTuple):
     digest: str
 
 
-def card(config: Config, builtin: list[Json], teaching: Teaching | None) -> str:
-    """The card, as Markdown."""
+def card(config: Config, builtin: list[Json], teaching: Teaching | None, num_own: int = 0) -> str:
+    """The card, as Markdown; `num_own` pairs are the user's."""
     text = TEMPLATE.read_text(encoding="utf-8")
     shown, taught = (text, teaching) if teaching else (text.partition("\n## Teacher")[0], Teaching([], {}, {}, ""))
     counts = [Counter(pair["skill"] for pair in pairs) for pairs in (builtin, taught.pairs)]
@@ -37,6 +37,7 @@ def card(config: Config, builtin: list[Json], teaching: Teaching | None) -> str:
         skills="\n".join(
             f"| {skill} | {counts[0][skill]} | {counts[1][skill]} |" for skill in ("respond", "inspect", "summarise")
         ),
+        own=f"\nPairs of `{config.sft.pairs_file}`: {num_own}, as they are there.\n" if num_own else "",
         teacher=config.sft.teacher and (config.sft.teacher.model or config.model.name),
         kinds="".join(_kind(kind, found) for kind, found in taught.counts.items()),
         teaching=taught,

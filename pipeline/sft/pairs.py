@@ -2,23 +2,21 @@ r"""SFT pairs for the three skills of method.md (docs/method.md): respond, inspe
 
 Invariants: user messages come from `prompts.render`, so seeding and sampling share one template; no held-out problem is
 used; no label reaches a user message (an answer appears there only inside an attempt). A pair is `{"messages":
-[system?, user, assistant], "skill": …, "problem_id": …}`, a line of JSONL."""
+[system?, user, assistant], "skill": …, "problem_id": …}`, a line of JSONL. A target has reasoning, in the form that the
+problem's answers have; a critique claims only what was checked."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import json
-import logging
 import random
-from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.config.problems import ProblemsSection
-from pipeline.config.renamed import with_old_names
 from pipeline.config.sft import SftSection
 from pipeline.experience.contexts import messages_of
 from pipeline.runtime.files import write_atomic
@@ -30,10 +28,12 @@ from prompts.render import render
 from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 
 # Part of the cache key: raise it whenever the pairs made from the same inputs change.
-CODE_VERSION = 2
+CODE_VERSION = 3
 # What a teacher said is part of the key by its digest, how it was asked is not.
 NOT_OF_THE_PAIRS = {
     "enabled",
+    "pairs_file",
+    "num_tokens_per_micro_batch",
     "teacher",
     "num_teacher_pairs",
     "teacher_attempts",
@@ -41,7 +41,8 @@ NOT_OF_THE_PAIRS = {
     "teacher_max_tokens",
 }
 
-logger = logging.getLogger(__name__)
+MAX_PAIRS_PER_PROBLEM = 3
+"""One of each skill."""
 
 
 def make_pairs(
@@ -49,28 +50,31 @@ def make_pairs(
 ) -> list[dict[str, Any]]:
     """`sft.num_pairs` pairs from training `tasks`, skills in the configured shares and mixed, drawn by `sft.seed`.
 
-    A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are wrong. Of
-    the answers from scratch and the inspected attempts, `sft.answer_only_share` show no steps: the critique then says
-    so, whether the result is right or wrong. A task without a worked solution is answered by its gold answer alone; how
-    many were is logged. Raises ValueError for a held-out task, by its split or its text.
+    Only tasks with a worked solution are used, each for `MAX_PAIRS_PER_PROBLEM` pairs at most, so that there may be
+    fewer. A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are
+    wrong; what has no steps that were checked is answered, not inspected. Of the answers from scratch and the inspected
+    attempts, `sft.answer_only_share` show no steps: the critique then says so, whether the result is right or wrong.
+    Raises ValueError for a held-out task, by its split or its text.
     """
     refuse_heldout(tasks, heldout_hashes)
     rng = random.Random(f"sft:{config.sft.seed}")
-    skills = skills_of(config.sft, config.sft.num_pairs)
-    order = [task for _ in range(-(-len(skills) // max(1, len(tasks)))) for task in rng.sample(tasks, len(tasks))]
-    without_solution: Counter[str] = Counter()
+    solved = solved_of(tasks)
+    skills = skills_of(config.sft, min(config.sft.num_pairs, MAX_PAIRS_PER_PROBLEM * len(solved)))
+    order = [pair for _ in range(-(-len(skills) // max(1, len(solved)))) for pair in rng.sample(solved, len(solved))]
     pairs = []
-    for skill, task in zip(skills, order, strict=False):
-        solution = solve(task)
-        if solution is None:
-            without_solution[task.problem.family or "no family"] += 1
-            solution = answer_only(task)
+    for skill, (task, solution) in zip(skills, order, strict=False):
+        if skill.startswith("inspect") and not solution.steps:
+            skill = "respond-scratch"
         user, assistant = _exchange(skill, task, solution, config, rng)
         pairs.append(pair_of(config, skill, task, user, assistant))
-    if without_solution:
-        logger.warning("seeding: gold answer only, without a worked solution: %s", dict(without_solution))
     rng.shuffle(pairs)
     return pairs
+
+
+def solved_of(tasks: list[Task]) -> list[tuple[Task, Solution]]:
+    """The tasks that have a solution with reasoning: equations, a source's words, or a program."""
+    found = ((task, solve(task)) for task in tasks)
+    return [(task, solution) for task, solution in found if solution and (solution.steps or solution.prose)]
 
 
 def write_pairs(path: Path, pairs: list[dict[str, Any]]) -> None:
@@ -96,9 +100,9 @@ def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") 
         "code": CODE_VERSION,
         "model": model_fingerprint,
         **({"teacher": teacher_digest} if teacher_digest else {}),
-        "sft": with_old_names({"sft": config.sft.model_dump(mode="json", exclude=NOT_OF_THE_PAIRS)})["sft"],
+        "sft": config.sft.model_dump(mode="json", exclude=NOT_OF_THE_PAIRS),
         "problems": problems.model_dump(mode="json"),
-        "files": file_digests(problems),
+        "files": [*file_digests(problems), *([_digest(Path(own))] if (own := config.sft.pairs_file) else [])],
         "system_prompt": config.rollout.system_prompt,
         "chat_template_kwargs": config.rollout.chat_template_kwargs,
         "num_lessons": config.feedback.num_lessons,
@@ -153,22 +157,24 @@ def _exchange(
     skill: str, task: Task, solution: Solution, config: Config, rng: random.Random
 ) -> tuple[PromptInput, str]:
     """What the prompt shows and what the model should answer."""
-    problem = task.problem.text
+    problem, form = task.problem.text, task.problem.form
     match skill:
         case "respond-scratch":
-            shown = answer_only(task) if _shows_no_steps(config, rng) else solution
-            return Scratch(problem=problem), shown.text
+            shown = answer_only(task) if form == "boxed" and _shows_no_steps(config, rng) else solution
+            return Scratch(problem=problem, form=form), shown.text
         case "respond-inter":
             lessons, index = drawn_lessons(task.problem.family, config.feedback.num_lessons, rng)
             principle = lessons[index].principles[0]
             first_line = f"Lesson {index + 1} applies: {principle[0].lower()}{principle[1:]}"
-            return Inter(problem=problem, lessons=lessons), f"{first_line}\n{solution.text}"
+            return Inter(problem=problem, lessons=lessons, form=form), f"{first_line}\n{solution.text}"
         case "inspect-right" | "inspect-wrong":
             if _shows_no_steps(config, rng):
                 attempt = with_mistake(task, answer_only(task), rng) if skill == "inspect-wrong" else answer_only(task)
-                return Intra(problem=problem, attempt=attempt.text), f"It shows no steps.\n{solution.text}"
+                return Intra(problem=problem, attempt=attempt.text, form=form), f"It shows no steps.\n{solution.text}"
             attempt = with_mistake(task, solution, rng) if skill == "inspect-wrong" else solution
-            return Intra(problem=problem, attempt=attempt.text), f"{critique(attempt, solution)}\n{solution.text}"
+            return Intra(
+                problem=problem, attempt=attempt.text, form=form
+            ), f"{critique(attempt, solution)}\n{solution.text}"
     attempt = with_mistake(task, solution, rng) if skill == "summarise-wrong" else solution
     lesson = rng.choice(lessons_of(task.problem.family))
     reply = json.dumps(lesson.model_dump(mode="json"), separators=(",", ":"))
@@ -192,7 +198,8 @@ def drawn_lessons(family: str, most: int, rng: random.Random) -> tuple[tuple[Les
 
 
 def critique(attempt: Solution, solution: Solution) -> str:
-    """One line per checked step of `attempt`, up to its mistake, which is named with the right value."""
+    """One line per checked step of `attempt`, up to its mistake, which is named with the right value; what has no steps
+    was not checked, and is not called right."""
     lines: list[str] = []
     for index, step in enumerate(attempt.steps):
         if index == attempt.wrong_step:
@@ -200,7 +207,7 @@ def critique(attempt: Solution, solution: Solution) -> str:
         lines.append(f"{step.text} is right.")
     if attempt.wrong_step is not None:
         lines.append(f"The answer is {solution.answer}, not {attempt.answer}.")
-    return "\n".join(lines or [f"{attempt.answer} is right."])
+    return "\n".join(lines or ["It shows no steps."])
 
 
 def pair_of(config: Config, skill: str, task: Task, user: PromptInput, assistant: str) -> dict[str, Any]:

@@ -19,14 +19,15 @@ from pipeline.inference.capabilities import check_endpoint
 from pipeline.inference.client import client_of
 from pipeline.inference.local_servers import spare_gpu
 from pipeline.problems.dataset import ProblemSet, load_problems
-from pipeline.rewards.code.preflight import check_code
 from pipeline.rewards.verifier import Verifier
 from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
 from pipeline.runtime.child_process import PASSIVE_WAITING, Child, tail
 from pipeline.runtime.files import cache_folder, write_atomic
 from pipeline.sft.data_card import Teaching, card
+from pipeline.sft.own_pairs import own_pairs
 from pipeline.sft.pairs import make_pairs, pairs_key, write_pairs
+from pipeline.sft.seeding import demanded, seeding
 from pipeline.sft.teacher import Lines, teach, teacher_key
 
 DONE, CARD = "sft.json", "sft_card.md"
@@ -37,7 +38,7 @@ async def seeded_model(
     config: Config, run: RunFolder, model: Path, log: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any]]:
     """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of
-    itself."""
+    itself. Raises ConfigError where there is nothing to learn from."""
     fingerprint = await asyncio.to_thread(model_fingerprint, model)
     teaching = await taught(config, await _problems(config), log) if config.sft.teacher else None
     folder = cache_folder() / "sft" / pairs_key(config, fingerprint, teaching.digest if teaching else "")
@@ -45,15 +46,17 @@ async def seeded_model(
         log(f"SFT seeding: unchanged since it was made, taken from {folder}")
         return folder, {**json.loads((folder / DONE).read_text(encoding="utf-8")), "cached": True}
     problems = await _problems(config)
-    await asyncio.to_thread(check_code, config, problems.train)
     builtin = await asyncio.to_thread(make_pairs, config, problems.train, problems.heldout_hashes)
+    own = own_pairs(config.sft.pairs_file, problems.heldout_hashes) if config.sft.pairs_file else []
     pairs = builtin
-    if teaching:
-        pairs = [*builtin, *teaching.pairs]
+    if teaching or own:
+        pairs = [*builtin, *(teaching.pairs if teaching else []), *own]
         random.Random(f"mixed:{config.sft.seed}").shuffle(pairs)
+    if not pairs:
+        await asyncio.to_thread(seeding, demanded(config), problems.train)
     pairs_file = run.path / "sft_pairs.jsonl"
     write_pairs(pairs_file, pairs)
-    write_atomic(run.path / CARD, card(config, builtin, teaching))
+    write_atomic(run.path / CARD, card(config, builtin, teaching, len(own)))
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     log(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
@@ -82,7 +85,9 @@ async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None
     """The teacher's pairs, those of earlier sessions among them. Raises as `pipeline.sft.teacher.teach` does."""
     settings = config.sft.teacher
     assert settings is not None
-    path = cache_folder() / "teacher" / f"{teacher_key(config, settings.model or config.model.name)}.jsonl"
+    path = (
+        cache_folder() / "teacher" / f"{teacher_key(config, settings.model or config.model.name, problems.train)}.jsonl"
+    )
     cost_file = path.with_suffix(".cost.json")
     cost: dict[str, float] = json.loads(cost_file.read_text(encoding="utf-8")) if cost_file.exists() else {}
     lines = Lines(path)
@@ -127,7 +132,7 @@ async def _wait_with_progress(child: Child, log: Callable[[str], None]) -> int:
     try:
         while not ended.done():
             await asyncio.wait({ended}, timeout=20.0)
-            lines = [line for line in tail(child.log, 5).splitlines() if line.startswith("sft step")]
+            lines = [line for line in tail(child.log, 5).splitlines() if line.startswith("sft")]
             if lines and lines[-1] != last and not ended.done():
                 last = lines[-1]
                 log(last)

@@ -97,20 +97,20 @@ class Teacher:
         return found.model_copy(update={"reason": reason})
 
     async def _prompt(self, skill: str, task: Task, rng: random.Random, place: tuple[int, int]) -> PromptInput:
-        problem = task.problem.text
+        problem, form = task.problem.text, task.problem.form
         if skill == "respond-scratch":
-            return Scratch(problem=problem)
+            return Scratch(problem=problem, form=form)
         if skill == "respond-inter":
             lessons, _ = drawn_lessons(task.problem.family, self._config.feedback.num_lessons, rng)
-            return Inter(problem=problem, lessons=lessons)
+            return Inter(problem=problem, lessons=lessons, form=form)
         solution = solve(task)
-        if skill.endswith("wrong") and solution is not None:
+        if skill.endswith("wrong") and solution is not None and solution.answer:
             attempt = with_mistake(task, solution, rng).text
         else:
             # An attempt of its own, right or not: nobody is told which.
-            attempt = (await self._answer(Scratch(problem=problem), (*place, "attempt"))).text
+            attempt = (await self._answer(Scratch(problem=problem, form=form), (*place, "attempt"))).text
         if skill.startswith("inspect"):
-            return Intra(problem=problem, attempt=attempt or "I do not know.")
+            return Intra(problem=problem, attempt=attempt or "I do not know.", form=form)
         return Abstract(problem=problem, trajectory=attempt or "I do not know.")
 
     async def _asked(self, value: PromptInput, task: Task, place: tuple[int, int]) -> TeacherReply:
@@ -180,15 +180,21 @@ class Lines:
         return table
 
 
-def teacher_key(config: Config, teacher: str) -> str:
+def teacher_key(config: Config, teacher: str, tasks: Collection[Task] = ()) -> str:
     """Name of the file that a teacher's answers are kept in: 16 hex digits over all that is asked of it."""
+    # What was not there when earlier answers were paid for counts only where it is used.
+    problems = config.problems.model_dump(mode="json")
+    if not config.problems.columns.named:
+        del problems["columns"]
+    has_programs = any(task.problem.form == "code" for task in tasks)
     parts = {
+        **({"form": "code"} if has_programs else {}),
         "teacher": teacher,
         "sft": config.sft.model_dump(
             mode="json", include={"seed", "respond_share", "inspect_share", "num_teacher_pairs"}
         ),
         "asked": [config.sft.teacher_temperature, config.sft.teacher_max_tokens],
-        "problems": [config.problems.model_dump(mode="json"), file_digests(config.problems)],
+        "problems": [problems, file_digests(config.problems)],
         "reward": config.reward.model_dump(mode="json", include={"scorer", "threshold"}),
         "system_prompt": config.rollout.system_prompt,
         "num_lessons": config.feedback.num_lessons,

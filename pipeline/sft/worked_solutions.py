@@ -1,8 +1,8 @@
-"""Worked solutions of procedural tasks, and solutions with one seeded mistake: the material of SFT seeding.
+"""Worked solutions of tasks, and solutions with one seeded mistake: the material of SFT seeding.
 
-A solution is a few equations, one per line, as short as they come: a small model pays for every token. Every equation
-of a worked solution is true and the last one gives the gold answer, both checked here; a task for which that cannot be
-had has no solution."""
+A procedural task's solution is a few equations, one per line, as short as they come: a small model pays for every
+token. One that its source wrote keeps its words. Every equation that a solution has as a step is true and the last one
+gives the gold answer, both checked here; a task for which no solution with reasoning can be had has none."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipeline.rewards.extraction import boxes
+from pipeline.sft.written_solutions import written_solution
 from pipeline.types import Task
 
 _OPERATORS = {
@@ -50,29 +52,34 @@ class Step:
 
 @dataclass(frozen=True)
 class Solution:
-    """Steps and final answer.
+    """Steps and final answer; `prose` is the whole of it where its source wrote it.
 
-    `wrong_step` is the index of the mistake, `len(steps)` for the final answer, None for no mistake.
+    `wrong_step` is the index of the mistake, `len(steps)` for the final answer, None for no mistake. A program has
+    neither steps nor answer: nothing of it was checked.
     """
 
     steps: tuple[Step, ...]
     answer: str
     wrong_step: int | None = None
+    prose: str = ""
 
     @property
     def text(self) -> str:
-        return "\n".join([*(step.text for step in self.steps), f"\\boxed{{{self.answer}}}"])
+        return self.prose or "\n".join([*(step.text for step in self.steps), f"\\boxed{{{self.answer}}}"])
 
 
 def solve(task: Task) -> Solution | None:
-    """The worked solution of `task`, or None for a family without a solver or an item beyond it."""
+    """The worked solution of `task`, by its family's solver or its source; None where there is none with reasoning."""
     metadata = task.label.entry.get("metadata", {})
     match task.problem.family:
         case "chain_sum" | "basic_arithmetic":
             return _solve_expression(str(metadata.get("expression", "")), task.label.answer)
         case "gsm_symbolic":
             return _solve_prose(str(metadata.get("answer_cot", "")), task.label.answer)
-    return None
+    if not (prose := written_solution(task)):
+        return None
+    checked = _solve_prose(prose, task.label.answer)
+    return Solution(checked.steps if checked else (), task.label.answer, prose=prose)
 
 
 def answer_only(task: Task) -> Solution:
@@ -83,6 +90,8 @@ def with_mistake(task: Task, solution: Solution, rng: random.Random) -> Solution
     """`solution` with one mistake: mostly in a step, whose value the later steps then build on, else in the final
     answer.
     """
+    if solution.prose:
+        return _prose_with_mistake(solution, rng)
     if solution.steps and rng.random() < 0.75:
         expression = task.label.entry.get("metadata", {}).get("expression")
         index = rng.randrange(len(solution.steps)) if expression else len(solution.steps) - 1
@@ -94,6 +103,22 @@ def with_mistake(task: Task, solution: Solution, rng: random.Random) -> Solution
         else:
             return Solution(steps=steps, answer=steps[-1].value, wrong_step=index)
     return Solution(steps=solution.steps, answer=_other_answer(solution.answer, rng), wrong_step=len(solution.steps))
+
+
+def _prose_with_mistake(solution: Solution, rng: random.Random) -> Solution:
+    """The source's solution with another final answer, and another value in its last checked step where that can be
+    found; as it is where its answer is no number, since nothing else would be a plausible mistake."""
+    found = boxes(solution.prose)
+    if not found or not re.fullmatch(r"-?\d+(?:\.\d+)?", solution.answer):
+        return solution
+    wrong = _other_answer(solution.answer, rng)
+    before, after = solution.prose[: found[-1].inner], solution.prose[found[-1].end :]
+    steps, index = solution.steps, len(solution.steps)
+    stated = re.compile(rf"(?<=[\d)])\s*=[\s$]*({re.escape(solution.answer)})(?!\d|\.\d)[^=]*$").search(before)
+    if steps and stated and rng.random() < 0.75:
+        before = f"{before[: stated.start(1)]}{wrong}{before[stated.end(1) :]}"
+        steps, index = (*steps[:-1], Step(steps[-1].left, wrong)), len(steps) - 1
+    return Solution(steps, wrong, index, f"{before}{wrong}{after}")
 
 
 def _other_answer(answer: str, rng: random.Random) -> str:

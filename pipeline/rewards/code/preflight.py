@@ -1,4 +1,4 @@
-"""Finds what keeps problems that ask for programs from being scored or taught, before a run starts anything."""
+"""Finds what keeps problems that ask for programs from being scored, before a run starts anything."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.types import Task
 
 
-def check_code(config: Config, tasks: Sequence[Task], *, learns: bool = True) -> None:
+def check_code(config: Config, tasks: Sequence[Task]) -> None:
     """Raise ConfigError when `tasks` ask for programs and this configuration, or this machine, cannot do that; or when
-    its scorer wants programs of tasks that ask for none. With `learns`, SFT seeding is looked at as well."""
+    its scorer wants programs of tasks that ask for none."""
     code = next((task for task in tasks if task.problem.form == "code"), None)
     other = next((task for task in tasks if task.problem.form != "code"), None)
     if config.reward.scorer == "code" and other is not None:
@@ -29,9 +29,4 @@ def check_code(config: Config, tasks: Sequence[Task], *, learns: bool = True) ->
     if config.reward.scorer in ("auto", "code") and (problem := isolation_problem()):
         raise ConfigError(
             f"reward.scorer = {config.reward.scorer!r}: problem {code.problem.id!r} asks for a program, but {problem}"
-        )
-    if learns and config.sft.enabled and config.sft.num_pairs:
-        raise ConfigError(
-            f"sft.num_pairs = {config.sft.num_pairs}: the built-in pairs teach no programs, which problem "
-            f"{code.problem.id!r} asks for; set sft.enabled = false, or sft.num_pairs = 0 with an sft.teacher"
         )

@@ -39,6 +39,7 @@ ACCEPTED: list[tuple[list[str], str, Any]] = [
     # Booleans.
     *((["--sft.enabled", word], "sft.enabled", False) for word in ("false", "False", "0", "no", "off")),
     *((["--sft.enabled", word], "sft.enabled", True) for word in ("true", "True", "1", "yes", "on")),
+    (["--sft.enabled", "auto"], "sft.enabled", "auto"),
     (["--sft.enabled", "false", "--sft.enabled", "true"], "sft.enabled", True),
     # Text is text, whatever it looks like.
     *((["--rollout.system_prompt", text], "rollout.system_prompt", text) for text in ("", "a b", '"a"', "[1]", "true")),
@@ -127,7 +128,7 @@ def test_a_name_says_the_section_of_its_value() -> None:
     [
         (["--learner.num_steps", "many"], "learner.num_steps = 'many': input should be a valid integer"),
         (["--learner.num_steps", "1e3"], "learner.num_steps = '1e3': input should be a valid integer"),
-        (["--sft.enabled", "maybe"], "sft.enabled = 'maybe': input should be a valid boolean"),
+        (["--sft.enabled", "maybe"], "sft.enabled = 'maybe': use 'auto', true or false"),
         (["--learner.kl_coef=-1e-3"], "learner.kl_coef = '-1e-3': input should be greater than or equal to 0"),
         (["--feedback.ratio", "0.1,0.2"], "feedback.ratio = ['0.1', '0.2']: input should be a valid number"),
         (["--feedback.ratio", "[[3,0.1],[1,0.2]]"], "steps ascending"),

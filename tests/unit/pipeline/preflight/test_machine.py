@@ -92,7 +92,6 @@ CODE = {"problems": {**SMALL["problems"], "source": "procedural_code", "families
             r"reward\.scorer = 'code': problem .* there are no walls",
         ),
         ({"reward": {"scorer": "math"}}, None, r"reward\.scorer = 'math': .*use 'auto' or 'code'"),
-        ({"sft": {"enabled": True}}, None, r"sft\.num_pairs = 600: .*set sft\.enabled = false"),
         (
             {"reward": {"scorer": "code"}, "problems": SMALL["problems"]},
             None,

@@ -12,7 +12,7 @@ from pipeline.evaluation.plan import task_hash
 from pipeline.problems.benchmark_items import find_benchmark, tasks_of
 from pipeline.problems.dataset import load_problems
 from pipeline.problems.rows import Row
-from pipeline.problems.tasks import RowFormat, final_answer, parse_row
+from pipeline.problems.tasks import RowFormat, parse_row
 from pipeline.types import Task
 
 OURS = {"question": "Write f(x), twice x.", "tests": "assert f(2) == 4", "entry_point": "f"}
@@ -54,7 +54,7 @@ def test_a_row_of_human_eval() -> None:
     assert (read.problem.id, read.problem.form) == ("HumanEval/0", "code")
     assert HUMAN_EVAL["prompt"].strip() in read.problem.text
     assert read.label.entry == {"tests": HUMAN_EVAL["test"], "entry_point": "area", "prompt": HUMAN_EVAL["prompt"]}
-    assert "math.pi" not in json.dumps(read.model_dump())
+    assert "math.pi" not in json.dumps([read.problem.model_dump(), read.label.model_dump()])
 
 
 def test_a_row_of_mbpp() -> None:
@@ -67,7 +67,7 @@ def test_a_row_of_mbpp() -> None:
         "entry_point": "similar",
         "setup": "pair = (1, 2)",
     }
-    assert "SECRET" not in json.dumps(read.model_dump())
+    assert "SECRET" not in json.dumps([read.problem.model_dump(), read.label.model_dump()])
     sanitized = {"prompt": "Write it.", "test_imports": ["import math"], "test_list": ["assert math.sqrt(f(4)) == 2"]}
     assert task(sanitized).label.entry == {
         "prompt": "",
@@ -110,13 +110,12 @@ QUESTIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"question": None, "problem": "B?", "answer": "x"}, "B?", "x"),
     ({"question": "How many?", "answer": "1,000 + 72 is it.\n#### 1,072"}, "How many?", "1072"),
     ({"question": "How many?", "answer": "#### -1,000.5"}, "How many?", "-1000.5"),
-    ({"question": "Find.", "answer": "\\boxed{\\frac{3}{4}}"}, "Find.", "\\boxed{\\frac{3}{4}}"),
+    ({"question": "Find.", "answer": "\\boxed{\\frac{3}{4}}"}, "Find.", "\\frac{3}{4}"),
     ({"question": "Find.", "answer": "$7$"}, "Find.", "7"),
     ({"question": "Find.", "answer": "so $x = 7$ #### $7$"}, "Find.", "7"),
     ({"question": "Price?", "answer": "$7"}, "Price?", "$7"),
     ({"question": "Price?", "answer": "\\$7$"}, "Price?", "\\$7$"),
     ({"question": "Find.", "answer": ["$-1$,$7$"]}, "Find.", "-1,7"),
-    ({"question": "Find.", "answer": ["1", 2, 2.5]}, "Find.", "1, 2, 2.5"),
     ({"question": "Wie groß ist π?", "answer": "≈ 3,14"}, "Wie groß ist π?", "≈ 3,14"),
     ({"question": "什么？", "answer": "十"}, "什么？", "十"),
     ({"question": "What are {{question}} and {{tests}}?", "answer": "x"}, "What are {{question}} and {{tests}}?", "x"),
@@ -392,11 +391,3 @@ def test_a_file_may_mix_programs_and_answers(tmp_path: Path) -> None:
     assert problems.heldout[0].problem.form == "boxed"
     forms = [task.problem.form for task in tasks_of(find_benchmark(str(path)))]
     assert forms == ["code"] * 3 + ["boxed"]
-
-
-@pytest.mark.parametrize(
-    ("value", "answer"),
-    [("x #### 1,072", "1072"), ("72", "72"), ("1,2", "1,2"), ("a #### b", "b"), ("-1,000.5", "-1000.5")],
-)
-def test_final_answer(value: str, answer: str) -> None:
-    assert final_answer(value) == answer

@@ -1,6 +1,8 @@
 import json
 import random
+import re
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,7 @@ def test_no_label_reaches_a_prompt() -> None:
             label=Label(
                 problem_id=f"p{i}", answer=f"{canary}-{i}", entry={"metadata": {"note": canary}, "question": canary}
             ),
+            solution=f"They begin with letters, of which c is the first of all.\n\\boxed{{{canary}-{i}}}",
         )
         for i in range(100)
     ]
@@ -135,7 +138,8 @@ def test_no_label_reaches_a_prompt() -> None:
             assert canary not in task_text
             assert canary not in attempt.partition("}")[2]
         shown[pair["skill"]] += 1
-    assert min(shown.values()) > 0
+    assert shown["respond"] and shown["summarise"]
+    assert not shown["inspect"], "nothing of these solutions can be checked"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +200,7 @@ def test_a_mistake_is_carried_on_and_found() -> None:
         if attempt.wrong_step == 2:
             lines = f"12 + 35 = 47 is right.\n47 - 7 = 40 is right.\nThe answer is 40, not {attempt.answer}."
             assert critique(attempt, solution) == lines
-    assert critique(Solution((), "7"), Solution((), "7")) == "7 is right."
+    assert critique(Solution((), "7"), Solution((), "7")) == "It shows no steps."
 
 
 def test_lessons_are_short_general_and_plenty() -> None:
@@ -248,3 +252,29 @@ def test_answers_only_show_no_steps_in_the_wanted_share_and_a_critique_says_so_w
     inspected = [pair for pair in pairs if "An earlier attempt:\n\\boxed" in pair["messages"][-2]["content"]]
     assert inspected
     assert all(pair["messages"][-1]["content"].startswith("It shows no steps.\n") for pair in inspected)
+
+
+CLAIM = re.compile(r"^([\d. +*/-]+) = (-?[\d.]+) is (right|wrong: it is (-?[\d.]+))\.$", re.MULTILINE)
+
+
+def critiques_claim_only_what_holds(pairs: list[dict[str, Any]]) -> None:
+    """Every "is right" is of a true equation that the attempt has, every "is wrong" of a false one."""
+    assert pairs
+    for pair in pairs:
+        user, target = (message["content"] for message in pair["messages"][-2:])
+        claims = CLAIM.findall(target)
+        assert len(claims) == target.count(" is right.") + target.count(" is wrong: it is ")
+        for left, value, verdict, correct in claims:
+            assert left.replace(" ", "") in user.replace(" ", "")
+            true = Fraction(str(eval(left)))
+            assert (true == Fraction(value)) == (verdict == "right")
+            assert not correct or Fraction(correct) == true
+
+
+def test_a_critique_claims_only_what_was_checked() -> None:
+    for families in (("chain_sum",), ("basic_arithmetic",), ("gsm_symbolic",), FAMILIES):
+        for share in (0.0, 0.5):
+            wanted = config(*families, num_pairs=200)
+            wanted = wanted.model_copy(update={"sft": SftSection(num_pairs=200, answer_only_share=share)})
+            pairs = make_pairs(wanted, load_problems(wanted.problems, 0).train)
+            critiques_claim_only_what_holds([pair for pair in pairs if pair["skill"] == "inspect"])

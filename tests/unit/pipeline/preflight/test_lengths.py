@@ -1,0 +1,161 @@
+"""Lengths that a configuration leaves open: derived from model, problems and memory, so that they fit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.config.fields import settings
+from pipeline.config.loading import load_recipe, recipe_names
+from pipeline.preflight.lengths import LEAST_COMPLETION, Memory, lengths, with_lengths
+from pipeline.preflight.model_facts import ModelFacts, facts_of
+from pipeline.preflight.settled import settled, without_open
+from pipeline.problems.rows import Row
+from pipeline.problems.tasks import parse_row
+from pipeline.run.resume import check_resume_config
+from pipeline.types import Task
+
+GIB = 2**30
+OPEN = {
+    "rollout.sampling.max_tokens", "eval.max_tokens", "abstraction.max_tokens", "servers.max_model_len",
+    "sft.max_length", "sft.num_tokens_per_micro_batch",
+}  # fmt: skip
+SMOLLM2 = {
+    "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 30,
+    "intermediate_size": 1536, "max_position_embeddings": 8192, "dtype": "bfloat16",
+}  # fmt: skip
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def facts(**values: Any) -> ModelFacts:
+    """Of a model like the embedded one, whose tokens are words."""
+    usual = {
+        "context": 8192, "num_parameters": 135_000_000, "num_layers": 30, "kv_values": 11_520, "layer_values": 15_168,
+    }  # fmt: skip
+    return ModelFacts(words, **(usual | values))
+
+
+def tasks(num_words: int = 30, num_solution: int = 0) -> list[Task]:
+    solution = {"solution": "and " * (num_solution - 1) + "\\boxed{7}"} if num_solution else {}
+    row = Row("rows, line 1", {"question": "why " * num_words, "answer": "7", **solution})
+    return [parse_row(row).task("p", "train")]
+
+
+def derived(config: Config, of: ModelFacts, memory: Memory, problems: list[Task], served: int | None = None) -> Any:
+    return {length.setting: length.value for length in lengths(config, of, memory, problems, served)}
+
+
+PLENTY = Memory(learner=500 * GIB, cache=50 * GIB)
+
+
+def test_what_is_left_open_by_default_is_what_is_derived_and_a_number_afterwards() -> None:
+    assert {s.name for s in settings() if s.default is None and s.name in OPEN} == OPEN
+    found = lengths(Config(), facts(), PLENTY, tasks())
+    assert {length.setting for length in found} == OPEN
+    assert lengths(with_lengths(Config(), found), facts(), PLENTY, tasks()) == []
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_state_their_own_lengths(name: str) -> None:
+    recipe = load_recipe(name)
+    left = {length.setting for length in lengths(recipe, facts(), PLENTY, tasks())}
+    assert left <= {"sft.num_tokens_per_micro_batch"}, "no result depends on it"
+
+
+@pytest.mark.parametrize(
+    ("of", "memory", "problems", "completion"),
+    [
+        (facts(), PLENTY, tasks(), 1024),
+        (facts(), PLENTY, tasks(num_solution=300), 592),
+        (facts(), PLENTY, tasks(num_solution=5), LEAST_COMPLETION),
+        (facts(), PLENTY, tasks(num_solution=2000), 3984),
+        (facts(context=2048), PLENTY, tasks(num_words=400), 720),
+        (facts(context=1024), PLENTY, tasks(), 400),
+        (facts(context=None), PLENTY, tasks(), 1024),
+        # 8 rollouts of 1,024 tokens would take 14 GiB beside 2.5 GiB of states.
+        (facts(), Memory(8 * GIB, GIB), tasks(), 368),
+        (facts(), Memory(3 * GIB, GIB), tasks(), LEAST_COMPLETION),
+        (facts(num_parameters=None), Memory(GIB, GIB), tasks(), 1024),
+    ],
+)
+def test_completions_suit_solutions_context_and_memory(
+    of: ModelFacts, memory: Memory, problems: list[Task], completion: int
+) -> None:
+    assert derived(Config(), of, memory, problems)["rollout.sampling.max_tokens"] == completion
+
+
+def test_what_is_given_stays_and_the_rest_follows_it() -> None:
+    config = Config.model_validate({"rollout": {"sampling": {"max_tokens": 200}}, "sft": {"enabled": False}})
+    found = derived(config, facts(), PLENTY, tasks())
+    assert found == {"eval.max_tokens": 200, "abstraction.max_tokens": 320, "servers.max_model_len": 864}
+    elsewhere = Config.model_validate({"endpoints": [{"url": "http://127.0.0.1:1"}]})
+    found = derived(elsewhere, facts(), PLENTY, tasks(), 1000)
+    assert "servers.max_model_len" not in found, "their own is asked of them"
+    assert found["rollout.sampling.max_tokens"] == 384
+
+
+def test_a_small_cache_bounds_the_context() -> None:
+    # At 11,520 float32 numbers a token.
+    found = derived(Config(), facts(), Memory(500 * GIB, 0.1 * GIB), tasks())
+    assert found["servers.max_model_len"] == 2272
+    found = derived(Config(), facts(), Memory(500 * GIB, 0.05 * GIB), tasks())
+    assert found["servers.max_model_len"] == 1152
+
+
+def test_pairs_fit_memory_one_by_one_and_together() -> None:
+    found = derived(Config(), facts(), Memory(4 * GIB, GIB), tasks(num_solution=1000))
+    assert found["sft.max_length"] == found["sft.num_tokens_per_micro_batch"] == 1168
+    found = derived(Config(), facts(), PLENTY, tasks(num_solution=100))
+    assert found["sft.num_tokens_per_micro_batch"] == 4096
+
+
+def test_whatever_is_derived_is_valid_and_fits_the_context() -> None:
+    rng = random.Random(30)
+    for _ in range(300):
+        config = Config.model_validate({"rollout": {"group_size": rng.choice([2, 8, 16])}})
+        of = facts(context=rng.choice([None, 512, 2048, 8192, 131_072]))
+        memory = Memory(rng.uniform(0, 80) * GIB, rng.uniform(0.05, 40) * GIB)
+        problems = tasks(rng.randint(1, 3000), rng.choice([0, 3, 50, 700]))
+        made = with_lengths(config, lengths(config, of, memory, problems))
+        completion = made.rollout.sampling.max_tokens
+        assert completion is not None and completion >= LEAST_COMPLETION and made.eval.max_tokens == completion
+        for bound in (made.servers.max_model_len, made.sft.max_length):
+            assert bound is not None and (of.context is None or bound <= of.context)
+        assert lengths(made, of, memory, problems) == []
+
+
+def test_facts_are_read_of_the_files_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SMOLLM2), encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 1000)
+    found = facts_of(tmp_path)
+    assert found[1:] == (8192, 500, 30, 11_520, 15_168)
+    assert found.num_tokens("x" * 300) == 101, "without a tokenizer, by the bytes"
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": SMOLLM2}), encoding="utf-8")
+    assert facts_of(tmp_path)[1:] == found[1:]
+    for broken in ("{", "[]", "{}"):
+        (tmp_path / "config.json").write_text(broken, encoding="utf-8")
+        assert facts_of(tmp_path).context is None
+
+
+def test_a_settled_configuration_is_concrete_and_a_resume_that_leaves_it_open_changes_nothing(tmp_path: Path) -> None:
+    config, lines = settled(Config(), tmp_path, tasks())
+    assert config.sft.enabled is False
+    assert any(line.startswith("SFT seeding: none, ") for line in lines)
+    assert any(line.startswith("rollout.sampling.max_tokens = 1024: ") for line in lines)
+    assert settled(config, tmp_path, tasks()).config == config
+    stored = config.model_dump(mode="json")
+    asked = {"sft": {"enabled": "auto", "max_length": None, "seed": 0}, "servers": {"max_model_len": None}}
+    assert without_open(asked, stored) == {"sft": {"max_length": None, "seed": 0}, "servers": {}}
+    assert without_open({"eval": {"limit": None}, "sft": {"enabled": True}}, stored) == {
+        "eval": {"limit": None},
+        "sft": {"enabled": True},
+    }
+    check_resume_config(config, config)

@@ -128,7 +128,7 @@ async def _answer(task: Task, config: Config, endpoints: InferenceClient, verifi
     except EndpointError as error:
         failed = Verdict(kind="error")
         return answer(text="", finish_reason="error", verdict=failed, error=f"{error.kind}: {error}")
-    verdict = await verifier.verify(inference.visible(turn.text), task.label)
+    verdict = await verifier.verify(inference.visible(turn.text), task)
     return answer(text=turn.text, finish_reason=turn.finish_reason, verdict=verdict)
 
 

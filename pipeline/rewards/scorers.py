@@ -1,5 +1,4 @@
-"""Scorers: functions that decide the verdict on an answer, by mathematics, tests, a task family or a user's
-function."""
+"""Built-in scorers: functions that decide the verdict on an answer, by mathematics, tests, or a task family."""
 
 from __future__ import annotations
 
@@ -17,7 +16,6 @@ from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.extraction import cleaned, conclusion, extract_answer
 from pipeline.rewards.math import same_answer, within
-from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import strip_think
 from pipeline.types import Label, Verdict
 
@@ -25,22 +23,19 @@ MAX_ANSWER_CHARS = 1000
 Scorer = Callable[[str, Label], Verdict]
 
 
-def make_scorer(settings: RewardSection) -> Scorer:
-    """The function (text, label) → verdict that `reward.scorer` names.
+def make_scorer(name: str, settings: RewardSection) -> Scorer:
+    """The function (text, label) → verdict of a built-in scorer; of a user's own: `pipeline.rewards.contract`.
 
     Raises ConfigError for one that cannot be had.
     """
-    if is_plugin(settings.scorer):
-        function = load_function(settings.scorer, "reward.scorer")
-        return lambda text, label: _verdict(float(function(text, label.answer)), extract_answer(text), settings)
-    if settings.scorer == "code" and (problem := isolation_problem()):
+    if name == "code" and (problem := isolation_problem()):
         raise ConfigError(f"reward.scorer = 'code': {problem}")
-    scorers = {"auto": _auto, "math": math_verdict, "code": code_verdict}
-    if settings.scorer not in scorers:
+    scorers = {"auto": _auto, "math": math_verdict, "code": code_verdict, "format": _format_verdict}
+    if name not in scorers:
         raise ConfigError(
-            f"reward.scorer = {settings.scorer!r} is unknown; use 'auto', 'math', 'code' or your own 'module:function'"
+            f"reward.scorer = {name!r} is unknown; use 'auto', 'math', 'code', 'format' or your own 'module:function'"
         )
-    return partial(scorers[settings.scorer], settings=settings)
+    return partial(scorers[name], settings=settings)
 
 
 def _auto(text: str, label: Label, settings: RewardSection) -> Verdict:
@@ -61,10 +56,19 @@ def _isolated() -> None:
 
 
 def _family_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
+    """By the family's own scorer, which pays for parts of an answer, for its length, and for guesses among others: 1
+    from the threshold on, and 0 below, unless `reward.graded`."""
     answer = extract_answer(strip_think(text))
     if answer is None:
         return Verdict(kind="no_answer")
-    return _verdict(family_score(answer, label), answer, settings)
+    verdict = _verdict(family_score(answer, label), answer, settings)
+    return verdict if settings.graded else verdict.model_copy(update={"score": float(verdict.correct)})
+
+
+def _format_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
+    """1 where an answer can be parsed, whatever it is."""
+    answer = extract_answer(strip_think(text))
+    return Verdict(kind="no_answer") if answer is None else _verdict(1.0, answer, settings)
 
 
 def math_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:

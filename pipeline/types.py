@@ -65,6 +65,11 @@ class Task(Record):
     problem: Problem
     label: Label
 
+    def with_row(self, values: dict[str, Any]) -> Task:
+        """The task with the row that it was read from, for scorers; null columns are left out."""
+        row = {name: value for name, value in values.items() if value is not None}
+        return self.model_copy(update={"label": self.label.model_copy(update={"row": row})})
+
 
 class Attempt(Record):
     """An earlier answer of the policy to a problem; its reward is deliberately absent."""

@@ -92,6 +92,45 @@ def f(completion, answer):
     return float(bool(re.search(answer, completion)))
 """
 
+_FATAL = r"""
+### exits at once => its process ended (status 3)
+import os
+def f(r, answer): os._exit(3)
+### is killed => its process ended (status -9)
+import os
+def f(r, answer): os.kill(os.getpid(), 9)
+### sleeps => no reward within reward.timeout_s = 1; make it faster
+import time
+def f(r, answer): time.sleep(60)
+### spins on the long one => no reward for the long answer
+def f(r, answer):
+    while len(r) > 1000: pass
+    return answer in r
+### is async and blocks => no reward within reward.timeout_s = 1
+import time
+async def f(r, answer): time.sleep(60)
+### sleeps over a list => no reward within reward.timeout_s = 1
+import time
+def f(completions, **kw): time.sleep(60)
+### takes memory => MemoryError
+def f(r, answer): return len(bytearray(8 << 30))
+### reads what is not its own => EOFError
+def f(r, answer): return float(input())
+### raises when imported => importing 'FATAL' raised RuntimeError: no GPU here
+raise RuntimeError('no GPU here')
+### exits when imported => importing 'FATAL' raised SystemExit: 4
+import sys
+sys.exit(4)
+### is no Python => importing 'FATAL' raised SyntaxError
+def f(r, answer) return 1
+### lacks a module => No module named 'no_such_module_at_all'
+import no_such_module_at_all
+def f(r, answer): return 1
+### dies when imported => a verifier worker ended at its start
+import os
+os._exit(5)
+"""
+
 _SOUND = r"""
 ### graded
 def f(response, answer):
@@ -150,4 +189,6 @@ def _read(text: str) -> dict[str, tuple[str, str]]:
 
 
 BROKEN = _read(_BROKEN)
+FATAL = _read(_FATAL)
+"""They end or stall their process; their words call their module FATAL."""
 SOUND = {name: source for name, (source, _) in _read(_SOUND).items()}

@@ -76,7 +76,7 @@ def _learning(run: RunFolder) -> Iterator[str]:
     )
     gaps = [line["logprob_gap_mean"] for line in steps.values() if line.get("logprob_gap_mean") is not None]
     alerts = f"{sum(line['event'] == 'alert' for line in lines)} alerts"
-    if num_flat_steps(sampled) == len(sampled):
+    if sampled and num_flat_steps(sampled) == len(sampled):
         alerts += ", and NOTHING WAS LEARNED FROM REWARDS: in no step did those of any group differ"
     if gaps:
         highest = max(line.get("logprob_gap_max") or 0.0 for line in steps.values())

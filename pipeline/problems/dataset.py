@@ -169,6 +169,7 @@ def _distinct(rows: Iterable[Row], split: Split, name: str, taken: frozenset[str
     for row in rows:
         parsed = parse_row(row)
         task = parsed.task(parsed.own_id or f"{name}-{text_hash(parsed.text)}", split)
+        task = task.with_row(row.values)
         key = task.problem.text_hash
         if key in tasks or key in taken:
             num_dropped += 1

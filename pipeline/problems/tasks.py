@@ -41,8 +41,6 @@ from prompts.schemas import AnswerForm
 QUESTION_KEYS = ("question", "problem", "prompt")
 TEST_KEYS = ("tests", "test_list", "test")
 SETUP_KEYS = ("test_imports", "test_setup_code", "setup")
-REFERENCE_KEYS = ("code", "canonical_solution")
-"""Programs that pass the tests: of a task's row they are left out."""
 QUESTION = "{{question}}"
 CODE_LINE = '{"question": "Write f.", "tests": "assert f(1) == 2", "entry_point": "f"}'
 _EXPECTED = {
@@ -89,7 +87,6 @@ class ParsedRow(NamedTuple):
     form: AnswerForm
     answer: str
     entry: dict[str, Any]
-    row: dict[str, Any]
 
     def task(self, identity: str, split: Split, family: str = "") -> Task:
         question, text = self.question.strip(), self.text.strip()
@@ -101,8 +98,7 @@ class ParsedRow(NamedTuple):
             form=self.form,
             question=question if question != text else "",
         )
-        label = Label(problem_id=identity, answer=self.answer, entry=self.entry, row=self.row)
-        return Task(problem=problem, label=label)
+        return Task(problem=problem, label=Label(problem_id=identity, answer=self.answer, entry=self.entry))
 
 
 def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
@@ -115,11 +111,9 @@ def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
     question = _question(row, fmt, form)
     if form == "code":
         text, entry = _program(row, fmt, question)
-        shown = {key: value for key, value in row.values.items() if key not in REFERENCE_KEYS}
-        return ParsedRow(_own_id(row, fmt, form), question, text, form, "", entry, shown)
+        return ParsedRow(_own_id(row, fmt, form), question, text, form, "", entry)
     text = _filled(fmt.prompt, {"question": question})
-    own_id, answer, entry = _own_id(row, fmt, form), _answer(row, fmt), _tolerance(row, fmt)
-    return ParsedRow(own_id, question, text, form, answer, entry, row.values)
+    return ParsedRow(_own_id(row, fmt, form), question, text, form, _answer(row, fmt), _tolerance(row, fmt))
 
 
 def _is_whole(text: str) -> bool:

@@ -34,21 +34,23 @@ Kind = Literal["single", "rubric", "lists"]
 
 @dataclass(frozen=True)
 class RewardTask:
-    """What a reward function may know of a problem. `columns` is its row as it stands in the file; `task["level"]` is
-    short for a column."""
+    """What a reward function may know of a problem. `answer` is the gold answer, `answers` are all of them where any is
+    right; `columns` is its row as it stands in the file, and `task["level"]` short for one of it."""
 
     id: str
     prompt: str
     question: str
     answer: str
+    answers: tuple[str, ...] = ()
     family: str = ""
     columns: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task) -> RewardTask:
         problem, label = task.problem, task.label
+        answers = tuple(label.entry.get("answers", (label.answer,)))
         columns = {**label.entry, **label.row}
-        return cls(problem.id, problem.text, problem.query_text, label.answer, problem.family, columns)
+        return cls(problem.id, problem.text, problem.query_text, label.answer, answers, problem.family, columns)
 
     def __getitem__(self, column: str) -> Any:
         return self.columns[column]

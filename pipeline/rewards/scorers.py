@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
-from typing import Any
+from functools import cache, partial
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
@@ -15,6 +13,7 @@ from pipeline.rewards.code.extraction import as_program, extract_code
 from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.extraction import cleaned, conclusion, extract_answer
+from pipeline.rewards.families import family_score, is_solved
 from pipeline.rewards.math import same_answer, within
 from pipeline.text import strip_think
 from pipeline.types import Label, Verdict
@@ -62,7 +61,9 @@ def _family_verdict(text: str, label: Label, settings: RewardSection) -> Verdict
     if answer is None:
         return Verdict(kind="no_answer")
     verdict = _verdict(family_score(answer, label), answer, settings)
-    return verdict if settings.graded else verdict.model_copy(update={"score": float(verdict.correct)})
+    correct = is_solved(answer, verdict.score, label, settings.threshold)
+    score = verdict.score if settings.graded else float(correct)
+    return verdict.model_copy(update={"score": score, "correct": correct})
 
 
 def _format_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
@@ -84,21 +85,6 @@ def _verdict(score: float, answer: str | None, settings: RewardSection) -> Verdi
         raise ValueError(f"the scorer returned {score}; a finite number is expected")
     shown = answer[:MAX_ANSWER_CHARS] if answer is not None else None
     return Verdict(kind="scored", score=score, correct=score >= settings.threshold, answer=shown)
-
-
-def family_score(answer: str, label: Label) -> float:
-    """The reasoning-gym family's own score of `answer`."""
-    family = label.entry["family"]
-    dataset = _family(family, json.dumps(label.entry.get("params", {}), sort_keys=True))
-    return float(dataset.score_answer(answer, label.entry))
-
-
-@lru_cache(maxsize=64)
-def _family(name: str, params: str) -> Any:
-    """The family without a problem of its own: its scorer needs none."""
-    import reasoning_gym
-
-    return reasoning_gym.create_dataset(name, **json.loads(params), seed=0, size=1)
 
 
 def math_score(answer: str, label: Label) -> float:

@@ -68,7 +68,7 @@ class _Batch:
     def __init__(self, jobs: list[_Job], *, with_rows: bool) -> None:
         self.jobs = jobs
         self.verdicts: list[Verdict] = []
-        self._excluded: Any = None if with_rows else {"label": {"row"}}
+        self._excluded: Any = {"solution": True} if with_rows else {"solution": True, "label": {"row"}}
 
     @property
     def num_left(self) -> int:

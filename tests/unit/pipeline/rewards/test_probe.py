@@ -16,6 +16,7 @@ from pipeline.rewards.scoring import Scoring
 from pipeline.rewards.verifier import Verifier
 from pipeline.types import Task, Verdict
 from tests.builders import task_with
+from tests.documents import ROOT, Document
 from tests.own_rewards import BROKEN, SOUND
 
 TASKS = [task_with(str(n), f"p{n}", f"What is {n} + 0?", {"question": "?", "answer": str(n)}) for n in (7, 12, 40)]
@@ -62,6 +63,13 @@ async def test_a_sound_scorer_passes(name: str, monkeypatch: pytest.MonkeyPatch)
     assert (report.error, report.doubts) == ("", [])
     assert [one.task for one in report.probed] == TASKS
     assert set(report.probed[0].verdicts) >= {"gold", "wrong", "empty", "long", "unformatted"}
+
+
+async def test_the_example_of_the_readme_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = (block for language, block in Document.read(ROOT / "README.md").blocks if language == "python")
+    report = await report_on(source, monkeypatch, scorer="own_reward:reward", threshold=0.5)
+    assert (report.error, report.doubts) == ("", [])
+    assert "wrong -0.1 'wrong', empty -0.1 'wrong'" in str(report.probed[0])
 
 
 async def test_what_it_returned_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

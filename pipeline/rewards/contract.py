@@ -59,7 +59,7 @@ class RewardTask:
         return self.columns.get(column, default)
 
 
-class Said(NamedTuple):
+class FunctionScore(NamedTuple):
     """What a function returned for one response."""
 
     score: float
@@ -105,20 +105,20 @@ class UserFunction:
         return [values[one.name] for one in first if one.name in values], by_name
 
     def call(self, texts: Sequence[str], task: RewardTask) -> Any:
-        """What the function returns, to be read by `said`; awaitable where it is async."""
+        """What the function returns, to be read by `scores`; awaitable where it is async."""
         positional, by_name = self.arguments(texts, task)
         return self._function(*positional, **by_name)
 
-    def said(self, value: Any, num: int) -> list[Said]:
+    def scores(self, value: Any, num: int) -> list[FunctionScore]:
         """The scores in what a call for `num` responses returned. Raises ValueError for anything but that many finite
         numbers."""
         if self.kind != "lists":
-            return [said_of(value)]
+            return [score_of(value)]
         if isinstance(value, str | bytes | dict) or not hasattr(value, "__len__"):
             raise ValueError(f"returned {_shown(value)}; a list of {num} numbers is expected, one for each completion")
         if len(value) != num:
             raise ValueError(f"returned {len(value)} rewards for {num} completions; one for each is expected")
-        return [said_of(item) for item in value]
+        return [score_of(item) for item in value]
 
     @property
     def signature(self) -> str:
@@ -195,7 +195,7 @@ class UserFunction:
         return given
 
 
-def said_of(value: Any) -> Said:
+def score_of(value: Any) -> FunctionScore:
     """The score, and the words where there are any, that a function returned. Raises ValueError for anything else."""
     text = ""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
@@ -206,7 +206,7 @@ def said_of(value: Any) -> Said:
     score = float(value)
     if not math.isfinite(score):
         raise ValueError(f"returned {score}; a finite number is expected")
-    return Said(score, text)
+    return FunctionScore(score, text)
 
 
 def _shown(value: Any) -> str:

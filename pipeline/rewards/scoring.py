@@ -2,7 +2,7 @@
 
 Invariants: an answer has exactly one verdict; whatever a scorer raises, memory errors and exits included, is the
 outcome 'error' of the answer at hand and of no other, with the reason; the score is the weighted sum of what the
-scorers gave, unchanged; where a scorer takes lists (`at_once`), all answers to one problem share the call.
+scorers gave, unchanged; where a scorer takes lists (`whole_groups`), all answers to one problem share the call.
 
 | iterator | waits for | woken by |
 |---|---|---|
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import IsolationError
-from pipeline.rewards.contract import RewardTask, Said, UserFunction
+from pipeline.rewards.contract import FunctionScore, RewardTask, UserFunction
 from pipeline.rewards.extraction import extract_answer
 from pipeline.rewards.scorers import MAX_ANSWER_CHARS, make_scorer
 from pipeline.runtime.plugins import is_plugin, load_function
@@ -42,7 +42,7 @@ class Scoring:
         self._users = [one for one in self._of if isinstance(one, UserFunction)]
 
     @property
-    def at_once(self) -> bool:
+    def whole_groups(self) -> bool:
         """Whether the first verdict of a group comes when all of them do."""
         return any(one.kind == "lists" for one in self._users)
 
@@ -79,7 +79,7 @@ class Scoring:
 
     def _one(self, scorer: UserFunction, text: str, task: Task) -> Verdict:
         def score() -> Verdict:
-            (said,) = scorer.said(self._awaited(scorer.call([text], RewardTask.of(task))), 1)
+            (said,) = scorer.scores(self._awaited(scorer.call([text], RewardTask.of(task))), 1)
             return self._verdict(said, text)
 
         return judged(score, scorer.hint)
@@ -88,10 +88,10 @@ class Scoring:
         """One call for the answers to each problem; what it raises is the outcome of all of them."""
         for _, group in groupby(answers, key=lambda answer: id(answer[1])):
             texts, tasks = zip(*group, strict=True)
-            said: list[Said] = []
+            said: list[FunctionScore] = []
 
-            def score(texts: Sequence[str] = texts, task: Task = tasks[0], said: list[Said] = said) -> Verdict:
-                said += scorer.said(self._awaited(scorer.call(texts, RewardTask.of(task))), len(texts))
+            def score(texts: Sequence[str] = texts, task: Task = tasks[0], said: list[FunctionScore] = said) -> Verdict:
+                said += scorer.scores(self._awaited(scorer.call(texts, RewardTask.of(task))), len(texts))
                 return Verdict(kind="scored")
 
             failure = judged(score, scorer.hint)
@@ -113,7 +113,7 @@ class Scoring:
                     return Verdict(kind="error", text=reason_of(error))
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary, as in `judged`
                     return Verdict(kind="error", text=reason_of(error) + scorer.hint)
-            return judged(lambda: self._verdict(scorer.said(value, 1)[0], text), scorer.hint)
+            return judged(lambda: self._verdict(scorer.scores(value, 1)[0], text), scorer.hint)
 
         calls = [loop.create_task(one(text, task)) for text, task in answers]
         for call in calls:
@@ -125,7 +125,7 @@ class Scoring:
 
         return self._runner.run(wait(value)) if isinstance(value, Awaitable) else value
 
-    def _verdict(self, said: Said, text: str) -> Verdict:
+    def _verdict(self, said: FunctionScore, text: str) -> Verdict:
         answer = extract_answer(text)
         return Verdict(
             kind="scored",

@@ -224,9 +224,9 @@ class Verifier:
 
         Raises ConfigError when it says that none can be given here."""
         assert worker.process.stdin is not None and worker.process.stdout is not None
-        reason, at_once = "", worker.wishes["at_once"]
+        reason, whole_groups = "", worker.wishes["whole_groups"]
         # One call may be for all answers of a batch. An asynchronous scorer keeps its deadline itself where it can.
-        limit_s = self._settings.timeout_s * (batch.num_left if at_once else 1)
+        limit_s = self._settings.timeout_s * (batch.num_left if whole_groups else 1)
         limit_s += ASYNC_GRACE_S if worker.wishes["concurrency"] > 1 else 0.0
         try:
             async with asyncio.timeout(limit_s) as limit:
@@ -248,7 +248,7 @@ class Verifier:
                     return True
         except TimeoutError:
             late = Verdict(kind="timeout", text=f"no reward within reward.timeout_s = {self._settings.timeout_s:g}")
-            batch.verdicts += [late] * (batch.num_left if at_once else 1)
+            batch.verdicts += [late] * (batch.num_left if whole_groups else 1)
             return False
         except (ConnectionError, ValueError) as error:  # the pipe closed, or a reply over MAX_REPLY_BYTES
             reason = f" {error}"
@@ -256,7 +256,7 @@ class Verifier:
         await worker.process.end()
         said = f": {last_errors}" if last_errors else ""
         lost = Verdict(kind="error", text=f"its process ended (status {worker.process.returncode}){reason}{said}")
-        batch.verdicts += [lost] * (batch.num_left if at_once else 1)
+        batch.verdicts += [lost] * (batch.num_left if whole_groups else 1)
         self._note(lost.text)
         return False
 

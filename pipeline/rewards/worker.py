@@ -65,7 +65,7 @@ def _serve(requests: BinaryIO, replies: BinaryIO, scoring: Scoring, timeout_s: f
         verdicts = scoring.verdicts(answers)
         for _, task in answers:
             # SIGALRM ends the process. Twice the parent's deadline: it strikes only when the parent is gone.
-            signal.setitimer(signal.ITIMER_REAL, 2 * timeout_s * (len(answers) if scoring.at_once else 1) + 5)
+            signal.setitimer(signal.ITIMER_REAL, 2 * timeout_s * (len(answers) if scoring.whole_groups else 1) + 5)
             try:
                 reply: dict[str, Any] = {"verdict": next(verdicts).model_dump()}
             except IsolationError as error:
@@ -100,7 +100,7 @@ def main(section: str) -> None:
         _write(replies, {"config_error": str(error)})
         return
     _limit_memory()
-    wishes = {"at_once": scoring.at_once, "concurrency": scoring.concurrency, "hint": scoring.hint}
+    wishes = {"whole_groups": scoring.whole_groups, "concurrency": scoring.concurrency, "hint": scoring.hint}
     _write(replies, {"ready": True, **wishes})
     _serve(requests, replies, scoring, settings.timeout_s)
 

@@ -42,7 +42,7 @@ GRADED = '''
 import json, pathlib
 
 def reward(response, task):
-    """Graded, negative, with words, and told of columns: kept beside, to compare with the journal."""
+    """Graded, negative, with words, and reported of columns: kept beside, to compare with the journal."""
     score = task["level"] - len(response) / 64 - 0.125
     with (pathlib.Path(__file__).parent / "said.jsonl").open("a") as file:
         file.write(json.dumps([task.id, response, score]) + "\\n")
@@ -93,9 +93,9 @@ def test_doctor_and_the_start_tell_what_it_returned(rows: Path, capsys: pytest.C
     (rows / "broken_reward.py").write_text(BROKEN["raises, with its line"][0].replace("own_reward", "broken_reward"))
     broken = config(rows, scorer="broken_reward:f")
     assert doctor(broken) == 2
-    told = capsys.readouterr().out
-    assert "FAILED  scorer broken_reward:f: no reward for the gold answer to sums-" in told
-    assert "ZeroDivisionError: division by zero (broken_reward.py, line 3, in f)" in told
+    reported = capsys.readouterr().out
+    assert "FAILED  scorer broken_reward:f: no reward for the gold answer to sums-" in reported
+    assert "ZeroDivisionError: division by zero (broken_reward.py, line 3, in f)" in reported
     with pytest.raises(RewardError, match=r"reward\.scorer broken_reward:f: no reward .* line 3, in f"):
         check_machine(broken)
     (line,) = check_machine(config(rows, scorer="broken_reward:f", probe=False))
@@ -221,11 +221,11 @@ report_to = []
     groups = [group for step in range(6) for group in Journal(run.store).read_step(step, run.lineages())]
     assert len(groups) == 24
     lines = (json.loads(line) for line in (rows / "said.jsonl").read_text().splitlines())
-    told = {(identity, text): score for identity, text, score in lines}
+    reported = {(identity, text): score for identity, text, score in lines}
     for group in groups:
         assert group.reward_version == reward_version(run.config().reward)
         for rollout in group.rollouts:
-            own, length = told[group.problem.id, rollout.text], len(rollout.text)
+            own, length = reported[group.problem.id, rollout.text], len(rollout.text)
             assert rollout.verdict.components == {"reward": own, "brevity": -length}
             assert rollout.reward == rollout.verdict.score == own - 0.25 * length
             assert rollout.verdict.text == f"{length} characters"

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError
-from pipeline.rewards.contract import RewardTask, Said, UserFunction, said_of
+from pipeline.rewards.contract import FunctionScore, RewardTask, UserFunction, score_of
 from pipeline.rewards.scoring import combined
 from pipeline.types import Verdict
 from tests.builders import task_with
@@ -65,7 +65,7 @@ def test_a_task_tells_of_its_problem() -> None:
     def reward(response: str, task: RewardTask) -> tuple[float, str]:
         return float(task["level"]), f"{task.id} {task.prompt} {task.question} {task.answer} {task.get('nothing', '-')}"
 
-    assert said_of(called(reward)) == Said(3.0, "p What is 3 + 4? What is 3 + 4? 7 -")
+    assert score_of(called(reward)) == FunctionScore(3.0, "p What is 3 + 4? What is 3 + 4? 7 -")
 
 
 def test_functions_that_take_anything_are_given_the_columns() -> None:
@@ -109,8 +109,8 @@ def test_what_only_a_trainer_has_is_refused_where_it_is_needed() -> None:
     ids=repr,
 )
 def test_numbers_of_all_kinds_are_scores(value: Any) -> None:
-    assert said_of(value) == Said(float(value))
-    assert said_of((value, "why")) == Said(float(value), "why")
+    assert score_of(value) == FunctionScore(float(value))
+    assert score_of((value, "why")) == FunctionScore(float(value), "why")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_numbers_of_all_kinds_are_scores(value: Any) -> None:
 )
 def test_what_is_no_number_is_no_score(value: Any, words: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
-        said_of(value)
+        score_of(value)
     assert words in str(caught.value)
 
 
@@ -147,9 +147,9 @@ def test_what_is_no_number_is_no_score(value: Any, words: str) -> None:
 def test_a_function_over_lists_returns_one_number_for_each(value: Any, words: str) -> None:
     function = UserFunction(lambda completions: value, "m:f")
     with pytest.raises(ValueError, match="expected") as caught:
-        function.said(value, 2)
+        function.scores(value, 2)
     assert words in str(caught.value)
-    assert function.said(np.array([1.0, -2.0]), 2) == [Said(1.0), Said(-2.0)]
+    assert function.scores(np.array([1.0, -2.0]), 2) == [FunctionScore(1.0), FunctionScore(-2.0)]
 
 
 def test_weights_add_up_and_the_first_scorer_decides_what_is_correct() -> None:

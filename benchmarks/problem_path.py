@@ -45,9 +45,8 @@ from pipeline.experience.pool import Pool
 from pipeline.inference.client import client_of
 from pipeline.loop.rollouts import GroupSampler
 from pipeline.problems.dataset import ProblemStream
-from pipeline.rewards.scorers import make_scorer
+from pipeline.rewards.scoring import Scoring
 from pipeline.rewards.verifier import Verifier
-from pipeline.rewards.worker import reply_to
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
 
@@ -164,8 +163,13 @@ async def followed(config: Config, folder: Path, hooks: ExitStack) -> Trace:
     hook(hooks, GroupSampler, "sample", after=lambda *_: trace.begin("journal"))
     hook(hooks, Journal, "append", after=lambda *_: trace.begin("lesson"))
     hook(hooks, Pool, "add", after=lambda *_: trace.end())
-    score = make_scorer(config.reward)
-    hook(hooks, Verifier, "verify_group", after=lambda texts, label: [reply_to(text, label, score) for text in texts])
+    scoring = Scoring(config.reward)
+    hook(
+        hooks,
+        Verifier,
+        "verify_group",
+        after=lambda texts, task: list(scoring.verdicts([(text, task) for text in texts])),
+    )
     async with client_of(config, config.endpoints) as endpoints, Verifier(config.reward) as verifier:
         await accept_weights(endpoints, 32_768)
         scheduler, journal = scheduler_in(folder, config, endpoints, verifier)

@@ -49,14 +49,15 @@ def judged_by_us(every: int) -> dict[str, Any]:
 async def _judged_by_us(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     from pipeline.config.rollout import RewardSection
     from pipeline.rewards.verifier import Verifier
-    from pipeline.types import Label
+    from pipeline.types import Label, Problem, Task
+
+    def task_of(gold: str) -> Task:
+        return Task(problem=Problem(id="", text=""), label=Label(problem_id="", answer=gold))
 
     async with Verifier(RewardSection(scorer="math", num_workers=1)) as verifier:
-        await verifier.verify("\\boxed{7}", Label(problem_id="", answer="7"))
+        await verifier.verify("\\boxed{7}", task_of("7"))
         begin_s = time.perf_counter()
-        verdicts = await asyncio.gather(
-            *(verifier.verify(pair["text"], Label(problem_id="", answer=pair["gold"])) for pair in pairs)
-        )
+        verdicts = await asyncio.gather(*(verifier.verify(pair["text"], task_of(pair["gold"])) for pair in pairs))
         seconds = time.perf_counter() - begin_s
     return {
         "seconds": seconds,

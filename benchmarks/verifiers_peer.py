@@ -29,7 +29,7 @@ async def _run(url: str, num_rollouts: int, num_in_flight: int, transport: str) 
     from pipeline.rewards.scorers import make_scorer
     from pipeline.types import Label
 
-    score = make_scorer(RewardSection(scorer="math"))
+    score = make_scorer("math", RewardSection())
 
     def reward(completion: Any, answer: str, **_: Any) -> float:
         message = completion[-1]

@@ -47,6 +47,10 @@ class IsolationError(UserError):
     """Untrusted code cannot be contained on this machine, and so it is not run."""
 
 
+class RewardError(UserError):
+    """A scorer gives no rewards, or none that can be trusted: found by a probe, or when a whole step has none."""
+
+
 class DiskError(UserError):
     """The disk is full or fails. What was acknowledged is safe; resume after mending it."""
 

@@ -56,6 +56,7 @@ class Label(Record):
     problem_id: str
     answer: str
     entry: dict[str, Any] = Field(default_factory=dict, description="What the family's own scorer needs.")
+    row: dict[str, Any] = Field(default_factory=dict, description="The row as it was read, for a scorer of the user's.")
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -69,6 +70,11 @@ class Task(Record):
     problem: Problem
     label: Label
     solution: str = Field("", description="Worked solution as the source writes it: for SFT, and never rendered.")
+
+    def with_row(self, values: dict[str, Any]) -> Task:
+        """The task with the row that it was read from, for scorers; null columns are left out."""
+        row = {name: value for name, value in values.items() if value is not None}
+        return self.model_copy(update={"label": self.label.model_copy(update={"row": row})})
 
 
 class Attempt(Record):
@@ -177,12 +183,21 @@ class Completion(NamedTuple):
 
 
 class Verdict(Record):
-    """What a verifier said. Only kind 'scored' carries a judgement; the others are outcomes of their own."""
+    """What the scorers said of one answer. 'timeout' and 'error' are outcomes of their own and carry no judgement."""
 
     kind: Literal["scored", "no_answer", "timeout", "error"]
-    score: float = 0.0
-    correct: bool = False
+    score: float = Field(0.0, description="The reward: what each scorer gave, times its weight, added up.")
+    correct: bool = Field(False, description="Whether the first scorer gave `reward.threshold` or more.")
     answer: str | None = None
+    text: str = Field("", description="What the scorers said in words; of an outcome without a judgement, the reason.")
+    components: dict[str, float] = Field(
+        default_factory=dict, description="What each scorer gave, by its name, before weights."
+    )
+
+    @property
+    def failed(self) -> bool:
+        """Whether no judgement could be had."""
+        return self.kind in ("timeout", "error")
 
 
 class Rollout(Record):
@@ -223,6 +238,7 @@ class RolloutGroup(Record):
     prompt_ids: tuple[int, ...]
     rollouts: tuple[Rollout, ...]
     pool_version: int = Field(0, description="Version of the pool's table when the step began.")
+    reward_version: str = Field("", description="Identity of the scorers and settings that gave the rewards.")
     created_s: float = 0.0
 
     @property

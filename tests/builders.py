@@ -8,12 +8,20 @@ from typing import Any
 
 from pipeline.experience.pool import Candidate
 from pipeline.text import text_hash
-from pipeline.types import Context, Experience, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
+from pipeline.types import Context, Experience, Label, Problem, Rollout, RolloutGroup, Task, Verdict, WeightVersion
 from prompts.schemas import Lesson
 
 
 def version(step: int, lineage: int = 0) -> WeightVersion:
     return WeightVersion(lineage=lineage, step=step)
+
+
+def task_with(
+    answer: str, identity: str = "p", text: str = "What is p?", row: dict[str, Any] | None = None, **entry: Any
+) -> Task:
+    """A problem with its gold answer; `entry` is what scorers know beside it."""
+    label = Label(problem_id=identity, answer=answer, entry=entry, row=row or {})
+    return Task(problem=Problem(id=identity, text=text), label=label)
 
 
 def rollout(

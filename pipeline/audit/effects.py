@@ -35,7 +35,7 @@ PRIOR_VARIANCE = 0.25
 """The most that rewards from 0 to 1 can have. It counts as one more group, so that few groups that agree are no
 certainty."""
 MAX_DIFFERENCE = 1.0
-"""Of mean rewards from 0 to 1; `reward.format_weight` may add to it."""
+"""Of mean rewards from 0 to 1; those of a scorer of the user's may span more."""
 SCRATCH, INTER, NEITHER = 0, 1, 2
 ARMS = {"scratch": SCRATCH, "inter": INTER}
 
@@ -120,7 +120,7 @@ class Groups:
         sums = _Sums(strata, arms, groups["problem"], groups["mean"], carried)
         found, share = sums.estimates()
         drawn, ratio = sums.resampled(np.random.default_rng(seed), num_resamples)
-        low, high = cells.interval(found)
+        low, high = cells.interval(found, prior=self._prior)
         num_with, num_without = int((arms == INTER).sum()), int((arms == SCRATCH).sum())
         effect = self._effect(found, (*middle_95(drawn), low, high), num_with, num_without)
         if share == 0:
@@ -148,7 +148,13 @@ class Groups:
         others[chosen] = False
         rest = _Cells.of(self._strata[others], np.zeros(int(others.sum()), dtype=int), means[others])
         found, num_with = cells.difference(), int(own[chosen].sum())
-        return self._effect(found, cells.interval(found, rest), num_with, len(chosen) - num_with)
+        return self._effect(found, cells.interval(found, rest, prior=self._prior), num_with, len(chosen) - num_with)
+
+    @property
+    def _prior(self) -> float:
+        """PRIOR_VARIANCE, of rewards that span more than from 0 to 1 as much more."""
+        means = self._groups["mean"]
+        return PRIOR_VARIANCE * max(1.0, float(np.ptp(means)) if len(means) else 0.0) ** 2
 
     @cached_property
     def _strata(self) -> Any:
@@ -203,9 +209,9 @@ class _Cells(NamedTuple):
         without, with_it = self.sums / self.nums
         return float(np.average(with_it - without, weights=self.weights))
 
-    def interval(self, difference: float, *others: _Cells) -> tuple[float, float]:
-        """Student's, of the variance within these cells and `others`, with one more group of `PRIOR_VARIANCE`."""
-        spread, freedom = PRIOR_VARIANCE, 1
+    def interval(self, difference: float, *others: _Cells, prior: float) -> tuple[float, float]:
+        """Student's, of the variance within these cells and `others`, with one more group of variance `prior`."""
+        spread, freedom = prior, 1
         for cells in (self, *others):
             nums = np.maximum(cells.nums, 1)
             spread += max(0.0, float((cells.squares - cells.sums**2 / nums).sum()))

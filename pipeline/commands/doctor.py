@@ -11,12 +11,15 @@ from pipeline.config.loading import load_config
 from pipeline.errors import UserError
 from pipeline.preflight.endpoints import Finding, findings
 from pipeline.preflight.machine import CHECKS, Check, Doubt
+from pipeline.preflight.scorer import check_scorer, scorer_findings
 
 
-def check_machine(config: Config) -> None:
-    """Raise the first UserError that a check of machine and configuration finds. Takes less than a second."""
+def check_machine(config: Config) -> list[str]:
+    """Raise the first UserError that a check of machine, configuration and scorers finds. Takes less than a second but
+    for a scorer of the user's, of which the lines tell what it returned."""
     for _, check in CHECKS:
         check(config)
+    return check_scorer(config)
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:
@@ -26,7 +29,8 @@ def doctor_command(arguments: argparse.Namespace) -> int:
 
 def doctor(config: Config) -> int:
     """Run every check, those of named endpoints included; print one line each; exit status 2 when one failed."""
-    found = [_finding(config, name, check) for name, check in CHECKS] + asyncio.run(findings(config))
+    found = [_finding(config, name, check) for name, check in CHECKS]
+    found += scorer_findings(config) + asyncio.run(findings(config))
     for finding in found:
         print(f"{finding.state:<7} {finding.name}{': ' if finding.message else ''}{finding.message}")
     num_failed = sum(finding.state == "FAILED" for finding in found)

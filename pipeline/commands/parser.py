@@ -26,6 +26,7 @@ class Command(BaseModel):
 
     brief: str
     examples: list[str]
+    notes: str = ""
     module: str = ""
     settings: list[str] = []
     own: list[str] = []
@@ -92,7 +93,7 @@ def _add_parser(parsers: Any, prog: str, name: str, command: Command) -> Parser:
         name,
         help=command.brief,
         description=f"{command.brief[0].upper()}{command.brief[1:]}.",
-        epilog="\n".join(("examples:", *examples(prog, command))),
+        epilog="\n".join((*command.notes.splitlines(), "examples:", *examples(prog, command))),
     )
     return added
 

@@ -23,6 +23,7 @@ from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.local_servers import Serving, resolve_model, spare_gpu
 from pipeline.loop.learner_link import LearnerLink
 from pipeline.loop.lessons import LessonStage
+from pipeline.loop.reward_watch import RewardWatch
 from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
 from pipeline.loop.step_metrics import StepReporter
@@ -34,6 +35,7 @@ from pipeline.observability.summary import render_summary
 from pipeline.preflight.settled import settled
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
 from pipeline.rewards.verifier import Verifier
+from pipeline.rewards.version import reward_version
 from pipeline.run import checkpoints
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter
@@ -88,6 +90,7 @@ class Session:
                 serving = await stack.enter_async_context(Serving(config, run, model, self.view.log))
             endpoints = await self._policy(stack, serving)
             verifier = await stack.enter_async_context(Verifier(config.reward))
+            self._note_rewards()
             await self._check_policy(endpoints, resumed)
             if config.endpoints:
                 config = await self._settle(model, problems, endpoints.max_model_len)
@@ -112,6 +115,13 @@ class Session:
             self.config = found.config
             write_atomic(self.run.config_file, self.config.model_dump_json(indent=2))
         return self.config
+
+    def _note_rewards(self) -> None:
+        """Keep which scorers give the rewards, and tell when they are others than before."""
+        before, now = self.state.values.get("reward_version"), reward_version(self.config.reward)
+        if before not in (None, now):
+            self.view.log(f"rewards are of version {now} from here on, of {before} before: a scorer's code changed")
+        self.state.values["reward_version"] = now
 
     def stages(self, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier) -> Stages:
         return Stages(
@@ -180,7 +190,7 @@ class Session:
         pool.set_heldout(stages.problems.heldout_hashes)
         if resumed:
             await asyncio.to_thread(rollback, pool, first_step)
-        reporter = StepReporter(self.metrics, self.clock)
+        reporter = StepReporter(self.metrics, self.clock, RewardWatch(self.config, self._alert))
         retriever = retriever_of(self.config, pool, similarity, lambda entry_id: usefulness.of(entry_id).mean_reward)
         lessons = LessonStage(
             self.config,

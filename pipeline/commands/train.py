@@ -45,7 +45,8 @@ def train_command(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(config.model_dump_json(indent=2))
         return 0
-    check_machine(_begun(config) if source else config)
+    for line in check_machine(_begun(config) if source else config):
+        print(line, flush=True)
     if arguments.resume:
         return _resume(run, config)
     run = fork_run(run, config, arguments.at_step) if arguments.fork else new_run(config)

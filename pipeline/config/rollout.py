@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.base import Positive, Probability, Section
 
@@ -74,17 +75,88 @@ class RolloutSection(Section):
     )
 
 
+class ScorerSettings(Section):
+    scorer: str = Field(description="What `reward.scorer` may be: a scorer by name, or your own 'module:function'.")
+    weight: Annotated[float, Field(allow_inf_nan=False)] = Field(1.0, description="What its score is multiplied by.")
+    name: Annotated[str, Field(pattern=r"^(\w+|)$")] = Field(
+        "", description="Its column in logs and journal; empty: the scorer's name, or the function's."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scorer_alone(cls, value: Any) -> Any:
+        return {"scorer": value} if isinstance(value, str) else value
+
+    @property
+    def column(self) -> str:
+        """The name that its scores go by."""
+        return self.name or re.sub(r"\W", "_", self.scorer.rpartition(":")[2])
+
+
 class RewardSection(Section):
     scorer: str = Field(
         "auto",
         description="'auto' (what the problem has: tests, its family's own scorer, else math), 'math' (equal in "
-        "value, whatever the format), 'code' (tests in a sandbox), or your own 'module:function'.",
+        "value, whatever the format), 'code' (tests in a sandbox), 'format' (an answer can be parsed), or your own "
+        "'module:function': reward(response, task) -> float or (float, str), whose rewards arrive as they are.",
     )
-    threshold: Probability = Field(0.999, description="Least score of a scorer that counts as correct (reward 1).")
+    scorers: tuple[ScorerSettings, ...] = Field(
+        (),
+        description="Several scorers, each with `scorer`, `weight` and optionally `name`; the reward is their weighted "
+        "sum, and the first one decides what is correct. Empty: `scorer` alone.",
+    )
+    threshold: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        0.999, description="Least score that counts as correct: the reading of accuracy, apart from the reward."
+    )
+    graded: bool = Field(
+        False,
+        description="Pay the partial scores of task families as they are; else theirs is 1 from `threshold` on, and 0 "
+        "below. Scores of your own scorer are never changed.",
+    )
     format_weight: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="Added to the reward when an answer can be parsed."
     )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
-        5.0, description="Longest scoring of one answer; then the worker is killed."
+        5.0,
+        description="Longest scoring of one answer; then the worker is killed. One that takes lists has it for each "
+        "answer of a list.",
     )
     num_workers: Positive = Field(1, description="Verifier processes.")
+    concurrency: Positive = Field(
+        32, description="Calls that one process has open at once, of a scorer of yours that is `async`."
+    )
+    probe: bool = Field(
+        True,
+        description="Call a scorer of yours on a few problems before anything starts, and refuse one that fails or "
+        "gives the same to every answer.",
+    )
+    flat_steps: Positive = Field(
+        3, description="Steps in a row in which no group's rewards differ, so that nothing is learned, before an alert."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_scorer_is_the_scorer(cls, values: Any) -> Any:
+        """With `scorers`, `scorer` is the first of them: who asks what is correct need not know of the others."""
+        if not isinstance(values, dict) or not values.get("scorers"):
+            return values
+        first = values["scorers"][0]
+        first = first.get("scorer", "") if isinstance(first, dict) else getattr(first, "scorer", first)
+        return {**values, "scorer": first} if values.get("scorer", "auto") == "auto" else values
+
+    @model_validator(mode="after")
+    def _scorers_agree(self) -> Self:
+        if self.scorers and self.scorers[0].scorer != self.scorer:
+            raise ValueError(
+                f"scorer = {self.scorer!r} is not the first of scorers, which decides what is correct; name it there, "
+                "first, or leave it out"
+            )
+        columns = [scorer.column for scorer in self.scorers]
+        if twice := sorted({column for column in columns if columns.count(column) > 1}):
+            raise ValueError(f"scorers has two that are called {twice[0]!r}; give each a `name` of its own")
+        return self
+
+    @property
+    def all_scorers(self) -> tuple[ScorerSettings, ...]:
+        """Every scorer, the one that decides what is correct first."""
+        return self.scorers or (ScorerSettings(scorer=self.scorer),)

@@ -35,7 +35,7 @@ def load_benchmarks(config: Config, registry: Path | None = None, data: Path | N
         )
     for one in found:
         if one.scorer != "judge":
-            reward = config.reward.model_copy(update={"scorer": one.scorer})
+            reward = config.reward.model_copy(update={"scorer": one.scorer, "scorers": ()})
             check_code(config.model_copy(update={"reward": reward}), one.tasks)
     return found
 

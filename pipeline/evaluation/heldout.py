@@ -157,7 +157,7 @@ async def _answer(
         family=task.problem.family,
         text=turn.text,
         finish_reason=turn.finish_reason,
-        verdict=await verifier.verify(inference.visible(turn.text), task.label),
+        verdict=await verifier.verify(inference.visible(turn.text), task),
     )
 
 

@@ -174,7 +174,7 @@ class EvalRun:
             assert judged is not None, "a benchmark that a judge decides needs a judge"
             verdict = judged
         else:
-            verdict = await self._scoring.verifiers[benchmark.scorer].verify(text, task.label)
+            verdict = await self._scoring.verifiers[benchmark.scorer].verify(text, task)
         self.num_verdicts += 1
         return Answered(
             key=question.key,

@@ -262,7 +262,7 @@ class EvaluationSession:
         """By the scorer that they stand for; a judge is none of them."""
         reward, found = self._config.reward, {}
         for scorer in sorted({one.scorer for one in benchmarks} - {"judge"}):
-            verifier = Verifier(reward.model_copy(update={"scorer": scorer}))
+            verifier = Verifier(reward.model_copy(update={"scorer": scorer, "scorers": ()}))
             found[scorer] = await self._stack.enter_async_context(verifier)
         return found
 

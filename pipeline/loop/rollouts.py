@@ -17,6 +17,7 @@ from pipeline.hashing import seed_of
 from pipeline.inference.client import InferenceClient, SamplingRequest
 from pipeline.inference.token_protocol import Samples
 from pipeline.rewards.verifier import Verifier, rewards_of
+from pipeline.rewards.version import reward_version
 from pipeline.run.lineage import Lineage, is_current
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
@@ -74,6 +75,7 @@ class GroupSampler:
         clock: StageClock,
     ) -> None:
         self._config = config
+        self._reward_version = reward_version(config.reward)
         self._endpoints = endpoints
         self._verifier = verifier
         self._journal = journal
@@ -93,8 +95,8 @@ class GroupSampler:
         context, samples = await self._completions(task.problem, context, key)
         texts = visible_each([completion.text for completion in samples.completions], strip=config.rollout.strip_think)
         with self._clock.stage("reward"):
-            verdicts = await self._verifier.verify_group(texts, task.label)
-        rewards = rewards_of(verdicts, config.reward)
+            verdicts = await self._verifier.verify_group(texts, task)
+        rewards = rewards_of(verdicts)
         rollouts = []
         for index, (completion, verdict, reward) in enumerate(zip(samples.completions, verdicts, rewards, strict=True)):
             assert completion.oldest_version is not None and completion.newest_version is not None
@@ -121,6 +123,7 @@ class GroupSampler:
             prompt_ids=samples.prompt_ids,
             rollouts=tuple(rollouts),
             pool_version=key.pool_version,
+            reward_version=self._reward_version,
             created_s=time.time(),
         )
 
@@ -191,6 +194,6 @@ class GroupSampler:
                 affinity=task.problem.id,
             )
         text = self._visible(reply.text)
-        if failed_only and (await self._verifier.verify(text, task.label)).correct:
+        if failed_only and (await self._verifier.verify(text, task)).correct:
             return None
         return Attempt(problem_id=task.problem.id, text=text)

@@ -269,6 +269,7 @@ class Scheduler:
         if replayed:
             await self._lessons.make_again(step.number, groups)
         else:
+            self._reporter.check_rewards(step.number, groups, step.missing)
             num_accepted = await self._lessons.make(step.number, groups)
             await self._lessons.refresh_size()
             self._reporter.step(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.experience.abstraction import Rejection
+from pipeline.loop.reward_watch import RewardWatch
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.types import Experience, GroupOutcome, RolloutGroup
@@ -47,13 +48,20 @@ class StepReporter:
 
     `outcomes` counts what became of every attempt at a group, by its kind."""
 
-    def __init__(self, metrics: MetricsWriter, clock: StageClock) -> None:
+    def __init__(self, metrics: MetricsWriter, clock: StageClock, watch: RewardWatch | None = None) -> None:
         self.clock = clock
         self.totals = Totals()
         self.outcomes: Counter[str] = Counter()
         self.staleness = 0
         """Of the oldest sample of the last reported step, in updates."""
         self._metrics = metrics
+        self._watch = watch
+
+    def check_rewards(self, step: int, groups: list[RolloutGroup], slots: list[int]) -> None:
+        """Look at the rewards of a whole step, of which `slots` were sampled now. Raises RewardError where there are
+        none."""
+        if self._watch is not None:
+            self._watch.check(step, groups, [group for group in groups if group.slot in slots])
 
     def lost_group(self, outcome: GroupOutcome) -> None:
         """An attempt at a group that is not journalled."""
@@ -94,11 +102,14 @@ def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
         "share_zero_variance": statistics.fmean(float(group.zero_variance) for group in groups),
         "share_parsable": statistics.fmean(float(rollout.verdict.answer is not None) for rollout in rollouts),
         "share_cut": statistics.fmean(float(rollout.finish_reason == "length") for rollout in rollouts),
-        "verifier_failures": sum(rollout.verdict.kind in ("timeout", "error") for rollout in rollouts),
+        "verifier_failures": sum(rollout.verdict.failed for rollout in rollouts),
         "num_prompt_tokens": sum(len(group.prompt_ids) for group in groups),
         "num_completion_tokens": sum(len(rollout.token_ids) for rollout in rollouts),
         "trims": sum(group.context.num_trimmed > 0 for group in groups),
     }
+    judged = [rollout.verdict.components for rollout in rollouts if rollout.verdict.components]
+    for name in judged[0] if judged else ():
+        metrics[f"score_{name}"] = statistics.fmean(scores[name] for scores in judged if name in scores)
     for kind in ("scratch", "inter", "intra"):
         of_kind = [group for group in groups if group.context.kind == kind]
         metrics[f"num_{kind}"] = len(of_kind)

@@ -55,6 +55,7 @@ class Board:
         return [
             ("step", f"{t.get('step', 0)} trained, {s.get('step', -1) + 1} sampled, of {self.num_steps}"),
             ("mean reward", f"{_number(s.get('reward'))}   ({rewards})"),
+            *([("scores", self._scores())] if len(score_columns(s)) > 1 else ()),
             ("zero-variance groups", _share(s.get("share_zero_variance"))),
             ("held-out accuracy", "   ".join(f"{name} {value}" for name, value in self.accuracy.items()) or "-"),
             ("staleness", _number(t.get("staleness_max"), 0)),
@@ -72,6 +73,9 @@ class Board:
             ("ETA", "-" if self.eta_s is None else duration(self.eta_s)),
         ]
 
+    def _scores(self) -> str:
+        return " ".join(f"{n.removeprefix('score_')} {_number(self.sampled[n])}" for n in score_columns(self.sampled))
+
     def _seconds(self) -> Iterator[tuple[str, Any]]:
         yield "sample", self.sampled.get("sampled_s")
         for name in ("wait", "train", "publish", "reload"):
@@ -84,6 +88,7 @@ class Board:
         parts = [
             f"step {t.get('step', 0)}/{self.num_steps}",
             f"reward {_number(s.get('reward'), 3)} ({kinds})",
+            *([f"scores {self._scores()}"] if len(score_columns(s)) > 1 else ()),
             f"zero-var {_share(s.get('share_zero_variance'))}",
             f"stale {_number(t.get('staleness_max'), 0)}",
             f"kl {_number(t.get('kl'), 4)}",
@@ -94,6 +99,11 @@ class Board:
             f"ETA {'-' if self.eta_s is None else duration(self.eta_s)}",
         ]
         return " | ".join(parts)
+
+
+def score_columns(line: dict[str, Any]) -> list[str]:
+    """The columns of a step's line that hold the mean of one scorer each."""
+    return [name for name in line if name.startswith("score_")]
 
 
 def _trained_rate(trained: dict[str, Any]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.observability.live_view import duration
+from pipeline.observability.live_view import duration, score_columns
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.run.state import of_problems
@@ -61,6 +61,8 @@ def _learning(run: RunFolder) -> Iterator[str]:
     """What the learner did, over all sessions of the run."""
     lines, _ = read_metrics(run.metrics_file)
     steps = {line["step"]: line for line in lines if line["event"] == "learner_step"}
+    sampled = [line for _, line in sorted({line["step"]: line for line in lines if line["event"] == "step"}.items())]
+    yield from _rewards(sampled)
     if not steps:
         return
     total = {
@@ -73,13 +75,38 @@ def _learning(run: RunFolder) -> Iterator[str]:
         f"{duration(total['reload_s'])}"
     )
     gaps = [line["logprob_gap_mean"] for line in steps.values() if line.get("logprob_gap_mean") is not None]
+    alerts = f"{sum(line['event'] == 'alert' for line in lines)} alerts"
+    if sampled and num_flat_steps(sampled) == len(sampled):
+        alerts += ", and NOTHING WAS LEARNED FROM REWARDS: in no step did those of any group differ"
     if gaps:
         highest = max(line.get("logprob_gap_max") or 0.0 for line in steps.values())
-        num_alerts = sum(line["event"] == "alert" for line in lines)
         yield (
             f"  log-probabilities, servers against learner: mean gap {sum(gaps) / len(gaps):.5f} nats per token over "
-            f"all steps, largest single gap {highest:.3f}; {num_alerts} alerts"
+            f"all steps, largest single gap {highest:.3f}; {alerts}"
         )
+    else:
+        yield f"  {alerts}"
+
+
+def num_flat_steps(sampled: list[dict[str, Any]]) -> int:
+    """Steps in which the rewards of no group differed."""
+    return sum(line["share_zero_variance"] == 1 for line in sampled)
+
+
+def _rewards(sampled: list[dict[str, Any]]) -> Iterator[str]:
+    """What the rewards were, and how often there was nothing in them to learn from."""
+    if not sampled:
+        return
+    first, last = sampled[0], sampled[-1]
+    parts = " ".join(f"{name.removeprefix('score_')} {last[name]:.3f}" for name in score_columns(last))
+    notes = [f"{first['reward']:.3f} at the first step, {last['reward']:.3f} at the last"]
+    if len(score_columns(last)) > 1:
+        notes[0] += f" ({parts})"
+    if num_failed := sum(line["verifier_failures"] for line in sampled):
+        notes.append(f"{num_failed} answers got no reward")
+    if num_flat := num_flat_steps(sampled):
+        notes.append(f"in {num_flat} of {len(sampled)} steps those of no group differed")
+    yield f"  mean reward: {'; '.join(notes)}"
 
 
 def _costs(totals: dict[str, Any]) -> Iterator[str]:

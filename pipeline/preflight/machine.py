@@ -26,7 +26,6 @@ from pipeline.inference.local_servers import check_port
 from pipeline.rewards.code.preflight import check_code
 from pipeline.runtime.files import is_uri
 from pipeline.runtime.hardware import gpus
-from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.sft.seeding import seeding
 from pipeline.storage.claim import check_reachable
 
@@ -278,11 +277,6 @@ def _memory(config: Config) -> str | None:
     return f"{free_gib:.0f} GiB free"
 
 
-def _scorer(config: Config) -> None:
-    if is_plugin(config.reward.scorer):
-        load_function(config.reward.scorer, "reward.scorer")
-
-
 def _trackers(config: Config) -> None:
     offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
     keyed = bool(os.environ.get("WANDB_API_KEY")) or (Path.home() / ".netrc").exists()
@@ -336,7 +330,6 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("answers fit", _answers_fit),
     ("endpoints differ", _endpoints_differ),
     ("sampling", _sampling_agrees),
-    ("scorer", _scorer),
     ("trackers", _trackers),
     ("problems", _problems),
 )

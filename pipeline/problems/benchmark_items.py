@@ -76,6 +76,7 @@ def tasks_of(benchmark: Benchmark, data: Path | None = None, min_generated: int 
     for position, row in enumerate(_rows_of(benchmark, data)):
         parsed = parse_row(row, benchmark)
         task = parsed.task(f"{benchmark.name}-{parsed.own_id or f'{position:04d}'}", "heldout", benchmark.name)
+        task = task.with_row(row.values)
         if task.problem.id in tasks:
             raise DataError(
                 f"{row.where}: id {task.problem.id!r} names an earlier row too; make the ids unique, or leave them out"

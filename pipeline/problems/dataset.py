@@ -175,6 +175,7 @@ def _distinct(
         _check_columns(row, columns)
         parsed = parse_row(row, fmt)
         task = parsed.task(parsed.own_id or f"{name}-{text_hash(parsed.text)}", split)
+        task = task.with_row(row.values)
         key = task.problem.text_hash
         if key in tasks or key in taken:
             num_dropped += 1

@@ -1,14 +1,11 @@
-"""Scorers: functions that decide the verdict on an answer, by mathematics, tests, a task family or a user's
-function."""
+"""Built-in scorers: functions that decide the verdict on an answer, by mathematics, tests, or a task family."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
-from typing import Any
+from functools import cache, partial
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
@@ -16,8 +13,8 @@ from pipeline.rewards.code.extraction import as_program, extract_code
 from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.extraction import cleaned, conclusion, extract_answer
+from pipeline.rewards.families import family_score, is_solved
 from pipeline.rewards.math import same_answer, within
-from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import strip_think
 from pipeline.types import Label, Verdict
 
@@ -25,22 +22,19 @@ MAX_ANSWER_CHARS = 1000
 Scorer = Callable[[str, Label], Verdict]
 
 
-def make_scorer(settings: RewardSection) -> Scorer:
-    """The function (text, label) → verdict that `reward.scorer` names.
+def make_scorer(name: str, settings: RewardSection) -> Scorer:
+    """The function (text, label) → verdict of a built-in scorer; of a user's own: `pipeline.rewards.contract`.
 
     Raises ConfigError for one that cannot be had.
     """
-    if is_plugin(settings.scorer):
-        function = load_function(settings.scorer, "reward.scorer")
-        return lambda text, label: _verdict(float(function(text, label.answer)), extract_answer(text), settings)
-    if settings.scorer == "code" and (problem := isolation_problem()):
+    if name == "code" and (problem := isolation_problem()):
         raise ConfigError(f"reward.scorer = 'code': {problem}")
-    scorers = {"auto": _auto, "math": math_verdict, "code": code_verdict}
-    if settings.scorer not in scorers:
+    scorers = {"auto": _auto, "math": math_verdict, "code": code_verdict, "format": _format_verdict}
+    if name not in scorers:
         raise ConfigError(
-            f"reward.scorer = {settings.scorer!r} is unknown; use 'auto', 'math', 'code' or your own 'module:function'"
+            f"reward.scorer = {name!r} is unknown; use 'auto', 'math', 'code', 'format' or your own 'module:function'"
         )
-    return partial(scorers[settings.scorer], settings=settings)
+    return partial(scorers[name], settings=settings)
 
 
 def _auto(text: str, label: Label, settings: RewardSection) -> Verdict:
@@ -61,10 +55,21 @@ def _isolated() -> None:
 
 
 def _family_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
+    """By the family's own scorer, which pays for parts of an answer, for its length, and for guesses among others: 1
+    from the threshold on, and 0 below, unless `reward.graded`."""
     answer = extract_answer(strip_think(text))
     if answer is None:
         return Verdict(kind="no_answer")
-    return _verdict(family_score(answer, label), answer, settings)
+    verdict = _verdict(family_score(answer, label), answer, settings)
+    correct = is_solved(answer, verdict.score, label, settings.threshold)
+    score = verdict.score if settings.graded else float(correct)
+    return verdict.model_copy(update={"score": score, "correct": correct})
+
+
+def _format_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
+    """1 where an answer can be parsed, whatever it is."""
+    answer = extract_answer(strip_think(text))
+    return Verdict(kind="no_answer") if answer is None else _verdict(1.0, answer, settings)
 
 
 def math_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
@@ -80,21 +85,6 @@ def _verdict(score: float, answer: str | None, settings: RewardSection) -> Verdi
         raise ValueError(f"the scorer returned {score}; a finite number is expected")
     shown = answer[:MAX_ANSWER_CHARS] if answer is not None else None
     return Verdict(kind="scored", score=score, correct=score >= settings.threshold, answer=shown)
-
-
-def family_score(answer: str, label: Label) -> float:
-    """The reasoning-gym family's own score of `answer`."""
-    family = label.entry["family"]
-    dataset = _family(family, json.dumps(label.entry.get("params", {}), sort_keys=True))
-    return float(dataset.score_answer(answer, label.entry))
-
-
-@lru_cache(maxsize=64)
-def _family(name: str, params: str) -> Any:
-    """The family without a problem of its own: its scorer needs none."""
-    import reasoning_gym
-
-    return reasoning_gym.create_dataset(name, **json.loads(params), seed=0, size=1)
 
 
 def math_score(answer: str, label: Label) -> float:

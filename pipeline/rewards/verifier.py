@@ -1,5 +1,5 @@
-"""Gives verdicts on answers, from worker processes that are killed when they overrun, and the reward that follows from
-one.
+"""Gives verdicts on answers, from worker processes that are killed when they overrun, and the rewards that follow from
+them.
 
 Invariants: every `verify` returns exactly one verdict; a failing verifier yields 'timeout' or 'error', never 'scored';
 a worker that died or was killed is replaced, and the answers that wait go to the next one; leaving the context leaves
@@ -8,7 +8,7 @@ no process.
 | loop | waits for | woken by |
 |---|---|---|
 | `verify` | space in the queue, then its verdict | a worker's loop |
-| `_serve`, one a worker | a job; then its reply, `timeout_s` at most | `verify`; the worker's pipe; the clock |
+| `_serve`, one a worker | jobs; then replies, `timeout_s` each at most | `verify`; the worker's pipe; the clock |
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,25 +31,26 @@ import orjson
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, ProcessEndedError
 from pipeline.runtime.child_process import Process
-from pipeline.types import Label, Verdict
+from pipeline.runtime.plugins import is_plugin
+from pipeline.types import Task, Verdict
 
 # Answers waiting per worker: bounds the texts held twice. More callers wait in `verify`.
 QUEUE_PER_WORKER = 64
 # Longest wait for a worker's imports, seconds. Generous: a server may be compiling beside it on the same two cores.
 START_TIMEOUT_S = 180.0
 MAX_REPLY_BYTES = 1 << 20
+MAX_LOG_BYTES = 1 << 20
+# What an asynchronous scorer's own deadline has before its process is killed.
+ASYNC_GRACE_S = 1.0
 
 logger = logging.getLogger(__name__)
 
 
-def reward_of(verdict: Verdict, settings: RewardSection) -> float:
-    """1 for a correct answer, else 0; plus `format_weight` when an answer could be parsed."""
-    return float(verdict.correct) + (settings.format_weight if verdict.answer is not None else 0.0)
-
-
-def rewards_of(verdicts: list[Verdict], settings: RewardSection) -> list[float]:
-    """The reward of each verdict of a group."""
-    return [reward_of(verdict, settings) for verdict in verdicts]
+def rewards_of(verdicts: Sequence[Verdict]) -> list[float]:
+    """The reward of each verdict of a group. An answer without a judgement has the least of its group, 0 at most: to
+    bring a scorer down never pays."""
+    least = min((verdict.score for verdict in verdicts if not verdict.failed), default=0.0)
+    return [min(0.0, least) if verdict.failed else verdict.score for verdict in verdicts]
 
 
 @dataclass
@@ -56,23 +58,63 @@ class _Job:
     """Answers to one problem; they go to one worker together, because a hand-over costs as much as an easy verdict."""
 
     texts: list[str]
-    label: Label
+    task: Task
     verdicts: asyncio.Future[list[Verdict]]
 
-    def request(self, first: int) -> bytes:
-        # json, not orjson: gold answers may be integers of any length.
-        return json.dumps({"texts": self.texts[first:], "label": self.label.model_dump()}).encode() + b"\n"
+
+class _Batch:
+    """Jobs that a worker has at hand together, with their verdicts in the order of the answers."""
+
+    def __init__(self, jobs: list[_Job], *, with_rows: bool) -> None:
+        self.jobs = jobs
+        self.verdicts: list[Verdict] = []
+        self._excluded: Any = {"solution": True} if with_rows else {"solution": True, "label": {"row"}}
+
+    @property
+    def num_left(self) -> int:
+        return sum(len(job.texts) for job in self.jobs) - len(self.verdicts)
+
+    def request(self) -> bytes:
+        """The answers without a verdict."""
+        jobs, num_done = [], len(self.verdicts)
+        for job in self.jobs:
+            if texts := job.texts[num_done:]:
+                jobs.append({"texts": texts, "task": job.task.model_dump(exclude=self._excluded)})
+            num_done = max(0, num_done - len(job.texts))
+        # json, not orjson: gold answers may be integers of any length. A row may hold dates and whatever else.
+        return json.dumps({"jobs": jobs}, default=str).encode() + b"\n"
+
+    def settle(self) -> None:
+        """Give each job its verdicts."""
+        first = 0
+        for job in self.jobs:
+            if not job.verdicts.done():
+                job.verdicts.set_result(self.verdicts[first : first + len(job.texts)])
+            first += len(job.texts)
+
+    def fail(self, error: ConfigError) -> None:
+        for job in self.jobs:
+            if not job.verdicts.done():
+                job.verdicts.set_exception(error)
 
 
 @dataclass
 class _Worker:
+    """`wishes` are what it said of how answers should come."""
+
     process: Process
     errors: IO[bytes]
+    wishes: dict[str, Any]
 
     def last_errors(self) -> str:
         self.errors.seek(0, os.SEEK_END)
         self.errors.seek(max(0, self.errors.tell() - 2000))
         return self.errors.read().decode(errors="replace").strip()
+
+    def trim_log(self) -> None:
+        """Empty the log when it is long: a scorer that prints would fill the disk."""
+        if os.fstat(self.errors.fileno()).st_size > MAX_LOG_BYTES:
+            self.errors.truncate(0)
 
     async def end(self) -> None:
         """Kill and reap, also when cancelled meanwhile."""
@@ -83,11 +125,14 @@ class _Worker:
 
 
 class Verifier:
-    """`async with Verifier(settings) as verifier: verdict = await verifier.verify(text, label)`."""
+    """`async with Verifier(settings) as verifier: verdict = await verifier.verify(text, task)`."""
 
     def __init__(self, settings: RewardSection) -> None:
         self._settings = settings
+        self._with_rows = any(is_plugin(one.scorer) for one in settings.all_scorers)
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue(QUEUE_PER_WORKER * settings.num_workers)
+        self.hint = ""
+        """What a scorer of the user's may have meant otherwise."""
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._reasons: set[str] = set()
@@ -118,81 +163,101 @@ class Verifier:
             loop.cancel()
         await self._tasks.__aexit__(kind, error, traceback)
 
-    async def verify(self, text: str, label: Label) -> Verdict:
-        """The verdict on `text`. Never raises for what the text or the scorer does; ConfigError when the label needs a
+    async def verify(self, text: str, task: Task) -> Verdict:
+        """The verdict on `text`. Never raises for what the text or the scorer does; ConfigError when the task needs a
         program to be run and code cannot be contained here."""
-        return (await self.verify_group([text], label))[0]
+        return (await self.verify_group([text], task))[0]
 
-    async def verify_group(self, texts: list[str], label: Label) -> list[Verdict]:
+    async def verify_group(self, texts: list[str], task: Task) -> list[Verdict]:
         """The verdicts on several answers to one problem; each has `reward.timeout_s` of its own."""
-        job = _Job(texts, label, asyncio.get_running_loop().create_future())
+        job = _Job(texts, task, asyncio.get_running_loop().create_future())
         await self._jobs.put(job)
         return await job.verdicts
 
     async def _serve(self, worker: _Worker | None) -> None:
         try:
             while True:
-                job = await self._jobs.get()
-                if job.verdicts.cancelled():
-                    continue
-                verdicts: list[Verdict] = []
-                while len(verdicts) < len(job.texts):
+                batch = await self._next_batch(worker)
+                while batch.num_left:
                     if worker is None:
                         worker = await self._restart()
                     if worker is None:
-                        verdicts += [Verdict(kind="error")] * (len(job.texts) - len(verdicts))
-                        self._note("no worker could be started")
+                        lost = Verdict(kind="error", text="no verifier worker could be started")
+                        batch.verdicts += [lost] * batch.num_left
+                        self._note(lost.text)
                         break
                     try:
-                        whole = await self._request(worker, job, verdicts)
+                        whole = await self._request(worker, batch)
                     except ConfigError as error:
                         await worker.end()
                         worker = None
-                        if not job.verdicts.done():
-                            job.verdicts.set_exception(error)
+                        batch.fail(error)
                         break
                     if not whole:
                         await worker.end()
                         worker = None
-                if not job.verdicts.done():
-                    job.verdicts.set_result(verdicts)
+                batch.settle()
                 if worker is None:  # ready before the next answer needs it
                     worker = await self._restart()
+                else:
+                    worker.trim_log()
         finally:
             if worker is not None:
                 await worker.end()
 
-    async def _request(self, worker: _Worker, job: _Job, verdicts: list[Verdict]) -> bool:
+    async def _next_batch(self, worker: _Worker | None) -> _Batch:
+        """The next job, with as many of those that wait as an asynchronous scorer can have at hand."""
+        most = worker.wishes["concurrency"] if worker is not None else 1
+        jobs: list[_Job] = []
+        while not jobs:
+            job = await self._jobs.get()
+            while True:
+                if not job.verdicts.cancelled():
+                    jobs.append(job)
+                if self._jobs.empty() or sum(len(job.texts) for job in jobs) >= most:
+                    break
+                job = self._jobs.get_nowait()
+        return _Batch(jobs, with_rows=self._with_rows)
+
+    async def _request(self, worker: _Worker, batch: _Batch) -> bool:
         """Append the verdicts that a worker gives on the answers that have none yet; False when it must be replaced.
 
         Raises ConfigError when it says that none can be given here."""
         assert worker.process.stdin is not None and worker.process.stdout is not None
-        reason = ""
+        reason, whole_groups = "", worker.wishes["whole_groups"]
+        # One call may be for all answers of a batch. An asynchronous scorer keeps its deadline itself where it can.
+        limit_s = self._settings.timeout_s * (batch.num_left if whole_groups else 1)
+        limit_s += ASYNC_GRACE_S if worker.wishes["concurrency"] > 1 else 0.0
         try:
-            async with asyncio.timeout(self._settings.timeout_s) as limit:
-                worker.process.stdin.write(job.request(len(verdicts)))
+            async with asyncio.timeout(limit_s) as limit:
+                worker.process.stdin.write(batch.request())
                 await worker.process.stdin.drain()
-                while len(verdicts) < len(job.texts):
-                    limit.reschedule(asyncio.get_running_loop().time() + self._settings.timeout_s)
+                while batch.num_left:
+                    limit.reschedule(asyncio.get_running_loop().time() + limit_s)
                     line = await worker.process.stdout.readline()
                     if not line.endswith(b"\n"):
                         break
                     reply = orjson.loads(line)
                     if "config_error" in reply:
                         raise ConfigError(reply["config_error"])
-                    verdicts.append(Verdict.model_validate(reply["verdict"]))
-                    self._note(reply.get("reason", ""))
+                    verdict = Verdict.model_validate(reply["verdict"])
+                    batch.verdicts.append(verdict)
+                    if verdict.failed:
+                        self._note(verdict.text)
                 else:
                     return True
         except TimeoutError:
-            verdicts.append(Verdict(kind="timeout"))
+            late = Verdict(kind="timeout", text=f"no reward within reward.timeout_s = {self._settings.timeout_s:g}")
+            batch.verdicts += [late] * (batch.num_left if whole_groups else 1)
             return False
         except (ConnectionError, ValueError) as error:  # the pipe closed, or a reply over MAX_REPLY_BYTES
-            reason = str(error)
+            reason = f" {error}"
         last_errors = worker.last_errors()[-300:]
         await worker.process.end()
-        verdicts.append(Verdict(kind="error"))
-        self._note(f"the worker ended (status {worker.process.returncode}) {reason} {last_errors}")
+        said = f": {last_errors}" if last_errors else ""
+        lost = Verdict(kind="error", text=f"its process ended (status {worker.process.returncode}){reason}{said}")
+        batch.verdicts += [lost] * (batch.num_left if whole_groups else 1)
+        self._note(lost.text)
         return False
 
     def _note(self, reason: str) -> None:
@@ -210,7 +275,7 @@ class Verifier:
             return None
 
     async def _start(self) -> _Worker:
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker ends
+        errors = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed when the worker ends
         process = await Process.start(
             [sys.executable, "-m", "pipeline.rewards.worker", self._settings.model_dump_json()],
             stdin=subprocess.PIPE,
@@ -218,7 +283,7 @@ class Verifier:
             env=_environment(),
             limit=MAX_REPLY_BYTES,
         )
-        worker = _Worker(process, errors)
+        worker = _Worker(process, errors, {})
         try:
             reply = await self._first_reply(worker)
             if "config_error" in reply:
@@ -226,6 +291,8 @@ class Verifier:
         except BaseException:
             await worker.end()
             raise
+        worker.wishes = reply
+        self.hint = reply["hint"]
         return worker
 
     async def _first_reply(self, worker: _Worker) -> dict[str, Any]:

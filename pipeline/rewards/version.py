@@ -6,9 +6,11 @@ of problems, is none. A file of the list that is not there is an error, never a 
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.config.rollout import RewardSection
 from pipeline.runtime.plugins import is_plugin
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +38,14 @@ def verifier_version(scorer: str, root: Path = ROOT) -> str:
             _digest([("", origin)]) if origin and origin.is_file() else hashlib.sha256(scorer.encode()).hexdigest()[:8]
         )
     return _digest([(name, root / name) for name in deciding_files(scorer, root)])
+
+
+def reward_version(settings: RewardSection, root: Path = ROOT) -> str:
+    """Identity of all that decides a reward: the code of each scorer, its weight, and how scores are read; 8 hex
+    digits."""
+    scorers = [[one.column, one.weight, verifier_version(one.scorer, root)] for one in settings.all_scorers]
+    reading = [settings.threshold, settings.graded, settings.format_weight]
+    return hashlib.sha256(json.dumps([scorers, reading]).encode()).hexdigest()[:8]
 
 
 def deciding_files(scorer: str, root: Path = ROOT) -> list[str]:

@@ -1,10 +1,12 @@
-"""The process that scores answers: JSON lines in, JSON lines out, one at a time; the parent kills it when it overruns.
+"""The process that scores answers: JSON lines in, JSON lines out; the parent kills it when it overruns.
 
 Run by `pipeline.rewards.verifier` as `python -m pipeline.rewards.worker REWARD_SECTION_AS_JSON`. The first line out
-says that it is ready, or why it cannot be. Scoring runs in the main thread. No library's own time-out is used: those
-raise inside code that may swallow the exception and then report a wrong answer; the parent's kill cannot be mistaken.
-Should the parent be gone, the worker ends by itself: at the end of its input, or a while after the time-out when stuck.
-Memory is limited to what the libraries take plus 1 GiB."""
+says that it is ready and how answers should come, or why it cannot be. A request holds answers to one or several
+problems; one line goes out for each answer, in order, as soon as its verdict is there. Scoring runs in the main thread.
+No library's own time-out is used: those raise inside code that may swallow the exception and then report a wrong
+answer; the parent's kill cannot be mistaken. What a scorer prints goes to the log of this process, and what it reads
+from is empty: neither is the pipe to the parent. Should the parent be gone, the worker ends by itself: at the end of
+its input, or a while after the time-out when stuck. Memory is limited to what the libraries take plus 1 GiB."""
 
 from __future__ import annotations
 
@@ -21,19 +23,19 @@ import orjson
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
-from pipeline.rewards.scorers import Scorer, make_scorer, math_score
-from pipeline.runtime.plugins import is_plugin
-from pipeline.types import Label
+from pipeline.rewards.scorers import math_score
+from pipeline.rewards.scoring import Answer, Scoring
+from pipeline.types import Label, Task
 
 MEMORY_BYTES = 1 << 30
 
 
 def _warm_up(settings: RewardSection) -> None:
     """Import and exercise the libraries, so that no answer's time pays for it."""
-    if is_plugin(settings.scorer) or settings.scorer == "code":
-        return
-    math_score(r"\int_0^1 x \, dx", Label(problem_id="", answer="1/2"))
-    if settings.scorer == "auto":
+    names = {one.scorer for one in settings.all_scorers}
+    if names & {"auto", "math"}:
+        math_score(r"\int_0^1 x \, dx", Label(problem_id="", answer="1/2"))
+    if "auto" in names:
         import reasoning_gym  # noqa: F401
 
 
@@ -48,48 +50,59 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def reply_to(text: str, label: Label, score: Scorer) -> bytes:
-    """The reply line on one answer. Whatever scoring raises, memory errors included, is the outcome 'error'; that code
-    cannot be contained is no outcome, but ends the run."""
-    try:
-        reply: dict[str, Any] = {"verdict": score(text, label).model_dump()}
-    except IsolationError as error:
-        reply = {"config_error": f"problem {label.problem_id!r} asks for a program, but {error}"}
-    except Exception as error:  # noqa: BLE001 - the boundary: any failure of any scorer becomes an outcome
-        reply = {"verdict": {"kind": "error"}, "reason": f"{type(error).__name__}: {str(error)[:300]}"}
-    return orjson.dumps(reply) + b"\n"
+def _answers(line: bytes) -> list[Answer]:
+    """The answers of a request; those to one problem share its task."""
+    found: list[Answer] = []
+    for job in json.loads(line)["jobs"]:
+        task = Task.model_validate(job["task"])
+        found += [(text, task) for text in job["texts"]]
+    return found
 
 
-def _serve(requests: BinaryIO, replies: BinaryIO, score: Scorer, timeout_s: float) -> None:
+def _serve(requests: BinaryIO, replies: BinaryIO, scoring: Scoring, timeout_s: float) -> None:
     for line in requests:
-        request = json.loads(line)
-        label = Label.model_validate(request["label"])
-        for text in request["texts"]:
+        answers = _answers(line)
+        verdicts = scoring.verdicts(answers)
+        for _, task in answers:
             # SIGALRM ends the process. Twice the parent's deadline: it strikes only when the parent is gone.
-            signal.setitimer(signal.ITIMER_REAL, 2 * timeout_s + 5)
-            reply = reply_to(text, label, score)
+            signal.setitimer(signal.ITIMER_REAL, 2 * timeout_s * (len(answers) if scoring.whole_groups else 1) + 5)
+            try:
+                reply: dict[str, Any] = {"verdict": next(verdicts).model_dump()}
+            except IsolationError as error:
+                reply = {"config_error": f"problem {task.problem.id!r} asks for a program, but {error}"}
             signal.setitimer(signal.ITIMER_REAL, 0)
-            replies.write(reply)
-            replies.flush()
+            _write(replies, reply)
+
+
+def _write(replies: BinaryIO, reply: dict[str, Any]) -> None:
+    replies.write(orjson.dumps(reply) + b"\n")
+    replies.flush()
+
+
+def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes from and to the parent, out of reach of what a scorer reads and prints."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, replies
 
 
 def main(section: str) -> None:
-    # A scorer may print: its output must not mix with the replies.
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    requests, replies = _own_pipes()
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     settings = RewardSection.model_validate_json(section)
     try:
-        score = make_scorer(settings)
+        scoring = Scoring(settings)
         _warm_up(settings)
     except ConfigError as error:
-        replies.write(orjson.dumps({"config_error": str(error)}) + b"\n")
-        replies.flush()
+        _write(replies, {"config_error": str(error)})
         return
     _limit_memory()
-    replies.write(orjson.dumps({"ready": True}) + b"\n")
-    replies.flush()
-    _serve(sys.stdin.buffer, replies, score, settings.timeout_s)
+    wishes = {"whole_groups": scoring.whole_groups, "concurrency": scoring.concurrency, "hint": scoring.hint}
+    _write(replies, {"ready": True, **wishes})
+    _serve(requests, replies, scoring, settings.timeout_s)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,10 @@ def load_function(value: str, field: str) -> Callable[..., Any]:
             f"{field} = {value!r}: cannot import {module_name!r} ({error}); run from the folder that holds it, or "
             "install it"
         ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"{field} = {value!r}: importing {module_name!r} raised {type(error).__name__}: {error}"
+        ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(f"{field} = {value!r}: module {module_name!r} has no function {name!r}")

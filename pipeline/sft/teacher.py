@@ -123,7 +123,7 @@ class Teacher:
         reply = await self._answer(value, place)
         if reply.reason:
             return reply
-        verdict = await self._verifier.verify(reply.text, task.label)
+        verdict = await self._verifier.verify(reply.text, task)
         wrong = "wrong" if verdict.kind == "scored" else verdict.kind
         return reply if verdict.correct else reply._replace(reason=wrong)
 

@@ -30,7 +30,7 @@ async def test_human_evals_own_solutions_pass_as_answers_and_others_do_not() -> 
         for index in (0, 32, 38, 163):  # 32 and 38 test with helpers that stand in the prompt
             own = f"Here it is:\n```python\n{solutions[index]}\n```"
             others = f"```python\n{solutions[index - 1]}\n```"
-            verdicts = await verifier.verify_group([own, others], tasks[index].label)
+            verdicts = await verifier.verify_group([own, others], tasks[index])
             assert [verdict.correct for verdict in verdicts] == [True, False], tasks[index].problem.id
 
 
@@ -40,5 +40,5 @@ async def test_a_row_of_mbpp_is_judged_by_its_tests(tmp_path: Path) -> None:
     task = tasks_of(find_benchmark(str(tmp_path / "m.jsonl")))[0]
     wrong = "```python\ndef twice(x):\n    return 4\n```"
     async with Verifier(RewardSection(scorer="code")) as verifier:
-        verdicts = await verifier.verify_group([f"```python\n{MBPP['code']}\n```", wrong], task.label)
+        verdicts = await verifier.verify_group([f"```python\n{MBPP['code']}\n```", wrong], task)
     assert [verdict.correct for verdict in verdicts] == [True, False]

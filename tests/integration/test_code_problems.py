@@ -23,7 +23,8 @@ from pipeline.problems.tasks import parse_row
 from pipeline.rewards.code import sandbox
 from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.verifier import Verifier
-from pipeline.types import Label, Task
+from pipeline.types import Task
+from tests.builders import task_with
 from tests.integration.conftest import StartMock
 from tests.integration.test_loop import make_loop
 
@@ -95,7 +96,7 @@ async def test_auto_runs_programs_and_compares_answers() -> None:
         {"text": "Remove it.", "test_list": ["assert cut('aba', 'a') == 'b'", "assert cut('', 'a') == ''"]},
         {"question": "7 / 2?", "answer": "3.5"},
     ]
-    labels = [parse_row(Row("row", values)).task(f"row-{n}", "train").label for n, values in enumerate(rows)]
+    tasks = [parse_row(Row("row", values)).task(f"row-{n}", "train") for n, values in enumerate(rows)]
     right = [
         "```python\ndef f(x):\n    return 2 * x\n```",
         "    return math.floor(x) // 2\n",
@@ -104,8 +105,8 @@ async def test_auto_runs_programs_and_compares_answers() -> None:
     ]
     wrong = ["```python\ndef f(x):\n    return two\n```", "    return x\n", "```python\ncut = max\n```", "\\boxed{3}"]
     async with Verifier(RewardSection(timeout_s=30.0)) as verifier:
-        for label, good, bad in zip(labels, right, wrong, strict=True):
-            verdicts = await verifier.verify_group([good, bad], label)
+        for one, good, bad in zip(tasks, right, wrong, strict=True):
+            verdicts = await verifier.verify_group([good, bad], one)
             assert [(verdict.kind, verdict.correct) for verdict in verdicts] == [("scored", True), ("scored", False)]
 
 
@@ -119,8 +120,8 @@ async def test_a_row_with_a_setup_is_judged_alike_in_training_and_in_evaluation(
     assert trained.problem.text == evaluated.problem.text == "Add one.\nThe function is called `f`."
     programs = [f"```python\ndef f(x):\n    return {value}\n```" for value in ("x + 1", "x + 2", "K + 1")]
     async with Verifier(RewardSection(timeout_s=30.0)) as verifier:
-        for label in (trained.label, evaluated.label):
-            verdicts = await verifier.verify_group(programs, label)
+        for one in (trained, evaluated):
+            verdicts = await verifier.verify_group(programs, one)
             # The third one uses a name of the setup, which only the tests have.
             assert [(one.kind, one.correct) for one in verdicts] == [
                 ("scored", True),
@@ -133,14 +134,14 @@ async def test_without_isolation_answers_are_scored_and_programs_end_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    program = Label(problem_id="twice", answer="", entry={"tests": "assert f(2) == 4", "entry_point": "f"})
+    program = task_with("", "twice", tests="assert f(2) == 4", entry_point="f")
     async with Verifier(RewardSection(timeout_s=30.0)) as verifier:
-        assert (await verifier.verify("\\boxed{7}", Label(problem_id="p", answer="7"))).correct
+        assert (await verifier.verify("\\boxed{7}", task_with("7"))).correct
         with pytest.raises(
             ConfigError, match=r"problem 'twice' asks for a program, but .*no `bwrap`; install bubblewrap"
         ):
             await verifier.verify_group(["def f(x): return 2 * x"] * 3, program)
-        assert (await verifier.verify("\\boxed{7}", Label(problem_id="p", answer="7"))).correct
+        assert (await verifier.verify("\\boxed{7}", task_with("7"))).correct
 
 
 @needs_isolation

@@ -29,6 +29,7 @@ from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.health import Repair
 from pipeline.loop.learner_link import LearnerLink, LearnerStatus
 from pipeline.loop.lessons import LessonStage
+from pipeline.loop.reward_watch import RewardWatch
 from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
 from pipeline.loop.step_metrics import StepReporter
@@ -81,6 +82,7 @@ class Loop:
         self.journal = Journal(run.store)
         self.pool = Pool(run.store, config.pool, ordered=config.rollout.max_staleness == 0)
         self.clock = StageClock()
+        self.alerts: list[str] = []
 
     def scheduler(self, begun: Callable[[int], None] = lambda step: None, link: LearnerLink | None = None) -> Scheduler:
         tasks = {task.problem.id: task for task in self.problems.train}
@@ -88,7 +90,8 @@ class Loop:
         async def evaluate_never(step: int) -> None:
             begun(step)
 
-        reporter = StepReporter(MetricsWriter(self.run.metrics_file, "orchestrator"), self.clock)
+        watch = RewardWatch(self.config, self.alerts.append)
+        reporter = StepReporter(MetricsWriter(self.run.metrics_file, "orchestrator"), self.clock, watch)
         retriever = retriever_of(self.config, self.pool, self.endpoints)
         abstractor = Abstractor(self.config, self.endpoints)
         return Scheduler(

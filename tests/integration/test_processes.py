@@ -44,7 +44,7 @@ from pipeline.run.provenance import code_state
 from pipeline.runtime.child_process import Child
 from pipeline.runtime.event_loop import run
 from pipeline.runtime.hardware import hardware
-from pipeline.types import Label
+from tests.builders import task_with
 from servers.supervisor import Outcome, Supervisor
 from trainer.processes import WorkerProcesses
 
@@ -67,7 +67,7 @@ async def main():
     await child.stop(5.0)
     check("Child")
     async with Verifier(RewardSection(scorer="math", num_workers=1)) as verifier:
-        assert (await verifier.verify("the answer is 7", Label(problem_id="p", answer="7"))).correct
+        assert (await verifier.verify("the answer is 7", task_with("7"))).correct
     check("Verifier")
     if contained:
         async with sandboxed("candidate", 5.0) as sandbox:

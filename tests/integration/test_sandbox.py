@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError, IsolationError
 from pipeline.rewards.code import sandbox
 from pipeline.rewards.code.test_runner import ProgramResult, run_tests
 from pipeline.rewards.verifier import Verifier
-from pipeline.types import Label
+from tests.builders import task_with
 from tests.hostile_code import HACKS_TESTS, OWNER, escapes, hacks, honest
 
 PROBLEM = sandbox.isolation_problem()
@@ -296,7 +296,7 @@ async def test_each_way_to_no_verdict_is_an_outcome_of_its_own() -> None:
 async def test_the_code_scorer_gives_verdicts_through_the_verifier() -> None:
     needs_isolation(4)
     prompt = 'def f(x):\n    """Twice x."""\n'
-    label = Label(problem_id="p", answer="", entry={"tests": "assert f(2) == 4", "entry_point": "f", "prompt": prompt})
+    program = task_with("", tests="assert f(2) == 4", entry_point="f", prompt=prompt)
     async with Verifier(RewardSection(scorer="code")) as verifier:
         texts = [
             "```python\ndef f(x): return 2 * x\n```",
@@ -304,7 +304,7 @@ async def test_the_code_scorer_gives_verdicts_through_the_verifier() -> None:
             "```json\n{}\n```",
             "    while True: pass",
         ]
-        verdicts = await verifier.verify_group(texts, label)
+        verdicts = await verifier.verify_group(texts, program)
     assert [(verdict.kind, verdict.correct) for verdict in verdicts] == [
         ("scored", True),
         ("scored", False),

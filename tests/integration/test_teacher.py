@@ -66,7 +66,7 @@ async def test_pairs_are_right_in_their_shares_and_hold_no_label(tmp_path: Path,
             if pair["skill"] == "summarise":
                 Lesson.model_validate_json(assistant)
             else:
-                assert (await verifier.verify(assistant, task.label)).correct
+                assert (await verifier.verify(assistant, task)).correct
     left_out = Counter[str]()
     for found in counts.values():
         left_out.update(found)

@@ -14,10 +14,10 @@ import pytest
 
 from pipeline.config.problems import ProblemsSection
 from pipeline.config.rollout import RewardSection
-from pipeline.errors import ConfigError, ProcessEndedError
+from pipeline.errors import ConfigError
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.verifier import Verifier
-from pipeline.types import Label, Verdict
+from tests.builders import task_with
 from tests.hostile_answers import hostile as hostile_answers
 
 HOSTILE = """
@@ -39,7 +39,7 @@ def score(text, answer):
         return float(os.getpid())
     return 1.0 if text == answer else 0.0
 """
-SEVEN = Label(problem_id="p", answer="7")
+SEVEN = task_with("7")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_each_failure_is_its_own_outcome_and_the_next_answer_is_scored(hos
             "memory": "error",
             "raise": "error",
         }.items():
-            assert await verifier.verify(text, SEVEN) == Verdict(kind=kind), text
+            assert (await verifier.verify(text, SEVEN)).kind == kind, text
             assert (await verifier.verify("7", SEVEN)).correct
         pid = int((await verifier.verify("pid", SEVEN)).score)
         assert alive(pid)
@@ -108,9 +108,7 @@ async def test_a_batch_of_a_step_is_fast_and_hostile_mathematics_is_a_timeout() 
     tasks = load_problems(ProblemsSection(num_train=128, num_heldout=2), 0).train
     async with Verifier(RewardSection(timeout_s=2.0)) as verifier:
         before = time.monotonic()
-        verdicts = await asyncio.gather(
-            *(verifier.verify(f"\\boxed{{{task.label.answer}}}", task.label) for task in tasks)
-        )
+        verdicts = await asyncio.gather(*(verifier.verify(f"\\boxed{{{task.label.answer}}}", task) for task in tasks))
         took_s = time.monotonic() - before
         assert all(verdict.correct for verdict in verdicts)
         assert took_s < 1.0
@@ -128,7 +126,7 @@ async def test_a_scorer_that_cannot_be_had_is_a_clear_error_at_the_start(
             pass
     (tmp_path / "dies_at_import.py").write_text("raise RuntimeError('broken module')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ProcessEndedError, match="broken module"):
+    with pytest.raises(ConfigError, match="importing 'dies_at_import' raised RuntimeError: broken module"):
         async with Verifier(RewardSection(scorer="dies_at_import:f")):
             pass
 
@@ -149,9 +147,7 @@ async def test_verdicts_agree_with_labelled_answers() -> None:
     num_equal = sum(pair["equal"] for pair in pairs)
     assert min(num_equal, len(pairs) - num_equal) >= len(pairs) / 3
     async with Verifier(RewardSection(scorer="math")) as verifier:
-        verdicts = await asyncio.gather(
-            *(verifier.verify(pair["text"], Label(problem_id="p", answer=pair["gold"])) for pair in pairs)
-        )
+        verdicts = await asyncio.gather(*(verifier.verify(pair["text"], task_with(pair["gold"])) for pair in pairs))
     differ = Counter[str]()
     for pair, verdict in zip(pairs, verdicts, strict=True):
         if verdict.correct != pair["equal"] or verdict.kind not in ("scored", "no_answer"):

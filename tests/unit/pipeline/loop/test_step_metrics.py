@@ -8,7 +8,7 @@ from pipeline.experience.abstraction import Rejection
 from pipeline.loop.step_metrics import StepReporter, step_metrics
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from pipeline.runtime.stage_clock import StageClock
-from pipeline.types import GroupOutcome
+from pipeline.types import GroupOutcome, Verdict
 from tests.builders import experience, group
 
 
@@ -19,6 +19,17 @@ def test_the_numbers_of_a_step() -> None:
     assert numbers["num_scratch"] == 2
     assert "reward_inter" not in numbers
     assert numbers["num_completion_tokens"] == 8
+
+
+def test_each_scorer_has_a_column() -> None:
+    made = group(rewards=(1.0, 0.5, 0.0))
+    kinds = [{"math": 1.0, "style": -2.0}, {"math": 0.0, "style": 1.0}, {}]
+    rollouts = [
+        rollout.model_copy(update={"verdict": Verdict(kind="scored" if of else "error", components=of)})
+        for rollout, of in zip(made.rollouts, kinds, strict=True)
+    ]
+    numbers = step_metrics([made.model_copy(update={"rollouts": tuple(rollouts)})])
+    assert (numbers["score_math"], numbers["score_style"], numbers["verifier_failures"]) == (0.5, -0.5, 1)
 
 
 def test_lost_groups_rejections_and_steps_are_written_and_added_up(tmp_path: Path) -> None:

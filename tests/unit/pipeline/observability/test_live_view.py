@@ -155,3 +155,19 @@ def test_the_summary_names_shares_intervals_costs_and_where_things_are(tmp_path:
         f'from_pretrained("{run.final_model}")',
     ):
         assert expected in shown
+
+
+@pytest.mark.parametrize(("shares", "dead"), [([1.0, 1.0], True), ([1.0, 0.5], False), ([], False)])
+def test_the_summary_of_a_dead_run_does_not_end_in_no_alerts(shares: list[float], dead: bool, tmp_path: Path) -> None:
+    run = RunFolder.create(Config.model_validate({"run": {"root": tmp_path, "name": "r"}}))
+    learner, sampled = MetricsWriter(run.metrics_file, "learner"), MetricsWriter(run.metrics_file, "orchestrator")
+    for step, share in enumerate(shares):
+        scores = {"score_math": 0.25, "score_style": -1.0}
+        sampled.write("step", step, reward=0.125, share_zero_variance=share, verifier_failures=3, **scores)
+    learner.write("learner_step", 1, num_trained_tokens=1, logprob_gap_mean=0.01, logprob_gap_max=0.5)
+    shown = "\n".join(render_summary(run, {"evals": {}}))
+    assert ("0 alerts, and NOTHING WAS LEARNED FROM REWARDS" in shown) is dead
+    assert "0 alerts" in shown
+    if shares:
+        assert "mean reward: 0.125 at the first step, 0.125 at the last (math 0.250 style -1.000)" in shown
+        assert "6 answers got no reward; in" in shown

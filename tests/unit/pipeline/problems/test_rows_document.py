@@ -66,7 +66,7 @@ def test_a_row_is_read_as_the_document_says(row: str, says: str, target: str, tm
 def test_every_gold_answer_earns_its_reward_in_a_box_and_a_wrong_one_does_not(
     row: str, says: str, target: str, tmp_path: Path
 ) -> None:
-    task, score = trained(tmp_path, row), make_scorer(RewardSection(scorer="math"))
+    task, score = trained(tmp_path, row), make_scorer("math", RewardSection())
     if task.problem.form == "boxed":
         assert all(score(f"So it is \\boxed{{{answer}}}.", task.label).correct for answer in task.label.answers)
         assert not score("So it is \\boxed{-99}.", task.label).correct

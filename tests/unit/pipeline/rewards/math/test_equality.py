@@ -2,6 +2,7 @@
 looked for."""
 
 import random
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,7 @@ from pipeline.rewards.extraction import conclusion
 from pipeline.rewards.math.equality import same_answer
 from pipeline.rewards.math.expressions import TooLargeError
 from pipeline.rewards.scorers import make_scorer
-from pipeline.rewards.worker import reply_to
+from pipeline.rewards.scoring import judged
 from pipeline.types import Label, Verdict
 
 
@@ -24,9 +25,11 @@ def test_what_is_too_large_is_not_judged(answer: str) -> None:
 
 
 def test_a_failure_is_an_error_and_never_a_zero() -> None:
-    score = make_scorer(RewardSection(scorer="math"))
+    score = make_scorer("math", RewardSection())
     for answer in ("9^{9^{9}}", "\\int_0^1 \\sin(\\sin(\\sin x)) dx"):
-        assert b'"kind":"error"' in reply_to(f"\\boxed{{{answer}}}", Label(problem_id="p", answer="7"), score)
+        verdict = judged(partial(score, f"\\boxed{{{answer}}}", Label(problem_id="p", answer="7")))
+        assert verdict.kind == "error"
+        assert verdict.text
 
 
 def test_long_numbers_are_compared_exactly() -> None:
@@ -87,5 +90,5 @@ def test_where_a_response_states_its_answer(text: str, answer: str | None) -> No
 
 
 def test_answers_inside_thoughts_do_not_count() -> None:
-    score = make_scorer(RewardSection(scorer="math"))
+    score = make_scorer("math", RewardSection())
     assert score("<think>\\boxed{7}</think>I give up.", Label(problem_id="p", answer="7")) == Verdict(kind="no_answer")

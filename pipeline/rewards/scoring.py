@@ -1,0 +1,172 @@
+"""All scorers of a configuration over answers: one verdict each, in order.
+
+Invariants: an answer has exactly one verdict; whatever a scorer raises, memory errors and exits included, is the
+outcome 'error' of the answer at hand and of no other, with the reason; the score is the weighted sum of what the
+scorers gave, unchanged; where a scorer takes lists (`whole_groups`), all answers to one problem share the call.
+
+| iterator | waits for | woken by |
+|---|---|---|
+| answers of a plain function | nothing: it is called when its verdict is asked for | |
+| answers of an `async` one | its own call, of `concurrency` that are open at once; `timeout_s` at most | the loop |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from pipeline.config.rollout import RewardSection
+from pipeline.errors import IsolationError
+from pipeline.rewards.contract import FunctionScore, RewardTask, UserFunction
+from pipeline.rewards.extraction import extract_answer
+from pipeline.rewards.scorers import MAX_ANSWER_CHARS, make_scorer
+from pipeline.runtime.plugins import is_plugin, load_function
+from pipeline.types import Task, Verdict
+
+MAX_TEXT_CHARS = 2000
+Answer = tuple[str, Task]
+_OURS = str(Path(__file__).parent)
+
+
+class Scoring:
+    """The scorers of `settings`, wired. Belongs to the main thread: some of them use signals."""
+
+    def __init__(self, settings: RewardSection) -> None:
+        """Raises ConfigError for a scorer that cannot be had."""
+        self._settings = settings
+        self._runner = asyncio.Runner()
+        self._of = [self._scorer(one.scorer) for one in settings.all_scorers]
+        self._users = [one for one in self._of if isinstance(one, UserFunction)]
+
+    @property
+    def whole_groups(self) -> bool:
+        """Whether the first verdict of a group comes when all of them do."""
+        return any(one.kind == "lists" for one in self._users)
+
+    @property
+    def concurrency(self) -> int:
+        """Answers that are worth having at hand together."""
+        return self._settings.concurrency if any(one.is_async for one in self._users) else 1
+
+    @property
+    def hint(self) -> str:
+        """What the user's functions may have meant otherwise; empty where there is nothing to say."""
+        return "".join(one.hint for one in self._users)
+
+    def verdicts(self, answers: Sequence[Answer]) -> Iterator[Verdict]:
+        """The verdict on each answer, as soon as it is there. Raises IsolationError where code cannot be contained."""
+        for of_answer in zip(*(self._each(one, answers) for one in self._of), strict=True):
+            yield combined(of_answer, self._settings)
+
+    def _scorer(self, name: str) -> UserFunction | str:
+        if is_plugin(name):
+            return UserFunction(load_function(name, "reward.scorer"), name)
+        make_scorer(name, self._settings)
+        return name
+
+    def _each(self, scorer: UserFunction | str, answers: Sequence[Answer]) -> Iterator[Verdict]:
+        if isinstance(scorer, str):
+            score = make_scorer(scorer, self._settings)
+            return (judged(lambda text=text, task=task: score(text, task.label)) for text, task in answers)  # type: ignore[misc]
+        if scorer.kind == "lists":
+            return self._lists(scorer, answers)
+        if scorer.is_async:
+            return self._concurrently(scorer, answers)
+        return (self._one(scorer, text, task) for text, task in answers)
+
+    def _one(self, scorer: UserFunction, text: str, task: Task) -> Verdict:
+        def score() -> Verdict:
+            (said,) = scorer.scores(self._awaited(scorer.call([text], RewardTask.of(task))), 1)
+            return self._verdict(said, text)
+
+        return judged(score, scorer.hint)
+
+    def _lists(self, scorer: UserFunction, answers: Sequence[Answer]) -> Iterator[Verdict]:
+        """One call for the answers to each problem; what it raises is the outcome of all of them."""
+        for _, group in groupby(answers, key=lambda answer: id(answer[1])):
+            texts, tasks = zip(*group, strict=True)
+            said: list[FunctionScore] = []
+
+            def score(texts: Sequence[str] = texts, task: Task = tasks[0], said: list[FunctionScore] = said) -> Verdict:
+                said += scorer.scores(self._awaited(scorer.call(texts, RewardTask.of(task))), len(texts))
+                return Verdict(kind="scored")
+
+            failure = judged(score, scorer.hint)
+            for index, text in enumerate(texts):
+                yield self._verdict(said[index], text) if said else failure
+
+    def _concurrently(self, scorer: UserFunction, answers: Sequence[Answer]) -> Iterator[Verdict]:
+        """Calls of an async function, several open at once; the first verdict starts them all."""
+        slots, loop = asyncio.Semaphore(self._settings.concurrency), self._runner.get_loop()
+
+        async def one(text: str, task: Task) -> Verdict:
+            async with slots:
+                try:
+                    async with asyncio.timeout(self._settings.timeout_s) as limit:
+                        value = await scorer.call([text], RewardTask.of(task))
+                except TimeoutError as error:
+                    if limit.expired():
+                        return Verdict(kind="timeout", text=f"no reward within {self._settings.timeout_s:g} s")
+                    return Verdict(kind="error", text=reason_of(error))
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary, as in `judged`
+                    return Verdict(kind="error", text=reason_of(error) + scorer.hint)
+            return judged(lambda: self._verdict(scorer.scores(value, 1)[0], text), scorer.hint)
+
+        calls = [loop.create_task(one(text, task)) for text, task in answers]
+        for call in calls:
+            yield judged(lambda call=call: loop.run_until_complete(call))  # type: ignore[misc]
+
+    def _awaited(self, value: object) -> object:
+        async def wait(value: Awaitable[object]) -> object:
+            return await value
+
+        return self._runner.run(wait(value)) if isinstance(value, Awaitable) else value
+
+    def _verdict(self, said: FunctionScore, text: str) -> Verdict:
+        answer = extract_answer(text)
+        return Verdict(
+            kind="scored",
+            score=said.score,
+            correct=said.score >= self._settings.threshold,
+            answer=None if answer is None else answer[:MAX_ANSWER_CHARS],
+            text=said.text[:MAX_TEXT_CHARS],
+        )
+
+
+def combined(verdicts: Sequence[Verdict], settings: RewardSection) -> Verdict:
+    """One verdict of those of all scorers. Without a judgement where any of them has none. Pure."""
+    scorers = settings.all_scorers
+    failed = [(one.column, verdict) for one, verdict in zip(scorers, verdicts, strict=True) if verdict.failed]
+    if failed:
+        name, verdict = failed[0]
+        return Verdict(kind=verdict.kind, text=f"{name}: {verdict.text}" if len(scorers) > 1 else verdict.text)
+    first = verdicts[0]
+    answer = next((verdict.answer for verdict in verdicts if verdict.answer is not None), None)
+    components = {one.column: verdict.score for one, verdict in zip(scorers, verdicts, strict=True)}
+    score = sum(one.weight * verdict.score for one, verdict in zip(scorers, verdicts, strict=True))
+    if settings.format_weight:
+        score += settings.format_weight * (answer is not None)
+    text = "\n".join(verdict.text for verdict in verdicts if verdict.text)
+    return first.model_copy(update={"score": score, "answer": answer, "text": text, "components": components})
+
+
+def judged(score: Callable[[], Verdict], hint: str = "") -> Verdict:
+    """The verdict that `score` gives, or the outcome 'error' of whatever it raises; that code cannot be contained is no
+    outcome, and goes on."""
+    try:
+        return score()
+    except IsolationError:
+        raise
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - the boundary of all scorers
+        return Verdict(kind="error", text=reason_of(error) + hint)
+
+
+def reason_of(error: BaseException) -> str:
+    """What a traceback ends with, and the last line of it that is not of this package."""
+    message = " ".join(str(error).split())[:300]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+    return f"{type(error).__name__}{': ' if message else ''}{message}{where}"

@@ -1,0 +1,179 @@
+"""Reward functions of users: which kinds are recognised, what they are called with, what they may return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.config.rollout import RewardSection
+from pipeline.errors import ConfigError
+from pipeline.rewards.contract import FunctionScore, RewardTask, UserFunction, score_of
+from pipeline.rewards.scoring import combined
+from pipeline.types import Verdict
+from tests.builders import task_with
+
+TASK = task_with("7", text="What is 3 + 4?", row={"question": "What is 3 + 4?", "answer": "We add. #### 7", "level": 3})
+MESSAGE = [{"role": "assistant", "content": "It is 7."}]
+PROMPT = [{"role": "user", "content": "What is 3 + 4?"}]
+
+
+def called(function: Callable[..., Any], texts: tuple[str, ...] = ("It is 7.",)) -> Any:
+    return UserFunction(function, "my_module:reward").call(texts, RewardTask.of(TASK))
+
+
+def seen_by(source: str) -> Any:
+    """What the function with this head was given, by the names of its parameters."""
+    names: dict[str, Any] = {}
+    exec(f"{source}:\n    return dict(locals())", names)
+    return called(names["f"])
+
+
+@pytest.mark.parametrize(
+    ("head", "given"),
+    [
+        ("def f(response, answer)", {"response": "It is 7.", "answer": "7"}),
+        ("def f(text, gold)", {"text": "It is 7.", "gold": "7"}),
+        ("def f(gold, text)", {"text": "It is 7.", "gold": "7"}),
+        ("def f(x, ground_truth, /)", {"x": "It is 7.", "ground_truth": "7"}),
+        ("def f(x, *, gold_answer, scale=2.0)", {"x": "It is 7.", "gold_answer": "7", "scale": 2.0}),
+        ("def f(output)", {"output": "It is 7."}),
+        ("def f(prompt, output)", {"prompt": "What is 3 + 4?", "output": "It is 7."}),
+        ("def f(output=None, answer=None)", {"output": "It is 7.", "answer": "7"}),
+        # As of verifiers: columns as they stand in the file.
+        ("def f(completion, answer)", {"completion": MESSAGE, "answer": "We add. #### 7"}),
+        ("def f(prompt, completion, info, level)", {"prompt": PROMPT, "completion": MESSAGE, "info": {}, "level": 3}),
+        ("def f(completion: str, prompt)", {"completion": "It is 7.", "prompt": PROMPT}),
+        ("def f(completion: 'Messages | str')", {"completion": MESSAGE}),
+        # As of TRL.
+        ("def f(completions, answer)", {"completions": [MESSAGE], "answer": ["We add. #### 7"]}),
+        (
+            "def f(prompts, completions: list[str], level)",
+            {"prompts": [PROMPT], "completions": ["It is 7."], "level": [3]},
+        ),
+        ("def f(completions: list[list[dict[str, str]]])", {"completions": [MESSAGE]}),
+    ],
+)  # fmt: skip
+def test_a_function_is_given_what_its_parameters_name(head: str, given: dict[str, Any]) -> None:
+    assert seen_by(head) == given
+
+
+def test_a_task_tells_of_its_problem() -> None:
+    def reward(response: str, task: RewardTask) -> tuple[float, str]:
+        return float(task["level"]), f"{task.id} {task.prompt} {task.question} {task.answer} {task.get('nothing', '-')}"
+
+    assert score_of(called(reward)) == FunctionScore(3.0, "p What is 3 + 4? What is 3 + 4? 7 -")
+
+
+def test_functions_that_take_anything_are_given_the_columns() -> None:
+    seen = called(lambda completions, **columns: columns, ("a", "b"))
+    assert seen["level"] == [3, 3]
+    assert len(seen["prompts"]) == 2
+    state = called(lambda state, **_: state)
+    assert (state["answer"], state["completion"], state["task"].answer) == ("We add. #### 7", MESSAGE, "7")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "def f(x, y)",
+        "def f(response, reference)",
+        "def f(answer, gold)",
+        "def f(answer)",
+        "def f()",
+        "def f(*args)",
+        "def f(data_source, solution_str, ground_truth)",
+    ],
+)
+def test_what_could_mean_two_things_is_refused_with_both_signatures(head: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        seen_by(head)
+    for words in ("reward.scorer = 'my_module:reward'", "reward(response, task)", "reward(response, answer)"):
+        assert words in str(caught.value)
+
+
+def test_what_only_a_trainer_has_is_refused_where_it_is_needed() -> None:
+    with pytest.raises(ConfigError, match="needs 'trainer_state', which there is not here"):
+        seen_by("def f(completions, trainer_state)")
+    assert seen_by("def f(completions, trainer_state=None)")["trainer_state"] is None
+    with pytest.raises(TypeError, match=r"reward\(completion, rubric\): nothing is known for rubric: no such column"):
+        seen_by("def f(completion, rubric)")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1, -2.5, True, Fraction(1, 2), np.float32(0.5), np.int64(3), np.array(0.25)],
+    ids=repr,
+)
+def test_numbers_of_all_kinds_are_scores(value: Any) -> None:
+    assert score_of(value) == FunctionScore(float(value))
+    assert score_of((value, "why")) == FunctionScore(float(value), "why")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "returned None; a number"),
+        ([1.0], "returned [1.0] (list)"),
+        ("1.0", "returned '1.0' (str)"),
+        ({"score": 1}, "(dict)"),
+        ((1.0, 2.0), "(tuple)"),
+        (float("nan"), "returned nan; a finite number"),
+        (float("-inf"), "returned -inf; a finite number"),
+        (1j, "(complex)"),
+        (np.array([1.0]), "(ndarray)"),
+        ((None, "why"), "returned None"),
+        (object, "(type)"),
+    ],
+)
+def test_what_is_no_number_is_no_score(value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        score_of(value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (1.0, "a list of 2 numbers is expected"),
+        ([1.0], "returned 1 rewards for 2 completions"),
+        ([1.0, None], "returned None"),
+        ("ab", "a list of 2 numbers is expected"),
+    ],
+)
+def test_a_function_over_lists_returns_one_number_for_each(value: Any, words: str) -> None:
+    function = UserFunction(lambda completions: value, "m:f")
+    with pytest.raises(ValueError, match="expected") as caught:
+        function.scores(value, 2)
+    assert words in str(caught.value)
+    assert function.scores(np.array([1.0, -2.0]), 2) == [FunctionScore(1.0), FunctionScore(-2.0)]
+
+
+def test_weights_add_up_and_the_first_scorer_decides_what_is_correct() -> None:
+    settings = RewardSection.model_validate(
+        {"scorers": ["math", {"scorer": "m:brevity", "weight": -0.5}], "format_weight": 0.25}
+    )
+    assert settings.scorer == "math"
+    right = Verdict(kind="scored", score=1.0, correct=True, answer="7")
+    both = combined([right, Verdict(kind="scored", score=3.0, text="long")], settings)
+    assert both.components == {"math": 1.0, "brevity": 3.0}
+    assert (both.score, both.correct, both.answer, both.text) == (1.0 - 1.5 + 0.25, True, "7", "long")
+    none = combined([right, Verdict(kind="error", text="KeyError")], settings)
+    assert none == Verdict(kind="error", text="brevity: KeyError")
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"scorers": ["math", "m:math"]}, "two that are called 'math'"),
+        ({"scorer": "code", "scorers": ["math"]}, "'code' is not the first of scorers"),
+        ({"scorers": [{"scorer": "m:f", "name": "a b"}]}, "name"),
+        ({"scorers": [{"scorer": "m:f", "weight": float("nan")}]}, "weight"),
+    ],
+)
+def test_scorers_that_contradict_one_another_are_refused(section: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RewardSection.model_validate(section)

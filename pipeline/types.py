@@ -182,6 +182,10 @@ class Completion(NamedTuple):
     newest_version: WeightVersion | None = None
 
 
+FAILED = frozenset({"timeout", "error"})
+"""Kinds of verdicts that carry no judgement."""
+
+
 class Verdict(Record):
     """What the scorers said of one answer. 'timeout' and 'error' are outcomes of their own and carry no judgement."""
 
@@ -197,7 +201,7 @@ class Verdict(Record):
     @property
     def failed(self) -> bool:
         """Whether no judgement could be had."""
-        return self.kind in ("timeout", "error")
+        return self.kind in FAILED
 
 
 class Rollout(Record):

@@ -46,17 +46,17 @@ class Weighing(NamedTuple):
 
 
 def exclusions(
-    problem: Problem, candidates: Sequence[Candidate], most_per_problem: int | None = None
+    problem_id: str, own_hash: str, candidates: Sequence[Candidate], most_per_problem: int | None = None
 ) -> list[SearchOutcome | None]:
-    """Why each candidate may not be shown for `problem`, None where it may: the same problem (same id or same
-    normalised text; a number-swapped twin is another problem), a held-out one, or one more of a problem that has
-    `most_per_problem` before it."""
-    own_hash, counted, reasons = problem.text_hash, Counter[str](), list[SearchOutcome | None]()
+    """Why each candidate may not be shown for a problem, None where it may: the same problem (same id or same
+    normalised text, of which `own_hash` is; a number-swapped twin is another problem), a held-out one, or one more of a
+    problem that has `most_per_problem` before it."""
+    counted, reasons = Counter[str](), list[SearchOutcome | None]()
     for candidate in candidates:
         reason: SearchOutcome | None = None
         if candidate.split != "train":
             reason = "held_out"
-        elif candidate.problem_id == problem.id or candidate.problem_hash == own_hash:
+        elif candidate.problem_id == problem_id or candidate.problem_hash == own_hash:
             reason = "same_problem"
         else:
             counted[candidate.problem_hash] += 1

@@ -12,6 +12,7 @@ from pipeline.experience.contexts import RetrievalResult, Weighing, exclusions, 
 from pipeline.experience.pool import MAX_FOUND, Candidate, Pool
 from pipeline.experience.similarity import Measure, measure_of
 from pipeline.inference.chat_client import EmbeddingClient
+from pipeline.text import text_hash
 from pipeline.types import Context, Problem, SearchOutcome
 
 
@@ -52,11 +53,11 @@ class Retriever:
 
         The problem's own entries rank first, and as many may be of one twin: what is left out is asked for again."""
         settings = self._settings
-        num_wanted = settings.num_candidates
+        num_wanted, own_hash = settings.num_candidates, text_hash(text)
         num_asked = min(num_wanted + self._pool.num_of_problem(problem.id), MAX_FOUND)
         while True:
             found = self._pool.search(text, num_asked)
-            excluded = exclusions(problem, found, settings.num_candidates_per_problem)
+            excluded = exclusions(problem.id, own_hash, found, settings.num_candidates_per_problem)
             admissible = [place for place, reason in enumerate(excluded, start=1) if reason is None]
             if len(admissible) >= num_wanted or len(found) < num_asked or num_asked == MAX_FOUND:
                 break

@@ -193,9 +193,7 @@ class InferenceClient:
                             raise
                         logger.warning("requests to %s have another form from now on: %s", endpoint.url, error)
 
-        return self._runner.run(
-            send, _tokens_of_reply, stage=stage, priority=priority, affinity=affinity, patience=patience
-        )
+        return self._runner.run(send, _num_tokens, stage=stage, priority=priority, affinity=affinity, patience=patience)
 
     def render(self, messages: tuple[Message, ...], *, priority: int = 0) -> Coroutine[Any, Any, tuple[int, ...]]:
         """The prompt's token ids (P,) as the chat template renders it; needs `has_token_route`. Raises
@@ -223,7 +221,7 @@ class InferenceClient:
             samples = token_protocol.parse_generate(reply, prompt_ids, num_samples, served.version)
             return await _accepted(samples, request.get("accept"), attempt)
 
-        return self._runner.run(send, _tokens_of_samples, **_routing(request))
+        return self._runner.run(send, _num_tokens, **_routing(request))
 
     async def sample(
         self,
@@ -253,7 +251,7 @@ class InferenceClient:
             samples = token_protocol.parse_chat_samples(reply, num_samples, before, after, served.version)
             return await _accepted(samples, request.get("accept"), attempt)
 
-        return await self._runner.run(send, _tokens_of_samples, **_routing(request))
+        return await self._runner.run(send, _num_tokens, **_routing(request))
 
     async def embed(self, texts: list[str], *, stage: str = "embed", priority: int = 0) -> list[list[float]]:
         """One embedding for each text, by any endpoint's `/v1/embeddings`. Raises EndpointError."""
@@ -276,7 +274,8 @@ class InferenceClient:
         body = protocol.chat_body(
             endpoint.model, messages, chat_template_kwargs=self._chat_template_kwargs, **arguments
         )
-        return endpoint.dialect.spoken(body)
+        # Nearly every endpoint takes all of it.
+        return endpoint.dialect.spoken(body) if endpoint.dialect.dropped or endpoint.dialect.renames_limit else body
 
     async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
         """One GET, one attempt, outside of slots and breaker; the parsed JSON. Raises EndpointError."""
@@ -383,8 +382,4 @@ async def _accepted(
     return samples
 
 
-_tokens_of_reply = attrgetter("num_prompt_tokens", "num_completion_tokens", "num_cached_prompt_tokens")
-
-
-def _tokens_of_samples(samples: token_protocol.Samples) -> tuple[int, int, int]:
-    return len(samples.prompt_ids), sum(len(completion.token_ids) for completion in samples.completions), 0
+_num_tokens = attrgetter("num_prompt_tokens", "num_completion_tokens", "num_cached_prompt_tokens")

@@ -19,6 +19,9 @@ class Samples(NamedTuple):
 
     prompt_ids: tuple[int, ...]
     completions: tuple[Completion, ...]
+    num_prompt_tokens: int
+    num_completion_tokens: int
+    num_cached_prompt_tokens: int = 0
     under_check: bool = False
     """Whether some tokens come from weights that had not yet answered their canary."""
 
@@ -73,7 +76,7 @@ def parse_generate(
         oldest, newest = _span_of(labels)
         under_check |= any(map(is_under_check, labels))
         completions.append(_completion(choice, choice.get("text"), finish_reason, named or oldest, named or newest))
-    return Samples(prompt_ids, tuple(completions), under_check)
+    return _samples(prompt_ids, completions, under_check=under_check)
 
 
 def parse_chat_samples(
@@ -91,7 +94,12 @@ def parse_chat_samples(
         )
         for choice, finish_reason in finished_choices(reply, num_samples)
     ]
-    return Samples(tuple(prompt_ids), tuple(completions), is_under_check(before) or is_under_check(after))
+    return _samples(tuple(prompt_ids), completions, under_check=is_under_check(before) or is_under_check(after))
+
+
+def _samples(prompt_ids: tuple[int, ...], completions: list[Completion], *, under_check: bool) -> Samples:
+    num_completion_tokens = sum(len(completion.token_ids) for completion in completions)
+    return Samples(prompt_ids, tuple(completions), len(prompt_ids), num_completion_tokens, under_check=under_check)
 
 
 def _labels_of(spans: Any) -> list[str]:

@@ -149,7 +149,7 @@ class GroupSampler:
                     return context, await endpoints.sample(messages, sampling, num_samples, **request)
             with self._clock.stage("render"):
                 prompt_ids = await endpoints.render(messages, priority=key.order)
-            if len(prompt_ids) + sampling.longest > limit:
+            if len(prompt_ids) + request["max_tokens"] > limit:
                 shorter = trimmed(context)
                 if shorter is not None:
                     context = shorter

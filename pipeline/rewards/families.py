@@ -50,8 +50,13 @@ def family_score(answer: str, label: Label) -> float:
     return float(dataset.score_answer(answer, label.entry))
 
 
-def is_solved(answer: str, score: float, label: Label, threshold: float) -> bool:
-    """Whether `answer`, to which the family gave `score`, counts as correct from `threshold` on."""
+def judgement(answer: str, label: Label, threshold: float) -> tuple[float, bool]:
+    """The family's score of `answer`, and whether it counts as correct from `threshold` on."""
+    score = family_score(answer, label)
+    return score, _is_solved(answer, score, label, threshold)
+
+
+def _is_solved(answer: str, score: float, label: Label, threshold: float) -> bool:
     gold = label.answer
     if score < threshold or answer.strip() == gold.strip():
         return score >= threshold

@@ -13,13 +13,13 @@ from pipeline.rewards.code.extraction import as_program, extract_code
 from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.extraction import cleaned, conclusion, extract_answer
-from pipeline.rewards.families import family_score, is_solved
+from pipeline.rewards.families import judgement
 from pipeline.rewards.math import same_answer, within
-from pipeline.text import strip_think
 from pipeline.types import Label, Verdict
 
 MAX_ANSWER_CHARS = 1000
 Scorer = Callable[[str, Label], Verdict]
+"""Of a text without a model's thinking."""
 
 
 def make_scorer(name: str, settings: RewardSection) -> Scorer:
@@ -57,24 +57,23 @@ def _isolated() -> None:
 def _family_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
     """By the family's own scorer, which pays for parts of an answer, for its length, and for guesses among others: 1
     from the threshold on, and 0 below, unless `reward.graded`."""
-    answer = extract_answer(strip_think(text))
+    answer = extract_answer(text)
     if answer is None:
         return Verdict(kind="no_answer")
-    verdict = _verdict(family_score(answer, label), answer, settings)
-    correct = is_solved(answer, verdict.score, label, settings.threshold)
-    score = verdict.score if settings.graded else float(correct)
-    return verdict.model_copy(update={"score": score, "correct": correct})
+    score, correct = judgement(answer, label, settings.threshold)
+    verdict = _verdict(score if settings.graded else float(correct), answer, settings)
+    return verdict.model_copy(update={"correct": correct})
 
 
 def _format_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
     """1 where an answer can be parsed, whatever it is."""
-    answer = extract_answer(strip_think(text))
+    answer = extract_answer(text)
     return Verdict(kind="no_answer") if answer is None else _verdict(1.0, answer, settings)
 
 
 def math_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
     """Whether what `text` concludes with is the gold answer, its currency and units included."""
-    answer = conclusion(strip_think(text))
+    answer = conclusion(text)
     if answer is None:
         return Verdict(kind="no_answer")
     return _verdict(math_score(answer, label), cleaned(answer), settings)

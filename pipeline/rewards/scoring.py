@@ -24,7 +24,8 @@ from pipeline.rewards.contract import FunctionScore, RewardTask, UserFunction
 from pipeline.rewards.extraction import extract_answer
 from pipeline.rewards.scorers import MAX_ANSWER_CHARS, make_scorer
 from pipeline.runtime.plugins import is_plugin, load_function
-from pipeline.types import Task, Verdict
+from pipeline.text import visible_each
+from pipeline.types import FAILED, Task, Verdict
 
 MAX_TEXT_CHARS = 2000
 Answer = tuple[str, Task]
@@ -38,6 +39,7 @@ class Scoring:
         """Raises ConfigError for a scorer that cannot be had."""
         self._settings = settings
         self._runner = asyncio.Runner()
+        self._columns = [(one.column, one.weight) for one in settings.all_scorers]
         self._of = [self._scorer(one.scorer) for one in settings.all_scorers]
         self._users = [one for one in self._of if isinstance(one, UserFunction)]
 
@@ -59,7 +61,7 @@ class Scoring:
     def verdicts(self, answers: Sequence[Answer]) -> Iterator[Verdict]:
         """The verdict on each answer, as soon as it is there. Raises IsolationError where code cannot be contained."""
         for of_answer in zip(*(self._each(one, answers) for one in self._of), strict=True):
-            yield combined(of_answer, self._settings)
+            yield combined(of_answer, self._columns, self._settings.format_weight)
 
     def _scorer(self, name: str) -> UserFunction | str:
         if is_plugin(name):
@@ -69,8 +71,9 @@ class Scoring:
 
     def _each(self, scorer: UserFunction | str, answers: Sequence[Answer]) -> Iterator[Verdict]:
         if isinstance(scorer, str):
-            score = make_scorer(scorer, self._settings)
-            return (judged(lambda text=text, task=task: score(text, task.label)) for text, task in answers)  # type: ignore[misc]
+            score, shown = make_scorer(scorer, self._settings), visible_each([text for text, _ in answers], strip=True)
+            pairs = zip(shown, [task.label for _, task in answers], strict=True)
+            return (judged(lambda text=text, label=label: score(text, label)) for text, label in pairs)  # type: ignore[misc]
         if scorer.kind == "lists":
             return self._lists(scorer, answers)
         if scorer.is_async:
@@ -136,19 +139,17 @@ class Scoring:
         )
 
 
-def combined(verdicts: Sequence[Verdict], settings: RewardSection) -> Verdict:
-    """One verdict of those of all scorers. Without a judgement where any of them has none. Pure."""
-    scorers = settings.all_scorers
-    failed = [(one.column, verdict) for one, verdict in zip(scorers, verdicts, strict=True) if verdict.failed]
-    if failed:
-        name, verdict = failed[0]
-        return Verdict(kind=verdict.kind, text=f"{name}: {verdict.text}" if len(scorers) > 1 else verdict.text)
+def combined(verdicts: Sequence[Verdict], columns: Sequence[tuple[str, float]], format_weight: float = 0.0) -> Verdict:
+    """One verdict of those of all scorers, whose names and weights are `columns`. Without a judgement where any of them
+    has none. Pure."""
+    scored = [(name, weight, verdict) for (name, weight), verdict in zip(columns, verdicts, strict=True)]
+    for name, _, verdict in scored:
+        if verdict.kind in FAILED:
+            return Verdict(kind=verdict.kind, text=f"{name}: {verdict.text}" if len(scored) > 1 else verdict.text)
     first = verdicts[0]
     answer = next((verdict.answer for verdict in verdicts if verdict.answer is not None), None)
-    components = {one.column: verdict.score for one, verdict in zip(scorers, verdicts, strict=True)}
-    score = sum(one.weight * verdict.score for one, verdict in zip(scorers, verdicts, strict=True))
-    if settings.format_weight:
-        score += settings.format_weight * (answer is not None)
+    components = {name: verdict.score for name, _, verdict in scored}
+    score = sum(weight * verdict.score for _, weight, verdict in scored) + format_weight * (answer is not None)
     text = "\n".join(verdict.text for verdict in verdicts if verdict.text)
     return first.model_copy(update={"score": score, "answer": answer, "text": text, "components": components})
 

@@ -32,7 +32,7 @@ from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, ProcessEndedError
 from pipeline.runtime.child_process import Process
 from pipeline.runtime.plugins import is_plugin
-from pipeline.types import Task, Verdict
+from pipeline.types import FAILED, Task, Verdict
 
 # Answers waiting per worker: bounds the texts held twice. More callers wait in `verify`.
 QUEUE_PER_WORKER = 64
@@ -49,8 +49,8 @@ logger = logging.getLogger(__name__)
 def rewards_of(verdicts: Sequence[Verdict]) -> list[float]:
     """The reward of each verdict of a group. An answer without a judgement has the least of its group, 0 at most: to
     bring a scorer down never pays."""
-    least = min((verdict.score for verdict in verdicts if not verdict.failed), default=0.0)
-    return [min(0.0, least) if verdict.failed else verdict.score for verdict in verdicts]
+    least = min((verdict.score for verdict in verdicts if verdict.kind not in FAILED), default=0.0)
+    return [min(0.0, least) if verdict.kind in FAILED else verdict.score for verdict in verdicts]
 
 
 @dataclass
@@ -242,7 +242,7 @@ class Verifier:
                         raise ConfigError(reply["config_error"])
                     verdict = Verdict.model_validate(reply["verdict"])
                     batch.verdicts.append(verdict)
-                    if verdict.failed:
+                    if verdict.kind in FAILED:
                         self._note(verdict.text)
                 else:
                     return True

@@ -55,7 +55,7 @@ def lexical(a: str, b: str) -> float:
 
 def found(candidates: list[Candidate], similarities: list[float] | None = None) -> list[RetrievalResult]:
     values = similarities or [lexical(PROBLEM.text, one.problem_text) for one in candidates]
-    return list(map(RetrievalResult, candidates, values, exclusions(PROBLEM, candidates)))
+    return list(map(RetrievalResult, candidates, values, exclusions(PROBLEM.id, PROBLEM.text_hash, candidates)))
 
 
 def outcomes(context: Context) -> dict[str, str]:

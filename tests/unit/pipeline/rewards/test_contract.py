@@ -158,10 +158,11 @@ def test_weights_add_up_and_the_first_scorer_decides_what_is_correct() -> None:
     )
     assert settings.scorer == "math"
     right = Verdict(kind="scored", score=1.0, correct=True, answer="7")
-    both = combined([right, Verdict(kind="scored", score=3.0, text="long")], settings)
+    columns = [(one.column, one.weight) for one in settings.all_scorers]
+    both = combined([right, Verdict(kind="scored", score=3.0, text="long")], columns, settings.format_weight)
     assert both.components == {"math": 1.0, "brevity": 3.0}
     assert (both.score, both.correct, both.answer, both.text) == (1.0 - 1.5 + 0.25, True, "7", "long")
-    none = combined([right, Verdict(kind="error", text="KeyError")], settings)
+    none = combined([right, Verdict(kind="error", text="KeyError")], columns)
     assert none == Verdict(kind="error", text="brevity: KeyError")
 
 

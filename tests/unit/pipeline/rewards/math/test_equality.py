@@ -11,8 +11,9 @@ from pipeline.rewards.extraction import conclusion
 from pipeline.rewards.math.equality import same_answer
 from pipeline.rewards.math.expressions import TooLargeError
 from pipeline.rewards.scorers import make_scorer
-from pipeline.rewards.scoring import judged
-from pipeline.types import Label, Verdict
+from pipeline.rewards.scoring import Scoring, judged
+from pipeline.types import Label
+from tests.builders import task_with
 
 
 @pytest.mark.parametrize(
@@ -90,5 +91,6 @@ def test_where_a_response_states_its_answer(text: str, answer: str | None) -> No
 
 
 def test_answers_inside_thoughts_do_not_count() -> None:
-    score = make_scorer("math", RewardSection())
-    assert score("<think>\\boxed{7}</think>I give up.", Label(problem_id="p", answer="7")) == Verdict(kind="no_answer")
+    task = task_with("7")
+    (verdict,) = Scoring(RewardSection(scorer="math")).verdicts([("<think>\\boxed{7}</think>I give up.", task)])
+    assert (verdict.kind, verdict.score) == ("no_answer", 0.0)

@@ -4,7 +4,6 @@ of its inputs."""
 from __future__ import annotations
 
 import argparse
-import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.inference.local_servers import resolve_model
 from pipeline.observability.live_view import View
 from pipeline.run.folder import RunFolder
+from pipeline.runtime import event_loop
 from pipeline.sft.stage import seeded_model
 
 OPTION_OF = {"model": "--teacher-model", "api_key_env": "--teacher-key-env", "n": "--n"}
@@ -47,7 +47,7 @@ def sft_command(arguments: argparse.Namespace) -> int:
         view.log(f"SFT seeding done: {report}")
         return folder
 
-    folder = asyncio.run(work())
+    folder = event_loop.run(work())
     if arguments.out is not None:
         folder = shutil.copytree(folder, arguments.out)
     view.log(f'load it with: transformers.AutoModelForCausalLM.from_pretrained("{folder}")')

@@ -44,7 +44,8 @@ def stress_command(arguments: argparse.Namespace) -> int:
     (out / REPORT).write_text(json.dumps(report.model_dump(), indent=1), encoding="utf-8")
     for line in report.lines():
         print(line)
-    print(f"report    {out / REPORT}, plot {out / f'{PLOT}.{arguments.plot}'}")
+    plot = out / f"{PLOT}.{arguments.plot}"
+    print(f"report    {out / REPORT}{f', plot {plot}' if plot.exists() else ''}")
     broken = report.broken_bounds(arguments.max_p99_s, arguments.max_error_rate)
     for words in broken:
         print(f"BROKEN    {words}")
@@ -96,19 +97,26 @@ async def _run(
             url=url, model=arguments.model, api_key_env=arguments.api_key_env, max_concurrency=load.concurrency
         )
         watchdog = Watchdog(lambda stuck: print(stuck, file=sys.stderr), stuck_after_s=60.0)
-        pool = await stack.enter_async_context(InferenceClient((settings,), "", requests, watchdog=watchdog))
+        pool = await stack.enter_async_context(
+            InferenceClient((settings,), "", requests, watchdog=watchdog, on_trouble=_warn)
+        )
         await check_endpoint(pool, pool.endpoints[0], training=False)
         stress = Stress(pool, load, stack.enter_context(progress("requests", load.num_requests)))
         running = asyncio.ensure_future(stress.run())
-        stack.enter_context(event_loop.on_signal(running.cancel))
+        stack.enter_context(event_loop.on_stop(running.cancel))
         try:
             await running
             stopped = False
         except asyncio.CancelledError:
             stopped = True
         report = stress.report()
-        await asyncio.to_thread(plot_latency, stress.shots, report, out / f"{PLOT}.{arguments.plot}")
+        if report.num_answered or not stopped:
+            await asyncio.to_thread(plot_latency, stress.shots, report, out / f"{PLOT}.{arguments.plot}")
     return report, stopped
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.asynccontextmanager

@@ -90,7 +90,7 @@ async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None
     log(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
     pairs = lines.pairs
     if len(pairs) < wanted:
-        async with client_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
+        async with client_of(config, (settings,), on_trouble=log) as pool, Verifier(config.reward) as verifier:
             await check_endpoint(pool, pool.endpoints[0], training=False)
             before = dict(cost)
 
@@ -109,6 +109,7 @@ async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None
                 pairs = await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines, progress)
             finally:
                 keep_cost()
+                log(f"teacher: {lines.num_kept} of {wanted} pairs are kept in {path}; the same command goes on there")
     log(f"teacher: {len(pairs)} pairs, {_spent(cost)}")
     digest = hashlib.sha256(json.dumps(pairs, sort_keys=True).encode()).hexdigest()
     return Teaching(pairs, lines.counts(), cost, digest)

@@ -35,6 +35,10 @@ def teacher_of(parsed: argparse.Namespace) -> dict[str, Any]:
 def sft_command(arguments: argparse.Namespace) -> int:
     """Seed the skills and show where the model is."""
     config = load_config(arguments.config, merged(settings_given(arguments), teacher_of(arguments)))
+    if arguments.out is not None and arguments.out.exists():
+        raise ConfigError(
+            f"--out {arguments.out} exists already; name a folder that does not, for the model to go there"
+        )
     view = View(0, live=False)
     name = config.run.name or f"sft-{config.recipe}-{config.sft.seed}"
     run = RunFolder.create(

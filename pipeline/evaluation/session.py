@@ -223,16 +223,18 @@ class EvaluationSession:
                 {"url": one.url, "model": one.model, "root": str(one.card.get("root") or "")}
                 for one in client.endpoints
             ]
-            self._hold(folder, identity, cards=[one.card for one in client.endpoints])
+            self._hold(folder)
+            self._identify(folder, identity, cards=[one.card for one in client.endpoints])
             return folder, client
         folder = self._folder(self._options.model_name)
-        folder.logs.mkdir(parents=True, exist_ok=True)
+        servers = range(config.servers.num_servers)
+        own_logs = ("model.log", *(f"{name}-{number}.log" for number in servers for name in ("launch", "server")))
+        self._hold(folder, "config.json", *(f"logs/{name}" for name in own_logs))
         run = RunFolder(folder.path)  # as far as starting servers needs one
         model = await resolve_model(config, run, self._log)
         fingerprint = await asyncio.to_thread(model_fingerprint, model)
-        self._hold(folder, [{"model": str(model), "weights": fingerprint}])
+        self._identify(folder, [{"model": str(model), "weights": fingerprint}])
         write_atomic(run.config_file, config.model_dump_json(indent=2))
-        run.locks.mkdir(exist_ok=True)
         serving = await self._stack.enter_async_context(Serving(config, run, model, self._log))
         return folder, await self._checked(serving.endpoints)
 
@@ -254,12 +256,15 @@ class EvaluationSession:
         name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
         return EvalFolder(self._options.out or Path("evals") / name)
 
-    def _hold(self, folder: EvalFolder, identity: list[dict[str, str]], **facts: object) -> None:
+    def _hold(self, folder: EvalFolder, *more: str) -> None:
         options, config = self._options, self._config
-        self._stack.enter_context(folder.opened(identity, fresh=options.fresh, moved=options.moved, **facts))
+        self._stack.enter_context(folder.held(*more))
         folder.logs.mkdir(exist_ok=True)
         judge_key = os.environ.get(options.judge.api_key_env, "") if options.judge else ""
         logs.configure(folder.logs / "eval.log", config.operations, {*secrets_of(config), judge_key} - {""})
+
+    def _identify(self, folder: EvalFolder, identity: list[dict[str, str]], **facts: object) -> None:
+        folder.identified(identity, fresh=self._options.fresh, moved=self._options.moved, **facts)
 
     async def _lessons(
         self, folder: EvalFolder, client: InferenceClient, replies: ReplyCache, benchmarks: Sequence[BenchmarkTasks]
@@ -355,10 +360,10 @@ def _other(path: Path, prices: Prices) -> Other:
 
 
 def _write(folder: EvalFolder, found: BenchmarkReport) -> None:
-    write_atomic(folder.report_file, found.model_dump_json(indent=1))
-    write_atomic(folder.page_file, page(found))
-    plot_accuracy(found, folder.accuracy_plot)
-    plot_compute(found, folder.compute_plot)
+    folder.write_report(folder.report_file.name, found.model_dump_json(indent=1))
+    folder.write_report(folder.page_file.name, page(found))
+    folder.write_report(folder.accuracy_plot.name, plot_accuracy(found))
+    folder.write_report(folder.compute_plot.name, plot_compute(found))
 
 
 def _dropped(client: InferenceClient) -> list[str]:

@@ -58,7 +58,8 @@ class EvalRun:
     """One run over the questions of a plan.
 
     `answers` are those that the folder holds, by key; what `run` adds joins them. With `rejudge` every answer is judged
-    anew, from cached replies. After `stop` no request begins."""
+    anew, from cached replies. After `stop` no request begins. `end_waits` ends what only waits, at whatever endpoint,
+    once a failure has ended the run."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class EvalRun:
         *,
         search: Search | None = None,
         rejudge: bool = False,
+        end_waits: Callable[[EndpointError], None] | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         self._config = config
@@ -81,6 +83,7 @@ class EvalRun:
         self._scoring = scoring
         self._search = search
         self._rejudge = rejudge
+        self._end_waits = end_waits or endpoints.stop
         self._progress = progress
         self.stopped = False
         self._fatal: EndpointError | None = None
@@ -159,7 +162,7 @@ class EvalRun:
         self._num_in_a_row += 1
         if self._fatal is None and (reason := self._hopeless(error)):
             self._fatal = FinalEndpointError(error.kind, f"{str(error).rstrip('.')}; gave up{reason}")
-            self._endpoints.stop(self._fatal)
+            self._end_waits(self._fatal)
         self._folder.append_failure(Failed(key=question.key, kind=error.kind, detail=str(error)[:MAX_DETAIL_CHARS]))
 
     def _hopeless(self, error: EndpointError) -> str:

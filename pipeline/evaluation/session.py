@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
-from pipeline.errors import ConfigError, EndpointError, FinalEndpointError, RunFolderError
+from pipeline.errors import ConfigError, EndpointError, EndpointSetupError, FinalEndpointError, RunFolderError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.cost import cost_of, spending
@@ -141,7 +141,8 @@ class EvaluationSession:
             scoring = Scoring(await self._verifiers(benchmarks), judge, self._prices)
             num_answers = sum(target.num_samples for _, of in wanted for one in of for target in one.wanted.values())
             self._run = run = EvalRun(
-                self._config, folder, endpoints, replies, answers, scoring, search=search, rejudge=options.rejudge,
+                self._config, folder, endpoints, replies, answers, scoring, search=search,
+                rejudge=options.rejudge, end_waits=self._end_waits,
                 progress=self._stack.enter_context(progress("answers", num_answers, lambda: spending(self._usages))),
             )  # fmt: skip
             asking_s, failure = await self._answer(run, wanted)
@@ -306,7 +307,13 @@ class EvaluationSession:
             return None
         client = await self._client(judge_endpoint(settings, self._config.requests, self._warn))
         judge = AnswerJudge(client, client.endpoints[0].model, cache=replies)
-        self._log(f"{judge.name}, {(await agreement(judge)).line()}")
+        self._log(f"{judge.name}, {(found := await agreement(judge)).line()}")
+        if not found.num_judged:
+            reason = client.endpoints[0].last_failure or f"{judge.num_malformed} replies without a verdict"
+            raise EndpointSetupError(
+                f"--judge {settings.url} gave no verdict on any of {found.num_errors} labelled answers ({reason}); "
+                "mend it, or name another judge"
+            )
         return judge
 
     # What came of it

@@ -16,9 +16,10 @@ MODEL = "odd"
 
 
 class Odd(NamedTuple):
-    """What a chat request is answered with, and a word of the reason that has to be on the terminal."""
+    """What a chat request is answered with (None: the connection is cut), and a word of the reason that has to be on
+    the terminal."""
 
-    answer: Callable[[], web.StreamResponse]
+    answer: Callable[[], web.StreamResponse] | None
     reason: str
 
 
@@ -64,6 +65,21 @@ KINDS: dict[str, Odd] = {
     "choices_empty": _json(whole() | {"choices": []}, "choices in the reply: 0"),
     "choices_two": _json(whole() | {"choices": whole()["choices"] * 2}, "choices in the reply: 2"),
     "no_object": _json([whole()], "choices in the reply: None"),
+    "json_null": _json(None, "choices in the reply: None"),
+    "json_text": _json("busy", "it begins busy"),
+    "json_number": _json(7, "it begins 7"),
+    "choice_text": _json(whole() | {"choices": ["7"]}, "a choice is no object"),
+    "finish_number": _json(whole(finish_reason=3), "finish_reason is 3"),
+    "content_number": _json(whole(message={"role": "assistant", "content": 7}), "no message content"),
+    "xml": _raw(b"<?xml version='1.0'?><error/>", "text/xml", "text/xml"),
+    "gzip_garbage": Odd(
+        lambda: web.Response(body=b"no gzip at all", headers={"Content-Encoding": "gzip"}), "Can not decode"
+    ),
+    "connection_cut": Odd(None, "ServerDisconnectedError"),
+    "redirect": _json({}, "HTTP 308", 308, {"Location": "/elsewhere"}),
+    "wrong_method": _json({"detail": "Method Not Allowed"}, "Method Not Allowed", 405),
+    "unprocessable": _json({"detail": "a field is missing"}, "a field is missing", 422),
+    "overloaded": _error("Overloaded", 529),
     "message_null": _json(whole(message=None), "no message content"),
     "content_null": _json(whole(message={"role": "assistant", "content": None}), "no message content"),
     "unauthorized": _error("Incorrect API key provided", 401),
@@ -100,4 +116,10 @@ class OddEndpoints:
         kind = request.match_info["kind"]
         if kind == HANGING:
             await asyncio.Event().wait()
-        return self._kinds[kind].answer() if kind in self._kinds else web.json_response(whole())
+        if kind not in self._kinds:
+            return web.json_response(whole())
+        if (answer := self._kinds[kind].answer) is not None:
+            return answer()
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()

@@ -103,10 +103,11 @@ def kinds() -> list[Any]:
 async def test_the_reason_is_on_the_terminal_and_a_signal_ends_the_wait(
     tmp_path: Path, repository: Path, endpoints: Endpoints, questions: Path, kind: str
 ) -> None:
-    url = endpoints.at(kind)
+    url, begin_s = endpoints.at(kind), time.monotonic()
     terminal = Terminal(await eval_of(url, tmp_path, repository, questions).start())
     async with asyncio.timeout(60):
         await endpoints.asked.wait()
+    start_s = time.monotonic() - begin_s
 
     def named() -> bool:
         return url in terminal.errors and KINDS[kind].reason in terminal.errors and "What to do: " in terminal.errors
@@ -116,7 +117,7 @@ async def test_the_reason_is_on_the_terminal_and_a_signal_ends_the_wait(
     if waits:
         terminal.process.send_signal(signal.SIGINT)
     status, stop_s = await terminal.end(STOP_S)
-    print(f"| {kind} | {reason_s:.1f} | {f'{stop_s:.1f}' if waits else 'ended by itself'} | {status} |")
+    print(f"\n| {kind} | {start_s:.1f} | {reason_s:.1f} | {f'{stop_s:.1f}' if waits else 'by itself'} | {status} |")
     assert "Traceback" not in terminal.text
     # One that is hopeless ends the command, at that moment or a little later.
     assert status == 130 or (status == 1 and "failed: " in terminal.errors)

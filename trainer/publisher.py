@@ -7,17 +7,15 @@ named is therefore always one that all servers serve.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.errors import WeightsRefusedError, WeightSyncError
+from pipeline.errors import RunFolderError, WeightsRefusedError, WeightSyncError
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter
-from pipeline.runtime.files import disk_error
+from pipeline.runtime.files import disk_error, unused
 from pipeline.types import WeightVersion
 from pipeline.weights import publishing, sync
 from trainer.status import LearnerStatus
@@ -123,17 +121,21 @@ class Publisher:
 
 def merged_model(run: RunFolder, label: str, save: Callable[[Path], None]) -> Path:
     """The folder with the whole model of a version that was published as an adapter; that of another one goes. Raises
-    DiskError."""
+    DiskError, RunFolderError."""
     for other in run.merged.iterdir() if run.merged.exists() else ():
-        shutil.rmtree(other)
-    return publishing.write_version(run.merged / label, save)
+        publishing.remove_version(other)
+    return publishing.write_version(run, run.merged / label, save)
 
 
 def link_final_model(run: RunFolder, folder: Path) -> None:
-    """Point `final_model` at `folder`, relative to the run folder, so that a run can be moved as a whole."""
-    temporary = run.path / f".final_model.{os.getpid()}"
+    """Point `final_model` at `folder`, relative to the run folder, so that a run can be moved as a whole. Raises
+    RunFolderError where there is something else of that name, DiskError."""
+    if run.final_model.exists() and not run.final_model.is_symlink():
+        raise RunFolderError(
+            f"{run.final_model} was not written by this run; move it away, then give `train --resume {run.path}`"
+        )
+    temporary = unused(run.final_model)
     try:
-        temporary.unlink(missing_ok=True)
         temporary.symlink_to(folder.relative_to(run.path))
         temporary.replace(run.final_model)
     except OSError as error:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -32,8 +31,10 @@ from trl import SFTConfig, SFTTrainer
 from pipeline.config import Config
 from pipeline.config.loading import stored_config
 from pipeline.config.sft import USUAL_MICRO_BATCH
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, RunFolderError, UserError
 from pipeline.runtime.child_process import end_with_parent
+from pipeline.runtime.files import unused
+from pipeline.runtime.written import Written
 from trainer.arguments import set_threads
 from trainer.canary import write_canary
 from trainer.disk import as_disk_error
@@ -204,16 +205,17 @@ def run(config_file: Path, model_path: str, pairs_file: Path, out: Path) -> None
     disable_progress_bars()
     tokenizer = load_tokenizer(model_path)
     model = load_model(model_path)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    written, part = Written(out.parent), unused(out).name
     try:
-        temporary.mkdir(parents=True)
+        temporary = written.make_folder(part)
         report = train(config, model, tokenizer, pairs, temporary, lambda line: print(line, flush=True))
         save_model(model, tokenizer, temporary)
         write_canary(model, tokenizer, temporary)
-        shutil.rmtree(out, ignore_errors=True)
-        temporary.rename(out)
+        if out.exists() and not written.remove_folder(out.name):
+            raise RunFolderError(f"{out} is in the way, and was not made by lanpo; move it away")
+        written.rename_folder(part, out.name)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        written.remove_folder(part)
     print(json.dumps(report), flush=True)
 
 

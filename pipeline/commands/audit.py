@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ValidationError
@@ -25,7 +26,7 @@ from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.observability.progress import counted
 from pipeline.runtime import event_loop
-from pipeline.runtime.files import write_atomic
+from pipeline.runtime.written import Written
 from pipeline.types import Experience, Message
 from prompts.render import render, render_lessons
 from prompts.schemas import JudgeLesson
@@ -51,6 +52,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
         raise DataError(f"the pool of {arguments.run} is empty: no lesson was accepted yet; there is nothing to audit")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    written = _written(out)
     groups = Groups(parts.outcomes(), [entry.id for entry in sample])
     entries = _audited(parts, sample, groups, newest=columns.bounds("step")[1])
     if arguments.judge:
@@ -65,12 +67,26 @@ def audit_command(arguments: argparse.Namespace) -> int:
     )
     shown = [{**one.model_dump(), "transferable": one.transferable, "reasons": one.reasons} for one in entries]
     with writing(out):
-        write_atomic(out / REPORT, json.dumps({"report": report.model_dump(), "entries": shown}, indent=1))
-        write_atomic(out / PAGE, page(report, entries))
+        written.write(REPORT, json.dumps({"report": report.model_dump(), "entries": shown}, indent=1), "--out")
+        written.write(PAGE, page(report, entries), "--out")
     for name, value in report.rows():
         print(f"{name:<{WIDTH}} {value}")
     print(f"{'entries beside their sources':<{WIDTH}} {out / PAGE} (and {out / REPORT})")
     return 0
+
+
+def _written(out: Path) -> Written:
+    """What audits wrote in `out`, earlier versions among them. Raises RunFolderError where somebody else's files would
+    be replaced."""
+    written = Written(out)
+    if not written.is_listed(REPORT) and written.adopt(REPORT, _is_audit, replaced=True):
+        written.adopt(PAGE, lambda path: b"<!doctype html>" in path.read_bytes()[:200], replaced=True)
+    written.check(REPORT, PAGE, option="--out")
+    return written
+
+
+def _is_audit(path: Path) -> bool:
+    return json.loads(path.read_text(encoding="utf-8")).keys() == {"report", "entries"}
 
 
 def _audited(parts: RunPool, sample: list[Experience], groups: Groups, newest: int) -> list[AuditedEntry]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
@@ -12,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.preflight.endpoints import Finding, findings
 from pipeline.preflight.machine import CHECKS, Check, Doubt
 from pipeline.preflight.scorer import check_scorer, scorer_findings
+from pipeline.runtime import event_loop
 
 
 def check_machine(config: Config) -> list[str]:
@@ -30,7 +30,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
 def doctor(config: Config) -> int:
     """Run every check, those of named endpoints included; print one line each; exit status 2 when one failed."""
     found = [_finding(config, name, check) for name, check in CHECKS]
-    found += scorer_findings(config) + asyncio.run(findings(config))
+    found += scorer_findings(config) + event_loop.run(findings(config))
     for finding in found:
         print(f"{finding.state:<7} {finding.name}{': ' if finding.message else ''}{finding.message}")
     num_failed = sum(finding.state == "FAILED" for finding in found)

@@ -32,7 +32,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
         moved=arguments.moved,
     )
     view = View(0, live=False)
-    folder, report, failure, first_failure = event_loop.run(EvaluationSession(options, view.log).run())
+    folder, report, failure, first_failure = event_loop.run(EvaluationSession(options, view.log, view.warn).run())
     if report is None:
         return 130
     print(page(report))

@@ -70,6 +70,9 @@ class Session:
     def _alert(self, message: str) -> None:
         self.metrics.write("alert", 0, message=redact(message, self.secrets))
 
+    def _warn(self, message: str) -> None:
+        self.view.warn(redact(message, self.secrets))
+
     async def work(self, resumed: bool) -> None:
         """The whole session, from the model to the summary."""
         config, run = self.config, self.run
@@ -143,6 +146,7 @@ class Session:
                 has_weights=lambda: latest(self.run) is not None,
                 adapters=self.config.learner.transfer == "lora",
                 watchdog=self.watchdog,
+                on_trouble=self._warn,
             )
         )
         self.sources.pools["policy"] = endpoints
@@ -166,7 +170,9 @@ class Session:
         """A client over one endpoint beside the policy's, checked; None where there is none."""
         if endpoint is None:
             return None
-        client = await stack.enter_async_context(client_of(self.config, (endpoint,), watchdog=self.watchdog))
+        client = await stack.enter_async_context(
+            client_of(self.config, (endpoint,), watchdog=self.watchdog, on_trouble=self._warn)
+        )
         self.sources.pools[name] = client
         if embeds:
             await check_embeddings(client, client.endpoints[0])

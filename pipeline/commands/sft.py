@@ -18,6 +18,7 @@ from pipeline.observability.live_view import View
 from pipeline.preflight.settled import settled
 from pipeline.problems.dataset import load_problems
 from pipeline.run.folder import RunFolder
+from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.sft.seeding import demanded
 from pipeline.sft.stage import seeded_model
@@ -39,6 +40,10 @@ def teacher_of(parsed: argparse.Namespace) -> dict[str, Any]:
 def sft_command(arguments: argparse.Namespace) -> int:
     """Seed the skills and show where the model is."""
     config = load_config(arguments.config, merged(settings_given(arguments), teacher_of(arguments)))
+    if arguments.out is not None and arguments.out.exists():
+        raise ConfigError(
+            f"--out {arguments.out} exists already; name a folder that does not, for the model to go there"
+        )
     view = View(0, live=False)
     name = config.run.name or f"sft-{config.recipe}-{config.sft.seed}"
     run = RunFolder.create(
@@ -56,7 +61,7 @@ def sft_command(arguments: argparse.Namespace) -> int:
         view.log(f"SFT seeding done: {report}")
         return folder
 
-    folder = asyncio.run(work())
+    folder = event_loop.run(work())
     if arguments.out is not None:
         folder = shutil.copytree(folder, arguments.out)
     view.log(f'load it with: transformers.AutoModelForCausalLM.from_pretrained("{folder}")')

@@ -28,7 +28,7 @@ from pipeline.run.state import AFTER_RL, AFTER_SFT, BASE_MODEL, RunState, answer
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.sft.stage import DONE as SFT_REPORT
 from pipeline.sft.stage import seeded_model
-from pipeline.weights.publishing import REFERENCE, publish, write_version
+from pipeline.weights.publishing import REFERENCE, publish, remove_version, write_version
 from pipeline.weights.sync import load_unpublished, sync_server
 
 LEARNER_GRACE_S = 90.0
@@ -68,11 +68,11 @@ class Stages:
         folder = self.run.weights / "base_model"
         with self.clock.stage("reload"):
             try:
-                await asyncio.to_thread(write_version, folder, lambda beside: _copy(model, beside))
+                await asyncio.to_thread(write_version, self.run, folder, lambda beside: _copy(model, beside))
                 for endpoint in self.endpoints.endpoints:
                     await load_unpublished(self.run, endpoint.address, folder)
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_version(folder)
 
     async def evaluate_start(self) -> None:
         """Evaluate the model that reinforcement learning begins with, unless an earlier session did."""

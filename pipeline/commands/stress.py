@@ -24,8 +24,9 @@ from pipeline.observability.progress import progress
 from pipeline.runtime import event_loop
 from pipeline.runtime.child_process import Child, tail
 from pipeline.runtime.watchdog import Watchdog
+from pipeline.runtime.written import Written
 
-REPORT, PLOT = "report.json", "latency"
+REPORT, PLOT, MOCK_LOG = "report.json", "latency", "mock.log"
 MOCK_START_S = 30.0
 
 
@@ -39,16 +40,37 @@ def stress_command(arguments: argparse.Namespace) -> int:
             f"{option} is for the mock endpoint, but --endpoint {arguments.endpoint} is named; leave one of them out"
         )
     out = arguments.out or Path(f"stress-{time.strftime('%Y%m%d-%H%M%S')}")
-    out.mkdir(parents=True, exist_ok=True)
-    report, stopped = event_loop.run(_run(arguments, load, requests, out))
-    (out / REPORT).write_text(json.dumps(report.model_dump(), indent=1), encoding="utf-8")
+    written, plot = _written(out, arguments.plot), f"{PLOT}.{arguments.plot}"
+    stress, stopped = event_loop.run(_run(arguments, load, requests, out))
+    report = stress.report()
+    written.write(REPORT, json.dumps(report.model_dump(), indent=1), "--out")
+    if report.num_answered or not stopped:
+        written.write(plot, plot_latency(stress.shots, report, arguments.plot), "--out")
     for line in report.lines():
         print(line)
-    print(f"report    {out / REPORT}, plot {out / f'{PLOT}.{arguments.plot}'}")
+    print(f"report    {out / REPORT}{f', plot {out / plot}' if written.owns(plot) else ''}")
     broken = report.broken_bounds(arguments.max_p99_s, arguments.max_error_rate)
     for words in broken:
         print(f"BROKEN    {words}")
     return 130 if stopped else int(bool(broken))
+
+
+def _written(out: Path, plot: str) -> Written:
+    """What load tests wrote in `out`, earlier versions among them. Raises RunFolderError where somebody else's files
+    would be replaced."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = Written(out)
+    if not written.is_listed(REPORT) and written.adopt(REPORT, _is_report, replaced=True):
+        for name in (MOCK_LOG, f"{PLOT}.png", f"{PLOT}.svg"):
+            written.adopt(name, lambda path: True, replaced=name != MOCK_LOG)
+    written.check(REPORT, f"{PLOT}.{plot}", option="--out")
+    written.claim(MOCK_LOG, option="--out")
+    return written
+
+
+def _is_report(path: Path) -> bool:
+    StressReport.model_validate_json(path.read_bytes())
+    return True
 
 
 def _load(arguments: argparse.Namespace) -> Load:
@@ -86,36 +108,38 @@ def _requests(arguments: argparse.Namespace) -> RequestsSection:
         raise ConfigError(f"--{first.field.replace('_', '-')} {first.value}: {first.message}") from None
 
 
-async def _run(
-    arguments: argparse.Namespace, load: Load, requests: RequestsSection, out: Path
-) -> tuple[StressReport, bool]:
-    """The report, and whether the run was stopped before its end."""
+async def _run(arguments: argparse.Namespace, load: Load, requests: RequestsSection, out: Path) -> tuple[Stress, bool]:
+    """What was measured, and whether the run was stopped before its end."""
     async with contextlib.AsyncExitStack() as stack:
         url = arguments.endpoint or await stack.enter_async_context(_mock(arguments, out))
         settings = EndpointSettings(
             url=url, model=arguments.model, api_key_env=arguments.api_key_env, max_concurrency=load.concurrency
         )
         watchdog = Watchdog(lambda stuck: print(stuck, file=sys.stderr), stuck_after_s=60.0)
-        pool = await stack.enter_async_context(InferenceClient((settings,), "", requests, watchdog=watchdog))
+        pool = await stack.enter_async_context(
+            InferenceClient((settings,), "", requests, watchdog=watchdog, on_trouble=_warn)
+        )
         await check_endpoint(pool, pool.endpoints[0], training=False)
         stress = Stress(pool, load, stack.enter_context(progress("requests", load.num_requests)))
         running = asyncio.ensure_future(stress.run())
-        stack.enter_context(event_loop.on_signal(running.cancel))
+        stack.enter_context(event_loop.on_stop(running.cancel))
         try:
             await running
             stopped = False
         except asyncio.CancelledError:
             stopped = True
-        report = stress.report()
-        await asyncio.to_thread(plot_latency, stress.shots, report, out / f"{PLOT}.{arguments.plot}")
-    return report, stopped
+    return stress, stopped
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.asynccontextmanager
 async def _mock(arguments: argparse.Namespace, out: Path) -> AsyncIterator[str]:
     """A mock endpoint of our own; its address."""
-    log = out / "mock.log"
-    log.unlink(missing_ok=True)
+    log = out / MOCK_LOG
+    log.write_bytes(b"")
     command = [sys.executable, "-m", "servers.mock", "--model", arguments.model or "policy"]
     command += ["--latency", arguments.latency or "lognormal:0.1,0.5"]
     if arguments.faults:

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import ExitStack
 from typing import Any
 
 from pipeline.commands.doctor import check_machine
@@ -85,7 +84,7 @@ def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
         session = Session(run, config, view)
         try:
             event_loop.run(_stoppable(session.work(resumed), view))
-        except asyncio.CancelledError:
+        except KeyboardInterrupt:
             view.log(f"stopped; continue with: python -m pipeline.orchestrate train --resume {run.path}")
             return 130
         except (LanpoError, BaseExceptionGroup):
@@ -96,14 +95,12 @@ def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
 
 
 async def _stoppable(work: Coroutine[Any, Any, None], view: View) -> None:
-    """Run `work`; SIGINT and SIGTERM cancel it once, and its `finally` blocks drain and end the children."""
+    """Run `work`; the first SIGINT or SIGTERM cancels it, and its `finally` blocks drain and end the children."""
     task = asyncio.ensure_future(work)
 
     def stop() -> None:
-        handled.close()
         view.log("stopping: the learner finishes its step and saves a checkpoint (a second Ctrl-C ends at once)")
         task.cancel()
 
-    with ExitStack() as handled:
-        handled.enter_context(event_loop.on_signal(stop))
+    with event_loop.on_stop(stop):
         await task

@@ -44,6 +44,12 @@ class EvalSection(Section):
     )
     num_rounds: Positive = Field(1, description="The command `eval`: critiques that `reflect` goes through.")
 
+    max_outage_s: Annotated[float, Field(gt=0)] = Field(
+        300.0,
+        description="The command `eval`: longest wait while no endpoint gives a usable answer; then it gives up, and "
+        "the same command goes on from what is kept. (Runs wait for requests.max_outage_s.)",
+    )
+
     @property
     def sampling_temperature(self) -> float:
         if self.temperature is not None:

@@ -8,14 +8,15 @@ replies.sqlite    every reply, by its request (`pipeline.evaluation.reply_cache`
 lessons/          copies of the pools that retrieval searched (`pipeline.evaluation.lessons`)
 report.json, report.md, accuracy.svg, compute.svg
 logs/             of this command, and of servers started here
+lanpo_files.jsonl what of all this was written here (`pipeline.runtime.written`)
 
-Invariants: what was answered is never dropped but by `fresh`; of two answers to one question the later one counts."""
+Invariants: what was answered is never dropped but by `fresh`; of two answers to one question the later one counts.
+Nothing is replaced or removed that an evaluation did not write, and a folder that is not an evaluation's is refused."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,17 +26,19 @@ from pydantic import ValidationError
 
 from pipeline.config.evaluation import Mode
 from pipeline.errors import RunFolderError
+from pipeline.evaluation import legacy
 from pipeline.evaluation.modes import Inferred
 from pipeline.evaluation.plan import Plan
 from pipeline.runtime import jsonl
-from pipeline.runtime.files import disk_error, try_lock, write_atomic
+from pipeline.runtime.files import disk_error, try_lock, unused, write_atomic
+from pipeline.runtime.written import Written, listed
 from pipeline.types import Record, Verdict
 
 R = TypeVar("R", bound=Record)
-OURS = (
-    "evaluation.json", "plan.json", "answers.jsonl", "failures.jsonl", "replies.sqlite", "report.", "accuracy.",
-    "compute.",
-)  # fmt: skip
+REPORTS = ("report.json", "report.md", "accuracy.svg", "compute.svg")
+STATE = ("evaluation.json", "plan.json", "answers.jsonl", "failures.jsonl")
+REPLIES = ("replies.sqlite", "replies.sqlite-wal", "replies.sqlite-shm")
+LOCK, LOG = "lock", "logs/eval.log"
 
 
 class Answered(Record):
@@ -66,6 +69,7 @@ class Failed(Record):
 class EvalFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
+        self.written = Written(self.path)
         self.identity_file = self.path / "evaluation.json"
         self.plan_file = self.path / "plan.json"
         self.answers_file = self.path / "answers.jsonl"
@@ -82,31 +86,55 @@ class EvalFolder:
     def opened(
         self, identity: list[dict[str, str]], *, fresh: bool = False, moved: bool = False, **facts: Any
     ) -> Iterator[None]:
-        """Hold the folder for the evaluation of one model: `identity` has a dictionary for each of its endpoints.
+        """`held`, then `identified`."""
+        with self.held():
+            self.identified(identity, fresh=fresh, moved=moved, **facts)
+            yield
 
-        With `moved` their 'url' may be another one than before. `fresh` throws away what the folder holds. `facts` are
-        written beside, and not compared.
+    @contextmanager
+    def held(self, *more: str) -> Iterator[None]:
+        """Hold the folder for one evaluation, which is going to write `more` files beside its own.
 
-        Raises RunFolderError when another process holds it, or when what it holds is of somebody else."""
+        Raises RunFolderError when another process holds it, when it is not an evaluation's, or when one of these files
+        is somebody else's. Nothing is changed then."""
+        self._check_ours()
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as lock:
+        with (self.path / LOCK).open("a") as lock:
             if not try_lock(lock):
                 raise RunFolderError(
                     f"--out {self.path}: another evaluation is writing there; wait for it, or choose another folder"
                 )
-            if fresh:
-                self._clear()
-            self._claim(identity, facts, moved=moved)
+            if not self.written.is_there:
+                legacy.adopt(self.written)
+            self.written.check(*REPORTS, option=f"--out {self.path}")
+            self.written.claim(LOCK, LOG, *STATE, *REPLIES, *more, option=f"--out {self.path}")
             yield
 
-    def _clear(self) -> None:
-        for file in self.path.glob("*"):
-            if file.name.startswith(OURS):
-                file.unlink()
-        for folder in (self.logs, self.lessons):
-            shutil.rmtree(folder, ignore_errors=True)
+    def _check_ours(self) -> None:
+        """Raise RunFolderError for a folder with files, of which none says that it is an evaluation's."""
+        if not self.path.exists() or self.written.is_there or legacy.is_evaluation(self.path):
+            return
+        if not self.path.is_dir():
+            raise RunFolderError(f"--out {self.path} is a file; choose another --out")
+        # A command that was killed before it wrote anything leaves its lock.
+        found = [one.name for one in self.path.iterdir() if one.name != LOCK or one.stat().st_size]
+        if found:
+            raise RunFolderError(
+                f"--out {self.path} is no folder of an evaluation, and holds {listed(sorted(found))}; choose another "
+                "--out, a new folder or an empty one"
+            )
 
-    def _claim(self, identity: list[dict[str, str]], facts: dict[str, Any], *, moved: bool) -> None:
+    def identified(
+        self, identity: list[dict[str, str]], *, fresh: bool = False, moved: bool = False, **facts: Any
+    ) -> None:
+        """Say which model is evaluated: `identity` has a dictionary for each of its endpoints.
+
+        With `moved` their 'url' may be another one than before. `fresh` removes what evaluations wrote here, but the
+        logs. `facts` are written beside, and not compared. Raises RunFolderError when what the folder holds is of
+        another model."""
+        if fresh:
+            self.written.remove_all(keep={LOCK, LOG})
+            self.written.claim(*STATE, *REPLIES)
         stored = json.loads(self.identity_file.read_text(encoding="utf-8")) if self.identity_file.exists() else {}
         before = stored.get("asked", identity)
         if before != identity:
@@ -152,10 +180,10 @@ class EvalFolder:
         """Keep the last answer to each question. One line at a time is in memory, whatever their number. Raises
         DiskError."""
         last = {answer.key: number for number, answer in enumerate(self.answers())}
-        temporary = self.answers_file.with_name(f".{self.answers_file.name}.part")
+        temporary = unused(self.answers_file)
         keys = (answer.key for answer in self.answers())
         try:
-            with temporary.open("wb") as kept:
+            with temporary.open("xb") as kept:
                 lines = zip(keys, jsonl.whole_lines(self.answers_file), strict=True)
                 kept.writelines(line for number, (key, line) in enumerate(lines) if last[key] == number)
                 kept.flush()
@@ -164,6 +192,10 @@ class EvalFolder:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise disk_error(error, self.answers_file) from error
+
+    def write_report(self, name: str, content: str | bytes) -> None:
+        """Raises RunFolderError where somebody changed the file of that name meanwhile, DiskError."""
+        self.written.write(name, content, option=f"--out {self.path}")
 
     def make_logs(self) -> None:
         """answers.jsonl and failures.jsonl are there, and end with a whole line. Before the first `append`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
@@ -104,11 +104,13 @@ class AnswerJudge:
 
 
 @asynccontextmanager
-async def judge_endpoint(settings: EndpointSettings, requests: RequestsSection) -> AsyncIterator[InferenceClient]:
+async def judge_endpoint(
+    settings: EndpointSettings, requests: RequestsSection, on_trouble: Callable[[str], None] | None = None
+) -> AsyncIterator[InferenceClient]:
     """A client of the endpoint that `--judge` names, checked; without a model in `settings` it is the only one served.
 
     Raises EndpointSetupError when it does not answer, or serves no such model, or several and none was named."""
-    async with InferenceClient((settings,), "", requests) as client:
+    async with InferenceClient((settings,), "", requests, on_trouble=on_trouble) as client:
         try:
             await check_endpoint(client, client.endpoints[0], training=False)
         except EndpointSetupError as error:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,12 +27,14 @@ from pipeline.experience.retrieval import Retriever
 from pipeline.inference.chat_client import EmbeddingClient
 from pipeline.inference.protocol import Reply
 from pipeline.run.folder import RunFolder
-from pipeline.runtime.files import write_atomic
+from pipeline.runtime.files import unused, write_atomic
+from pipeline.runtime.written import Written
 from pipeline.storage.tables import has_table
 from pipeline.text import text_hash
 from pipeline.types import Experience, Message, Problem
 
 ENTRIES_PER_COMMIT = 4096
+NOTE = "source.json"
 # The source kept to its own cap; nothing is evicted from a copy.
 WHOLE = PoolSection(max_entries_per_problem=1 << 30)
 
@@ -52,16 +53,31 @@ def copied(source: Path, folder: Path, log: Callable[[str], None] = lambda text:
 
     Raises ConfigError for what is neither, RunFolderError, DataError, DiskError."""
     source = source.resolve()
-    target = folder / hashlib.sha256(str(source).encode()).hexdigest()[:12]
-    note_file = target / "source.json"
-    if not note_file.is_file():  # written last: without it the copy is none, or was cut short
+    name = hashlib.sha256(str(source).encode()).hexdigest()[:12]
+    copies = sorted(one for one in folder.glob(f"{name}*") if (one / NOTE).is_file())
+    if not copies:
         log(f"copying the lessons of {source}")
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        write_atomic(note_file, json.dumps(_copy(source, target), indent=1))
+        copies = [_copied_anew(source, folder, name)]
+    target = copies[0]
+    note_file = target / NOTE
     note = json.loads(note_file.read_text(encoding="utf-8"))
     text = f"{note['num_entries']} of {source}, as copied on {note['copied']}"
     return Copy(Pool(target, WHOLE, version=note["own_version"]), f"{source}@{note['version']}", text)
+
+
+def _copied_anew(source: Path, folder: Path, name: str) -> Path:
+    """The folder of a new copy, which appears whole, under a name that nothing has; what a kill left goes first."""
+    written = Written(folder.parent)
+    for unfinished in folder.glob(f".{name}.*"):
+        written.remove_folder(f"{folder.name}/{unfinished.name}")
+    part = written.make_folder(f"{folder.name}/{unused(Path(name)).name}")
+    write_atomic(part / NOTE, json.dumps(_copy(source, part), indent=1))
+    numbers = (f"{name}-{number}" if number else name for number in count())
+    target = next(found for found in numbers if not (folder / found).exists())
+    files = (file.relative_to(part) for file in sorted(part.rglob("*")) if file.is_file())
+    written.claim(*(f"{folder.name}/{target}/{file}" for file in files))
+    part.rename(folder / target)
+    return folder / target
 
 
 def _copy(source: Path, target: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ only here."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 from pipeline.evaluation.report import BenchmarkReport, ReportRow
@@ -14,8 +14,8 @@ LINES = ("-", "--", ":", "-.")
 """Settings of one mode share its colour."""
 
 
-def plot_accuracy(report: BenchmarkReport, path: Path) -> None:
-    """A bar for each benchmark and mode, with its 95 % interval."""
+def plot_accuracy(report: BenchmarkReport) -> bytes:
+    """SVG: a bar for each benchmark and mode, with its 95 % interval."""
     figure, axes = _axes(1, max(5.0, 1.6 + 0.9 * len(report.rows)))
     axis = axes[0]
     names = list(dict.fromkeys(row.benchmark for row in report.rows))
@@ -33,11 +33,11 @@ def plot_accuracy(report: BenchmarkReport, path: Path) -> None:
     axis.set(xticks=range(len(names)), xticklabels=names, ylim=(0, 1.1), ylabel="share solved, mean of the samples")
     axis.legend(loc="upper right", fontsize=8)
     figure.suptitle(f"{report.name}: accuracy with 95 % intervals")
-    figure.savefig(path, dpi=150)
+    return _svg(figure)
 
 
-def plot_compute(report: BenchmarkReport, path: Path) -> None:
-    """Accuracy of a majority of k answers against the tokens of these k answers, a panel for each benchmark."""
+def plot_compute(report: BenchmarkReport) -> bytes:
+    """SVG: accuracy of a majority of k answers against the tokens of these k answers, a panel for each benchmark."""
     names = list(dict.fromkeys(row.benchmark for row in report.rows if row.maj_at))
     figure, axes = _axes(max(1, len(names)), 5.0 * max(1, len(names)))
     for axis, name in zip(axes, names, strict=False):
@@ -53,7 +53,7 @@ def plot_compute(report: BenchmarkReport, path: Path) -> None:
     if not names:
         axes[0].text(0.5, 0.5, "programs cannot vote", ha="center")
     figure.suptitle(f"{report.name}: accuracy against compute")
-    figure.savefig(path, dpi=150)
+    return _svg(figure)
 
 
 def _curves(axis: Any, rows: Sequence[ReportRow]) -> None:
@@ -73,6 +73,12 @@ def _curves(axis: Any, rows: Sequence[ReportRow]) -> None:
         )
         for k, x in zip(at, tokens, strict=True):
             axis.annotate(f"{k}", (x, row.maj_at[k].value), textcoords="offset points", xytext=(0, 5), fontsize=7)
+
+
+def _svg(figure: Any) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="svg", dpi=150)
+    return content.getvalue()
 
 
 def _axes(number: int, width: float) -> tuple[Any, list[Any]]:

@@ -30,6 +30,7 @@ from pipeline.evaluation.reply_cache import ReplyCache, key_of
 from pipeline.evaluation.results import Scored, scored
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
+from pipeline.inference.trouble import remedy_of
 from pipeline.inference.usage import Prices
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
@@ -57,7 +58,8 @@ class EvalRun:
     """One run over the questions of a plan.
 
     `answers` are those that the folder holds, by key; what `run` adds joins them. With `rejudge` every answer is judged
-    anew, from cached replies. After `stop` no request begins."""
+    anew, from cached replies. After `stop` no request begins. `end_waits` ends what only waits, at whatever endpoint,
+    once a failure has ended the run."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class EvalRun:
         *,
         search: Search | None = None,
         rejudge: bool = False,
+        end_waits: Callable[[EndpointError], None] | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         self._config = config
@@ -80,6 +83,7 @@ class EvalRun:
         self._scoring = scoring
         self._search = search
         self._rejudge = rejudge
+        self._end_waits = end_waits or endpoints.stop
         self._progress = progress
         self.stopped = False
         self._fatal: EndpointError | None = None
@@ -143,9 +147,7 @@ class EvalRun:
             except Stopped:
                 return
             except EndpointError as error:
-                self._fail(error)
-                failed = Failed(key=question.key, kind=error.kind, detail=str(error)[:MAX_DETAIL_CHARS])
-                self._folder.append_failure(failed)
+                self._fail(question, error)
                 continue
             self._num_in_a_row = 0
             self._folder.append(answer)
@@ -153,16 +155,33 @@ class EvalRun:
             self.num_done += 1
             self._progress(self.num_done)
 
-    def _fail(self, error: EndpointError) -> None:
+    def _fail(self, question: Question, error: EndpointError) -> None:
+        if self.stopped:  # it was not given all of its attempts
+            return
         self._count_failure(error.kind, error)
         self._num_in_a_row += 1
-        same_for_all = isinstance(error, FinalEndpointError) and error.kind not in OF_ONE_PROMPT
-        if same_for_all or self._num_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            self._fatal = self._fatal or error
+        if self._fatal is None and (reason := self._hopeless(error)):
+            self._fatal = FinalEndpointError(error.kind, f"{str(error).rstrip('.')}; gave up{reason}")
+            self._end_waits(self._fatal)
+        self._folder.append_failure(Failed(key=question.key, kind=error.kind, detail=str(error)[:MAX_DETAIL_CHARS]))
+
+    def _hopeless(self, error: EndpointError) -> str:
+        """Why no other request would fare better than the one that met `error`; empty where one may."""
+        patience_s, failing_s = self._config.eval.max_outage_s, self._endpoints.failing_s
+        allowed = f"eval.max_outage_s = {patience_s:g}"
+        if isinstance(error, FinalEndpointError) and error.kind not in OF_ONE_PROMPT:
+            return ", for every request would meet this"
+        if self._num_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            return f" after {self._num_in_a_row} failures in a row"
+        if failing_s >= patience_s:
+            return f" after {failing_s:.0f} s without an answer ({allowed})"
+        if (pause_s := error.retry_after_s or 0.0) > patience_s:
+            return f", for the endpoint wants to be left alone for {pause_s:.0f} s ({allowed})"
+        return ""
 
     def _count_failure(self, kind: str, error: EndpointError) -> None:
         self.failures[kind] += 1
-        self.first_failure = self.first_failure or f"{kind}: {error}"
+        self.first_failure = self.first_failure or f"{kind}: {error}. What to do: {remedy_of(error.kind)}"
 
     async def _answered(self, question: Question) -> Answered:
         benchmark, task = question.benchmark, question.task

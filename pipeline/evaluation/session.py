@@ -9,12 +9,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
-from pipeline.errors import ConfigError, EndpointError, RunFolderError
+from pipeline.errors import ConfigError, EndpointError, EndpointSetupError, FinalEndpointError, RunFolderError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.cost import cost_of, spending
@@ -34,6 +35,7 @@ from pipeline.experience.retrieval import retriever_of
 from pipeline.inference.capabilities import check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.inference.trouble import remedy_of
 from pipeline.inference.usage import Prices, Usage
 from pipeline.observability import logs
 from pipeline.observability.progress import progress
@@ -80,12 +82,16 @@ class Outcome(NamedTuple):
 
 
 class EvaluationSession:
-    """Wires the parts of one evaluation, top to bottom. `log` takes what the user should read on the way."""
+    """Wires the parts of one evaluation, top to bottom. `log` takes what the user should read on the way,
+    `warn` what needs a look."""
 
-    def __init__(self, options: EvalOptions, log: Callable[[str], None]) -> None:
+    def __init__(self, options: EvalOptions, log: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self._options = options
-        self._config = options.config
+        self._config = _patient(options.config)
         self._log = log
+        self._warn = warn
+        self._clients: list[InferenceClient] = []
+        self._run: EvalRun | None = None
         self._stack = contextlib.AsyncExitStack()
         self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
         self._usages: list[Usage] = []
@@ -94,6 +100,31 @@ class EvaluationSession:
 
     async def run(self) -> Outcome:
         """Raises ConfigError, DataError, RunFolderError, and EndpointError where nothing could be answered."""
+        task = asyncio.current_task()
+        assert task is not None
+        with event_loop.on_stop(lambda: self._stop(task)):
+            return await self._evaluated()
+
+    def _stop(self, task: asyncio.Task[Any]) -> None:
+        """After a signal: nothing begins any more, what only waits ends, what is in flight is paid for and ends as it
+        would."""
+        if self._run is None:
+            self._log("stopping before anything was asked; what earlier commands answered is kept")
+            task.cancel()
+            return
+        num_in_flight = sum(endpoint.num_in_flight for client in self._clients for endpoint in client.endpoints)
+        waited_for = (
+            f"{num_in_flight} requests in flight are waited for and kept" if num_in_flight else "none is in flight"
+        )
+        self._log(f"stopping: no request begins any more, {waited_for} (a second signal ends at once)")
+        self._run.stop()
+        self._end_waits(FinalEndpointError("stopped", "the evaluation was stopped"))
+
+    def _end_waits(self, error: EndpointError) -> None:
+        for client in self._clients:
+            client.stop(error)
+
+    async def _evaluated(self) -> Outcome:
         options = self._options
         benchmarks = await asyncio.to_thread(load_benchmarks, self._config, options.registry, options.data)
         self._config = adapted(self._config, options.explicit, benchmarks)
@@ -109,40 +140,32 @@ class EvaluationSession:
             plan.write(folder.plan_file)
             scoring = Scoring(await self._verifiers(benchmarks), judge, self._prices)
             num_answers = sum(target.num_samples for _, of in wanted for one in of for target in one.wanted.values())
-            run = EvalRun(
-                self._config, folder, endpoints, replies, answers, scoring, search=search, rejudge=options.rejudge,
+            self._run = run = EvalRun(
+                self._config, folder, endpoints, replies, answers, scoring, search=search,
+                rejudge=options.rejudge, end_waits=self._end_waits,
                 progress=self._stack.enter_context(progress("answers", num_answers, lambda: spending(self._usages))),
             )  # fmt: skip
             asking_s, failure = await self._answer(run, wanted)
+            kept = f"{run.num_done} of {num_answers} answers are kept in {folder.path}; the same command goes on there"
             if run.stopped:
-                self._log(f"stopped with {run.num_done} of {num_answers} answers; the same command goes on from there")
+                self._log(f"stopped: {kept}")
                 return Outcome(folder)
+            if failure is not None:
+                remedy = remedy_of(failure.kind)
+                failure = FinalEndpointError(failure.kind, f"{failure}. What to do: {remedy}. {kept}")
             if not run.answers:
-                first = run.first_failure
-                raise failure or EndpointError("evaluation", f"no problem could be answered; first failure: {first}")
+                first = f"no problem could be answered; first failure: {run.first_failure}. {kept}"
+                raise failure or EndpointError("evaluation", first)
             self._notes += _dropped(endpoints)
             found = await asyncio.to_thread(self._report, folder, plan, run, replies, asking_s)
             await asyncio.to_thread(_write, folder, found)
             return Outcome(folder, found, failure, run.first_failure)
 
     async def _answer(self, run: EvalRun, wanted: Sequence[BenchmarkCells]) -> tuple[float, EndpointError | None]:
-        """The seconds that it took, and the failure that ended it.
-
-        The first Ctrl-C or SIGTERM lets requests in flight end, so that what is paid for is kept; the second ends at
-        once."""
-        begin_s, failure, task = time.monotonic(), None, asyncio.current_task()
-        assert task is not None
-
-        def stop() -> None:
-            if run.stopped:
-                task.cancel()
-            else:
-                self._log("stopping: what is in flight is waited for and kept (again: dropped)")
-                run.stop()
-
+        """The seconds that it took, and the failure that ended it."""
+        begin_s, failure = time.monotonic(), None
         try:
-            with event_loop.on_signal(stop):
-                await run.run(wanted)
+            await run.run(wanted)
         except EndpointError as error:
             failure = error
         return time.monotonic() - begin_s, failure
@@ -201,38 +224,48 @@ class EvaluationSession:
                 {"url": one.url, "model": one.model, "root": str(one.card.get("root") or "")}
                 for one in client.endpoints
             ]
-            self._hold(folder, identity, cards=[one.card for one in client.endpoints])
+            self._hold(folder)
+            self._identify(folder, identity, cards=[one.card for one in client.endpoints])
             return folder, client
         folder = self._folder(self._options.model_name)
-        folder.logs.mkdir(parents=True, exist_ok=True)
+        servers = range(config.servers.num_servers)
+        own_logs = ("model.log", *(f"{name}-{number}.log" for number in servers for name in ("launch", "server")))
+        self._hold(folder, "config.json", *(f"logs/{name}" for name in own_logs))
         run = RunFolder(folder.path)  # as far as starting servers needs one
         model = await resolve_model(config, run, self._log)
         fingerprint = await asyncio.to_thread(model_fingerprint, model)
-        self._hold(folder, [{"model": str(model), "weights": fingerprint}])
+        self._identify(folder, [{"model": str(model), "weights": fingerprint}])
         write_atomic(run.config_file, config.model_dump_json(indent=2))
-        run.locks.mkdir(exist_ok=True)
         serving = await self._stack.enter_async_context(Serving(config, run, model, self._log))
         return folder, await self._checked(serving.endpoints)
 
     async def _checked(self, settings: tuple[EndpointSettings, ...]) -> InferenceClient:
         # A long answer is no alert: a wait is named at half of its deadline.
         watchdog = Watchdog(stuck_after_s=self._config.requests.attempt_timeout_s)
-        client = await self._stack.enter_async_context(client_of(self._config, settings, watchdog=watchdog))
+        client = await self._client(client_of(self._config, settings, watchdog=watchdog, on_trouble=self._warn))
         for endpoint in client.endpoints:
             await check_endpoint(client, endpoint, training=False)
+        return client
+
+    async def _client(self, opening: AbstractAsyncContextManager[InferenceClient]) -> InferenceClient:
+        client = await self._stack.enter_async_context(opening)
         self._usages.append(client.usage)
+        self._clients.append(client)
         return client
 
     def _folder(self, model: str) -> EvalFolder:
         name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
         return EvalFolder(self._options.out or Path("evals") / name)
 
-    def _hold(self, folder: EvalFolder, identity: list[dict[str, str]], **facts: object) -> None:
+    def _hold(self, folder: EvalFolder, *more: str) -> None:
         options, config = self._options, self._config
-        self._stack.enter_context(folder.opened(identity, fresh=options.fresh, moved=options.moved, **facts))
+        self._stack.enter_context(folder.held(*more))
         folder.logs.mkdir(exist_ok=True)
         judge_key = os.environ.get(options.judge.api_key_env, "") if options.judge else ""
         logs.configure(folder.logs / "eval.log", config.operations, {*secrets_of(config), judge_key} - {""})
+
+    def _identify(self, folder: EvalFolder, identity: list[dict[str, str]], **facts: object) -> None:
+        folder.identified(identity, fresh=self._options.fresh, moved=self._options.moved, **facts)
 
     async def _lessons(
         self, folder: EvalFolder, client: InferenceClient, replies: ReplyCache, benchmarks: Sequence[BenchmarkTasks]
@@ -251,8 +284,7 @@ class EvaluationSession:
         await asyncio.to_thread(check_pool, copy.pool, [task for one in benchmarks for task in one.tasks])
         self._log(f"lessons: {copy.text}; other lessons need another --out")
         if (settings := config.feedback.similarity_endpoint) is not None:
-            client = await self._stack.enter_async_context(client_of(config, (settings,)))
-            self._usages.append(client.usage)
+            client = await self._client(client_of(config, (settings,), on_trouble=self._warn))
             if config.feedback.similarity == "embedding":
                 await check_embeddings(client, client.endpoints[0])
         cached = CachedClient(client, client.endpoints[0].model, replies)
@@ -273,10 +305,15 @@ class EvaluationSession:
             if undecided := [one.name for one in benchmarks if one.scorer == "judge"]:
                 raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
             return None
-        client = await self._stack.enter_async_context(judge_endpoint(settings, self._config.requests))
-        self._usages.append(client.usage)
+        client = await self._client(judge_endpoint(settings, self._config.requests, self._warn))
         judge = AnswerJudge(client, client.endpoints[0].model, cache=replies)
-        self._log(f"{judge.name}, {(await agreement(judge)).line()}")
+        self._log(f"{judge.name}, {(found := await agreement(judge)).line()}")
+        if not found.num_judged:
+            reason = client.endpoints[0].last_failure or f"{judge.num_malformed} replies without a verdict"
+            raise EndpointSetupError(
+                f"--judge {settings.url} gave no verdict on any of {found.num_errors} labelled answers ({reason}); "
+                "mend it, or name another judge"
+            )
         return judge
 
     # What came of it
@@ -307,6 +344,12 @@ class EvaluationSession:
         )
 
 
+def _patient(config: Config) -> Config:
+    """`config` with the patience of an evaluation, whose user waits before it."""
+    requests = config.requests.model_copy(update={"max_outage_s": config.eval.max_outage_s})
+    return config.model_copy(update={"requests": requests})
+
+
 def check_compare(path: Path) -> None:
     """Raise RunFolderError for a folder without an evaluation, naming those beside it."""
     if EvalFolder(path).plan().cells:
@@ -324,10 +367,10 @@ def _other(path: Path, prices: Prices) -> Other:
 
 
 def _write(folder: EvalFolder, found: BenchmarkReport) -> None:
-    write_atomic(folder.report_file, found.model_dump_json(indent=1))
-    write_atomic(folder.page_file, page(found))
-    plot_accuracy(found, folder.accuracy_plot)
-    plot_compute(found, folder.compute_plot)
+    folder.write_report(folder.report_file.name, found.model_dump_json(indent=1))
+    folder.write_report(folder.page_file.name, page(found))
+    folder.write_report(folder.accuracy_plot.name, plot_accuracy(found))
+    folder.write_report(folder.compute_plot.name, plot_compute(found))
 
 
 def _dropped(client: InferenceClient) -> list[str]:

@@ -7,6 +7,7 @@ keeps counting from there."""
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from pipeline.config.validation import invalid_fields
 from pipeline.errors import DataError, DiskError
 from pipeline.experience.pool_schema import entry_of, schema, table_of
-from pipeline.runtime.files import disk_error
+from pipeline.runtime.files import disk_error, unused
 from pipeline.types import Experience
 
 T = TypeVar("T")
@@ -30,15 +31,23 @@ ROWS_PER_BATCH = 4096
 def export(entries: Iterable[Experience], file: Path) -> int:
     """Write `entries` in the format of the file's suffix; the file appears whole or not at all. Return how many.
 
-    Raises DataError for another suffix or a place that cannot be written to, DiskError."""
+    Raises DataError for another suffix, a file that is there already, a place that cannot be written to; DiskError."""
     write = _by_suffix(file, _write_jsonl, _write_parquet)
-    temporary = file.with_name(f".{file.name}.part")
+    temporary = unused(file)
+    exists = DataError(f"{file} exists already, and nothing is written over it; name another file, or move it away")
+    if file.exists() or file.is_symlink():
+        raise exists
     with writing(file):
-        temporary.touch()
+        temporary.touch(exist_ok=False)
     try:
         with writing(file):
             num = write(entries, temporary)
-            temporary.replace(file)
+            try:
+                os.link(temporary, file)  # which fails where somebody was quicker
+            except FileExistsError:
+                raise exists from None
+            except OSError:  # a file system without links
+                temporary.rename(file)
     finally:
         temporary.unlink(missing_ok=True)
     return num

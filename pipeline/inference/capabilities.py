@@ -19,7 +19,7 @@ from pipeline.errors import (
     WeightSyncError,
 )
 from pipeline.inference import protocol, token_protocol
-from pipeline.inference.client import CHAT, EMBEDDINGS, GENERATE, RENDER, InferenceClient
+from pipeline.inference.client import CHAT, EMBEDDINGS, GENERATE, MODELS, RENDER, InferenceClient
 from pipeline.inference.endpoint import Endpoint
 from pipeline.run.folder import RunFolder
 from pipeline.types import Message
@@ -33,12 +33,12 @@ async def served_models(pool: InferenceClient, endpoint: Endpoint) -> dict[str, 
     """What an endpoint says of each model that it serves, by name. Raises EndpointSetupError when it does not
     answer."""
     try:
-        models = await pool.get(endpoint, "/v1/models")
+        models = await pool.get(endpoint, MODELS)
     except EndpointError as error:
         raise EndpointSetupError(
             f"endpoint {endpoint.url} does not answer ({error.kind}: {error}); is it running there?"
         ) from error
-    return {str(item.get("id")): item for item in models.get("data", [])} if isinstance(models, dict) else {}
+    return protocol.models_in(models)
 
 
 # An answer in fifty that is lost or broken must not end a run before it began; a lack shows every time.
@@ -69,6 +69,11 @@ async def check_endpoint(
 
 async def _check(pool: InferenceClient, endpoint: Endpoint, training: bool, temperature: float) -> None:
     known = await served_models(pool, endpoint)
+    if not known:
+        raise EndpointSetupError(
+            f"endpoint {endpoint.url} lists no models at {endpoint.at(MODELS)}; is this the base URL of an "
+            "OpenAI-compatible API, and has the server loaded its model?"
+        )
     if not endpoint.model:  # nobody named one
         if len(known) != 1:
             raise EndpointSetupError(f"endpoint {endpoint.url} serves {sorted(known)}; say which with --model")
@@ -79,7 +84,8 @@ async def _check(pool: InferenceClient, endpoint: Endpoint, training: bool, temp
             "set model.name or the endpoint's model"
         )
     endpoint.card = known[endpoint.model]
-    endpoint.max_model_len = endpoint.card.get("max_model_len")
+    longest = endpoint.card.get("max_model_len")
+    endpoint.max_model_len = longest if isinstance(longest, int) else None
     if training:
         await _check_for_training(pool, endpoint, temperature)
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Required, Self, TypedDict, Unpack
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.rollout import SamplingSection
-from pipeline.errors import FinalEndpointError, RetryableEndpointError
+from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
 from pipeline.inference import protocol, token_protocol
 from pipeline.inference.dialect import FORMAT
 from pipeline.inference.endpoint import Endpoint
@@ -29,6 +29,7 @@ from pipeline.inference.patience import Patience
 from pipeline.inference.requests import RequestRunner
 from pipeline.inference.router import Router
 from pipeline.inference.structured_output import described
+from pipeline.inference.trouble import TroubleWatch
 from pipeline.inference.usage import Prices, Usage
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.types import Message, WeightVersion
@@ -37,7 +38,7 @@ from pipeline.weights.publishing import REFERENCE
 logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", "/inference/v1/generate"
-EMBEDDINGS = "/v1/embeddings"
+EMBEDDINGS, MODELS = "/v1/embeddings", "/v1/models"
 PROBE = (Message(role="user", content="Hi"),)
 VERDICT_POLL_S = 0.05
 
@@ -67,7 +68,8 @@ class InferenceClient:
 
     `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training
     endpoints, and are looked at every `requests.check_every_s`. Until `has_weights()`, the run has none that they could
-    lack. With `adapters` its weights are adapters, each a model of its own by the name of its version."""
+    lack. With `adapters` its weights are adapters, each a model of its own by the name of its version. `on_trouble`
+    gets what the user should read of endpoints that fail again and again."""
 
     def __init__(
         self,
@@ -81,9 +83,11 @@ class InferenceClient:
         has_weights: Callable[[], bool] = lambda: True,
         adapters: bool = False,
         watchdog: Watchdog | None = None,
+        on_trouble: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoints = [Endpoint(settings, model, requests) for settings in endpoints]
         self.usage = Usage(Prices(endpoints))
+        self.trouble = TroubleWatch(self.usage, requests.max_outage_s, on_trouble)
         self.transport = Transport()
         self._requests = requests
         self._chat_template_kwargs = chat_template_kwargs or {}
@@ -108,6 +112,7 @@ class InferenceClient:
             self._router,
             self._health,
             self.usage,
+            self.trouble,
             self._watchdog,
             several=len(endpoints) > 1,
         )
@@ -121,6 +126,7 @@ class InferenceClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._health.close()
+        self.trouble.close()
         self._router.close()
         await self.transport.__aexit__(kind, error, trace)
 
@@ -149,6 +155,16 @@ class InferenceClient:
     def all_unavailable(self) -> bool:
         """Whether no endpoint is available at present."""
         return self._router.all_unavailable
+
+    @property
+    def failing_s(self) -> float:
+        """For how long no endpoint has given a usable answer although all were asked; 0 while one of them does."""
+        return self.trouble.failing_s(endpoint.url for endpoint in self.endpoints)
+
+    def stop(self, error: EndpointError) -> None:
+        """From now on no request begins: those that wait for a slot, or for their next attempt, fail with `error`. What
+        is on the wire is answered."""
+        self._router.stop(error)
 
     # Requests. Those of a rollout and of its lesson are the runner's own coroutines: no frame of this file waits above.
 
@@ -307,7 +323,11 @@ class InferenceClient:
         with self._watchdog.watch(self._requests.probe_timeout_s, "probe to", endpoint.url):
             async with self._served_model(endpoint) as served:
                 body = self.chat_body(endpoint, PROBE) | {"model": served.model}
-                protocol.check_probe(await self.post(endpoint, CHAT, body, self._requests.probe_timeout_s))
+                try:
+                    protocol.check_probe(await self.post(endpoint, CHAT, body, self._requests.probe_timeout_s))
+                except EndpointError as error:
+                    self.trouble.record(endpoint, error)
+                    raise
 
     @asynccontextmanager
     async def _served_model(self, endpoint: Endpoint) -> AsyncIterator[ServedModel]:
@@ -339,8 +359,8 @@ class InferenceClient:
 
 
 def client_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: Any) -> InferenceClient:
-    """The client that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters` and
-    `watchdog`."""
+    """The client that `config` describes, over `endpoints`; `parts` are `repair`, `has_weights`, `adapters`,
+    `watchdog` and `on_trouble`."""
     return InferenceClient(
         endpoints,
         config.model.name,

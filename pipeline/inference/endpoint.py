@@ -33,6 +33,8 @@ class Endpoint:
         self.num_in_flight = 0
         self.not_before_s = 0.0
         """On the loop's clock: the endpoint asked (Retry-After) to be left alone until then."""
+        self.last_failure = ""
+        """Kind and message of the last attempt that failed, for the user."""
         self.limit = AdaptiveLimit(settings.max_concurrency, adaptive=requests.adaptive)
         self.breaker = CircuitBreaker(requests.breaker_failures, requests.probe_after_s, requests.max_probe_after_s)
         self.at = cache(lambda path: URL(settings.at(path)))

@@ -23,6 +23,7 @@ CONNECT_TIMEOUT_S = 10.0
 # Shorter than servers keep an idle connection (uvicorn 5 s, nginx 75 s): reusing one that is just being closed costs a
 # retry.
 KEEP_ALIVE_S = 4.0
+SHOWN_BYTES = 120
 
 
 class RawReply(NamedTuple):
@@ -68,10 +69,12 @@ class Transport:
             raise connection_error(url, error) from error
         if reply.status != 200:
             raise _refusal(RawReply(reply.status, reply.headers, content), headers)
+        if (key := headers.get("Authorization")) and key[len("Bearer ") :].encode() in content:
+            content = _readable(RawReply(reply.status, reply.headers, content), headers).encode()
         try:
             return orjson.loads(content)
         except orjson.JSONDecodeError as error:
-            raise MalformedReplyError("broken_json", f"{url}: {error}") from error
+            raise _no_json(url, RawReply(reply.status, reply.headers, content), headers, error) from error
 
     async def fetch(self, method: str, url: URL, headers: dict[str, str], body: Any = None) -> RawReply:
         """One answer as it came. Raises EndpointError where none came."""
@@ -120,11 +123,21 @@ class HttpAttempt(NamedTuple):
 
 
 def _refusal(reply: RawReply, headers: dict[str, str]) -> EndpointError:
-    """The error that a status other than 200 stands for. Some gateways repeat the key that they refuse: it gets no
-    further."""
+    """The error that a status other than 200 stands for."""
+    return protocol.error_of(reply.status, _readable(reply, headers), reply.headers)
+
+
+def _readable(reply: RawReply, headers: dict[str, str]) -> str:
+    """The body as text. Some gateways repeat the key that they refuse: it gets no further."""
     key = headers.get("Authorization", "").removeprefix("Bearer ")
-    body = redact(reply.content.decode(errors="replace"), (key,) if key else ())
-    return protocol.error_of(reply.status, body, reply.headers)
+    return redact(reply.content.decode(errors="replace"), (key,) if key else ())
+
+
+def _no_json(url: URL, reply: RawReply, headers: dict[str, str], error: ValueError) -> MalformedReplyError:
+    """For an answer that cannot be read: what it is instead, as far as its header and its beginning tell."""
+    kind = reply.headers.get("Content-Type", "without a type")
+    beginning = _readable(reply._replace(content=reply.content[:SHOWN_BYTES]), headers)
+    return MalformedReplyError("broken_json", f"{url} answers no JSON ({error}) but {kind}: {beginning!r}")
 
 
 def connection_error(url: URL, error: Exception) -> EndpointError:

@@ -25,6 +25,7 @@ FINISH_REASONS = {
 FILTERED = ("content_filter", "safety", "refusal", "recitation")
 """Finish reasons of an answer that a provider ends or withholds: another attempt would be paid for and end alike."""
 _ENDS = {name: end for end, names in FINISH_REASONS.items() for name in names}
+MAX_SHOWN_CHARS = 300
 Json = dict[str, Any]
 
 
@@ -73,12 +74,40 @@ def chat_body(
 def error_of(status: int, body: str, headers: Mapping[str, str]) -> EndpointError:
     """The failure that an HTTP status other than 200 stands for. An exhausted quota is final although its status is
     429."""
-    brief = body[:300]
+    brief = body[:MAX_SHOWN_CHARS]
     if status == 429 and ("insufficient_quota" in body or "billing_hard_limit" in body):
         return FinalEndpointError("quota", f"the quota is used up: {brief}")
     if status in RETRYABLE_STATUS:
         return RetryableEndpointError(f"http_{status}", brief, retry_after_s=retry_after_s(headers))
     return FinalEndpointError(f"http_{status}", f"HTTP {status}: {brief}")
+
+
+def error_in(reply: Any) -> EndpointError | None:
+    """The failure that a reply of HTTP 200 reports in its body, as gateways do; None where it reports none. A code that
+    is an HTTP status counts as one."""
+    if not isinstance(reply, dict):
+        return None
+    error = reply.get("error")
+    body = error if isinstance(error, dict) else reply
+    message = (
+        error
+        if isinstance(error, str)
+        else next((body[name] for name in ("message", "detail", "msg") if isinstance(body.get(name), str)), "")
+    )
+    if not message and not error:
+        return None
+    text, code = (str(message) or str(error))[:MAX_SHOWN_CHARS], str(body.get("code") or body.get("status") or "")
+    if code.isdecimal() and 400 <= int(code) < 600:
+        found = error_of(int(code), text, {})
+        return type(found)(found.kind, f"HTTP 200, and in it an error with the code {code}: {text}")
+    return MalformedReplyError("error_body", f"HTTP 200, and in it an error: {text}")
+
+
+def models_in(reply: Any) -> dict[str, Json]:
+    """What a reply of /v1/models says of each model, by name; what names none is left out."""
+    listed = reply.get("data") if isinstance(reply, dict) else reply
+    items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    return {str(item["id"]): item for item in items if item.get("id")}
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -116,7 +145,8 @@ def parse_chat(reply: Any, endpoint: str = "") -> Reply:
     text, reasoning = _text_and_reasoning(message)
     if text is None:
         if not message or not (reasoning or message.get("refusal") or reason != "stop"):
-            raise MalformedReplyError("no_content", "the choice has no message content")
+            shown = str(message)[:MAX_SHOWN_CHARS]
+            raise MalformedReplyError("no_content", f"the choice has no message content: {shown}")
         text = str(message.get("refusal") or "")
     return Reply(text=text, finish_reason=reason, reasoning=reasoning, endpoint=endpoint, **_usage(reply))
 
@@ -212,11 +242,17 @@ def object_at(holder: Json, name: str) -> Json:
 
 
 def choices_of(reply: Any, expected: int) -> list[Json]:
-    """The choices of a reply, `expected` of them, by their indices. Raises MalformedReplyError."""
+    """The choices of a reply, `expected` of them, by their indices. Raises MalformedReplyError, or the error that the
+    reply reports instead."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != expected:
+        if (error := error_in(reply)) is not None:
+            raise error
         found = len(choices) if isinstance(choices, list) else choices
-        raise MalformedReplyError("wrong_choices", f"{expected} choices were requested, the reply has {found!r}")
+        shown = str(reply)[:MAX_SHOWN_CHARS]
+        raise MalformedReplyError(
+            "wrong_choices", f"choices requested: {expected}, choices in the reply: {found!r}; it begins {shown}"
+        )
     if not all(isinstance(choice, dict) for choice in choices):
         raise MalformedReplyError("wrong_choices", "a choice is no object")
     if expected > 1:
@@ -238,7 +274,9 @@ def finish_reason_of(choice: Json) -> str:
     reason = choice.get("finish_reason")
     end = _ENDS.get(reason.lower()) if isinstance(reason, str) else None
     if end is None:
-        raise MalformedReplyError("aborted", f"finish_reason is {reason!r}")
+        raise MalformedReplyError(
+            "aborted", f"finish_reason is {reason!r}, so that nobody knows whether the answer is whole"
+        )
     return end
 
 

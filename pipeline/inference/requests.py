@@ -30,6 +30,7 @@ from pipeline.inference.http import HttpAttempt, Transport
 from pipeline.inference.patience import Patience
 from pipeline.inference.router import Router
 from pipeline.inference.telemetry import request_fields
+from pipeline.inference.trouble import TroubleWatch
 from pipeline.inference.usage import Tally, Usage
 from pipeline.runtime.watchdog import Watchdog
 
@@ -40,7 +41,7 @@ T = TypeVar("T")
 OVERLOAD = frozenset({"http_429", "http_503", "http_529", "timeout"})
 # Several in a row mean that the endpoint is broken; an IMMEDIATE one is proof enough by itself.
 BROKEN = frozenset(
-    {"connection", "timeout", "broken_json", "wrong_choices", "aborted"}
+    {"connection", "timeout", "broken_json", "wrong_choices", "error_body", "aborted"}
     | {f"http_{status}" for status in (500, 502, 503, 504, 529)}
 )
 IMMEDIATE = frozenset({"refused", "unverified_weights", "stale_weights", "missing_adapter"})
@@ -79,6 +80,7 @@ class RequestRunner:
         router: Router,
         health: Health,
         usage: Usage,
+        trouble: TroubleWatch,
         watchdog: Watchdog,
         *,
         several: bool,
@@ -88,6 +90,7 @@ class RequestRunner:
         self._router = router
         self._health = health
         self._usage = usage
+        self._trouble = trouble
         self._watchdog = watchdog
         self._hedges = several and settings.hedge_after_s > 0
 
@@ -128,7 +131,7 @@ class RequestRunner:
             too_late = asyncio.get_running_loop().time() + pause_s >= self._deadline_s(request)
             if too_late or request.num_attempts >= self._settings.max_attempts:
                 raise error
-            await asyncio.sleep(pause_s)
+            await self._router.pause(pause_s)
             try:
                 return await self._again(request, send)
             except RetryableEndpointError as failed:
@@ -238,6 +241,7 @@ class RequestRunner:
         tally.others[f"failed_{error.kind}"] += 1
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s", error, extra=request_fields(endpoint, request.stage, request.id, error))
+        self._trouble.record(endpoint, error)
         now_s = asyncio.get_running_loop().time()
         if error.kind in OVERLOAD:
             endpoint.limit.on_overload(now_s)

@@ -7,8 +7,9 @@ finished before a later one starts.
 | waits                | for                                       | woken by                                     |
 |----------------------|-------------------------------------------|----------------------------------------------|
 | `take`               | a slot at an endpoint                     | `give_back`, `endpoint_changed`, Retry-After |
-| `take` while none is | an endpoint to close its breaker,         | the same, or the clock: `no_endpoint`        |
-| available            | `max_outage_s` at most                    |                                              |
+| `take` while none is | an endpoint to close its breaker, or its  | the same, or the clock: `no_endpoint`        |
+| available            | Retry-After, `max_outage_s` at most       |                                              |
+| `pause`              | its seconds                               | the clock, `stop`                            |
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import heapq
 import itertools
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 
-from pipeline.errors import FinalEndpointError
+from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.inference.endpoint import Endpoint
 
 # How much busier than the idlest endpoint a prompt's home may be and still be preferred.
@@ -41,6 +43,8 @@ class Router:
         self._outage: asyncio.TimerHandle | None = None
         self._alarms: dict[Endpoint, asyncio.TimerHandle] = {}
         self._gave_up = False
+        self._stopped = asyncio.Event()
+        self._stopped_by: EndpointError = FinalEndpointError("stopped", "")
 
     @property
     def num_waiting(self) -> int:
@@ -52,8 +56,10 @@ class Router:
         return not any(endpoint.available for endpoint in self._endpoints)
 
     async def take(self, priority: int = 0, affinity: str = "") -> Endpoint:
-        """Wait for a slot; give it back with `give_back`. Raises FinalEndpointError('no_endpoint') after an outage."""
-        if self._gave_up and self.all_unavailable:
+        """Wait for a slot; give it back with `give_back`. Raises FinalEndpointError: 'no_endpoint' after an outage, the
+        error of `stop`."""
+        self._check_stopped()
+        if self._gave_up and self._is_outage:
             raise self._no_endpoint()
         if (endpoint := self.try_first(affinity)) is not None:
             return endpoint
@@ -70,7 +76,7 @@ class Router:
 
     def try_first(self, affinity: str) -> Endpoint | None:
         """A slot that is free right now and that nobody waits for, or None."""
-        return None if self._waiters else self.try_take(affinity)
+        return None if self._waiters or self._stopped.is_set() else self.try_take(affinity)
 
     def try_take(self, affinity: str = "", other_than: Endpoint | None = None) -> Endpoint | None:
         """A slot that is free right now, or None."""
@@ -78,6 +84,24 @@ class Router:
         if endpoint is not None:
             endpoint.num_in_flight += 1
         return endpoint
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, between two attempts at a request. Raises the error of `stop`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        self._check_stopped()
+
+    def stop(self, error: EndpointError) -> None:
+        """From now on nobody gets a slot: who waits for one, or for the next attempt, gets `error`. What is on the wire
+        goes on."""
+        self._stopped_by = error
+        self._stopped.set()
+        self._fail_waiters()
+
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise FinalEndpointError(self._stopped_by.kind, str(self._stopped_by))
 
     def give_back(self, endpoint: Endpoint) -> None:
         endpoint.num_in_flight -= 1
@@ -92,7 +116,11 @@ class Router:
             alarm.cancel()
         loop = asyncio.get_running_loop()
         if endpoint.not_before_s > loop.time():
-            self._alarms[endpoint] = loop.call_at(endpoint.not_before_s, self._dispatch)
+            self._alarms[endpoint] = loop.call_at(endpoint.not_before_s, self._retry_after_passed)
+        self._dispatch()
+
+    def _retry_after_passed(self) -> None:
+        self._watch_outage()
         self._dispatch()
 
     def close(self) -> None:
@@ -127,9 +155,15 @@ class Router:
                 return home
         return idlest
 
+    @property
+    def _is_outage(self) -> bool:
+        """Whether every endpoint is broken, or wants to be left alone."""
+        now_s = asyncio.get_running_loop().time()
+        return not any(one.available and now_s >= one.not_before_s for one in self._endpoints)
+
     def _watch_outage(self) -> None:
         """Start the clock when the last available endpoint is gone, stop it when one is back."""
-        if not self.all_unavailable:
+        if not self._is_outage:
             self._gave_up = False
             if self._outage:
                 self._outage.cancel()
@@ -139,14 +173,18 @@ class Router:
 
     def _give_up(self) -> None:
         self._gave_up = True
+        self._fail_waiters()
+
+    def _fail_waiters(self) -> None:
         for _, _, slot, _ in self._waiters:
             if not slot.done():
-                slot.set_exception(self._no_endpoint())
+                error = self._stopped_by if self._stopped.is_set() else self._no_endpoint()
+                slot.set_exception(FinalEndpointError(error.kind, str(error)))
         self._waiters.clear()
 
     def _no_endpoint(self) -> FinalEndpointError:
-        urls = ", ".join(endpoint.url for endpoint in self._endpoints)
-        return FinalEndpointError("no_endpoint", f"no endpoint was fit for {self._max_outage_s:g} s: {urls}")
+        reasons = "; ".join(f"{one.url} ({one.last_failure or 'never asked'})" for one in self._endpoints)
+        return FinalEndpointError("no_endpoint", f"no endpoint was fit for {self._max_outage_s:g} s: {reasons}")
 
 
 def _load(endpoint: Endpoint) -> float:

@@ -1,17 +1,16 @@
-"""Plots as PNG or SVG files, by matplotlib; it is imported only here."""
+"""Plots as PNG or SVG, by matplotlib; it is imported only here."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from io import BytesIO
 
 from pipeline.inference.load_test import Shot, StressReport
 
 MAX_POINTS = 20_000
 
 
-def plot_latency(shots: list[Shot], report: StressReport, path: Path) -> None:
-    """Latency of each request over the run, and its distribution. The suffix of `path` (.svg, .png) decides the
-    format."""
+def plot_latency(shots: list[Shot], report: StressReport, form: str) -> bytes:
+    """Latency of each request over the run, and its distribution, as 'svg' or 'png'."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -41,4 +40,6 @@ def plot_latency(shots: list[Shot], report: StressReport, path: Path) -> None:
         f"{report.num_answered:,} of {report.num_requests:,} requests answered at {report.concurrency:,} concurrent: "
         f"{report.requests_per_s:,.0f} requests/s"
     )
-    figure.savefig(path, dpi=150)
+    content = BytesIO()
+    figure.savefig(content, format=form, dpi=150)
+    return content.getvalue()

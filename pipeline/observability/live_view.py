@@ -142,6 +142,14 @@ class View:
         else:
             print(stamp + text, flush=True)
 
+    def warn(self, text: str) -> None:
+        """As `log`, to standard error: what needs a look."""
+        if self._live is not None:
+            self.log(text)
+            return
+        logger.info(text)
+        print(f"[{duration(time.monotonic() - self._begin):>6}] {text}", file=sys.stderr, flush=True)
+
     def progress(self, name: str) -> Any:
         """A callback (done, total) that logs every quarter."""
         last = 0

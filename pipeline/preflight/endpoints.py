@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError, EndpointSetupError, UserError
+from pipeline.inference import protocol
 from pipeline.inference.capabilities import check_adapters, check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.endpoint import Endpoint
 from pipeline.inference.http import RawReply, Transport
+from pipeline.inference.trouble import described
 from pipeline.preflight.machine import LOOPBACK, longest_answers
 from pipeline.text import did_you_mean
 
@@ -60,7 +62,9 @@ async def _findings_of(
         several = [
             Finding("FAILED", name, f"it took longer than {WITHIN_S:g} s to answer; is it overloaded or wedged?")
         ]
-    except (UserError, EndpointError) as error:
+    except EndpointError as error:
+        several = [Finding("FAILED", name, f"it gives no usable answer, {described(error)}")]
+    except UserError as error:
         several = [Finding("FAILED", name, str(error))]
     return several or [Finding("ok", name)], facts
 
@@ -81,14 +85,15 @@ async def _probe(
         raise EndpointSetupError(
             f"it answers {reply.status} to a request {'with' if key else 'without'} a key; {remedy}"
         )
-    served = {str(item.get("id")): item for item in models.get("data", [])} if isinstance(models, dict) else {}
+    served = protocol.models_in(models)
     if endpoint.model not in served:
         hint = did_you_mean(repr(endpoint.model), map(repr, served), cutoff=0.5)
         raise EndpointSetupError(
             f"it has no model {endpoint.model!r}, it serves {sorted(served)}{hint}; set model.name or the endpoint's "
             "model"
         )
-    longest = facts["max_model_len"] = served[endpoint.model].get("max_model_len")
+    longest = served[endpoint.model].get("max_model_len")
+    longest = facts["max_model_len"] = longest if isinstance(longest, int) else None
     for setting, max_tokens in longest_answers(config):
         if longest and max_tokens >= longest:
             yield Finding(
@@ -105,7 +110,9 @@ async def _probe(
             f"its clock differs from this machine's by {skew_s:.0f} s: dates in Retry-After will be misread; set the "
             "clocks",
         )
-    if training:
+    if not training:
+        await pool.probe(endpoint)
+    else:
         async for finding in _probe_training(config, pool, endpoint, facts):
             yield finding
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from pipeline.config import Config
 from pipeline.errors import (
@@ -77,9 +78,8 @@ def _writable(config: Config) -> None:
     folder = config.run.root
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UserError(
             f"run.root = {str(folder)!r}: cannot write there ({error.strerror}); choose another folder"

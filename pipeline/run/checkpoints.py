@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-import shutil
+import secrets
 from pathlib import Path
 from typing import Any
 
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.files import write_atomic
+from pipeline.runtime.written import Written, remove_listed_folder
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "complete.json"
 SMALL_FILE_BYTES = 1 << 20
@@ -59,12 +63,33 @@ def oldest_whole(run: RunFolder) -> int | None:
 
 
 def prune(run: RunFolder, keep: int) -> None:
-    """Delete all but the `keep` newest whole checkpoints, and torn ones older than the newest whole one."""
+    """Remove all but the `keep` newest whole checkpoints, and torn ones older than the newest whole one, as far as this
+    run wrote them."""
     there = steps(run)
     kept = [step for step in there if is_whole(checkpoint_path(run, step))][-keep:]
     for step in there:
         if kept and step <= kept[-1] and step not in kept:
-            shutil.rmtree(checkpoint_path(run, step))
+            _remove(run, checkpoint_path(run, step))
+
+
+def begin(run: RunFolder, folder: Path) -> None:
+    """Make the empty folder of a checkpoint. What this run left in its place goes, what is somebody else's gets another
+    name beside it."""
+    if folder.exists() and not _remove(run, folder):
+        kept = folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}")
+        logger.warning("%s holds files that this run did not write; they are in %s from now on", folder, kept)
+        folder.rename(kept)
+    Written(run.path).make_folder(folder.relative_to(run.path).as_posix())
+
+
+def _remove(run: RunFolder, folder: Path) -> bool:
+    """Remove the files that the manifest of a checkpoint names, or the folder of one that this run began and that has
+    none; whether it is gone. The manifest goes last: a half of it is not whole."""
+    try:
+        names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return Written(run.path).remove_folder(folder.relative_to(run.path).as_posix())
+    return remove_listed_folder(folder, [*names, MANIFEST])
 
 
 def _files(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ replaced atomically (`write_atomic`), so a reader never sees half of one.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 import uuid
@@ -22,7 +21,7 @@ from pipeline.config import Config
 from pipeline.config.loading import stored_config
 from pipeline.errors import RunFolderError
 from pipeline.run.lineage import Lineage
-from pipeline.runtime.files import is_uri, try_lock, write_atomic
+from pipeline.runtime.files import is_uri, try_lock, unused, write_atomic
 
 STORE = "store"
 LEARNER_LOCK = "learner"
@@ -80,10 +79,8 @@ class RunFolder:
         if run.path.exists():
             run._refuse_unfinished()
             raise exists
-        made = cls(run.path.with_name(f".{name}.{os.getpid()}"))
+        made = cls(unused(run.path))
         try:
-            # Another process had this id, and died.
-            shutil.rmtree(made.path, ignore_errors=True)
             for folder in (made.logs, made.weights, made.checkpoints, made.trackers, made.evals, made.locks):
                 folder.mkdir(parents=True)
             if config.run.store:

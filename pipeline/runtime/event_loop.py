@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import signal
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self, TypeVar
 
 from pipeline.runtime import libc
 
 T = TypeVar("T")
 M_ARENA_MAX, NUM_HEAPS = -8, 2
 COLLECT_EVERY = (50_000, 10, 50)
+STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = 130
+THREADS_GRACE_S = 2.0
 
 
 def many_files() -> None:
@@ -71,8 +79,77 @@ def on_signal(handle: Callable[[], object]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+class Stops:
+    """SIGINT and SIGTERM of this process: the first is given to `handle`, a second ends the process at once with status
+    130. Its children notice, as they would after SIGKILL."""
+
+    def __init__(self, handle: Callable[[], object]) -> None:
+        self.handle = handle
+        self.num = 0
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._received) for number in STOPS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.num:  # else the process is ending, and a second signal must not meet Python's own handler
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        self.num += 1
+        if self.num > 1:
+            leave_at_once()
+        self.handle()
+
+
+def leave_at_once() -> NoReturn:
+    """End this process with status 130, whatever its threads are doing."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(STOPPED)
+
+
+_STOPS: ContextVar[Stops] = ContextVar("stops")
+
+
+@contextmanager
+def on_stop(handle: Callable[[], object]) -> Iterator[None]:
+    """Within the block the first SIGINT or SIGTERM calls `handle` on the loop; a second one ends the process at once.
+    Within `run`, and there in place of cancelling what runs."""
+    loop, stops = asyncio.get_running_loop(), _STOPS.get()
+    before, stops.handle = stops.handle, lambda: loop.call_soon_threadsafe(handle)
+    try:
+        yield
+    finally:
+        stops.handle = before
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end, as `asyncio.run` does."""
+    """Run `work` to its end, as `asyncio.run` does. The first SIGINT or SIGTERM cancels it, or does what `on_stop`
+    says; a second ends the process at once with status 130.
+
+    Raises KeyboardInterrupt where a signal cancelled it. What still waits in a thread then gets `THREADS_GRACE_S`."""
     tuned()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(work)
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        with on_stop(task.cancel):
+            return await work
+
+    with Stops(lambda: None) as stops:
+        _STOPS.set(stops)
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            try:
+                return runner.run(main())
+            except asyncio.CancelledError:
+                if not stops.num:
+                    raise
+                timer = threading.Timer(THREADS_GRACE_S, leave_at_once)
+                timer.daemon = True
+                timer.start()
+                raise KeyboardInterrupt from None

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,12 +25,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LANPO_CACHE") or Path.home() / ".cache" / "lanpo").expanduser()
 
 
-def write_atomic(path: Path, text: str) -> None:
+def unused(path: Path) -> Path:
+    """A name beside `path`, hidden, that nothing has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace `path` as a whole. Raises DiskError when the disk is full or fails; the old content then stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = unused(path)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import ProcessEndedError
+from pipeline.errors import ProcessEndedError, RunFolderError
 from pipeline.inference.capabilities import check_endpoint
 from pipeline.inference.client import client_of
 from pipeline.inference.local_servers import spare_gpu
@@ -24,6 +24,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
 from pipeline.runtime.child_process import PASSIVE_WAITING, Child, tail
 from pipeline.runtime.files import cache_folder, write_atomic
+from pipeline.runtime.written import Written
 from pipeline.sft.data_card import Teaching, card
 from pipeline.sft.own_pairs import own_pairs
 from pipeline.sft.pairs import make_pairs, pairs_key, write_pairs
@@ -57,8 +58,9 @@ async def seeded_model(
     pairs_file = run.path / "sft_pairs.jsonl"
     write_pairs(pairs_file, pairs)
     write_atomic(run.path / CARD, card(config, builtin, teaching, len(own)))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    # Whole, but for its report: the command that made it was killed.
+    if folder.exists() and not Written(folder.parent).remove_folder(folder.name):
+        raise RunFolderError(f"{folder} is in the way, and was not made by lanpo; move it away, or set LANPO_CACHE")
     log(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
     command = [sys.executable, "-m", "trainer.sft", "--config", str(run.config_file), "--model", str(model)]
     command += ["--pairs", str(pairs_file), "--out", str(folder)]
@@ -95,7 +97,7 @@ async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None
     log(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
     pairs = lines.pairs
     if len(pairs) < wanted:
-        async with client_of(config, (settings,)) as pool, Verifier(config.reward) as verifier:
+        async with client_of(config, (settings,), on_trouble=log) as pool, Verifier(config.reward) as verifier:
             await check_endpoint(pool, pool.endpoints[0], training=False)
             before = dict(cost)
 
@@ -114,6 +116,7 @@ async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None
                 pairs = await teach(config, problems.train, problems.heldout_hashes, pool, verifier, lines, progress)
             finally:
                 keep_cost()
+                log(f"teacher: {lines.num_kept} of {wanted} pairs are kept in {path}; the same command goes on there")
     log(f"teacher: {len(pairs)} pairs, {_spent(cost)}")
     digest = hashlib.sha256(json.dumps(pairs, sort_keys=True).encode()).hexdigest()
     return Teaching(pairs, lines.counts(), cost, digest)

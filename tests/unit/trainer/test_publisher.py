@@ -184,12 +184,13 @@ def test_what_a_publication_that_was_killed_left_behind_goes(tmp_path: Path, mon
 
     fixture = Fixture(tmp_path, monkeypatch)
     with monkeypatch.context() as killed:
-        killed.setattr(publishing.shutil, "rmtree", lambda *_, **__: None)  # a SIGKILL cleans nothing up
+        killed.setattr(publishing.Written, "remove_folder", lambda *_: False)  # a SIGKILL cleans nothing up
         killed.setattr(publishing, "_checksums", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fixture.publisher.publish(1)
     assert len(list(fixture.run.weights.glob(".l0-s000001.*"))) == 1
-    unfinished = fixture.run.weights / ".l0-s000001.1"
-    unfinished.mkdir()
+    others = fixture.run.weights / ".l0-s000001.backup"
+    others.mkdir()
     fixture.publisher.publish(1)
-    assert sorted(path.name for path in fixture.run.weights.iterdir()) == ["LATEST", "l0-s000000", "l0-s000001"]
+    found = sorted(path.name for path in fixture.run.weights.iterdir())
+    assert found == [others.name, "LATEST", "l0-s000000", "l0-s000001"], "what a publication left is gone, no other"

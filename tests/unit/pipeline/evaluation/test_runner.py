@@ -33,9 +33,14 @@ class Endpoints:
         self.endpoints = [self]
         self.settings = EndpointSettings(url="http://e", max_concurrency=in_flight)
         self.num_asked = self.num_answered = 0
+        self.failing_s = 0.0
+        self.stopped_by: EndpointError | None = None
         self.let = asyncio.Event()
         self.let.set()
         self._fail = fail
+
+    def stop(self, error: EndpointError) -> None:
+        self.stopped_by = error
 
     async def chat(self, messages: tuple[Message, ...], **wanted: Any) -> Reply:
         self.num_asked += 1
@@ -133,7 +138,7 @@ async def test_a_failure_is_written_down_and_asked_for_again(tmp_path: Path) -> 
     await evaluation(endpoints)
     assert list(evaluation.folder.failures().values()) == ["timeout"]
     assert len(evaluation.known) == NUM - 1
-    assert evaluation.run.first_failure == "timeout: no answer in 600 s"
+    assert evaluation.run.first_failure.startswith("timeout: no answer in 600 s. What to do: ")
     assert await evaluation(endpoints) == 1
     assert len(evaluation.known) == NUM
 

@@ -14,6 +14,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.run.checkpoints import (
     MANIFEST,
+    begin,
     checkpoint_path,
     is_whole,
     newest_whole,
@@ -80,10 +81,29 @@ def test_a_checkpoint_of_no_files_is_not_whole(run: RunFolder) -> None:
 def test_prune_keeps_the_newest_whole_ones_and_drops_old_torn_ones(run: RunFolder) -> None:
     for step in (5, 10, 20):
         checkpoint(run, step)
+    for step in (14, 25):
+        begin(run, checkpoint_path(run, step))
+        (checkpoint_path(run, step) / "optimizer.pt").write_bytes(b"torn")
     checkpoint(run, 15, whole=False)
-    checkpoint(run, 25, whole=False)
+    (checkpoint_path(run, 5) / "notes.txt").write_text("mine")
     prune(run, keep=2)
-    assert steps(run) == [10, 20, 25]
+    assert steps(run) == [5, 10, 15, 20, 25]
+    assert [file.name for file in checkpoint_path(run, 5).iterdir()] == ["notes.txt"]
+    assert checkpoint_path(run, 15).is_dir(), "nothing says that this run began it"
+
+
+def test_what_is_in_the_place_of_a_checkpoint_is_kept_beside_it(run: RunFolder) -> None:
+    folder = checkpoint(run, 5, whole=False)
+    left = sorted(file.name for file in folder.iterdir())
+    begin(run, folder)
+    assert list(folder.iterdir()) == []
+    (kept,) = run.checkpoints.glob("checkpoint-5.kept-*")
+    assert sorted(file.name for file in kept.iterdir()) == left
+    (folder / "optimizer.pt").write_bytes(b"torn")
+    begin(run, folder)
+    assert list(folder.iterdir()) == []
+    assert steps(run) == [5]
+    assert len(list(run.checkpoints.iterdir())) == 2, "what this run began is replaced"
 
 
 def test_prune_leaves_torn_ones_alone_without_a_whole_one(run: RunFolder) -> None:

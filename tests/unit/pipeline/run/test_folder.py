@@ -84,7 +84,7 @@ def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path: Path, monkeypa
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pipeline.run.folder.os.fsync", full)
+    monkeypatch.setattr("pipeline.runtime.files.os.fsync", full)
     with pytest.raises(DiskError, match=r"state\.json is full: free some space.*--resume"):
         write_atomic(file, "new")
     assert file.read_text() == "old"

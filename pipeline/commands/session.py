@@ -125,6 +125,7 @@ class Session:
         if before not in (None, now):
             self.view.log(f"rewards are of version {now} from here on, of {before} before: a scorer's code changed")
         self.state.values["reward_version"] = now
+        self.state.save()
 
     def stages(self, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier) -> Stages:
         return Stages(

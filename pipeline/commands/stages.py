@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.evaluation.heldout import evaluate
+from pipeline.evaluation.heldout import evaluate, read_answers
 from pipeline.experience.pool import Pool
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.local_servers import Serving
 from pipeline.loop.learner_link import LearnerLink
+from pipeline.loop.reward_watch import check_judged
 from pipeline.loop.scheduler import Scheduler
 from pipeline.observability.live_view import View
 from pipeline.problems.dataset import ProblemSet
@@ -118,6 +119,8 @@ class Stages:
             progress = self.view.progress(f"evaluating ({name})")
             report = await evaluate(name, tasks, self.config, self.endpoints, self.verifier, out, progress)
         after = learner.status().version if learner else None
+        verdicts = [answer.verdict for answer in read_answers(out) if not answer.error]
+        check_judged(f"the evaluation ({name})", verdicts, self.config.reward)
         weights = sorted({version for version in (before, after) if version})
         self.state.evals[name] = report.model_dump() | {
             "step": step,

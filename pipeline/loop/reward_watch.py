@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pipeline.config import Config
+from pipeline.config.rollout import RewardSection
 from pipeline.errors import RewardError
 from pipeline.runtime.plugins import is_plugin
-from pipeline.types import Rollout, RolloutGroup
+from pipeline.types import Rollout, RolloutGroup, Verdict
 
 # Of a step's answers, from which on missing judgements are an alert.
 ALERTING_SHARE = 0.1
@@ -25,9 +26,6 @@ class RewardWatch:
         self._max_tokens = config.rollout.sampling.longest
         self._spell = min(config.reward.flat_steps, config.learner.num_steps)
         self._alert = alert
-        # A program that runs on is a wrong answer; a scorer of the user's that does is none.
-        own = any(is_plugin(one.scorer) for one in config.reward.all_scorers)
-        self._failures = ("error", "timeout") if own else ("error",)
         self._num_flat = 0
         self._reported: set[str] = set()
 
@@ -45,18 +43,27 @@ class RewardWatch:
             )
 
     def _check_failures(self, step: int, rollouts: Sequence[Rollout]) -> None:
-        reasons = Counter(r.verdict.text or r.verdict.kind for r in rollouts if r.verdict.kind in self._failures)
+        reasons = check_judged(f"step {step}", [rollout.verdict for rollout in rollouts], self._reward)
         if not reasons:
             return
         num, (reason, _) = reasons.total(), reasons.most_common(1)[0]
-        if num == len(rollouts):
-            raise RewardError(
-                f"step {step}: the scorer ({', '.join(one.scorer for one in self._reward.all_scorers)}) gave no reward "
-                f"to any of {num} answers: {reason}; mend it, and continue with --resume"
-            )
         if num >= ALERTING_SHARE * len(rollouts) and reason not in self._reported:
             self._reported.add(reason)
             self._alert(f"step {step}: {num} of {len(rollouts)} answers got no reward: {reason}")
+
+
+def check_judged(where: str, verdicts: Sequence[Verdict], settings: RewardSection) -> Counter[str]:
+    """Why answers have no reward, with their numbers. Raises RewardError, which says `where`, when none has one."""
+    scorers = [one.scorer for one in settings.all_scorers]
+    # A program that runs on is a wrong answer; a scorer of the user's that does is none.
+    kinds = ("error", "timeout") if any(map(is_plugin, scorers)) else ("error",)
+    reasons = Counter(verdict.text or verdict.kind for verdict in verdicts if verdict.kind in kinds)
+    if verdicts and reasons.total() == len(verdicts):
+        raise RewardError(
+            f"{where}: no answer of {len(verdicts)} got a reward from {', '.join(scorers)}: "
+            f"{reasons.most_common(1)[0][0]}; mend it, and continue with --resume"
+        )
+    return reasons
 
 
 def likely_causes(rollouts: Sequence[Rollout], max_tokens: int) -> str:

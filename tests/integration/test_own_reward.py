@@ -44,6 +44,7 @@ import json, pathlib
 def reward(response, task):
     """Graded, negative, with words, and reported of columns: kept beside, to compare with the journal."""
     score = task["level"] - len(response) / 64 - 0.125
+    FAULT
     with (pathlib.Path(__file__).parent / "said.jsonl").open("a") as file:
         file.write(json.dumps([task.id, response, score]) + "\\n")
     return score, f"{len(response)} characters"
@@ -147,8 +148,8 @@ async def test_a_step_without_any_reward_ends_the_run_and_a_mended_scorer_goes_o
             await loop.scheduler().run(0)
         assert caught.group_contains(
             RewardError,
-            match=r"step 0: the scorer \(dies_later:f\) gave no reward to any of 16 answers: KeyError: .the cache is "
-            r"gone. \(dies_later.py, line 4, in f\)",
+            match=r"step 0: no answer of 16 got a reward from dies_later:f: KeyError: .the cache is gone. "
+            r"\(dies_later.py, line 4, in f\)",
         )
         (rows / "broken").unlink()
         await loop.scheduler().run(0)
@@ -181,7 +182,8 @@ async def lanpo(folder: Path, repository: Path, *words: str) -> tuple[int, str]:
 async def test_own_problems_own_graded_reward_own_model(rows: Path, repository: Path, start_mock: StartMock) -> None:
     """The path of a stranger: doctor, train, resume, eval; what the journal holds is what the scorer said."""
     make_tiny_model(rows / "model")
-    (rows / "graded_reward.py").write_text(GRADED)
+    fault = "if 'The answer is' in response and 'I work' not in response: raise OSError('the quota is spent')"
+    (rows / "graded_reward.py").write_text(GRADED.replace("FAULT", fault))
     mock = json.dumps([{"url": (await start_mock(accuracy=0.5)).url}])
     (rows / "own.toml").write_text(
         """
@@ -199,7 +201,7 @@ group_size = 4
 num_problems_per_step = 4
 sampling = { max_tokens = 48 }
 [learner]
-num_steps = 3
+num_steps = 6
 checkpoint_every = 1
 cpu_threads = 1
 logprob_gap_tolerance = 1e9
@@ -209,13 +211,19 @@ report_to = []
     status, said = await lanpo(rows, repository, "doctor", "--config", "own.toml", "--endpoints", mock)
     assert status == 0, said
     assert "scorer graded_reward:reward, graded_reward:brevity: called on 3 problems" in said
-    (rows / "said.jsonl").unlink()
     status, said = await lanpo(rows, repository, "train", "--config", "own.toml", "--endpoints", mock)
+    assert status == 2, said[-4000:]
+    assert (
+        "error: the evaluation (base model): no answer of 16 got a reward from graded_reward:reward, "
+        "graded_reward:brevity: reward: OSError: the quota is spent (graded_reward.py, line 7, in reward); mend it"
+    ) in said
+    assert "Traceback" not in said
+    (rows / "said.jsonl").unlink()
+    (rows / "graded_reward.py").write_text(GRADED.replace("FAULT", ""))
+    status, said = await lanpo(rows, repository, "train", "--resume", "runs/own", "--endpoints", mock)
     assert status == 0, said[-4000:]
     assert "mean reward" in said and "| scores reward" in said
-    resumed = ("train", "--resume", "runs/own", "--learner.num_steps", "6", "--endpoints", mock)
-    status, said = await lanpo(rows, repository, *resumed)
-    assert status == 0, said[-4000:]
+    assert "rewards are of version" in said
 
     run = RunFolder.open(rows / "runs" / "own")
     groups = [group for step in range(6) for group in Journal(run.store).read_step(step, run.lineages())]
@@ -232,7 +240,7 @@ report_to = []
             assert rollout.verdict.correct == (own >= 0)
     assert any(reward < 0 for group in groups for reward in group.rewards)
     steps = [line for line in read_metrics(run.metrics_file)[0] if line["event"] == "step"]
-    assert len(steps) == 6
+    assert [line["step"] for line in steps] == [0, 1, 2, 3, 4, 5]
     for line in steps:
         assert line["reward"] == pytest.approx(line["score_reward"] + 0.25 * line["score_brevity"])
     status, said = await lanpo(rows, repository, "eval", "--run-folder", "runs/own", "--endpoints", mock)

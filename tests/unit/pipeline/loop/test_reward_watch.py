@@ -30,7 +30,7 @@ FLAT, SPREAD = group(rewards=(0.0, 0.0)), group(rewards=(0.0, -1.0))
 
 def test_a_step_without_a_judgement_ends_the_run_with_the_reason() -> None:
     dead = with_kinds("error", "timeout", "error")
-    with pytest.raises(RewardError, match=r"step 4: the scorer \(m:f\) gave no reward to any of 3 answers: KeyError"):
+    with pytest.raises(RewardError, match=r"step 4: no answer of 3 got a reward from m:f: KeyError: 'x'; mend it"):
         watch([]).check(4, [dead], [dead])
     watch([]).check(4, [dead], [])
     late = with_kinds("timeout", "timeout")

@@ -163,8 +163,10 @@ def _most_tokens(config: Config, facts: ModelFacts, memory: Memory, *, sft: bool
         num_copies = 5
     layers = facts.num_layers
     kept = layers * facts.layer_values
-    if not sft and learner.gradient_checkpointing:
-        kept = facts.layer_values + layers * facts.layer_values // 10
+    if learner.gradient_checkpointing == "cheap":
+        kept = kept * 6 // 10
+    elif learner.gradient_checkpointing:
+        kept = facts.layer_values + kept // 10
     left = memory.learner - num_copies * 4 * facts.num_parameters
     return max(0, int(left // (4 * kept)))
 

@@ -92,6 +92,15 @@ def test_completions_suit_solutions_context_and_memory(
     assert derived(Config(), of, memory, problems)["rollout.sampling.max_tokens"] == completion
 
 
+def test_what_is_computed_anew_leaves_memory_for_longer_completions() -> None:
+    memory = Memory(8 * GIB, GIB)
+    found = [
+        derived(Config.model_validate({"learner": {"gradient_checkpointing": how}}), facts(), memory, tasks())
+        for how in (False, "cheap", True)
+    ]
+    assert [lengths["rollout.sampling.max_tokens"] for lengths in found] == [368, 640, 1024]
+
+
 def test_what_is_given_stays_and_the_rest_follows_it() -> None:
     config = Config.model_validate({"rollout": {"sampling": {"max_tokens": 200}}, "sft": {"enabled": False}})
     found = derived(config, facts(), PLENTY, tasks())

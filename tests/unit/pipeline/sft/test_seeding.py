@@ -34,13 +34,10 @@ GSM8K = (
     "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\n"
     "Natalia sold 48+24 = <<48+24=72>>72 clips altogether in April and May.\n#### 72"
 )
-PROGRAM: dict[str, Any] = {
-    "question": "Next of x.",
-    "tests": "assert f(1) == 2",
-    "solution": "def f(x):\n    return x + 1",
-}
+CODE = "def f(x):\n    return x + 1"
+PROGRAM: dict[str, Any] = {"question": "Next of x.", "tests": "assert f(1) == 2", "solution": CODE}
 
-FENCED = "```python\ndef f(x):\n    return x + 1\n```"
+FENCED = f"```python\n{CODE}\n```"
 
 
 def task(number: int = 0, **row: Any) -> Task:
@@ -126,7 +123,7 @@ def test_programs_are_seeded_in_the_form_that_their_prompt_asks_for() -> None:
         assert pair["skill"] in ("respond", "summarise"), "a program was not checked, so no critique of it is made"
         if pair["skill"] == "respond":
             assert "Give the whole program in one ```python block." in user and "\\boxed" not in user + target
-            assert target.endswith("```python\ndef f(x):\n    return x + 1\n```")
+            assert target.endswith(FENCED)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +152,8 @@ def test_programs_are_seeded_in_the_form_that_their_prompt_asks_for() -> None:
         ({"solution": 7}, ""),
         (PROGRAM, FENCED),
         (
-            {**PROGRAM, "solution": "Add one.\n```python\ndef f(x):\n    return x + 1\n```"},
-            "Add one.\n```python\ndef f(x):\n    return x + 1\n```",
+            {**PROGRAM, "solution": f"Add one.\n{FENCED}"},
+            f"Add one.\n{FENCED}",
         ),
         ({**PROGRAM, "solution": "def g(x):\n    return x + 1"}, ""),
         ({**PROGRAM, "solution": "return x + 1"}, ""),

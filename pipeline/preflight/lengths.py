@@ -109,9 +109,12 @@ def _completion(
     wanted, why = USUAL_COMPLETION, "what most answers fit in, for no problem has a worked solution"
     if solution:
         wanted, why = max(LEAST_COMPLETION, 2 * solution), f"twice the longest worked solution ({solution} tokens)"
-    # Half of what the longest prompt leaves: a prompt may show an attempt that is as long.
-    if context and (context - prompt) // 2 < wanted:
-        wanted, why = (context - prompt) // 2, f"half of what the longest prompt leaves of {context} tokens"
+    if context:
+        # A few problems that are longer than half of it must not shorten all others: they are trimmed.
+        prompt = min(prompt, context // 2)
+        # Half of what is left: a prompt may show an attempt that is as long.
+        if (context - prompt) // 2 < wanted:
+            wanted, why = (context - prompt) // 2, f"half of what prompts of {prompt} tokens leave of {context}"
     if (most := _most_tokens(config, facts, memory)) is not None:
         num_groups, group = config.learner.num_groups_per_micro_batch, config.rollout.group_size
         of_prompts = num_groups * prompt * (1 if config.learner.share_prefix else group)

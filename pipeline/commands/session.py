@@ -84,7 +84,6 @@ class Session:
             problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed)
         if not config.endpoints:
             config = await self._settle(model, problems)
-        is_new = not path_of(run, REFERENCE).exists()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(
                 OperationsServer(config.operations.port, self.sources, secrets=self.secrets)
@@ -102,16 +101,21 @@ class Session:
             similarity = await self._helper(stack, "similarity", measured_by, embeds=embeds) or endpoints
             write_servers(run, [endpoint.address for endpoint in endpoints.endpoints])
             stages = self.stages(problems, endpoints, verifier)
-            if is_new:
+            if not self._is_begun:
                 await stages.seed(model)
             await stages.evaluate_start()
             await self._train(stages, serving, summarizer, similarity, resumed)
         for line in render_summary(run, self.state.values):
             self.view.log(line)
 
+    @property
+    def _is_begun(self) -> bool:
+        """Whether the model that training begins with is there already."""
+        return path_of(self.run, REFERENCE).exists()
+
     async def _settle(self, model: Path, problems: ProblemSet, served: int | None = None) -> Config:
         """The configuration with what it left open settled, which is logged and stored: learner and servers read it."""
-        found = await asyncio.to_thread(settled, self.config, model, problems.train, served)
+        found = await asyncio.to_thread(settled, self.config, model, problems.train, served, is_begun=self._is_begun)
         if found.config != self.config:
             for line in found.lines:
                 self.view.log(line)

@@ -109,9 +109,12 @@ def _completion(
     wanted, why = USUAL_COMPLETION, "what most answers fit in, for no problem has a worked solution"
     if solution:
         wanted, why = max(LEAST_COMPLETION, 2 * solution), f"twice the longest worked solution ({solution} tokens)"
-    # Half of what the longest prompt leaves: a prompt may show an attempt that is as long.
-    if context and (context - prompt) // 2 < wanted:
-        wanted, why = (context - prompt) // 2, f"half of what the longest prompt leaves of {context} tokens"
+    if context:
+        # A few problems that are longer than half of it must not shorten all others: they are trimmed.
+        prompt = min(prompt, context // 2)
+        # Half of what is left: a prompt may show an attempt that is as long.
+        if (context - prompt) // 2 < wanted:
+            wanted, why = (context - prompt) // 2, f"half of what prompts of {prompt} tokens leave of {context}"
     if (most := _most_tokens(config, facts, memory)) is not None:
         num_groups, group = config.learner.num_groups_per_micro_batch, config.rollout.group_size
         of_prompts = num_groups * prompt * (1 if config.learner.share_prefix else group)
@@ -163,8 +166,10 @@ def _most_tokens(config: Config, facts: ModelFacts, memory: Memory, *, sft: bool
         num_copies = 5
     layers = facts.num_layers
     kept = layers * facts.layer_values
-    if not sft and learner.gradient_checkpointing:
-        kept = facts.layer_values + layers * facts.layer_values // 10
+    if learner.gradient_checkpointing == "cheap":
+        kept = kept * 6 // 10
+    elif learner.gradient_checkpointing:
+        kept = facts.layer_values + kept // 10
     left = memory.learner - num_copies * 4 * facts.num_parameters
     return max(0, int(left // (4 * kept)))
 

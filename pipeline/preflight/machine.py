@@ -24,6 +24,7 @@ from pipeline.errors import (
     UserError,
 )
 from pipeline.inference.local_servers import check_port
+from pipeline.preflight.lengths import LEAST_COMPLETION
 from pipeline.rewards.code.preflight import check_code
 from pipeline.runtime.files import is_uri
 from pipeline.runtime.hardware import gpus
@@ -206,10 +207,10 @@ def _answers_fit(config: Config) -> None:
 
 
 def longest_answers(config: Config) -> list[tuple[str, int]]:
-    """Settings that bound an answer, tokens; those that are derived fit by themselves."""
+    """Settings that bound an answer, tokens; one that is derived is this long at least."""
     lessons = config.abstraction.max_tokens if config.abstraction.enabled else None
     bounds = {
-        "rollout.sampling.max_tokens": config.rollout.sampling.max_tokens,
+        "rollout.sampling.max_tokens": config.rollout.sampling.max_tokens or LEAST_COMPLETION,
         "abstraction.max_tokens": lessons,
         "eval.max_tokens": config.eval.max_tokens,
     }

@@ -22,12 +22,14 @@ class Settled(NamedTuple):
     lines: list[str]
 
 
-def settled(config: Config, model: Path, tasks: list[Task], served: int | None = None) -> Settled:
+def settled(
+    config: Config, model: Path, tasks: list[Task], served: int | None = None, *, is_begun: bool = False
+) -> Settled:
     """`config` settled for the model in the folder `model` and the training problems `tasks`; `served` is what
-    endpoints that run already take of prompt and answer. Raises ConfigError where SFT is demanded without anything to
-    learn from."""
+    endpoints that run already take of prompt and answer. A run that `is_begun` has its seeded model, whatever would be
+    decided now. Raises ConfigError where SFT is demanded without anything to learn from."""
     lines = []
-    if config.sft.enabled is not False:
+    if config.sft.enabled is not False and not is_begun:
         found = seeding(config, tasks)
         config = config.model_copy(update={"sft": config.sft.model_copy(update={"enabled": found.wanted})})
         lines.append(str(found))

@@ -145,3 +145,29 @@ def test_a_model_without_weights_is_named(model_folder: Path) -> None:
     (model_folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="its weights could not be loaded"):
         load_model(model_folder)
+
+
+def test_a_pair_that_is_too_long_is_left_out_and_not_cut(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = {"messages": [*PAIR["messages"][:2], {"role": "assistant", "content": "the answer is boxed " * 40}]}
+    assert sft.main(command(tmp_path, model_folder, [PAIR] * 8 + [long] * 3, num_epochs=1, max_length=100)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "sft: 3 of 11 pairs are longer than sft.max_length and left out" in lines
+    report = json.loads(lines[-1])
+    assert (report["num_pairs"], report["num_left_out"]) == (8, 3)
+    assert sft.main(command(tmp_path, model_folder, [long], max_length=100)) == 2
+    assert "sft.max_length = 100: all 1 pairs are longer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("longest", "tokens", "batch_size", "micro_batch"),
+    [(512, None, 16, 8), (600, None, 16, 4), (5000, None, 16, 1), (100, 300, 6, 3), (100, 200, 5, 1)],
+)
+def test_fewer_pairs_are_computed_together_when_they_are_long(
+    tmp_path: Path, longest: int, tokens: int | None, batch_size: int, micro_batch: int
+) -> None:
+    sizes = {"num_tokens_per_micro_batch": tokens, "batch_size": batch_size}
+    found = sft.sft_config(Config.model_validate({"sft": sizes}), tmp_path, longest)
+    assert found.per_device_train_batch_size == micro_batch
+    assert micro_batch * found.gradient_accumulation_steps == batch_size

@@ -12,6 +12,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.config.fields import settings
 from pipeline.config.loading import load_recipe, recipe_names
+from pipeline.errors import ConfigError
 from pipeline.preflight.lengths import LEAST_COMPLETION, Memory, lengths, with_lengths
 from pipeline.preflight.model_facts import ModelFacts, facts_of
 from pipeline.preflight.settled import settled, without_open
@@ -79,6 +80,7 @@ def test_recipes_state_their_own_lengths(name: str) -> None:
         (facts(), PLENTY, tasks(num_solution=2000), 3984),
         (facts(context=2048), PLENTY, tasks(num_words=400), 720),
         (facts(context=1024), PLENTY, tasks(), 400),
+        (facts(context=2048), PLENTY, tasks(num_words=20_000), 512),
         (facts(context=None), PLENTY, tasks(), 1024),
         # 8 rollouts of 1,024 tokens would take 14 GiB beside 2.5 GiB of states.
         (facts(), Memory(8 * GIB, GIB), tasks(), 368),
@@ -90,6 +92,15 @@ def test_completions_suit_solutions_context_and_memory(
     of: ModelFacts, memory: Memory, problems: list[Task], completion: int
 ) -> None:
     assert derived(Config(), of, memory, problems)["rollout.sampling.max_tokens"] == completion
+
+
+def test_what_is_computed_anew_leaves_memory_for_longer_completions() -> None:
+    memory = Memory(8 * GIB, GIB)
+    found = [
+        derived(Config.model_validate({"learner": {"gradient_checkpointing": how}}), facts(), memory, tasks())
+        for how in (False, "cheap", True)
+    ]
+    assert [lengths["rollout.sampling.max_tokens"] for lengths in found] == [368, 640, 1024]
 
 
 def test_what_is_given_stays_and_the_rest_follows_it() -> None:
@@ -159,3 +170,10 @@ def test_a_settled_configuration_is_concrete_and_a_resume_that_leaves_it_open_ch
         "sft": {"enabled": True},
     }
     check_resume_config(config, config)
+
+
+def test_a_run_that_was_seeded_before_keeps_what_it_says_of_it(tmp_path: Path) -> None:
+    old = Config.model_validate({"sft": {"enabled": True}})
+    assert settled(old, tmp_path, tasks(), is_begun=True).config.sft.enabled is True
+    with pytest.raises(ConfigError, match=r"sft\.enabled = true, but there is nothing to learn from"):
+        settled(old, tmp_path, tasks())

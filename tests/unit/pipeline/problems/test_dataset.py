@@ -262,3 +262,41 @@ def test_the_stream_needs_no_state_and_repeats_none_within_an_epoch() -> None:
     assert [ProblemStream(tasks, seed=4).problem_at(i).problem.id for i in range(60)] != order[:60]
     with pytest.raises(ValueError, match="at least one"):
         ProblemStream([], seed=0)
+
+
+def test_columns_are_read_under_the_names_that_a_source_gives_them(tmp_path: Path) -> None:
+    table = [
+        {
+            "Problem": f"Q{i}?",
+            "meta": {"gold": i, "key": f"k{i}"},
+            "CoT": f"We count to {i}.",
+            "Text": "See:",
+            "answer": 0,
+        }
+        for i in range(3)
+    ]
+    names = {"question": "Problem", "answer": "meta.gold", "solution": "CoT", "id": "meta.key", "context": "Text"}
+    section = settings(source="jsonl", num_heldout=1, train_file=write(tmp_path / "a.jsonl", table), columns=names)
+    problems = load_problems(section, 0)
+    (first, _), (held,) = problems.train, problems.heldout
+    assert (first.problem.id, first.problem.text, first.label.answer) == ("k0", "See:\nQ0?", "0")
+    assert (first.solution, held.label.answer) == ("We count to 0.", "2")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (
+            {"question": "Problem"},
+            "problems.columns.question = 'Problem': there is no such column; there are 'q",
+        ),
+        ({"answer": "gold.value"}, "problems.columns.answer = 'gold.value': there is no such column"),
+    ],
+)
+def test_a_column_that_is_named_and_missing_is_an_error_although_another_could_be_read(
+    tmp_path: Path, columns: dict[str, str], words: str
+) -> None:
+    file = write(tmp_path / "a.jsonl", rows(50))
+    with pytest.raises(DataError) as caught:
+        load_problems(settings(source="jsonl", train_file=file, columns=columns), 0)
+    assert f"{file}, line " in str(caught.value) and words in str(caught.value)

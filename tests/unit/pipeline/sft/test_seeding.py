@@ -11,17 +11,22 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.config.problems import ProblemsSection
+from pipeline.config.sft import SftSection
 from pipeline.errors import ConfigError, DataError
+from pipeline.inference.protocol import Reply
 from pipeline.problems.dataset import load_problems
 from pipeline.problems.rows import Row
 from pipeline.problems.tasks import parse_row
 from pipeline.rewards.extraction import extract_answer
 from pipeline.sft.own_pairs import own_pairs
-from pipeline.sft.pairs import make_pairs
+from pipeline.sft.pairs import make_pairs, skills_of
 from pipeline.sft.seeding import MIN_SOLVED, seeding
+from pipeline.sft.teacher import Teacher, teacher_key
 from pipeline.sft.worked_solutions import Solution, solve, with_mistake
 from pipeline.text import text_hash
-from pipeline.types import Task
+from pipeline.types import Message, Task
+from prompts.render import render
+from prompts.schemas import Abstract
 from tests.unit.pipeline.sft.test_pairs import critiques_claim_only_what_holds
 
 TEACHER = {"teacher": {"url": "http://127.0.0.1:1"}}
@@ -29,9 +34,10 @@ GSM8K = (
     "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\n"
     "Natalia sold 48+24 = <<48+24=72>>72 clips altogether in April and May.\n#### 72"
 )
-PROGRAM = {"question": "Next of x.", "tests": "assert f(1) == 2", "solution": "def f(x):\n    return x + 1"}
+CODE = "def f(x):\n    return x + 1"
+PROGRAM: dict[str, Any] = {"question": "Next of x.", "tests": "assert f(1) == 2", "solution": CODE}
 
-FENCED = "```python\ndef f(x):\n    return x + 1\n```"
+FENCED = f"```python\n{CODE}\n```"
 
 
 def task(number: int = 0, **row: Any) -> Task:
@@ -117,7 +123,7 @@ def test_programs_are_seeded_in_the_form_that_their_prompt_asks_for() -> None:
         assert pair["skill"] in ("respond", "summarise"), "a program was not checked, so no critique of it is made"
         if pair["skill"] == "respond":
             assert "Give the whole program in one ```python block." in user and "\\boxed" not in user + target
-            assert target.endswith("```python\ndef f(x):\n    return x + 1\n```")
+            assert target.endswith(FENCED)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +152,8 @@ def test_programs_are_seeded_in_the_form_that_their_prompt_asks_for() -> None:
         ({"solution": 7}, ""),
         (PROGRAM, FENCED),
         (
-            {**PROGRAM, "solution": "Add one.\n```python\ndef f(x):\n    return x + 1\n```"},
-            "Add one.\n```python\ndef f(x):\n    return x + 1\n```",
+            {**PROGRAM, "solution": f"Add one.\n{FENCED}"},
+            f"Add one.\n{FENCED}",
         ),
         ({**PROGRAM, "solution": "def g(x):\n    return x + 1"}, ""),
         ({**PROGRAM, "solution": "return x + 1"}, ""),
@@ -211,3 +217,27 @@ def test_a_line_that_is_no_pair_of_ones_own_is_named(row: dict[str, Any], says: 
     with pytest.raises(DataError) as caught:
         own_pairs(str(file), {text_hash("Held out?")})
     assert str(caught.value).startswith(f"{file}, line 2: ") and says in str(caught.value)
+
+
+class Scripted:
+    """A teacher who always says the same."""
+
+    async def chat(self, messages: tuple[Message, ...], **_: Any) -> Reply:
+        return Reply(text=f"I think so.\n{FENCED}", finish_reason="stop")
+
+
+@pytest.mark.parametrize("skill", sorted(set(skills_of(SftSection(), 100))))
+async def test_a_teacher_is_asked_for_programs_in_their_form(skill: str) -> None:
+    program = task(**PROGRAM)
+    teacher = Teacher(Config(), [program], Scripted(), None)  # type: ignore[arg-type]
+    value = await teacher._prompt(skill, program, random.Random(0), (0, 0))
+    shown = render(value)
+    assert isinstance(value, Abstract) or "```python block" in shown
+    assert "\\boxed" not in shown
+
+
+def test_what_a_teacher_was_asked_before_is_found_unless_it_was_asked_in_another_form() -> None:
+    """The key is that of commit 0b460f3, by which its cache has answers that were paid for."""
+    assert teacher_key(Config(), "teacher") == "40319870430c178d"
+    assert teacher_key(Config(), "teacher", [task()]) == "40319870430c178d"
+    assert teacher_key(Config(), "teacher", [task(**PROGRAM)]) != "40319870430c178d"

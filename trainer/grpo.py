@@ -50,6 +50,7 @@ from trainer.gap import GapMeter
 from trainer.lora import without_wrapper
 from trainer.memory import return_freed_memory
 from trainer.processes import on_rank0
+from trainer.recompute import UNCACHED
 from trainer.reference import MappedWeights
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
@@ -221,7 +222,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         inner = self.accelerator.unwrap_model(model)
         all_logps, all_entropies = [], []
         for ids, mask in zip(input_ids_BL.split(batch_size), attention_mask_BL.split(batch_size), strict=True):
-            with self.accelerator.autocast():
+            with self.accelerator.autocast(UNCACHED):
                 logps, entropies, num_tokens = _ForwardRedirection()(
                     model,
                     inner,

@@ -8,8 +8,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from accelerate.utils import AutocastKwargs
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
+
+UNCACHED = AutocastKwargs(cache_enabled=False)
+"""Autocast that casts a weight when it is used and keeps nothing of it: a pass of ours uses each of them once."""
 
 # By name: which of them exist depends on torch and its devices.
 KEPT = (

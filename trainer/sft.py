@@ -40,7 +40,7 @@ from trainer.canary import write_canary
 from trainer.disk import as_disk_error
 from trainer.memory import keep_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
-from trainer.recompute import recompute_cheap_parts
+from trainer.recompute import UNCACHED, recompute_cheap_parts
 from trainer.shared_prefix import supports_shared_prefix
 from trainer.token_logps import token_logps
 
@@ -59,7 +59,7 @@ class CompletionTrainer(SFTTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels_BT = inputs["labels"][:, 1:]
         trained_BT = labels_BT != -100
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(UNCACHED):
             outputs = model.base_model(
                 input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
             )

@@ -190,7 +190,6 @@ async def test_own_problems_own_graded_reward_own_model(rows: Path, repository: 
 model.path = "model"
 run = { name = "own", root = "runs", seed = 3 }
 problems = { source = "jsonl", train_file = "sums.jsonl", num_heldout = 16 }
-sft.enabled = false
 eval = { num_problems = 16, every = 0 }
 abstraction.enabled = false
 [reward]
@@ -238,6 +237,7 @@ report_to = []
             assert rollout.reward == rollout.verdict.score == own - 0.25 * length
             assert rollout.verdict.text == f"{length} characters"
             assert rollout.verdict.correct == (own >= 0)
+    assert "sft" not in json.loads(run.state_file.read_text()), "rows without solutions seed nothing"
     assert any(reward < 0 for group in groups for reward in group.rewards)
     steps = [line for line in read_metrics(run.metrics_file)[0] if line["event"] == "step"]
     assert [line["step"] for line in steps] == [0, 1, 2, 3, 4, 5]

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.commands.parser import build_parser
+from pipeline.commands.setting_options import settings_given
+from pipeline.config.loading import validated
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError
 from pipeline.rewards.contract import FunctionScore, RewardTask, UserFunction, score_of
@@ -164,6 +167,15 @@ def test_weights_add_up_and_the_first_scorer_decides_what_is_correct() -> None:
     assert (both.score, both.correct, both.answer, both.text) == (1.0 - 1.5 + 0.25, True, "7", "long")
     none = combined([right, Verdict(kind="error", text="KeyError")], columns)
     assert none == Verdict(kind="error", text="brevity: KeyError")
+
+
+def test_scorers_are_given_by_name_on_the_command_line() -> None:
+    words = ["train", "--reward.scorers", "math,my_module:style"]
+    given = settings_given(build_parser(words).parse_args(words))
+    columns = [(one.column, one.weight) for one in validated(given).reward.all_scorers]
+    assert columns == [("math", 1.0), ("style", 1.0)]
+    stored = RewardSection.model_validate(validated(given).reward.model_dump(mode="json"))
+    assert (stored.scorer, stored.scorers) == ("math", validated(given).reward.scorers)
 
 
 @pytest.mark.parametrize(

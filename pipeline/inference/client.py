@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, NamedTuple, Required, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
@@ -41,18 +41,6 @@ CHAT, RENDER, GENERATE = "/v1/chat/completions", "/v1/chat/completions/render", 
 EMBEDDINGS, MODELS = "/v1/embeddings", "/v1/models"
 PROBE = (Message(role="user", content="Hi"),)
 VERDICT_POLL_S = 0.05
-
-
-class SamplingRequest(TypedDict, total=False):
-    """A request for samples: all of it but the prompt and how to sample."""
-
-    max_tokens: Required[int]
-    seed: Required[int]
-    stage: Required[str]
-    priority: int
-    affinity: str
-    accept: Callable[[WeightVersion], bool] | None
-    """Which weights may have sampled; what others sampled is not returned."""
 
 
 class ServedModel(NamedTuple):
@@ -225,7 +213,7 @@ class InferenceClient:
         prompt_ids: tuple[int, ...],
         sampling: SamplingSection,
         num_samples: int,
-        **request: Unpack[SamplingRequest],
+        **request: Unpack[token_protocol.SamplingRequest],
     ) -> Coroutine[Any, Any, token_protocol.Samples]:
         """`num_samples` completions of a rendered prompt, with log-probabilities and weight versions; needs
         `has_token_route`. Raises EndpointError."""
@@ -244,7 +232,7 @@ class InferenceClient:
         messages: tuple[Message, ...],
         sampling: SamplingSection,
         num_samples: int,
-        **request: Unpack[SamplingRequest],
+        **request: Unpack[token_protocol.SamplingRequest],
     ) -> token_protocol.Samples:
         """As `generate`, from messages: by the token routes where there are, else by the chat route with token ids,
         bracketed by the server's weight version before and after. Raises EndpointError."""
@@ -278,7 +266,7 @@ class InferenceClient:
 
         return await self._runner.run(send, stage=stage, priority=priority)
 
-    def _parameters(self, sampling: SamplingSection, num_samples: int, request: SamplingRequest) -> Json:
+    def _parameters(self, sampling: SamplingSection, num_samples: int, request: token_protocol.SamplingRequest) -> Json:
         return token_protocol.sampling_body(
             sampling, request["max_tokens"], num_samples, request["seed"] if self._seeded else None
         )
@@ -371,7 +359,7 @@ def client_of(config: Config, endpoints: tuple[EndpointSettings, ...], **parts: 
     )
 
 
-def _routing(request: SamplingRequest) -> Json:
+def _routing(request: token_protocol.SamplingRequest) -> Json:
     return {key: request[key] for key in ("stage", "priority", "affinity") if key in request}
 
 

@@ -4,14 +4,27 @@ token."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Required, TypedDict
 
 from pipeline.config.rollout import SamplingSection
 from pipeline.errors import MalformedReplyError
 from pipeline.inference.protocol import Json, finished_choices, object_at
 from pipeline.types import Completion, WeightVersion
 from pipeline.weights.sync import CHECKING
+
+
+class SamplingRequest(TypedDict, total=False):
+    """A request for samples: all of it but the prompt and how to sample."""
+
+    max_tokens: Required[int]
+    seed: Required[int]
+    stage: Required[str]
+    priority: int
+    affinity: str
+    accept: Callable[[WeightVersion], bool] | None
+    """Which weights may have sampled; what others sampled is not returned."""
 
 
 class Samples(NamedTuple):

@@ -14,8 +14,8 @@ from pipeline.config import Config
 from pipeline.experience.contexts import draw_kind, intra_context, messages_in, trimmed
 from pipeline.experience.retrieval import Retriever
 from pipeline.hashing import seed_of
-from pipeline.inference.client import InferenceClient, SamplingRequest
-from pipeline.inference.token_protocol import Samples
+from pipeline.inference.client import InferenceClient
+from pipeline.inference.token_protocol import Samples, SamplingRequest
 from pipeline.rewards.verifier import Verifier, rewards_of
 from pipeline.rewards.version import reward_version
 from pipeline.run.lineage import Lineage, is_current

@@ -88,7 +88,8 @@ class Stops:
         self.num = 0
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._received) for number in STOPS}
+        in_main = threading.current_thread() is threading.main_thread()  # signals are handled in no other
+        self._before = {number: signal.signal(number, self._received) for number in STOPS if in_main}
         return self
 
     def __exit__(

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.problems.benchmark import SHIPPED, Benchmark, name_key, registry, validated
-from pipeline.problems.rows import TEXT_LINE, Row, hub_rows, jsonl_rows, plugin_rows
+from pipeline.problems.rows import CONVERSION, OTHER_FORMATS, TEXT_LINE, Row, hub_rows, jsonl_rows, plugin_rows
 from pipeline.problems.tasks import CODE_LINE, asks_for_program, parse_row
 from pipeline.runtime.plugins import load_function
 from pipeline.text import did_you_mean
@@ -24,7 +24,6 @@ from pipeline.types import Task
 
 GENERATED = "reasoning_gym:"
 SUFFIXES = (".jsonl", ".jsonl.gz")
-OTHER_FORMATS = (".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt")
 NUM_GENERATED = 200
 
 
@@ -36,8 +35,7 @@ def find_benchmark(name: str, extra: Path | None = None) -> Benchmark:
     if name.lower().removesuffix(".gz").endswith(OTHER_FORMATS):
         raise ConfigError(
             f"benchmark {name!r}: only JSONL files are read; convert it, one JSON object a line such as {TEXT_LINE}, "
-            "and name the file so that it ends in .jsonl (pandas: `read_csv(…).to_json(file, orient='records', "
-            "lines=True)`)"
+            f"and name the file so that it ends in .jsonl ({CONVERSION})"
         )
     known = registry(extra)
     found = {name_key(each): each for each in known}

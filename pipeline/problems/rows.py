@@ -16,6 +16,9 @@ from pipeline.errors import DataError
 
 TEXT_LINE = '{"question": "What is 3 + 4?", "answer": "7"}'
 EXPECTED = f"expected a JSON object such as {TEXT_LINE}"
+OTHER_FORMATS = (".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt")
+CONVERSION = "pandas: `read_csv(…).to_json(file, orient='records', lines=True)`"
+"""How a file in one of them becomes JSONL."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,21 @@ def jsonl_rows(file: str, field: str) -> Iterator[Row]:
         try:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield Row(f"{file}, line {number}", _parsed(line, f"{file}, line {number}"))
+                    yield Row(f"{file}, line {number}", _parsed(line, file, number))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{field} = {file!r}: cut short, or not gzipped ({error}); fetch it again") from error
 
 
-def _parsed(line: bytes, where: str) -> dict[str, Any]:
+def _parsed(line: bytes, file: str, number: int) -> dict[str, Any]:
+    where, expected = f"{file}, line {number}", EXPECTED
+    if number == 1 and file.lower().removesuffix(".gz").endswith(OTHER_FORMATS):
+        expected = f"only JSONL files are read, so convert it ({CONVERSION}); {EXPECTED}"
     try:
         values = json.loads(line)
     except ValueError as error:  # broken JSON and broken UTF-8 alike
-        raise DataError(f"{where}: not JSON ({error}); {EXPECTED}") from error
+        raise DataError(f"{where}: not JSON ({error}); {expected}") from error
     if not isinstance(values, dict):
-        raise DataError(f"{where}: a JSON {type(values).__name__}; {EXPECTED}")
+        raise DataError(f"{where}: a JSON {type(values).__name__}; {expected}")
     return values
 
 

@@ -13,12 +13,14 @@ from pipeline.config import Config
 from pipeline.config.fields import settings
 from pipeline.config.loading import load_recipe, recipe_names
 from pipeline.errors import ConfigError
+from pipeline.preflight import lengths as estimates
 from pipeline.preflight.lengths import LEAST_COMPLETION, Memory, lengths, with_lengths
 from pipeline.preflight.model_facts import ModelFacts, facts_of
 from pipeline.preflight.settled import settled, without_open
 from pipeline.problems.rows import Row
 from pipeline.problems.tasks import parse_row
 from pipeline.run.resume import check_resume_config
+from pipeline.runtime import hardware
 from pipeline.types import Task
 
 GIB = 2**30
@@ -141,6 +143,35 @@ def test_whatever_is_derived_is_valid_and_fits_the_context() -> None:
         for bound in (made.servers.max_model_len, made.sft.max_length):
             assert bound is not None and (of.context is None or bound <= of.context)
         assert lengths(made, of, memory, problems) == []
+
+
+def test_memory_is_what_the_servers_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "gpu_memory", lambda: 0)
+    monkeypatch.setattr(estimates, "free_memory", lambda: 20 * GIB)
+    config = Config.model_validate({"servers": {"kv_cache_gib": 2.0, "num_servers": 2}})
+    of = facts(num_parameters=GIB // 4)
+    # 80 % of 20, less two servers with 1 of weights, 2 of cache and 2 of their own each, and 2 of the learner's own.
+    assert Memory.here(config, of) == (4 * GIB, 2 * GIB)
+    elsewhere = Config.model_validate({"endpoints": [{"url": "http://127.0.0.1:1"}]})
+    assert Memory.here(elsewhere, of).learner == 14 * GIB
+
+    monkeypatch.setattr(estimates, "gpu_memory", lambda: 100 * GIB)
+    for gpus, named, share in ((1, config, 0.1), (2, config, 0.8), (1, elsewhere, 0.8)):
+        monkeypatch.setattr(estimates, "gpus", lambda num=gpus: ("a GPU",) * num)
+        assert Memory.here(named, of).learner == pytest.approx(share * 100 * GIB)
+    assert Memory.here(config, of).cache == pytest.approx(89 * GIB)
+
+
+def test_memory_of_this_machine_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpus", lambda: ("NVIDIA H200, 143771 MiB", "NVIDIA A10, 23028 MiB"))
+    assert hardware.gpu_memory() == 23028 * 2**20
+    files = {"/proc/meminfo": ["MemTotal: 9 kB", "MemAvailable: 2048 kB"]}
+    monkeypatch.setattr(hardware, "_lines", lambda file: files.get(file, []))
+    assert hardware.free_memory() == 2**21
+    files |= {"/sys/fs/cgroup/memory.max": ["1048576"], "/sys/fs/cgroup/memory.current": ["48576"]}
+    assert hardware.free_memory() == 1_000_000
+    files["/sys/fs/cgroup/memory.max"] = ["max"]
+    assert hardware.free_memory() == 2**21
 
 
 def test_facts_are_read_of_the_files_of_a_model(tmp_path: Path) -> None:

@@ -150,6 +150,18 @@ def test_a_broken_line_is_named(tmp_path: Path, line: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", b"question,answer\nQ?,7\n"), ("a.json", b'[{"question": "Q?"}]'), ("a.parquet", b"PAR1\xff")],
+)
+def test_a_file_of_another_format_is_named_with_the_way_to_convert_it(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"line 1: .*only JSONL files are read, so convert it \(pandas: `read_csv"):
+        load_problems(settings(source="jsonl", train_file=str(tmp_path / name)), 0)
+
+
+@pytest.mark.parametrize(
     ("values", "error", "words"),
     [
         ({"source": "csv"}, ConfigError, "problems.source = 'csv' is unknown"),

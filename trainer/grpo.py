@@ -21,7 +21,8 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
     skipped then (deviation 5), because all processes must take part in each pass.
 11. The reference of a divided model is divided layer by layer, as the policy is; TRL would divide it as one unit.
 12. A checkpoint is written over nothing: the manifest of one that was torn would fit what is half written anew.
-13. On a CPU the reference is in memory only while it computes (`reference`), and freed memory is returned once a step.
+13. On a CPU the reference is in memory only while it computes (`reference`), and freed memory is returned before and
+    after what has no gradient.
 """
 
 from __future__ import annotations
@@ -144,10 +145,10 @@ class JournalGRPOTrainer(GRPOTrainer):
         sharding.prepare(self.accelerator, asked=asked, bf16=self.args.bf16)
 
     def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        return_freed_memory()  # before the wait: servers sample meanwhile
         self._batch = self._next_batch(self.state.global_step)
         self.beta = self._kl_coef(self.state.global_step)
         self._batch_ready_s = time.monotonic()
-        return_freed_memory()
         self.gap = GapMeter()
         self.num_computed_tokens = 0
         self._part = self._batch.part(self.accelerator.process_index, self.accelerator.num_processes)
@@ -171,6 +172,7 @@ class JournalGRPOTrainer(GRPOTrainer):
             self.vllm_importance_sampling_correction = self.args.vllm_importance_sampling_correction
         if self._mapped is not None:
             self._mapped.release()
+        return_freed_memory()
         assert self._part is not None
         output["on_policy"] = torch.tensor(self._part.on_policy, device=output["advantages"].device)
         return output
@@ -309,6 +311,13 @@ class JournalGRPOTrainer(GRPOTrainer):
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         on_rank0(lambda: begin(RunFolder(folder.parents[1]), folder))
         super()._save_checkpoint(model, trial)
+
+    def forget_training(self) -> None:
+        """Give back the memory of optimizer and reference; there is no further step, but logs."""
+        self.accelerator.free_memory()
+        self.__dict__.update(optimizer=None, lr_scheduler=None, ref_model=None, _mapped=None)
+        self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
+        return_freed_memory()
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Deviation 9."""

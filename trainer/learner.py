@@ -229,7 +229,10 @@ class Learner:
         logger.info("done after step %d; the final model is %s", step, folder)
 
     def linger(self) -> None:
-        """Forward the orchestrator's metrics to the trackers until it closes our stdin."""
+        """Forward the orchestrator's metrics to the trackers until it closes our stdin. The optimizer's state is not
+        needed for that, and the servers are still at work."""
+        if self.trainer is not None:
+            self.trainer.forget_training()
         while not self.stop.requested and not stdin_ended(STDIN_POLL_S):
             pass
         if self.trainer is not None and (numbers := self.feed.numbers()):

@@ -10,6 +10,7 @@ whole or not at all.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -38,7 +39,7 @@ from pipeline.runtime.written import Written
 from trainer.arguments import set_threads
 from trainer.canary import write_canary
 from trainer.disk import as_disk_error
-from trainer.memory import keep_freed_memory
+from trainer.memory import keep_freed_memory, return_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
 from trainer.recompute import UNCACHED, recompute_cheap_parts
 from trainer.shared_prefix import supports_shared_prefix
@@ -209,6 +210,8 @@ def run(config_file: Path, model_path: str, pairs_file: Path, out: Path) -> None
     try:
         temporary = written.make_folder(part)
         report = train(config, model, tokenizer, pairs, temporary, lambda line: print(line, flush=True))
+        gc.collect()  # the optimizer's state, before the weights are copied into the bytes of a file
+        return_freed_memory()
         save_model(model, tokenizer, temporary)
         write_canary(model, tokenizer, temporary)
         if out.exists() and not written.remove_folder(out.name):

@@ -234,3 +234,13 @@ def test_weights_are_synchronised_before_every_batch(tmp_path: Path) -> None:
     )
     trainer.train()
     assert synced == [0, 1, 2]
+
+
+def test_training_can_be_forgotten_and_logs_go_on(tmp_path: Path) -> None:
+    recorder, trainer = train(tmp_path, ours=True)
+    num_logged = len(recorder.logs)
+    trainer.forget_training()
+    assert trainer.optimizer is None and trainer.ref_model is None
+    trainer.log({"rollout/reward": 0.5})
+    assert len(recorder.logs) == num_logged, "a number of the orchestrator's is no step"
+    assert trainer.state.log_history[-1]["rollout/reward"] == 0.5

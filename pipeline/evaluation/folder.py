@@ -96,7 +96,7 @@ class EvalFolder:
         """Hold the folder for one evaluation, which is going to write `more` files beside its own.
 
         Raises RunFolderError when another process holds it, when it is not an evaluation's, or when one of these files
-        is somebody else's. Nothing is changed then."""
+        is somebody else's. Nothing is replaced or removed then."""
         self._check_ours()
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("a") as lock:

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.experience.pool import Pool
+from pipeline.runtime.written import LIST
 from tests.builders import experience
 from tests.integration.conftest import StartMock
 from tests.integration.make_old_run import CODE, EVALUATION, PYTHON, ROOT, moved
@@ -70,7 +71,8 @@ async def _fresh(strangers: Strangers, command: Command, folder: Path) -> None:
             assert (status, "Traceback" in err) == (2, False), err
             assert strangers.refused in err
             assert "choose another" in err
-            assert list(files_in(folder)) == theirs, "nothing is left there either"
+            list_of_ours = set() if strangers.base == "never" else {folder / LIST}
+            assert {*files_in(folder)} - list_of_ours == {*theirs} - list_of_ours, "nothing else is left there either"
         else:
             assert status == 0, err
     if not strangers.refused:

@@ -132,6 +132,7 @@ class Stages:
         numbers = {
             "name": name,
             "accuracy": report.accuracy,
+            "mean_reward": report.mean_reward,
             "num_unanswered": report.num_problems - report.num_answered,
             "share_parsable": report.share_parsable,
             "share_cut": report.share_cut,

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 
 from pydantic import BaseModel
 
@@ -21,7 +22,7 @@ from pipeline.inference.client import InferenceClient
 from pipeline.inference.patience import Patience
 from pipeline.inference.protocol import Reply
 from pipeline.rewards.verifier import Verifier
-from pipeline.run.state import of_problems
+from pipeline.run.state import of_problems, rewards_of
 from pipeline.statistics import wilson_interval
 from pipeline.types import Message, Record, Task, Verdict
 
@@ -54,6 +55,7 @@ class EvalReport(BaseModel):
     share_cut: float
     outcomes: dict[str, int]
     unanswered: dict[str, int] = {}
+    mean_reward: float | None = None
     mean_completion_tokens: float
     seconds: float
 
@@ -73,7 +75,8 @@ class EvalReport(BaseModel):
         low, high = self.interval
         return (
             f"{self.name}: {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {of_problems(self.model_dump())}, "
-            f"{self.share_parsable:.1%} parsable, {self.share_cut:.1%} cut short"
+            f"{rewards_of(self.mean_reward, self.accuracy)}{self.share_parsable:.1%} parsable, "
+            f"{self.share_cut:.1%} cut short"
         )
 
 
@@ -123,6 +126,7 @@ async def evaluate(
 
 def _report(name: str, answers: list[Answer], num_tokens: int, seconds: float) -> EvalReport:
     answered = [answer for answer in answers if not answer.error]
+    scores = [answer.verdict.score for answer in answered if not answer.verdict.failed]
     return EvalReport(
         name=name,
         num_problems=len(answers),
@@ -131,6 +135,7 @@ def _report(name: str, answers: list[Answer], num_tokens: int, seconds: float) -
         share_cut=sum(answer.finish_reason == "length" for answer in answered) / len(answered),
         outcomes=dict(Counter(answer.verdict.kind for answer in answered)),
         unanswered=dict(Counter(answer.error.partition(":")[0] for answer in answers if answer.error)),
+        mean_reward=mean(scores) if scores else None,
         mean_completion_tokens=num_tokens / len(answered),
         seconds=seconds,
     )

@@ -36,16 +36,20 @@ class Endpoints:
 
 
 class Rules:
-    """Twelve is right."""
+    """Twelve is right, and worth `reward`."""
+
+    def __init__(self, reward: float = 1.0) -> None:
+        self._reward = reward
 
     async def verify(self, text: str, label: Label) -> Verdict:
-        return Verdict(kind="scored", score=float(text == "12"), correct=text == "12", answer=text)
+        right = text == "12"
+        return Verdict(kind="scored", score=self._reward * right, correct=right, answer=text)
 
 
-async def report_of(endpoints: Endpoints, tmp_path: Path, num_problems: int = 8) -> Any:
+async def report_of(endpoints: Endpoints, tmp_path: Path, num_problems: int = 8, reward: float = 1.0) -> Any:
     problems = [Problem(id=f"p{number}", text=f"What is {number}?") for number in range(num_problems)]
     tasks = [Task(problem=problem, label=Label(problem_id=problem.id, answer="12")) for problem in problems]
-    parts: tuple[Any, Any] = cast("Any", endpoints), cast("Any", Rules())
+    parts: tuple[Any, Any] = cast("Any", endpoints), cast("Any", Rules(reward))
     return await evaluate("base model", tasks, Config(), *parts, tmp_path / "answers.jsonl")
 
 
@@ -55,6 +59,13 @@ async def test_with_all_answers_nothing_is_said_of_others(tmp_path: Path) -> Non
     assert (report.accuracy, report.num_answered, report.unanswered) == (3 / 8, 8, {})
     assert "of 8 held-out problems, 100.0% parsable" in report.line() and "answered" not in report.line()
     assert set(endpoints.num_asked.values()) == {1}
+
+
+async def test_graded_rewards_are_told_beside_the_accuracy(tmp_path: Path) -> None:
+    graded = await report_of(Endpoints({}), tmp_path, reward=0.5)
+    assert (graded.accuracy, graded.mean_reward) == (3 / 8, 1.5 / 8)
+    assert "mean reward 0.188, " in graded.line()
+    assert "mean reward" not in (await report_of(Endpoints({}), tmp_path)).line()
 
 
 @pytest.mark.parametrize("num_failures", range(1, NUM_ROUNDS))

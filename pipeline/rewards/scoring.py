@@ -71,9 +71,14 @@ class Scoring:
 
     def _each(self, scorer: UserFunction | str, answers: Sequence[Answer]) -> Iterator[Verdict]:
         if isinstance(scorer, str):
-            score, shown = make_scorer(scorer, self._settings), visible_each([text for text, _ in answers], strip=True)
-            pairs = zip(shown, [task.label for _, task in answers], strict=True)
-            return (judged(lambda text=text, label=label: score(text, label)) for text, label in pairs)  # type: ignore[misc]
+            score = make_scorer(scorer, self._settings)
+            shown = visible_each([text for text, _ in answers], strip=True)
+            # The first line of a program's text may be indented: it goes on where its prompt ends.
+            given = (
+                (text if "tests" in task.label.entry else seen, task.label)
+                for (text, task), seen in zip(answers, shown, strict=True)
+            )
+            return (judged(lambda text=text, label=label: score(text, label)) for text, label in given)  # type: ignore[misc]
         if scorer.kind == "lists":
             return self._lists(scorer, answers)
         if scorer.is_async:

@@ -72,9 +72,8 @@ class Task(Record):
     solution: str = Field("", description="Worked solution as the source writes it: for SFT, and never rendered.")
 
     def with_row(self, values: dict[str, Any]) -> Task:
-        """The task with the row that it was read from, for scorers; null columns are left out."""
-        row = {name: value for name, value in values.items() if value is not None}
-        return self.model_copy(update={"label": self.label.model_copy(update={"row": row})})
+        """The task with the row that it was read from, for scorers."""
+        return self.model_copy(update={"label": self.label.model_copy(update={"row": values})})
 
 
 class Attempt(Record):

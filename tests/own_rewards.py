@@ -4,6 +4,11 @@ Each is headed `### name` (`=> words`), then its module, in which it is called `
 
 from __future__ import annotations
 
+import sys
+import types
+
+import pytest
+
 _BROKEN = r"""
 ### raises => no reward for the gold answer to p7 (What is 7 + 0?)
 def f(response, answer):
@@ -176,6 +181,13 @@ def f(response, answer):
 def f(response):
     return -len(response)
 """
+
+
+def own(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module `own_reward` with this source."""
+    module = types.ModuleType("own_reward")
+    exec(compile(source, "/home/me/own_reward.py", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "own_reward", module)
 
 
 def _read(text: str) -> dict[str, tuple[str, str]]:

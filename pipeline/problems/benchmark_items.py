@@ -17,7 +17,7 @@ from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.problems.benchmark import SHIPPED, Benchmark, name_key, registry, validated
 from pipeline.problems.rows import CONVERSION, OTHER_FORMATS, TEXT_LINE, Row, hub_rows, jsonl_rows, plugin_rows
-from pipeline.problems.tasks import CODE_LINE, asks_for_program, parse_row
+from pipeline.problems.tasks import CODE_LINE, asks_for_program, parse_row, with_all_columns
 from pipeline.runtime.plugins import load_function
 from pipeline.text import did_you_mean
 from pipeline.types import Task
@@ -90,7 +90,7 @@ def tasks_of(benchmark: Benchmark, data: Path | None = None, min_generated: int 
             f"are expected; fetch the whole of it, or set num_items = {len(tasks)} for [{benchmark.name}] in your "
             "registry"
         )
-    return list(tasks.values())
+    return with_all_columns(list(tasks.values()))
 
 
 def sampled(tasks: list[Task], name: str, limit: int | None, seed: int) -> list[Task]:

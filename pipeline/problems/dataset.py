@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.config.problems import ColumnsSection, ProblemsSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows
-from pipeline.problems.tasks import RowFormat, asks_for_program, column, parse_row
+from pipeline.problems.tasks import RowFormat, asks_for_program, column, parse_row, with_all_columns
 from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import text_hash
 from pipeline.types import Split, Task
@@ -161,7 +161,9 @@ def _assemble(train: Iterable[Row], heldout: Iterable[Row], name: str, settings:
             f"{name}: no training problem is left beside the {len(heldout_tasks)} held-out ones; add problems"
         )
     _check_ids([*heldout_tasks, *train_tasks])
-    return ProblemSet(train=train_tasks, heldout=heldout_tasks, num_dropped=num_dropped + num_repeated)
+    tasks = with_all_columns([*heldout_tasks, *train_tasks])
+    num = len(heldout_tasks)
+    return ProblemSet(train=tasks[num:], heldout=tasks[:num], num_dropped=num_dropped + num_repeated)
 
 
 def _distinct(

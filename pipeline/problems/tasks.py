@@ -139,6 +139,15 @@ def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
     return ParsedRow(_own_id(row, fmt, form), question, text, form, answers[0], entry, solution)
 
 
+def with_all_columns(tasks: list[Task]) -> list[Task]:
+    """Each task with null under the columns that only others of them have, as tables do: a scorer is given them all."""
+    names = dict.fromkeys(name for task in tasks for name in task.label.row)
+    return [
+        task if task.label.row.keys() == names.keys() else task.with_row(dict.fromkeys(names) | task.label.row)
+        for task in tasks
+    ]
+
+
 def _is_missing(value: Any) -> bool:
     """Whether a table has nothing there: null, or pandas' NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))

@@ -9,10 +9,12 @@
 Invariants: what a parameter means follows from names alone, and what could mean two things is refused with both
 signatures; each kind may be `async`; what is returned is a finite number or an error, never a number that was made of
 something else. Completions are lists of messages, as they are with chat data there, and texts where the parameter's
-annotation says `str`."""
+annotation says `str`. What a function is given is its own: what it changes there reaches no other call, nor another
+response of its call."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import re
@@ -26,6 +28,9 @@ from pipeline.types import Task
 OURS = "reward(response, task) -> float or (float, str)"
 GOLD = ("answer", "gold", "gold_answer", "ground_truth")
 GIVEN = frozenset({*GOLD, "task", "prompt", "question"})
+# float32 tells numbers up to here apart that differ by 0.1 (it steps by 1/16), and their squares are far from its end:
+# deviations and advantages of a group are finite, and as exact as the rewards.
+MAX_REWARD = 1e6
 LISTS = frozenset({"prompts", "completions", "states"})
 # What only a trainer has: functions that cannot do without are refused.
 OF_A_TRAINER = frozenset({"trainer_state", "completion_ids", "environments", "parser", "judge"})
@@ -35,7 +40,8 @@ Kind = Literal["single", "rubric", "lists"]
 @dataclass(frozen=True)
 class RewardTask:
     """What a reward function may know of a problem. `answer` is the gold answer, `answers` are all of them where any is
-    right; `columns` is its row as it stands in the file, and `task["level"]` short for one of it."""
+    right; `columns` is its row as it stands in the file, and `task["level"]` short for one of it: None where the row has
+    none and another one does. `get` gives its default there."""
 
     id: str
     prompt: str
@@ -49,14 +55,23 @@ class RewardTask:
     def of(cls, task: Task) -> RewardTask:
         problem, label = task.problem, task.label
         answers = tuple(label.entry.get("answers", (label.answer,)))
-        columns = {**label.entry, **label.row}
+        row = {name: value for name, value in label.row.items() if value is not None}
+        columns = copy.deepcopy({**dict.fromkeys(label.row), **label.entry, **row})
         return cls(problem.id, problem.text, problem.query_text, label.answer, answers, problem.family, columns)
 
     def __getitem__(self, column: str) -> Any:
         return self.columns[column]
 
     def get(self, column: str, default: Any = None) -> Any:
-        return self.columns.get(column, default)
+        value = self.columns.get(column)
+        return default if value is None else value
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What parameters may name: the columns, and what stands in for those that the row does not have."""
+        own = dict.fromkeys(GOLD, self.answer) | {"task": self, "prompt": self.prompt, "question": self.question}
+        own["info"] = {}
+        return own | {name: value for name, value in self.columns.items() if value is not None or name not in own}
 
 
 class FunctionScore(NamedTuple):
@@ -175,24 +190,26 @@ class UserFunction:
 
     def _of_rubric(self, text: str, task: RewardTask) -> dict[str, Any]:
         prompt, completion = self._prompt("prompt", "completion", task), self._completion("completion", text)
-        own = {"answer": task.answer, "info": {}, **task.columns, "prompt": prompt, "completion": completion}
-        return {**own, "task": task, "state": {**own, "task": task, "example_id": task.id}}
+        own = {**task.given, "prompt": prompt, "completion": completion, "task": task}
+        return {**own, "state": {**own, "example_id": task.id}}
 
     def _of_lists(self, texts: Sequence[str], task: RewardTask) -> dict[str, Any]:
-        columns = {"answer": task.answer, **task.columns}
-        prompt = self._prompt("prompts", "completions", task)
+        tasks = [copy.deepcopy(task) for _ in texts]
+        rows = [one.given for one in tasks]
+        prompts = [self._prompt("prompts", "completions", task) for _ in texts]
         completions = [self._completion("completions", text) for text in texts]
-        given: dict[str, list[Any]] = {name: [value] * len(texts) for name, value in columns.items()}
-        own = {"answer": task.answer, "info": {}, **task.columns, "prompt": prompt, "task": task}
-        given |= {
-            "prompts": [prompt] * len(texts),
+        each = zip(rows, prompts, completions, tasks, strict=True)
+        return {name: [row[name] for row in rows] for name in rows[0]} | {
+            "prompts": prompts,
             "completions": completions,
-            "answers": [columns["answer"]] * len(texts),
-            "infos": [columns.get("info", {})] * len(texts),
-            "tasks": [task] * len(texts),
-            "states": [{**own, "completion": completion, "example_id": task.id} for completion in completions],
+            "answers": [row["answer"] for row in rows],
+            "infos": [row["info"] for row in rows],
+            "tasks": tasks,
+            "states": [
+                {**row, "prompt": prompt, "completion": completion, "task": one, "example_id": one.id}
+                for row, prompt, completion, one in each
+            ],
         }
-        return given
 
 
 def score_of(value: Any) -> FunctionScore:
@@ -203,10 +220,25 @@ def score_of(value: Any) -> FunctionScore:
     is_number = hasattr(value, "__float__") or hasattr(value, "__index__")
     if isinstance(value, str | bytes) or not is_number or getattr(value, "ndim", None):
         raise ValueError(f"returned {_shown(value)}; a number, or (number, text), is expected")
-    score = float(value)
+    try:
+        score = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        score = math.inf if value > 0 else -math.inf
     if not math.isfinite(score):
         raise ValueError(f"returned {score}; a finite number is expected")
+    if problem := too_large(score):
+        raise ValueError(f"returned {problem}")
     return FunctionScore(score, text)
+
+
+def too_large(reward: float) -> str:
+    """Why a number is no reward to learn from; empty for one that is. Neither is what is not finite."""
+    if abs(reward) <= MAX_REWARD:
+        return ""
+    return (
+        f"{reward:g}, which is beyond ±{MAX_REWARD:,.0f}: a group's statistics are float32, in which such rewards are "
+        "not told apart; scale it, for example by dividing it by the largest that you expect"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -14,10 +16,12 @@ from pipeline.commands.setting_options import settings_given
 from pipeline.config.loading import validated
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError
+from pipeline.problems.tasks import with_all_columns
 from pipeline.rewards.contract import FunctionScore, RewardTask, UserFunction, score_of
-from pipeline.rewards.scoring import combined
+from pipeline.rewards.scoring import Scoring, combined
 from pipeline.types import Verdict
 from tests.builders import task_with
+from tests.own_rewards import own
 
 TASK = task_with("7", text="What is 3 + 4?", row={"question": "What is 3 + 4?", "answer": "We add. #### 7", "level": 3})
 MESSAGE = [{"role": "assistant", "content": "It is 7."}]
@@ -69,6 +73,117 @@ def test_a_task_tells_of_its_problem() -> None:
         return float(task["level"]), f"{task.id} {task.prompt} {task.question} {task.answer} {task.get('nothing', '-')}"
 
     assert score_of(called(reward)) == FunctionScore(3.0, "p What is 3 + 4? What is 3 + 4? 7 -")
+
+
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [
+        ("def f(completion, ground_truth, gold, question, info)", ("ground_truth", "gold", "question", "info")),
+        ("def f(state, gold_answer, prompt)", ("gold_answer",)),
+        ("def f(completions, ground_truth, gold, question, task)", ("ground_truth", "gold", "question")),
+        ("def f(completions, **columns)", ()),
+    ],
+)
+def test_the_names_of_the_gold_answer_are_known_to_every_kind(head: str, names: tuple[str, ...]) -> None:
+    given = seen_by(head)
+    known = {"question": "What is 3 + 4?", "info": {}}
+    for name in names:
+        value = known.get(name, "7")
+        assert given[name] == ([value] if "completions" in given else value)
+    if "columns" in given:
+        assert given["columns"]["ground_truth"] == ["7"]
+
+
+NESTED = {"steps": [{"n": 1}, {"n": 2}], "level": 3}
+TAKES = [
+    "def f(response, task): steps = task['steps']",
+    "async def f(response, task): steps = task.columns['steps']",
+    "def f(completion, steps): pass",
+    "def f(completion, state): steps = state['steps']",
+    "def f(completions, steps): steps = steps[0]",
+    "async def f(completions, states): steps = states[1]['steps']",
+    "def f(completions, tasks): steps = tasks[0]['steps']",
+]
+
+
+@pytest.mark.parametrize("head", TAKES)
+@pytest.mark.parametrize("change", ["steps.pop()", "steps[0]['n'] = 9", "steps.clear()"])
+def test_what_a_function_changes_is_its_own(head: str, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, _, first = head.partition(": ")
+    returned = "[1] * len(completions)" if "completions" in head else "1"
+    own(f"seen = []\n{head}:\n    {first}; seen.append(repr(steps)); {change}; return {returned}", monkeypatch)
+    task = task_with("7", row={**copy.deepcopy(NESTED), "question": "Q?"})
+    answers = [("a", task), ("b", task), ("c", task)]
+    scoring = Scoring(RewardSection(scorer="own_reward:f"))
+    assert [verdict.kind for _ in range(2) for verdict in scoring.verdicts(answers)] == ["scored"] * 6
+    assert set(sys.modules["own_reward"].seen) == {repr(NESTED["steps"])}
+    assert task.label.row["steps"] == NESTED["steps"]
+
+
+def test_responses_of_one_call_do_not_share_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    own(
+        "def f(completions, steps, info):\n"
+        "    for one in info[1:]:\n        one.update(n=1)\n"
+        "    for one in steps:\n        one.pop()\n"
+        "    return [float(len(one)) for one in steps]",
+        monkeypatch,
+    )
+    task = task_with("7", row={**NESTED, "question": "Q?"})
+    verdicts = list(Scoring(RewardSection(scorer="own_reward:f")).verdicts([("a", task), ("b", task)]))
+    assert [verdict.score for verdict in verdicts] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("head", "given"),
+    [
+        ("def f(completions, level, hint, **kw)", {"level": [None], "hint": [None]}),
+        ("def f(completion, level, answer, info)", {"level": None, "answer": "7", "info": {}}),
+        ("def f(completion, hint=5)", {"hint": None}),
+        ("def f(completions, answer, infos)", {"answer": ["7"], "infos": [{}]}),
+    ],
+)
+def test_columns_that_other_rows_have_are_given_as_none(head: str, given: dict[str, Any]) -> None:
+    rows = [
+        {"question": "1?", "level": None, "answer": None, "info": None},
+        {"question": "2?", "level": 2, "hint": "h"},
+    ]
+    first, second = with_all_columns([task_with("7", str(n), row=row) for n, row in enumerate(rows)])
+    names: dict[str, Any] = {}
+    exec(f"{head}:\n    return dict(locals())", names)
+    function = UserFunction(names["f"], "m:f")
+    assert function.call(["x"], RewardTask.of(first)).items() >= given.items()
+    task = RewardTask.of(first)
+    assert (task["level"], task.get("level", 4), task.get("hint", 5), RewardTask.of(second)["info"]) == (
+        None,
+        4,
+        5,
+        None,
+    )
+
+
+@pytest.mark.parametrize("value", [1e6, -1e6, 0.1, np.float32(1e-30), 10**6])
+def test_rewards_that_float32_tells_apart_are_scores(value: Any) -> None:
+    assert score_of(value).score == float(value)
+
+
+@pytest.mark.parametrize("value", [1.01e6, -1e30, 1e308, np.float32(1e38), 10**12, (2e6, "why")], ids=repr)
+def test_rewards_that_float32_cannot_tell_apart_are_errors(value: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"returned [-\d.e+]+, which is beyond ±1,000,000: .* float32.*; scale it"
+    ) as caught:
+        score_of(value)
+    assert f"{float(value[0] if isinstance(value, tuple) else value):g}" in str(caught.value)
+    with pytest.raises(ValueError, match="returned -inf; a finite number"):
+        score_of(-(10**400))
+
+
+@pytest.mark.parametrize("weight", [3.0, -3.0, 1e300, 1e308])
+def test_a_weighted_sum_too_large_is_an_error_with_its_parts(weight: float) -> None:
+    parts = [Verdict(kind="scored", score=5e5), Verdict(kind="scored", score=5e5)]
+    found = combined(parts, [("style", weight), ("length", weight)])
+    assert found.kind == "error"
+    for words in ("the weighted sum of style, length is", "beyond ±1,000,000", "reward.scorers", "weight"):
+        assert words in found.text
 
 
 def test_functions_that_take_anything_are_given_the_columns() -> None:

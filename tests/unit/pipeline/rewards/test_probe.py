@@ -3,8 +3,6 @@ stall it are in tests/integration/test_own_reward.py."""
 
 from __future__ import annotations
 
-import sys
-import types
 from typing import Any, cast
 
 import pytest
@@ -17,7 +15,7 @@ from pipeline.rewards.verifier import Verifier
 from pipeline.types import Task, Verdict
 from tests.builders import task_with
 from tests.documents import ROOT, Document
-from tests.own_rewards import BROKEN, SOUND
+from tests.own_rewards import BROKEN, SOUND, own
 
 TASKS = [task_with(str(n), f"p{n}", f"What is {n} + 0?", {"question": "?", "answer": str(n)}) for n in (7, 12, 40)]
 
@@ -33,12 +31,6 @@ class InProcess:
         import asyncio
 
         return await asyncio.to_thread(lambda: next(self._scoring.verdicts([(text, task)])))
-
-
-def own(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("own_reward")
-    exec(compile(source, "/home/me/own_reward.py", "exec"), module.__dict__)
-    monkeypatch.setitem(sys.modules, "own_reward", module)
 
 
 async def report_on(source: str, monkeypatch: pytest.MonkeyPatch, **section: Any) -> ProbeReport:

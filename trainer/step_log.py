@@ -42,7 +42,8 @@ PLAIN = (
 
 
 class StepLog:
-    """One metrics line per optimizer step, and an alert when servers and learner disagree about probabilities."""
+    """One metrics line per optimizer step, and an alert when servers and learner disagree about probabilities, or
+    rewards that differ give no gradient."""
 
     def __init__(self, metrics: MetricsWriter, gap_tolerance: float) -> None:
         self._metrics = metrics
@@ -63,6 +64,25 @@ class StepLog:
             )
             logger.warning(message)
             self._metrics.write("alert", step, kind="logprob_gap", message=message, logprob_gap_mean=gap)
+        if message := _untaught(numbers):
+            logger.warning("step %d: %s", step, message)
+            self._metrics.write("alert", step, kind="no_gradient", message=message)
+
+
+def _untaught(numbers: dict[str, Any]) -> str:
+    """Why a step taught nothing although rewards differ within its groups; empty where it did. Pure."""
+    share = numbers["share_zero_variance"]
+    if numbers["grad_norm"] != 0 or share is None or share == 1:
+        return ""
+    masked = {rule: num for rule in ("stale", "truncated") if (num := numbers[f"num_masked_{rule}"])}
+    rules = ", ".join(f"{num} as {rule}" for rule, num in masked.items())
+    cause = (
+        f"answers were left out ({rules}; learner.max_trained_staleness, learner.mask_truncated), perhaps all that differ"
+        if masked
+        else "their differences may be too small for float32 beside the rewards themselves, or all answers that differ "
+        "are clipped: let the scorer return numbers of about 1"
+    )
+    return f"nothing was learned: rewards differ in {1 - share:.0%} of the groups, but the gradient is 0; {cause}"
 
 
 class TrackerFeed:

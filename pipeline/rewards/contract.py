@@ -40,8 +40,8 @@ Kind = Literal["single", "rubric", "lists"]
 @dataclass(frozen=True)
 class RewardTask:
     """What a reward function may know of a problem. `answer` is the gold answer, `answers` are all of them where any is
-    right; `columns` is its row as it stands in the file, and `task["level"]` short for one of it: None where the row has
-    none and another one does. `get` gives its default there."""
+    right; `columns` is its row as it stands in the file, and `task["level"]` short for one of it: None where another
+    row has it and this one does not. `get` gives its default there."""
 
     id: str
     prompt: str

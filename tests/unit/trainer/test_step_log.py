@@ -42,6 +42,25 @@ def test_an_alert_above_the_tolerance(run: RunFolder) -> None:
     assert "learner.logprob_gap_tolerance = 0.05" in alert["message"]
 
 
+@pytest.mark.parametrize(
+    ("logs", "words"),
+    [
+        ({"grad_norm": 0.0, "share_zero_variance": 0.25}, ["rewards differ in 75% of the groups", "of about 1"]),
+        ({"grad_norm": 0.0, "share_zero_variance": 0.0, "num_masked_stale": 4}, ["4 as stale", "left out"]),
+        ({"grad_norm": 0.0, "share_zero_variance": 1.0}, []),
+        ({"grad_norm": 1e-9, "share_zero_variance": 0.0}, []),
+        ({"share_zero_variance": 0.0}, []),
+    ],
+)
+def test_rewards_that_differ_without_a_gradient_are_an_alert(
+    run: RunFolder, logs: dict[str, Any], words: list[str]
+) -> None:
+    StepLog(MetricsWriter(run.metrics_file, "learner"), gap_tolerance=0.05).write(7, logs)
+    alerts = [line for line in read_metrics(run.metrics_file)[0] if line["event"] == "alert"]
+    assert [(line["kind"], line["step"]) for line in alerts] == ([("no_gradient", 7)] if words else [])
+    assert all(word in alerts[0]["message"] for word in words)
+
+
 def test_the_feed_gives_each_number_once_under_its_event(run: RunFolder) -> None:
     writer = MetricsWriter(run.metrics_file, "orchestrator")
     writer.write("step", 1, before="the learner began")

@@ -143,7 +143,7 @@ def test_responses_of_one_call_do_not_share_columns(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_columns_that_other_rows_have_are_given_as_none(head: str, given: dict[str, Any]) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"question": "1?", "level": None, "answer": None, "info": None},
         {"question": "2?", "level": 2, "hint": "h"},
     ]

@@ -26,6 +26,12 @@ def f(response, answer):
 ### infinite => returned -inf
 def f(response, answer):
     return -float('inf')
+### beyond float32 => returned 1e+30, which is beyond ±1,000,000
+def f(response, answer):
+    return 1e30 if answer in response else -1e30
+### an integer without end => returned inf; a finite number
+def f(response, answer):
+    return 10 ** (400 if answer in response else 2)
 ### none => returned None; a number, or (number, text), is expected
 def f(response, answer):
     answer in response
@@ -111,6 +117,18 @@ def f(r, answer): time.sleep(60)
 def f(r, answer):
     while len(r) > 1000: pass
     return answer in r
+### interrupts => KeyboardInterrupt: by hand
+def f(r, answer): raise KeyboardInterrupt('by hand')
+### interrupts an async one => KeyboardInterrupt (
+async def f(r, answer): raise KeyboardInterrupt
+### raises what only interpreters raise => GeneratorExit
+def f(r, answer): raise GeneratorExit
+### closes files => it closed a file that it did not open, the pipe that rewards go through
+import os
+def f(r, answer): os.closerange(3, 100)
+### closes all files => its process ended (status 1)
+import os
+def f(r, answer): os.closerange(0, 100)
 ### is async and blocks => no reward within reward.timeout_s = 1
 import time
 async def f(r, answer): time.sleep(60)

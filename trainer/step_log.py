@@ -77,7 +77,7 @@ def _untaught(numbers: dict[str, Any]) -> str:
     masked = {rule: num for rule in ("stale", "truncated") if (num := numbers[f"num_masked_{rule}"])}
     rules = ", ".join(f"{num} as {rule}" for rule, num in masked.items())
     cause = (
-        f"answers were left out ({rules}; learner.max_trained_staleness, learner.mask_truncated), perhaps all that differ"
+        f"answers were left out ({rules}; learner.max_trained_staleness, learner.mask_truncated), maybe all that differ"
         if masked
         else "their differences may be too small for float32 beside the rewards themselves, or all answers that differ "
         "are clipped: let the scorer return numbers of about 1"

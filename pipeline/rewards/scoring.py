@@ -119,7 +119,9 @@ class Scoring:
                     if limit.expired():
                         return Verdict(kind="timeout", text=f"no reward within {self._settings.timeout_s:g} s")
                     return Verdict(kind="error", text=reason_of(error))
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary, as in `judged`
+                except asyncio.CancelledError:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the boundary, as in `judged`
                     return Verdict(kind="error", text=reason_of(error) + scorer.hint)
             return judged(lambda: self._verdict(scorer.scores(value, 1)[0], text), scorer.hint)
 
@@ -171,7 +173,7 @@ def judged(score: Callable[[], Verdict], hint: str = "") -> Verdict:
         return score()
     except IsolationError:
         raise
-    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - the boundary of all scorers
+    except BaseException as error:  # noqa: BLE001 - the boundary of all scorers: an exit and an interrupt, too
         return Verdict(kind="error", text=reason_of(error) + hint)
 
 

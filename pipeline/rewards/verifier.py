@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,9 @@ MAX_REPLY_BYTES = 1 << 20
 MAX_LOG_BYTES = 1 << 20
 # What an asynchronous scorer's own deadline has before its process is killed.
 ASYNC_GRACE_S = 1.0
+# What a worker has to end by itself after its pipe is closed: its own exit status tells more than that of a kill.
+END_GRACE_S = 2.0
+MAX_SAID_CHARS = 300
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +114,17 @@ class _Worker:
         self.errors.seek(0, os.SEEK_END)
         self.errors.seek(max(0, self.errors.tell() - 2000))
         return self.errors.read().decode(errors="replace").strip()
+
+    async def last_words(self) -> str:
+        """How it ended, once it has closed its pipe. It may need a moment to be gone; one that stays is killed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_GRACE_S):
+                await self.process.wait()
+        status = self.process.returncode
+        said = last_lines(self.last_errors())
+        await self.process.end()
+        how = "it closed the pipe that rewards go through" if status is None else f"its process ended (status {status})"
+        return f"{how}: {said}" if said else how
 
     def trim_log(self) -> None:
         """Empty the log when it is long: a scorer that prints would fill the disk."""
@@ -250,12 +265,13 @@ class Verifier:
             late = Verdict(kind="timeout", text=f"no reward within reward.timeout_s = {self._settings.timeout_s:g}")
             batch.verdicts += [late] * (batch.num_left if whole_groups else 1)
             return False
-        except (ConnectionError, ValueError) as error:  # the pipe closed, or a reply over MAX_REPLY_BYTES
-            reason = f" {error}"
-        last_errors = worker.last_errors()[-300:]
-        await worker.process.end()
-        said = f": {last_errors}" if last_errors else ""
-        lost = Verdict(kind="error", text=f"its process ended (status {worker.process.returncode}){reason}{said}")
+        except ConnectionError:  # the pipe closed
+            pass
+        except ValueError as error:
+            reason = (
+                f"no reply that can be read, of at most {MAX_REPLY_BYTES} bytes: {' '.join(str(error).split())[:300]}"
+            )
+        lost = Verdict(kind="error", text=reason or await worker.last_words())
         batch.verdicts += [lost] * (batch.num_left if whole_groups else 1)
         self._note(lost.text)
         return False
@@ -306,6 +322,17 @@ class Verifier:
             raise ProcessEndedError(f"a verifier worker ended at its start: {worker.last_errors()}")
         reply: dict[str, Any] = orjson.loads(line)
         return reply
+
+
+def last_lines(log: str) -> str:
+    """The end of a log in whole lines, without what a traceback says of places. Pure."""
+    lines = [line for line in log.splitlines() if line.strip() and not line.startswith((" ", "\t", "Traceback (most"))]
+    said: list[str] = []
+    for line in reversed(lines):
+        if sum(map(len, said)) + len(line) > MAX_SAID_CHARS:
+            break
+        said.insert(0, line)
+    return "\n".join(said) or (lines[-1][:MAX_SAID_CHARS] + "…" if lines else "")
 
 
 def _environment() -> dict[str, str]:

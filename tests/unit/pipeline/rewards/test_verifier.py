@@ -9,7 +9,7 @@ from pipeline.problems.dataset import load_problems
 from pipeline.rewards import scorers
 from pipeline.rewards.scorers import make_scorer, math_score
 from pipeline.rewards.scoring import Scoring, judged
-from pipeline.rewards.verifier import rewards_of
+from pipeline.rewards.verifier import last_lines, rewards_of
 from pipeline.types import Label, Verdict
 
 
@@ -82,11 +82,31 @@ def test_auto_takes_tests_for_a_program_and_refuses_it_where_none_can_be_run(mon
 
 
 @pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("", ""),
+        ("one\ntwo", "one\ntwo"),
+        ('Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nOSError: no', "OSError: no"),
+        ("x" * 299 + "\n" + "the end", "the end"),
+        ("y" * 400, "y" * 300 + "…"),
+    ],
+)
+def test_the_end_of_a_log_is_whole_lines(log: str, said: str) -> None:
+    assert last_lines(log) == said
+
+
+@pytest.mark.parametrize(
     ("scorer", "words"),
     [
         ("exact", "use 'auto', 'math'"),
         ("no_such_module:f", "cannot import"),
         ("json:nothing", "has no function 'nothing'"),
+        ("./m1.py:reward", "write 'm1:reward', and run from the folder"),
+        ("/home/me/m1.py:reward", "write 'm1:reward', and run from the folder"),
+        ("rewards/m1:reward", "write 'm1:reward'"),
+        ("..m1:reward", "write 'm1:reward'"),
+        ("m1..m2:reward", "is no module's name"),
+        ("no_such_m1.py:reward", "write 'no_such_m1:reward', without .py"),
     ],
 )
 def test_unknown_scorers(scorer: str, words: str) -> None:

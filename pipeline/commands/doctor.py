@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
@@ -28,16 +29,25 @@ def doctor_command(arguments: argparse.Namespace) -> int:
 
 
 def doctor(config: Config) -> int:
-    """Run every check, those of named endpoints included; print one line each; exit status 2 when one failed."""
-    found = [_finding(config, name, check) for name, check in CHECKS]
-    found += scorer_findings(config) + event_loop.run(findings(config))
-    for finding in found:
-        print(f"{finding.state:<7} {finding.name}{': ' if finding.message else ''}{finding.message}")
+    """Run every check, those of named endpoints included; print a line for each as it ends; exit status 2 when one
+    failed."""
+    found = []
+    for finding in _found(config):
+        found.append(finding)
+        message = f": {finding.message}" if finding.message else ""
+        print(f"{finding.state:<7} {finding.name}{message}", flush=True)
     num_failed = sum(finding.state == "FAILED" for finding in found)
     num_doubtful = sum(finding.state == "warn" for finding in found)
     doubtful = f" ({num_doubtful} to think about)" if num_doubtful else ""
     print(f"{num_failed} of {len(found)} checks failed{doubtful}" if num_failed else f"ready{doubtful}")
     return 2 if num_failed else 0
+
+
+def _found(config: Config) -> Iterator[Finding]:
+    """Every finding, as soon as it is there; what may take long is last."""
+    yield from (_finding(config, name, check) for name, check in CHECKS)
+    yield from scorer_findings(config)
+    yield from event_loop.run(findings(config))
 
 
 def _finding(config: Config, name: str, check: Check) -> Finding:

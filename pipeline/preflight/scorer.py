@@ -9,9 +9,11 @@ from pipeline.config import Config
 from pipeline.errors import DataError, ProcessEndedError, RewardError, UserError
 from pipeline.preflight.endpoints import Finding
 from pipeline.problems.dataset import load_problems
-from pipeline.rewards.probe import ProbeReport, probed
+from pipeline.rewards.probe import NUM_PROBLEMS, ProbeReport, probed
 from pipeline.rewards.verifier import Verifier
 from pipeline.runtime.plugins import is_plugin
+
+TELL_EVERY_S = 8.0
 
 
 def scorer_findings(config: Config) -> list[Finding]:
@@ -44,9 +46,24 @@ def check_scorer(config: Config) -> list[str]:
 
 async def _probe(config: Config) -> ProbeReport:
     few = config.problems.model_copy(update={"num_train": min(64, config.problems.num_train)})
-    settings = config.reward.model_copy(update={"num_workers": 1})
+    num_workers = min(config.reward.num_workers, NUM_PROBLEMS)
+    settings = config.reward.model_copy(update={"num_workers": num_workers})
     async with Verifier(settings) as verifier:
         if not settings.probe:
             return ProbeReport([], "", [])
         tasks = await asyncio.to_thread(load_problems, few, config.run.seed)
-        return await probed(verifier, tasks.train, settings)
+        teller = asyncio.create_task(_tell(settings.timeout_s))
+        try:
+            return await probed(verifier, tasks.train, settings)
+        finally:
+            teller.cancel()
+
+
+async def _tell(timeout_s: float) -> None:
+    """Say, now and then, what is waited for: a model that judges may take minutes."""
+    waited_s = 0.0
+    while True:
+        await asyncio.sleep(TELL_EVERY_S)
+        waited_s += TELL_EVERY_S
+        limit = f"an answer may take reward.timeout_s = {timeout_s:g}"
+        print(f"…       scorer: called on known answers, not done after {waited_s:g} s; {limit}", flush=True)

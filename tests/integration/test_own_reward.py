@@ -17,6 +17,8 @@ from pipeline.commands.doctor import check_machine, doctor
 from pipeline.config import Config
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import RewardError
+from pipeline.preflight import scorer
+from pipeline.preflight.endpoints import Finding
 from pipeline.preflight.scorer import scorer_findings
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import reward_version
@@ -101,6 +103,33 @@ def test_doctor_and_the_start_tell_what_it_returned(rows: Path, capsys: pytest.C
         check_machine(broken)
     (line,) = check_machine(config(rows, scorer="broken_reward:f", probe=False))
     assert "reward.probe is off" in line
+
+
+def test_doctor_prints_each_finding_as_it_comes(
+    rows: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (rows / "slow_reward.py").write_text(
+        "import asyncio, pathlib\nnum = most = 0\n"
+        "async def f(response, answer):\n"
+        "    global num, most\n    num += 1\n    most = max(num, most)\n    await asyncio.sleep(0.3)\n    num -= 1\n"
+        "    (pathlib.Path(__file__).parent / 'most').write_text(str(most))\n"
+        "    return float(answer in response)"
+    )
+    before: list[str] = []
+    found = scorer_findings
+    monkeypatch.setattr(scorer, "TELL_EVERY_S", 0.1)
+
+    def looked(config: Config) -> list[Finding]:
+        before.append(capsys.readouterr().out)
+        return found(config)
+
+    monkeypatch.setattr("pipeline.commands.doctor.scorer_findings", looked)
+    doctor(config(rows, scorer="slow_reward:f", timeout_s=20.0))
+    assert before[0].count("\n") > 5, "what was found before is printed"
+    assert "scorer: called on known answers, not done after 0.1 s; an answer may take reward.timeout_s = 20" in (
+        capsys.readouterr().out
+    )
+    assert int((rows / "most").read_text()) == 14, "all answers but the very first at once"
 
 
 async def test_train_ends_before_it_makes_anything(rows: Path, repository: Path) -> None:

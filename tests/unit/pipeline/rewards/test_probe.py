@@ -3,6 +3,7 @@ stall it are in tests/integration/test_own_reward.py."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -27,10 +28,13 @@ class InProcess:
         self._scoring = Scoring(settings)
         self.hint = self._scoring.hint
 
-    async def verify(self, text: str, task: Task) -> Verdict:
-        import asyncio
+        self._turn = asyncio.Lock()
+        self.num_calls = 0
 
-        return await asyncio.to_thread(lambda: next(self._scoring.verdicts([(text, task)])))
+    async def verify_group(self, texts: list[str], task: Task) -> list[Verdict]:
+        async with self._turn:
+            self.num_calls += 1
+            return await asyncio.to_thread(lambda: list(self._scoring.verdicts([(text, task) for text in texts])))
 
 
 async def report_on(source: str, monkeypatch: pytest.MonkeyPatch, **section: Any) -> ProbeReport:
@@ -94,3 +98,50 @@ async def test_without_a_gold_answer_the_same_for_all_is_no_error(monkeypatch: p
     settings = RewardSection(scorer="own_reward:f")
     report = await probed(cast(Verifier, InProcess(settings)), [task_with("", tests="assert f()")], settings)
     assert report.error == ""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(response, task): return float(len(task.question + task.answer))",
+        "def f(completions, answer, **kw): return [float(a) for a in answer]",
+        "async def f(response, answer): return -float(answer)",
+    ],
+)
+async def test_a_scorer_of_the_problem_alone_is_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = (await report_on(source, monkeypatch)).error
+    assert "it gave every answer to a problem the same, right, wrong, empty and long alike" in error
+    assert "it looks at the problem alone" in error
+    assert error.count("to those of p") == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "doubt"),
+    [
+        ("def f(response, answer): return 0.5", "the component f was 0.5 for every answer"),
+        ("def f(response, answer): return float(answer)", "the component f was the same for all answers to a problem"),
+        ("def f(response, answer): return float(f'<answer>{answer}<' in response)", ""),
+    ],
+)
+async def test_a_constant_component_is_a_doubt_with_one_scorer_too(
+    source: str, doubt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = await report_on(source, monkeypatch, format_weight=0.25, threshold=-1)
+    assert report.error == ""
+    assert [one[: len(doubt)] for one in report.doubts] == ([doubt] if doubt else [])
+
+
+@pytest.mark.parametrize("name", ["messages as a text", "messages as texts"])
+async def test_the_hint_is_given_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await report_on(BROKEN[name][0], monkeypatch)).error.count("to be given texts") == 1
+
+
+async def test_answers_to_a_problem_are_asked_together_and_a_late_scorer_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, num_calls in (("graded", 4), ("over lists", 4), ("raises, with its line", 4), ("async and late", 1)):
+        own({**SOUND, **{name: source for name, (source, _) in BROKEN.items()}}[name], monkeypatch)
+        settings = RewardSection(scorer="own_reward:f", timeout_s=0.05 if num_calls == 1 else 5.0)
+        verifier = InProcess(settings)
+        report = await probed(cast(Verifier, verifier), TASKS, settings)
+        assert verifier.num_calls <= num_calls
+        if "raises" in name:
+            assert "(and for 4 of 4 other answers)" in report.error

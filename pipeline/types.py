@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from functools import total_ordering
 from typing import Any, Literal, NamedTuple
 
@@ -258,5 +259,6 @@ class RolloutGroup(Record):
 
     @property
     def zero_variance(self) -> bool:
-        """Whether all rewards are equal, so that every advantage is 0 and nothing is learned from the group."""
-        return len(set(self.rewards)) == 1
+        """Whether all rewards are equal in float32, as the learner gets them, so that every advantage is 0 and nothing
+        is learned from the group."""
+        return len(set(array("f", self.rewards))) == 1

@@ -5,6 +5,7 @@ differences is one alert; a run shorter than the spell that is waited for is ale
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -80,7 +81,9 @@ def likely_causes(rollouts: Sequence[Rollout], max_tokens: int) -> str:
         causes.append(f"an answer can be parsed in {share_parsable:.0%} only: the model does not write the form asked")
     if share_same > 0.5:
         causes.append("most answers are the same text: rollout.sampling.temperature is too low, or the model collapsed")
-    if len(rewards) > 1:
+    if len(set(array("f", rewards))) < len(rewards):
+        causes.append("rewards differ by less than float32 tells apart: let the scorer return numbers of about 1")
+    elif len(rewards) > 1:
         causes.append("answers to one problem never differ in reward: the scorer looks at the problem alone")
     elif all(rollout.verdict.correct for rollout in rollouts):
         causes.append("every answer is right: the problems are too easy")

@@ -186,6 +186,30 @@ async def test_a_step_without_any_reward_ends_the_run_and_a_mended_scorer_goes_o
         assert {group.reward_version for group in loop.groups(6)} == {reward_version(loop.config.reward)}
 
 
+@pytest.mark.parametrize(
+    ("source", "reward", "words"),
+    [
+        ("def f(response, answer): return 1e30 * (1 + len(response))", {}, r"returned [\d.]+e\+31, which is beyond"),
+        (
+            "def f(response, answer): return 9e5 + len(response)",
+            {"scorers": [{"scorer": "MODULE:f", "weight": 2.0}]},
+            r"the reward is 1\.8\d*e\+06, which is beyond ±1,000,000: .*; scale it",
+        ),
+    ],
+)
+async def test_rewards_that_no_statistics_hold_end_the_run_with_their_bound(
+    source: str, reward: dict[str, Any], words: str, rows: Path, start_mock: StartMock
+) -> None:
+    module = f"large_{len(words)}"
+    (rows / f"{module}.py").write_text(source)
+    given = json.loads(json.dumps({"scorer": f"{module}:f", **reward}).replace("MODULE", module))
+    async with make_loop(rows, start_mock, reward=given, feedback={"ratio": 0.0}) as loop:
+        await loop.bring_servers_to(99)
+        with pytest.raises(ExceptionGroup) as caught:
+            await loop.scheduler().run(0)
+    assert caught.group_contains(RewardError, match=rf"step 0: no answer of 16 got a reward from .*{words}")
+
+
 async def test_steps_that_teach_nothing_are_an_alert_with_causes(rows: Path, start_mock: StartMock) -> None:
     (rows / "of_the_problem.py").write_text("def f(response, task): return float(len(task.prompt))")
     reward = {"scorer": "of_the_problem:f", "flat_steps": 2}

@@ -53,6 +53,8 @@ def test_some_without_a_judgement_are_one_alert_for_each_reason() -> None:
         ([FLAT] * 9, 20, [2]),
         ([FLAT, FLAT, SPREAD, FLAT, FLAT], 20, []),
         ([FLAT] * 3 + [SPREAD] + [FLAT] * 3, 20, [2, 6]),
+        ([group(rewards=(5e5, 5e5 + 1e-3))] * 3, 20, [2]),  # the same for the learner, which has them in float32
+        ([group(rewards=(5e5, 5e5 + 0.1))] * 3, 20, []),
         ([FLAT] * 2, 2, [1]),  # a whole run of less than the steps that are waited for
     ],
 )
@@ -77,6 +79,7 @@ def test_steps_without_spread_are_one_alert_for_each_spell(
             [{"reward": 1.0, "text": "a"}, {"reward": 1.0, "text": "b"}],
             "every answer is right: the problems are too easy",
         ),
+        ([{"reward": 5e5}, {"reward": 5e5 + 1e-3}], "rewards differ by less than float32 tells apart"),
         ([{"reward": 0.0}, {"reward": 2.0}], "rewards were 0 to 2 between groups"),
         (
             [{"reward": 0.0, "finish_reason": "length"}] * 2,

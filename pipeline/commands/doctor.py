@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
@@ -30,7 +31,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
 def doctor(config: Config) -> int:
     """Run every check, those of named endpoints included; print one line each; exit status 2 when one failed."""
     found = [_finding(config, name, check) for name, check in CHECKS]
-    found += scorer_findings(config) + event_loop.run(findings(config))
+    found += scorer_findings(config) + event_loop.run(findings(config, _say))
     for finding in found:
         print(f"{finding.state:<7} {finding.name}{': ' if finding.message else ''}{finding.message}")
     num_failed = sum(finding.state == "FAILED" for finding in found)
@@ -38,6 +39,10 @@ def doctor(config: Config) -> int:
     doubtful = f" ({num_doubtful} to think about)" if num_doubtful else ""
     print(f"{num_failed} of {len(found)} checks failed{doubtful}" if num_failed else f"ready{doubtful}")
     return 2 if num_failed else 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _finding(config: Config, name: str, check: Check) -> Finding:

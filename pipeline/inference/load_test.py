@@ -95,7 +95,10 @@ class StressReport(BaseModel):
             f"attempts  {self.num_attempts:,} on the wire, {self.num_retries:,} retries, {self.num_hedges:,} hedges; "
             f"failed: {_counted(self.attempts_failed)}"
         )
-        lines.append(f"errors    {self.error_rate:.3%} of the requests: {_counted(self.errors)}")
+        if self.num_requests:
+            lines.append(f"errors    {self.error_rate:.3%} of the requests: {_counted(self.errors)}")
+        else:
+            lines.append("errors    unknown: no request had come to its end, answered or given up, when it was stopped")
         if self.cost:
             lines.append(f"cost      {self.cost:.4f}")
         return lines
@@ -108,8 +111,9 @@ class StressReport(BaseModel):
             broken.append(
                 f"--max-p99-s {max_p99_s:g}: the 99th percentile is {'unknown' if p99 is None else f'{p99:.3f} s'}"
             )
-        if max_error_rate is not None and self.error_rate > max_error_rate:
-            broken.append(f"--max-error-rate {max_error_rate:g}: it is {self.error_rate:.5f}")
+        if max_error_rate is not None and (not self.num_requests or self.error_rate > max_error_rate):
+            found = f"{self.error_rate:.5f}" if self.num_requests else "unknown"
+            broken.append(f"--max-error-rate {max_error_rate:g}: it is {found}")
         return broken
 
 
@@ -160,11 +164,6 @@ class Stress:
     def report(self) -> StressReport:
         answered = [shot for shot in self.shots if not shot.error]
         usage = self._pool.usage
-        failed = {
-            name.removeprefix("failed_"): count
-            for name, count in usage.by_stage().get("stress", {}).items()
-            if name.startswith("failed_")
-        }
         seconds = (self._end_s or time.monotonic()) - self._begin_s
         return StressReport(
             num_requests=len(self.shots),
@@ -177,7 +176,7 @@ class Stress:
             latency_s=quantiles([shot.latency_s for shot in answered]),
             first_token_s=quantiles([shot.first_token_s for shot in answered if shot.first_token_s is not None]),
             errors=dict(Counter(shot.error for shot in self.shots if shot.error)),
-            attempts_failed=failed,
+            attempts_failed=dict(usage.failed("stress")),
             num_attempts=usage.total("requests", "stress"),
             num_retries=usage.total("retries", "stress"),
             num_hedges=usage.total("hedges", "stress"),

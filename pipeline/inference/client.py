@@ -108,6 +108,7 @@ class InferenceClient:
     async def __aenter__(self) -> Self:
         await self.transport.__aenter__()
         self._health.start()
+        self.trouble.silence.start()
         return self
 
     async def __aexit__(

@@ -7,7 +7,7 @@ when it ends. It is a line for the user, no failure: nothing is given up for it.
 
 | waits           | for                                          | woken by  |
 |-----------------|----------------------------------------------|-----------|
-| the look at all | the next one, while any request is open      | the clock |
+| the look at all | the next one, a second later                 | the clock |
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from pipeline.errors import EndpointError
@@ -29,15 +29,15 @@ LOOK_EVERY_S = 1.0
 
 
 class OpenRequests:
-    """The open requests of one kind to one endpoint, and the longest that an answer took."""
+    """The open requests of one kind to one endpoint: since when there are any, when one was answered last, and the
+    longest that an answer took. Every request changes them, so they are plain attributes."""
 
-    __slots__ = ("begin_s", "longest_s", "num_open", "said_s", "url", "what")
+    __slots__ = ("answered_s", "begin_s", "longest_s", "num_open", "said_s")
 
-    def __init__(self, url: str, what: str) -> None:
-        self.url = url
-        self.what = what
+    def __init__(self) -> None:
         self.num_open = 0
         self.begin_s = 0.0
+        self.answered_s = float("-inf")
         self.longest_s: float | None = None
         self.said_s: float | None = None
 
@@ -52,17 +52,25 @@ class OpenRequests:
 
 
 class SilenceWatch:
-    """Keeps what is open; `report` gets what the user should read, but of endpoints that `is_reported` as failing.
+    """Looks at what is open: control requests, which are kept here, and those of `usage`, by (url, stage). `report`
+    gets what the user should read, but of endpoints that `is_reported` as failing. Belongs to one event loop."""
 
-    Belongs to one event loop; its timer runs only while something is open."""
-
-    def __init__(self, report: Callable[[str], None], is_reported: Callable[[str], bool] = lambda url: False) -> None:
+    def __init__(
+        self,
+        report: Callable[[str], None],
+        is_reported: Callable[[str], bool] = lambda url: False,
+        usage: Callable[[], Iterable[tuple[tuple[str, str], OpenRequests]]] = lambda: (),
+    ) -> None:
         self._report = report
         self._is_reported = is_reported
-        self._asked: dict[tuple[str, str], OpenRequests] = {}
+        self._usage = usage
+        self._asked: defaultdict[tuple[str, str], OpenRequests] = defaultdict(OpenRequests)
         self._heard_s: defaultdict[str, float] = defaultdict(lambda: float("-inf"))
-        self._answered_s: defaultdict[str, float] = defaultdict(lambda: float("-inf"))
         self._look: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look once a second from now on, until closed."""
+        self._look = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look_at_all)
 
     @contextmanager
     def asking(self, url: str, what: str) -> Iterator[None]:
@@ -80,20 +88,15 @@ class SilenceWatch:
 
     def begin(self, url: str, what: str, now_s: float) -> OpenRequests:
         """One more request is open; whoever calls this takes it off `num_open` again."""
-        asked = self._asked.get((url, what))
-        if asked is None:
-            asked = self._asked[url, what] = OpenRequests(url, what)
+        asked = self._asked[url, what]
         if asked.num_open == 0:
             asked.begin_s = now_s
         asked.num_open += 1
-        if self._look is None:
-            self._look = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look_at_all)
         return asked
 
     def answered(self, asked: OpenRequests, begin_s: float, now_s: float) -> None:
         """A request that began at `begin_s` has its answer."""
-        asked.longest_s = max(asked.longest_s or 0.0, now_s - begin_s)
-        self._heard_s[asked.url] = self._answered_s[asked.url] = now_s
+        asked.longest_s, asked.answered_s = max(asked.longest_s or 0.0, now_s - begin_s), now_s
 
     def failed(self, url: str, error: EndpointError, now_s: float) -> None:
         """A request ended with `error`: a word of the endpoint, but where it is that there was none."""
@@ -110,32 +113,34 @@ class SilenceWatch:
 
     def _look_at_all(self) -> None:
         self.check(asyncio.get_running_loop().time())
-        is_open = any(asked.num_open for asked in self._asked.values())
-        later = asyncio.get_running_loop().call_later
-        self._look = later(LOOK_EVERY_S, self._look_at_all) if is_open else None
+        self.start()
 
     def check(self, now_s: float) -> None:
         """Say what is due by `now_s`, the loop's clock."""
-        for asked in self._asked.values():
-            heard_s = self._heard_s[asked.url]
+        every = [*self._asked.items(), *self._usage()]
+        answered_s: defaultdict[str, float] = defaultdict(lambda: float("-inf"))
+        for (url, _), asked in every:
+            answered_s[url] = max(answered_s[url], asked.answered_s)
+        for (url, what), asked in every:
+            heard_s = max(self._heard_s[url], answered_s[url])
             if asked.said_s is not None and heard_s >= asked.said_s:
-                if self._answered_s[asked.url] >= asked.said_s:
-                    self._pass_on(f"endpoint {asked.url} answers again")
+                if answered_s[url] >= asked.said_s:
+                    self._pass_on(f"endpoint {url} answers again")
                 asked.said_s = None
-            if asked.is_due(now_s, heard_s) and not self._is_reported(asked.url):
+            if asked.is_due(now_s, heard_s) and not self._is_reported(url):
                 asked.said_s = now_s
-                self._pass_on(_described(asked, asked.silent_s(now_s, heard_s)))
+                self._pass_on(_described(url, what, asked, asked.silent_s(now_s, heard_s)))
 
     def _pass_on(self, text: str) -> None:
         logger.info("%s", text)
         self._report(text)
 
 
-def _described(asked: OpenRequests, silent_s: float) -> str:
+def _described(url: str, what: str, asked: OpenRequests, silent_s: float) -> str:
     waiting = f"{asked.num_open} requests wait" if asked.num_open > 1 else "a request waits"
     usual = "no answer yet" if asked.longest_s is None else f"answers took {asked.longest_s:.0f} s at most"
     return (
-        f"endpoint {asked.url} has said nothing for {silent_s:.0f} s ({asked.what}: {waiting}, {usual}). It may be "
+        f"endpoint {url} has said nothing for {silent_s:.0f} s ({what}: {waiting}, {usual}). It may be "
         "slow, busy, or still loading its model, and is waited for. What to do: if this goes on, look at the "
         "server's log, or at the provider's status page; Ctrl-C ends the wait."
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from pipeline.errors import EndpointError, FinalEndpointError
-from pipeline.inference.silence import SilenceWatch
+from pipeline.inference.silence import OpenRequests, SilenceWatch
 from pipeline.inference.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class TroubleWatch:
         self._report = report or (lambda text: None)
         self._streaks: dict[str, Streak] = {}
         self._looks: dict[str, asyncio.TimerHandle] = {}
-        self.silence = SilenceWatch(self._report, self._is_reported)
+        self.silence = SilenceWatch(self._report, self._is_reported, self._open_requests)
 
     def record(self, endpoint: Failing, error: EndpointError) -> None:
         """An attempt at `endpoint` failed."""
@@ -123,6 +123,9 @@ class TroubleWatch:
         for look in self._looks.values():
             look.cancel()
         self._looks.clear()
+
+    def _open_requests(self) -> Iterable[tuple[tuple[str, str], OpenRequests]]:
+        return ((key, tally.open) for key, tally in self._usage.tallies.items() if key[0])
 
     def _is_reported(self, url: str) -> bool:
         """Whether the user has read that it fails, and not yet that it answers again."""

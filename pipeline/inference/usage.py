@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from pipeline.config.endpoints import EndpointSettings
+from pipeline.inference.silence import OpenRequests
 from pipeline.runtime.histogram import Histogram
 
 
@@ -16,7 +17,7 @@ class Tally:
 
     __slots__ = (
         "latency", "num_cached_prompt_tokens", "num_completion_tokens", "num_prompt_tokens",
-        "num_requests", "num_succeeded",
+        "num_requests", "num_succeeded", "open",
         "others",
     )  # fmt: skip
 
@@ -29,6 +30,7 @@ class Tally:
         self.num_cached_prompt_tokens = 0
         self.latency = Histogram()
         """Of the attempts that succeeded, seconds."""
+        self.open = OpenRequests()
         self.others: Counter[str] = Counter()
         """`retries`, `hedges`, `failed_<kind>`."""
 

@@ -76,7 +76,7 @@ def _check_out(out: Path) -> None:
     """Raise UserError where the model cannot go: before it is trained."""
     if os.path.lexists(out):
         raise ConfigError(f"--out {out} exists already; name a folder that does not, for the model to go there")
-    make_folder(out.parent, "--out, for the model to go there:")
+    make_folder(out.parent, f"--out {out}:")
     if not os.access(out.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {out}: nothing can be written in {out.parent}; name another folder")
 

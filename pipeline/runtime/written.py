@@ -141,11 +141,15 @@ class Written:
     # Folders
 
     def make_folder(self, name: str) -> Path:
-        """A new folder, which is ours with all that will be in it. Raises FileExistsError."""
+        """A new folder, which is ours with all that will be in it. Raises FileExistsError, DiskError."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir()
-        self._add(_folder_line(name, path))
+        try:
+            self._add(_folder_line(name, path))
+        except Exception:
+            path.rmdir()
+            raise
         return path
 
     def rename_folder(self, name: str, to: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import RunFolderError
+from pipeline.errors import DiskError, RunFolderError
+from pipeline.runtime import jsonl
 from pipeline.runtime.written import LIST, Fingerprint, Line, Written, make_folder
 
 
@@ -153,3 +154,13 @@ def test_a_folder_that_cannot_be_made_is_refused_by_name(tmp_path: Path, name: s
     with pytest.raises(RunFolderError, match=f"--out {tmp_path / name}: the folder cannot be made .*choose another"):
         make_folder(tmp_path / name, "--out")
     make_folder(tmp_path / "new" / "one", "--out")
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, line: str) -> None:
+        raise DiskError("the disk is full")
+
+    monkeypatch.setattr(jsonl, "append", full)
+    with pytest.raises(DiskError):
+        Written(tmp_path).make_folder("a")
+    assert list(tmp_path.iterdir()) == []

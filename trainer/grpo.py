@@ -44,7 +44,6 @@ from trl.models.utils import _ForwardRedirection
 from trl.trainer.utils import split_tensor_dict
 
 from pipeline.run.checkpoints import begin
-from pipeline.run.folder import RunFolder
 from trainer import sharding
 from trainer.batches import RULES, RolloutBatch
 from trainer.gap import GapMeter
@@ -309,7 +308,7 @@ class JournalGRPOTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """TRL's, into an empty folder (deviation 12)."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        on_rank0(lambda: begin(RunFolder(folder.parents[1]), folder))
+        on_rank0(lambda: begin(folder))
         super()._save_checkpoint(model, trial)
 
     def forget_training(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.errors import RunFolderError, WeightsRefusedError, WeightSyncError
+from pipeline.errors import WeightsRefusedError, WeightSyncError
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.runtime.files import disk_error, unused
@@ -60,8 +60,8 @@ class Publisher:
         None.
 
         The first call is always due, so that a resumed learner's servers hold its weights. Raises DiskError,
-        StopRequested, and WeightSyncError when servers stay unreachable for `server_patience_s`, or answer the canary
-        as other weights for `REFUSED_PATIENCE_S`.
+        RunFolderError where somebody's files have the version's name, StopRequested, and WeightSyncError when servers
+        stay unreachable for `server_patience_s`, or answer the canary as other weights for `REFUSED_PATIENCE_S`.
         """
         if not final:
             self._stop.check()
@@ -74,7 +74,7 @@ class Publisher:
         self._status.update("publishing", step=step)
         begin = time.monotonic()
         folder = publishing.path_of(self._run, version)
-        if not folder.exists():
+        if not publishing.is_published(self._run, version):
             folder = publishing.publish(self._run, version, self._save)
         self.publish_s = time.monotonic() - begin
         self.reload_s = self._sync_all(version)
@@ -90,7 +90,7 @@ class Publisher:
     def will_save(self, step: int, *, final: bool = False) -> bool:
         """Whether `publish` would write weights."""
         version = WeightVersion(lineage=self._lineage, step=step)
-        return self._is_due(step, final=final) and not publishing.path_of(self._run, version).exists()
+        return self._is_due(step, final=final) and not publishing.is_published(self._run, version)
 
     def _is_due(self, step: int, *, final: bool) -> bool:
         return final or not self._started or step % self._config.learner.publish_every == 0
@@ -124,16 +124,13 @@ def merged_model(run: RunFolder, label: str, save: Callable[[Path], None]) -> Pa
     DiskError, RunFolderError."""
     for other in run.merged.iterdir() if run.merged.exists() else ():
         publishing.remove_version(other)
-    return publishing.write_version(run, run.merged / label, save)
+    return publishing.write_version(run.merged / label, save)
 
 
 def link_final_model(run: RunFolder, folder: Path) -> None:
     """Point `final_model` at `folder`, relative to the run folder, so that a run can be moved as a whole. Raises
     RunFolderError where there is something else of that name, DiskError."""
-    if run.final_model.exists() and not run.final_model.is_symlink():
-        raise RunFolderError(
-            f"{run.final_model} was not written by this run; move it away, then give `train --resume {run.path}`"
-        )
+    publishing.check_final_model(run)
     temporary = unused(run.final_model)
     try:
         temporary.symlink_to(folder.relative_to(run.path))

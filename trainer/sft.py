@@ -200,13 +200,16 @@ def train(
 
 def run(config_file: Path, model_path: str, pairs_file: Path, out: Path) -> None:
     """The command. Raises UserError for what the user can mend."""
+    written, part = Written(out.parent), unused(out).name
+    in_the_way = RunFolderError(f"{out} is in the way, and was not made by lanpo; move it away")
+    if os.path.lexists(out) and not written.owns_folder(out.name):
+        raise in_the_way
     config = stored_config(config_file)
     pairs = read_pairs(pairs_file)
     set_threads(config)
     disable_progress_bars()
     tokenizer = load_tokenizer(model_path)
     model = load_model(model_path)
-    written, part = Written(out.parent), unused(out).name
     try:
         temporary = written.make_folder(part)
         report = train(config, model, tokenizer, pairs, temporary, lambda line: print(line, flush=True))
@@ -214,8 +217,8 @@ def run(config_file: Path, model_path: str, pairs_file: Path, out: Path) -> None
         return_freed_memory()
         save_model(model, tokenizer, temporary)
         write_canary(model, tokenizer, temporary)
-        if out.exists() and not written.remove_folder(out.name):
-            raise RunFolderError(f"{out} is in the way, and was not made by lanpo; move it away")
+        if os.path.lexists(out) and not written.remove_folder(out.name):
+            raise in_the_way
         written.rename_folder(part, out.name)
     finally:
         written.remove_folder(part)

@@ -78,7 +78,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
 def _written(out: Path) -> Written:
     """What audits wrote in `out`, earlier versions among them. Raises RunFolderError where somebody else's files would
     be replaced."""
-    written = Written(out)
+    written = Written(out, by="audit")
     if not written.is_listed(REPORT) and written.adopt(REPORT, _is_audit, replaced=True):
         written.adopt(PAGE, lambda path: b"<!doctype html>" in path.read_bytes()[:200], replaced=True)
     written.check(REPORT, PAGE, option="--out")

@@ -23,7 +23,7 @@ from pipeline.runtime.files import disk_error, is_uri
 from pipeline.storage.claim import TABLE as CLAIM
 from pipeline.storage.claim import check_claim, new_run, release
 from pipeline.storage.journal import Journal
-from pipeline.weights.publishing import REFERENCE, name_latest, path_of
+from pipeline.weights.publishing import REFERENCE, adopt, name_latest, path_of
 
 # What a held-out evaluation depends on, beside the weights.
 EVALUATED = ("problems", "eval", "reward", "model")
@@ -78,6 +78,7 @@ def _take_over(source: RunFolder, run: RunFolder, step: int) -> None:
     if step:
         _take_over_store(source, run, step)
         _link(checkpoint_path(source, step), checkpoint_path(run, step))
+    adopt(run)
     name_latest(run, REFERENCE)
     lineages = source.lineages()
     run.write_lineages([*lineages, Lineage(number=lineages[-1].number + 1, start_step=step, fresh=True)])

@@ -69,7 +69,7 @@ class Stages:
         folder = self.run.weights / "base_model"
         with self.clock.stage("reload"):
             try:
-                await asyncio.to_thread(write_version, self.run, folder, lambda beside: _copy(model, beside))
+                await asyncio.to_thread(write_version, folder, lambda beside: _copy(model, beside))
                 for endpoint in self.endpoints.endpoints:
                     await load_unpublished(self.run, endpoint.address, folder)
             finally:

@@ -24,7 +24,7 @@ from pipeline.observability.progress import progress
 from pipeline.runtime import event_loop
 from pipeline.runtime.child_process import Child, tail
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.runtime.written import Written
+from pipeline.runtime.written import Written, make_folder
 
 REPORT, PLOT, MOCK_LOG = "report.json", "latency", "mock.log"
 MOCK_START_S = 30.0
@@ -58,8 +58,8 @@ def stress_command(arguments: argparse.Namespace) -> int:
 def _written(out: Path, plot: str) -> Written:
     """What load tests wrote in `out`, earlier versions among them. Raises RunFolderError where somebody else's files
     would be replaced."""
-    out.mkdir(parents=True, exist_ok=True)
-    written = Written(out)
+    make_folder(out, "--out")
+    written = Written(out, by="stress")
     if not written.is_listed(REPORT) and written.adopt(REPORT, _is_report, replaced=True):
         for name in (MOCK_LOG, f"{PLOT}.png", f"{PLOT}.svg"):
             written.adopt(name, lambda path: True, replaced=name != MOCK_LOG)

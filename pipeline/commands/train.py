@@ -26,6 +26,7 @@ from pipeline.run.resume import check_resume_config
 from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.storage.claim import check_claim, new_run
+from pipeline.weights.publishing import adopt_old, check_final_model
 
 
 def train_command(arguments: argparse.Namespace) -> int:
@@ -70,6 +71,8 @@ def _begun(config: Config) -> Config:
 def _resume(run: RunFolder, config: Config) -> int:
     check_claim(run)
     with run.locked():
+        check_final_model(run)
+        adopt_old(run)
         write_atomic(run.config_file, config.model_dump_json(indent=2))
     return run_session(run, config, resumed=True)
 

@@ -31,7 +31,7 @@ from pipeline.evaluation.modes import Inferred
 from pipeline.evaluation.plan import Plan
 from pipeline.runtime import jsonl
 from pipeline.runtime.files import disk_error, try_lock, unused, write_atomic
-from pipeline.runtime.written import Written, listed
+from pipeline.runtime.written import Written, listed, make_folder
 from pipeline.types import Record, Verdict
 
 R = TypeVar("R", bound=Record)
@@ -69,7 +69,7 @@ class Failed(Record):
 class EvalFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.written = Written(self.path)
+        self.written = Written(self.path, by="eval")
         self.identity_file = self.path / "evaluation.json"
         self.plan_file = self.path / "plan.json"
         self.answers_file = self.path / "answers.jsonl"
@@ -98,7 +98,7 @@ class EvalFolder:
         Raises RunFolderError when another process holds it, when it is not an evaluation's, or when one of these files
         is somebody else's. Nothing is replaced or removed then."""
         self._check_ours()
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path, "--out")
         with (self.path / LOCK).open("a") as lock:
             if not try_lock(lock):
                 raise RunFolderError(

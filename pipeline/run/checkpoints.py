@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import secrets
 from pathlib import Path
 from typing import Any
 
 from pipeline.run.folder import RunFolder
-from pipeline.runtime.files import write_atomic
-from pipeline.runtime.written import Written, remove_listed_folder
+from pipeline.runtime.written import SMALL_FILE_BYTES, Fingerprint, Written
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "complete.json"
-SMALL_FILE_BYTES = 1 << 20
 
 
 def checkpoint_path(run: RunFolder, step: int) -> Path:
@@ -30,9 +29,10 @@ def checkpoint_path(run: RunFolder, step: int) -> Path:
 
 
 def write_manifest(folder: Path) -> None:
-    """Declare `folder` whole: sizes of all files, checksums of the small ones. Raises DiskError."""
+    """Declare `folder` whole: sizes of all files, checksums of the small ones; from now on it is this run's by its
+    manifest. Raises DiskError."""
     files = {str(path.relative_to(folder)): _fingerprint(path) for path in _files(folder)}
-    write_atomic(folder / MANIFEST, json.dumps({"files": files}, indent=1))
+    Written(folder.parent).write(f"{folder.name}/{MANIFEST}", json.dumps({"files": files}, indent=1))
 
 
 def is_whole(folder: Path) -> bool:
@@ -69,27 +69,30 @@ def prune(run: RunFolder, keep: int) -> None:
     kept = [step for step in there if is_whole(checkpoint_path(run, step))][-keep:]
     for step in there:
         if kept and step <= kept[-1] and step not in kept:
-            _remove(run, checkpoint_path(run, step))
+            _remove(checkpoint_path(run, step))
 
 
-def begin(run: RunFolder, folder: Path) -> None:
+def begin(folder: Path) -> None:
     """Make the empty folder of a checkpoint. What this run left in its place goes, what is somebody else's gets another
     name beside it."""
-    if folder.exists() and not _remove(run, folder):
+    if os.path.lexists(folder) and not _remove(folder):
         kept = folder.with_name(f"{folder.name}.kept-{secrets.token_hex(4)}")
         logger.warning("%s holds files that this run did not write; they are in %s from now on", folder, kept)
         folder.rename(kept)
-    Written(run.path).make_folder(folder.relative_to(run.path).as_posix())
+    Written(folder.parent).make_folder(folder.name)
 
 
-def _remove(run: RunFolder, folder: Path) -> bool:
+def _remove(folder: Path) -> bool:
     """Remove the files that the manifest of a checkpoint names, or the folder of one that this run began and that has
-    none; whether it is gone. The manifest goes last: a half of it is not whole."""
-    try:
-        names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        return Written(run.path).remove_folder(folder.relative_to(run.path).as_posix())
-    return remove_listed_folder(folder, [*names, MANIFEST])
+    none; whether it is gone."""
+    written = Written(folder.parent)
+    if os.path.lexists(folder / MANIFEST):
+        return written.remove_manifested(folder.name, MANIFEST, _fingerprints)
+    return written.remove_folder(folder.name)
+
+
+def _fingerprints(manifest: Any) -> dict[str, Fingerprint]:
+    return {name: Fingerprint.model_validate(said) for name, said in manifest["files"].items()}
 
 
 def _files(folder: Path) -> list[Path]:

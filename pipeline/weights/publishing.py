@@ -9,15 +9,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import RunFolderError, WeightSyncError
+from pipeline.run import checkpoints
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.files import disk_error, try_lock, unused, write_atomic
-from pipeline.runtime.written import Written, remove_listed_folder
+from pipeline.runtime.written import Fingerprint, Written
 from pipeline.types import WeightVersion
 from pipeline.weights import canary
 
@@ -50,31 +53,42 @@ def latest(run: RunFolder) -> WeightVersion | None:
     return WeightVersion.parse(file.read_text(encoding="utf-8").strip()) if file.exists() else None
 
 
+def is_published(run: RunFolder, version: WeightVersion) -> bool:
+    """Whether this run wrote such a version, which is whole then."""
+    return Written(run.weights).owns(f"{version.label}/{MANIFEST}")
+
+
 def publish(run: RunFolder, version: WeightVersion, save: Callable[[Path], None]) -> Path:
     """Publish what `save` writes into the folder it is given; return the folder's final path.
 
     Raises DiskError; LATEST then still names the version before."""
-    final = write_version(run, path_of(run, version), save)
+    final = write_version(path_of(run, version), save)
     name_latest(run, version)
     return final
 
 
-def write_version(run: RunFolder, final: Path, save: Callable[[Path], None]) -> Path:
-    """Make `final`, the folder of a version in `run`, of what `save` writes: it appears whole, checksummed and flushed.
+def write_version(final: Path, save: Callable[[Path], None]) -> Path:
+    """Make `final`, the folder of a version, of what `save` writes: it appears whole, checksummed and flushed.
 
     Raises DiskError, RunFolderError where files that this run did not write are in its place."""
-    written = Written(run.path)
-    part = unused(final).relative_to(run.path).as_posix()
+    written, file, part = Written(final.parent), f"{final.name}/{MANIFEST}", unused(final).name
+    theirs = RunFolderError(
+        f"{final} holds files that this run did not write; move it away, then continue with `train --resume "
+        f"{final.parents[1]}`"
+    )
+    with suppress(OSError):  # a kill may leave it empty
+        final.rmdir()
+    if os.path.lexists(final) and not written.owns(file):
+        raise theirs
     try:
         temporary = written.make_folder(part)
         save(temporary)
-        manifest = {"version": final.name, "files": _checksums(temporary)}
-        write_atomic(temporary / MANIFEST, json.dumps(manifest, indent=1))
+        sizes = {one.name: one.stat().st_size for one in temporary.iterdir()}
+        manifest = json.dumps({"version": final.name, "files": _checksums(temporary), "sizes": sizes}, indent=1)
+        write_atomic(temporary / MANIFEST, manifest)
         if final.exists() and not remove_version(final):
-            raise RunFolderError(
-                f"{final} holds files that this run did not write; move them away, then continue with `train --resume "
-                f"{run.path}`"
-            )
+            raise theirs
+        written.expect(file, manifest)
         temporary.rename(final)
     except BaseException as error:
         written.remove_folder(part)
@@ -86,11 +100,42 @@ def write_version(run: RunFolder, final: Path, save: Callable[[Path], None]) -> 
 
 def remove_version(folder: Path) -> bool:
     """Remove what the manifest of a version names, the manifest last; whether the folder is gone then."""
-    try:
-        names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return remove_listed_folder(folder, [*names, MANIFEST])
+    return Written(folder.parent).remove_manifested(folder.name, MANIFEST, _fingerprints)
+
+
+def _fingerprints(manifest: Any) -> dict[str, Fingerprint]:
+    sizes = manifest.get("sizes", {})  # a version of before did not write them
+    return {name: Fingerprint(size=sizes.get(name), sha256=sha256) for name, sha256 in manifest["files"].items()}
+
+
+def adopt(run: RunFolder) -> None:
+    """Make weights and checkpoints that are there this run's: a version without lists wrote them, or a fork took them
+    over."""
+    for folder, manifest in (
+        (run.weights, MANIFEST), (run.merged, MANIFEST), (run.checkpoints, checkpoints.MANIFEST)
+    ):  # fmt: skip
+        for file in sorted(folder.glob(f"*/{manifest}")):
+            Written(folder).adopt(f"{file.parent.name}/{manifest}", _is_manifest, replaced=True)
+
+
+def adopt_old(run: RunFolder) -> None:
+    """`adopt` for a run that a version without lists began: any other lists its first weights."""
+    if not Written(run.weights).is_there:
+        adopt(run)
+
+
+def _is_manifest(path: Path) -> bool:
+    return isinstance(json.loads(path.read_text(encoding="utf-8"))["files"], dict)
+
+
+def check_final_model(run: RunFolder) -> None:
+    """Raise RunFolderError where what has the name of the final model is no link: a copy that follows links makes a
+    folder of it."""
+    if os.path.lexists(run.final_model) and not run.final_model.is_symlink():
+        raise RunFolderError(
+            f"{run.final_model} is no link of this run, but files of somebody else, or a copy of the model; move it "
+            f"away, then give `train --resume {run.path}`"
+        )
 
 
 def name_latest(run: RunFolder, version: WeightVersion) -> None:
@@ -124,9 +169,9 @@ def prune(run: RunFolder, keep: int, asked_for_s: float = 0.0) -> None:
     A version that a request of the last `asked_for_s` seconds may name stays too: a server may have to read an adapter
     again while it answers. Only the learner, who alone publishes, may call this: what a publication that died left
     unfinished goes as well. Of a version the files go that its manifest names, and the folder when it is empty then."""
-    written = Written(run.path)
+    written = Written(run.weights)
     for unfinished in run.weights.glob(".l*-s*.*"):
-        written.remove_folder(unfinished.relative_to(run.path).as_posix())
+        written.remove_folder(unfinished.name)
     versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
     # The reference is the base of every adapter; LATEST is what servers are to have; a finished run that is continued
     # with more steps goes on from its final model.

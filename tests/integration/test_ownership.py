@@ -20,6 +20,7 @@ from tests.integration.make_old_run import CODE, EVALUATION, PYTHON, ROOT, moved
 from tests.integration.test_eval_command import Command, a_run
 from tests.integration.test_old_run import FIXTURE
 from tests.strangers import FOLDERS, Strangers, files_in, state_of, texts
+from tests.tiny_model import make_tiny_model
 
 # The others take the same way; with real processes, all of them: -m slow.
 FEW = ("everything", "beside ours", "within a legacy one")
@@ -102,6 +103,59 @@ async def test_what_a_load_test_replaces_is_its_own(tmp_path: Path, repository: 
         status, err = await stress("theirs")
         assert (status, "move it away, or choose another folder" in err) == (2, True), err
         assert state_of(list(files_in(folder))) == state
+
+
+async def test_a_folder_of_one_command_is_refused_by_another(
+    tmp_path: Path, repository: Path, start_mock: StartMock, questions: Path
+) -> None:
+    url, run = (await start_mock()).url, a_run(tmp_path, "What is 4 + 4?")
+    commands = {
+        "eval": ("eval", "--endpoint", url, "--benchmark", str(questions)),
+        "stress": ("stress", "--endpoint", url, "--model", "policy", "--requests", "4"),
+        "audit": ("audit", str(run.path)),
+    }
+    command = Command(tmp_path, repository)
+    for first, words in commands.items():
+        process = await command.start_other(*words, "--out", first)
+        _, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        state = state_of(list(files_in(tmp_path / first)))
+        for other in commands.keys() - {first}:
+            for more in ((), ("--fresh",)) if other == "eval" else ((),):
+                process = await command.start_other(*commands[other], "--out", first, *more)
+                _, err = await process.communicate()
+                assert (process.returncode, "Traceback" in err.decode()) == (2, False), err.decode()
+                assert f"is the folder of a command `{first}`" in err.decode()
+        assert state_of(list(files_in(tmp_path / first))) == state
+
+
+async def test_a_place_that_cannot_be_is_refused_before_anything_is_done(
+    tmp_path: Path, repository: Path, start_mock: StartMock, questions: Path
+) -> None:
+    url, run = (await start_mock()).url, a_run(tmp_path, "What is 4 + 4?")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    for out, *words in (
+        ("dangling", "sft"), ("/dev/null/x", "sft"), ("file/x", "sft"), ("dangling", "audit", str(run.path)),
+        ("file/x", "eval", "--endpoint", url, "--benchmark", str(questions)),
+        ("dangling", "stress", "--endpoint", url, "--model", "policy", "--requests", "4"),
+    ):  # fmt: skip
+        process = await Command(tmp_path, repository).start_other(*words, "--out", out)
+        _, err = await process.communicate()
+        assert (process.returncode, "Traceback" in err.decode()) == (2, False), (words, err.decode())
+        assert out in err.decode()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+async def test_a_refused_sft_leaves_no_run(tmp_path: Path, repository: Path, questions: Path) -> None:
+    make_tiny_model(tmp_path / "model", hidden_size=16)
+    words = ("--model.path", str(tmp_path / "model"), "--problems.source", str(questions), "--run.root", "runs")
+    process = await Command(tmp_path, repository).start_other("sft", *words, "--sft.enabled", "true")
+    _, err = await process.communicate()
+    assert (process.returncode, "Traceback" in err.decode()) == (2, False), err.decode()
+    assert "sft" in err.decode()
+    assert not list((tmp_path / "runs").glob("*"))
 
 
 async def test_audit_export_and_sft_write_over_nothing(tmp_path: Path, repository: Path) -> None:

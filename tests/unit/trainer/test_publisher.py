@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.errors import WeightsRefusedError, WeightSyncError
+from pipeline.errors import RunFolderError, WeightsRefusedError, WeightSyncError
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
+from pipeline.runtime.written import LIST
 from pipeline.types import WeightVersion
 from pipeline.weights import publishing, sync
 from tests.unit.trainer.groups import tiny_config
@@ -193,4 +195,78 @@ def test_what_a_publication_that_was_killed_left_behind_goes(tmp_path: Path, mon
     others.mkdir()
     fixture.publisher.publish(1)
     found = sorted(path.name for path in fixture.run.weights.iterdir())
-    assert found == [others.name, "LATEST", "l0-s000000", "l0-s000001"], "what a publication left is gone, no other"
+    assert found == [others.name, "LATEST", "l0-s000000", "l0-s000001", LIST], (
+        "what a publication left is gone, no other"
+    )
+
+
+@pytest.mark.parametrize("fill", ["folder", "with a manifest", "a link"])
+def test_somebodys_folder_in_the_place_of_a_version_is_refused_before_anything_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: str
+) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    theirs = fixture.run.weights / "l0-s000001"
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere if fill == "a link" else theirs).mkdir()
+    if fill == "a link":
+        theirs.symlink_to(elsewhere)
+    (theirs / "mine.txt").write_text("mine")
+    if fill != "folder":
+        (theirs / "manifest.json").write_text(json.dumps({"version": "l0-s000001", "files": {"mine.txt": "0"}}))
+    with pytest.raises(RunFolderError, match=r"l0-s000001 holds files that this run did not write; move it away"):
+        fixture.publisher.publish(1)
+    assert (theirs / "mine.txt").read_text() == "mine"
+    assert fixture.saved == [] and fixture.brought == []
+
+
+def test_old_versions_leave_what_is_not_as_their_manifest_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    for step in range(1, 5):
+        fixture.publisher.publish(step)
+        if step == 1:
+            (fixture.run.weights / "l0-s000001" / "notes.txt").write_text("mine")
+        if step == 2:
+            (fixture.run.weights / "l0-s000002" / "model.safetensors").write_bytes(b"edited!")
+    elsewhere = tmp_path / "elsewhere"
+    (fixture.run.weights / "l0-s000003").rename(elsewhere)
+    (fixture.run.weights / "l0-s000003").symlink_to(elsewhere)
+    for step in range(5, 8):
+        fixture.publisher.publish(step)
+    left = sorted(str(path.relative_to(fixture.run.weights)) for path in fixture.run.weights.glob("l0-s00000[1-5]/*"))
+    assert left == [
+        "l0-s000001/notes.txt", "l0-s000002/model.safetensors", "l0-s000003/manifest.json",
+        "l0-s000003/model.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_final_model_that_became_a_folder_is_found_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Fixture(tmp_path, monkeypatch).run
+    publishing.check_final_model(run)
+    link_final_model(run, run.weights / "l0-s000000")
+    publishing.check_final_model(run)
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)  # which follows links
+    with pytest.raises(RunFolderError, match=r"final_model is no link.*move it away, then give `train --resume"):
+        publishing.check_final_model(copy)
+
+
+def test_a_run_of_a_version_without_lists_is_pruned_from_its_first_resume_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    fixture.publisher.publish(1)
+    (fixture.run.weights / LIST).unlink()
+    for file in fixture.run.weights.glob("*/manifest.json"):  # which names no sizes
+        file.write_text(
+            json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "sizes"})
+        )
+    publishing.adopt_old(fixture.run)
+    for step in range(2, 5):
+        fixture.publisher.publish(step)
+    kept = sorted(folder.name for folder in fixture.run.weights.iterdir() if folder.is_dir())
+    assert kept == ["l0-s000000", "l0-s000003", "l0-s000004"]
+    shutil.copytree(fixture.run.weights / "l0-s000003", fixture.run.weights / "l0-s000002")
+    publishing.adopt_old(fixture.run)
+    assert not publishing.is_published(fixture.run, WeightVersion(lineage=0, step=2)), "it has a list now"

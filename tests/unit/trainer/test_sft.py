@@ -100,6 +100,18 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, model_folder: Path, mon
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_what_is_in_the_way_is_found_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], link: bool
+) -> None:
+    if link:
+        (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    else:
+        (tmp_path / "out").mkdir()
+    assert sft.main(command(tmp_path, tmp_path / "no model is looked for", [PAIR])) == 2
+    assert "is in the way, and was not made by lanpo; move it away" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import RunFolderError
 from pipeline.evaluation.folder import REPORTS, EvalFolder
-from pipeline.runtime.written import LIST, Written
+from pipeline.runtime.written import LIST
 from tests.strangers import FOLDERS, files_in, state_of, texts
 from tests.unit.pipeline.evaluation.test_folder import WHO, answered
 
@@ -83,56 +83,3 @@ def test_a_command_that_was_killed_at_once_leaves_a_folder_that_is_opened(tmp_pa
     (tmp_path / "lock").touch()
     with EvalFolder(tmp_path).opened(WHO):
         pass
-
-
-# The list itself
-
-
-def test_a_copy_of_a_folder_and_one_that_came_later_are_not_ours(tmp_path: Path) -> None:
-    written = Written(tmp_path)
-    made = written.make_folder("a")
-    (made / "file").write_text("ours")
-    shutil.copytree(made, tmp_path / "b")
-    assert (written.owns_folder("a"), written.owns_folder("b")) == (True, False)
-    assert written.remove_folder("a")
-    (tmp_path / "a").mkdir()  # it may have the same inode
-    assert not written.remove_folder("a")
-    assert (tmp_path / "a").is_dir()
-    assert (tmp_path / "b" / "file").is_file()
-
-
-def test_a_file_that_was_edited_is_not_ours_and_one_that_was_written_again_is(tmp_path: Path) -> None:
-    written = Written(tmp_path)
-    written.write("report.md", "one")
-    written.write("report.md", "two")
-    assert written.owns("report.md")
-    (tmp_path / "report.md").write_text("one, and mine")
-    assert not written.owns("report.md")
-    with pytest.raises(RunFolderError, match="somebody else"):
-        written.write("report.md", "three")
-    (tmp_path / "report.md").write_text("one")
-    assert written.owns("report.md"), "an older one of ours"
-
-
-def test_what_is_claimed_may_grow_and_a_link_is_never_ours(tmp_path: Path) -> None:
-    written = Written(tmp_path)
-    written.claim("answers.jsonl")
-    (tmp_path / "answers.jsonl").write_text("{}\n")
-    written.claim("answers.jsonl")
-    (tmp_path / "answers.jsonl").unlink()
-    (tmp_path / "thesis").write_text("mine")
-    (tmp_path / "answers.jsonl").symlink_to(tmp_path / "thesis")
-    with pytest.raises(RunFolderError):
-        written.claim("answers.jsonl")
-    written.remove_all()
-    assert (tmp_path / "thesis").read_text() == "mine"
-    assert (tmp_path / "answers.jsonl").is_symlink()
-
-
-def test_a_list_that_reaches_out_of_its_folder_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "thesis").write_text("mine")
-    folder = tmp_path / "e"
-    folder.mkdir()
-    (folder / LIST).write_text('{"path": "../thesis"}\n' + json.dumps({"path": str(tmp_path / "thesis")}) + "\n")
-    Written(folder).remove_all()
-    assert (tmp_path / "thesis").read_text() == "mine"

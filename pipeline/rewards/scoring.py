@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import IsolationError
-from pipeline.rewards.contract import FunctionScore, RewardTask, UserFunction, too_large
+from pipeline.rewards.contract import MAX_REWARD, FunctionScore, RewardTask, UserFunction, too_large
 from pipeline.rewards.extraction import extract_answer
 from pipeline.rewards.scorers import MAX_ANSWER_CHARS, make_scorer
 from pipeline.runtime.plugins import is_plugin, load_function
@@ -157,11 +157,11 @@ def combined(verdicts: Sequence[Verdict], columns: Sequence[tuple[str, float]], 
     answer = next((verdict.answer for verdict in verdicts if verdict.answer is not None), None)
     components = {name: verdict.score for name, _, verdict in scored}
     score = sum(weight * verdict.score for _, weight, verdict in scored) + format_weight * (answer is not None)
-    if problem := too_large(score):
+    if not abs(score) <= MAX_REWARD:
         names = (
             f"the weighted sum of {', '.join(components)} is" if len(scored) > 1 or format_weight else "the reward is"
         )
-        return Verdict(kind="error", text=f"{names} {problem}; reward.scorers gives each a weight")
+        return Verdict(kind="error", text=f"{names} {too_large(score)}; reward.scorers gives each a weight")
     text = "\n".join(verdict.text for verdict in verdicts if verdict.text)
     return first.model_copy(update={"score": score, "answer": answer, "text": text, "components": components})
 

@@ -226,15 +226,13 @@ def score_of(value: Any) -> FunctionScore:
         score = math.inf if value > 0 else -math.inf
     if not math.isfinite(score):
         raise ValueError(f"returned {score}; a finite number is expected")
-    if problem := too_large(score):
-        raise ValueError(f"returned {problem}")
+    if abs(score) > MAX_REWARD:
+        raise ValueError(f"returned {too_large(score)}")
     return FunctionScore(score, text)
 
 
 def too_large(reward: float) -> str:
-    """Why a number is no reward to learn from; empty for one that is. Neither is what is not finite."""
-    if abs(reward) <= MAX_REWARD:
-        return ""
+    """Why a number beyond MAX_REWARD is no reward to learn from."""
     return (
         f"{reward:g}, which is beyond ±{MAX_REWARD:,.0f}: a group's statistics are float32, in which such rewards are "
         "not told apart; scale it, for example by dividing it by the largest that you expect"

@@ -7,7 +7,7 @@ scorers gave, unchanged; where a scorer takes lists (`whole_groups`), all answer
 | iterator | waits for | woken by |
 |---|---|---|
 | answers of a plain function | nothing: it is called when its verdict is asked for | |
-| answers of an `async` one | its own call, of `concurrency` that are open at once; `timeout_s` at most | the loop |
+| answers of an `async` one | its call, of `concurrency` open at once; `timeout_s` an answer at most | the loop |
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pipeline.types import FAILED, Task, Verdict
 
 MAX_TEXT_CHARS = 2000
 Answer = tuple[str, Task]
+Call = tuple[list[str], Task]
 _OURS = str(Path(__file__).parent)
 
 
@@ -79,55 +80,65 @@ class Scoring:
                 for (text, task), seen in zip(answers, shown, strict=True)
             )
             return (judged(lambda text=text, label=label: score(text, label)) for text, label in given)  # type: ignore[misc]
-        if scorer.kind == "lists":
-            return self._lists(scorer, answers)
-        if scorer.is_async:
-            return self._concurrently(scorer, answers)
-        return (self._one(scorer, text, task) for text, task in answers)
+        calls = _calls(scorer, answers)
+        return self._concurrently(scorer, calls) if scorer.is_async else self._in_turn(scorer, calls)
 
-    def _one(self, scorer: UserFunction, text: str, task: Task) -> Verdict:
-        def score() -> Verdict:
-            (said,) = scorer.scores(self._awaited(scorer.call([text], RewardTask.of(task))), 1)
-            return self._verdict(said, text)
+    def _in_turn(self, scorer: UserFunction, calls: Sequence[Call]) -> Iterator[Verdict]:
+        for texts, task in calls:
+            value: list[object] = []
 
-        return judged(score, scorer.hint)
-
-    def _lists(self, scorer: UserFunction, answers: Sequence[Answer]) -> Iterator[Verdict]:
-        """One call for the answers to each problem; what it raises is the outcome of all of them."""
-        for _, group in groupby(answers, key=lambda answer: id(answer[1])):
-            texts, tasks = zip(*group, strict=True)
-            said: list[FunctionScore] = []
-
-            def score(texts: Sequence[str] = texts, task: Task = tasks[0], said: list[FunctionScore] = said) -> Verdict:
-                said += scorer.scores(self._awaited(scorer.call(texts, RewardTask.of(task))), len(texts))
+            def call(texts: list[str] = texts, task: Task = task, value: list[object] = value) -> Verdict:
+                value.append(self._awaited(scorer.call(texts, RewardTask.of(task))))
                 return Verdict(kind="scored")
 
-            failure = judged(score, scorer.hint)
-            for index, text in enumerate(texts):
-                yield self._verdict(said[index], text) if said else failure
+            failure = judged(call, scorer.hint)
+            yield from self._read(scorer, value[0], texts) if value else [failure] * len(texts)
 
-    def _concurrently(self, scorer: UserFunction, answers: Sequence[Answer]) -> Iterator[Verdict]:
+    def _concurrently(self, scorer: UserFunction, calls: Sequence[Call]) -> Iterator[Verdict]:
         """Calls of an async function, several open at once; the first verdict starts them all."""
         slots, loop = asyncio.Semaphore(self._settings.concurrency), self._runner.get_loop()
 
-        async def one(text: str, task: Task) -> Verdict:
+        async def one(texts: list[str], task: Task) -> list[Verdict]:
+            limit_s = self._settings.timeout_s * len(texts)
             async with slots:
                 try:
-                    async with asyncio.timeout(self._settings.timeout_s) as limit:
-                        value = await scorer.call([text], RewardTask.of(task))
+                    async with asyncio.timeout(limit_s) as limit:
+                        value = await scorer.call(texts, RewardTask.of(task))
                 except TimeoutError as error:
                     if limit.expired():
-                        return Verdict(kind="timeout", text=f"no reward within {self._settings.timeout_s:g} s")
-                    return Verdict(kind="error", text=reason_of(error))
+                        return [Verdict(kind="timeout", text=f"no reward within {limit_s:g} s")] * len(texts)
+                    return [Verdict(kind="error", text=reason_of(error))] * len(texts)
                 except asyncio.CancelledError:
                     raise
                 except BaseException as error:  # noqa: BLE001 - the boundary, as in `judged`
-                    return Verdict(kind="error", text=reason_of(error) + scorer.hint)
-            return judged(lambda: self._verdict(scorer.scores(value, 1)[0], text), scorer.hint)
+                    return [Verdict(kind="error", text=reason_of(error) + scorer.hint)] * len(texts)
+            return self._read(scorer, value, texts)
 
-        calls = [loop.create_task(one(text, task)) for text, task in answers]
-        for call in calls:
-            yield judged(lambda call=call: loop.run_until_complete(call))  # type: ignore[misc]
+        waited = [(loop.create_task(one(texts, task)), len(texts)) for texts, task in calls]
+        for task, num in waited:
+            found: list[Verdict] = []
+
+            def wait(task: asyncio.Task[list[Verdict]] = task, found: list[Verdict] = found) -> Verdict:
+                found += loop.run_until_complete(task)
+                return found[0]
+
+            failure = judged(wait)
+            yield from found or [failure] * num
+
+    def _read(self, scorer: UserFunction, value: object, texts: Sequence[str]) -> list[Verdict]:
+        """The verdicts in what a call for `texts` returned; what is wrong with it is the outcome of all of them."""
+        said: list[FunctionScore] = []
+
+        def read() -> Verdict:
+            said.extend(scorer.scores(value, len(texts)))
+            return Verdict(kind="scored")
+
+        failure = judged(read, scorer.hint)
+        return (
+            [self._verdict(one, text) for one, text in zip(said, texts, strict=True)]
+            if said
+            else [failure] * len(texts)
+        )
 
     def _awaited(self, value: object) -> object:
         async def wait(value: Awaitable[object]) -> object:
@@ -144,6 +155,14 @@ class Scoring:
             answer=None if answer is None else answer[:MAX_ANSWER_CHARS],
             text=said.text[:MAX_TEXT_CHARS],
         )
+
+
+def _calls(scorer: UserFunction, answers: Sequence[Answer]) -> list[Call]:
+    """What a function is called for: an answer, or all answers to a problem where it takes lists."""
+    if scorer.kind != "lists":
+        return [([text], task) for text, task in answers]
+    groups = (list(group) for _, group in groupby(answers, key=lambda answer: id(answer[1])))
+    return [([text for text, _ in group], group[0][1]) for group in groups]
 
 
 def combined(verdicts: Sequence[Verdict], columns: Sequence[tuple[str, float]], format_weight: float = 0.0) -> Verdict:

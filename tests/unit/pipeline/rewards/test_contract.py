@@ -305,3 +305,26 @@ def test_scorers_are_given_by_name_on_the_command_line() -> None:
 def test_scorers_that_contradict_one_another_are_refused(section: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RewardSection.model_validate(section)
+
+
+@pytest.mark.parametrize("head", ["f(response, answer)", "f(completion: str, answer)", "f(completions: list[str])"])
+def test_calls_of_an_async_function_are_open_together_and_late_alone(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = "completions" in head
+    own(
+        "import asyncio\nnum = most = 0\n"
+        f"async def {head}:\n"
+        "    global num, most\n    num += 1\n    most = max(num, most)\n    await asyncio.sleep(0)\n    num -= 1\n"
+        f"    first = {head.split('(')[1].split(':')[0].split(',')[0]}{'[0]' if lists else ''}\n"
+        "    if first == 'late':\n        await asyncio.sleep(60)\n"
+        "    if first == 'bad':\n        raise KeyError('x')\n"
+        f"    return {'[1.0] * len(completions)' if lists else '1.0'}",
+        monkeypatch,
+    )
+    settings = RewardSection(scorer="own_reward:f", timeout_s=0.25)
+    texts = ["good", "late", "bad", "good"]
+    answers = [(text, task) for n, text in enumerate(texts) for task in [task_with("7", str(n))] for _ in range(2)]
+    kinds = [verdict.kind for verdict in Scoring(settings).verdicts(answers)]
+    assert kinds == [kind for kind in ("scored", "timeout", "error", "scored") for _ in range(2)]
+    assert sys.modules["own_reward"].most == (4 if lists else 8)

@@ -6,6 +6,7 @@ SIGTERM after draining."""
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from pipeline.commands.parser import PROGRAM, build_parser, run
@@ -22,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
             flush=True,
         )
         arguments = ["train"]
+    # Every command says in its own words what it meets at endpoints: without a log file it would be there twice.
+    logging.getLogger("pipeline.inference").addHandler(logging.NullHandler())
     parser = build_parser(arguments)
     parsed = parser.parse_args(arguments)
     if parsed.command is None:

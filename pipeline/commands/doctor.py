@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 
 from pipeline.commands.setting_options import settings_given
@@ -47,7 +48,11 @@ def _found(config: Config) -> Iterator[Finding]:
     """Every finding, as soon as it is there; what may take long is last."""
     yield from (_finding(config, name, check) for name, check in CHECKS)
     yield from scorer_findings(config)
-    yield from event_loop.run(findings(config))
+    yield from event_loop.run(findings(config, _say))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _finding(config: Config, name: str, check: Check) -> Finding:

@@ -240,7 +240,7 @@ class EvaluationSession:
         return folder, await self._checked(serving.endpoints)
 
     async def _checked(self, settings: tuple[EndpointSettings, ...]) -> InferenceClient:
-        # A long answer is no alert: a wait is named at half of its deadline.
+        # A long answer is no stuck wait; that nothing was answered for long is said on the terminal anyway.
         watchdog = Watchdog(stuck_after_s=self._config.requests.attempt_timeout_s)
         client = await self._client(client_of(self._config, settings, watchdog=watchdog, on_trouble=self._warn))
         for endpoint in client.endpoints:

@@ -57,7 +57,7 @@ class InferenceClient:
     `repair` brings an endpoint to the weights of the run before it (re)joins; with it, the endpoints are training
     endpoints, and are looked at every `requests.check_every_s`. Until `has_weights()`, the run has none that they could
     lack. With `adapters` its weights are adapters, each a model of its own by the name of its version. `on_trouble`
-    gets what the user should read of endpoints that fail again and again."""
+    gets what the user should read of endpoints that fail again and again, or say nothing."""
 
     def __init__(
         self,
@@ -283,7 +283,8 @@ class InferenceClient:
 
     async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
         """One GET, one attempt, outside of slots and breaker; the parsed JSON. Raises EndpointError."""
-        return await self._control("GET", endpoint, path, None, timeout_s)
+        with self.trouble.silence.asking(endpoint.url, path):
+            return await self._control("GET", endpoint, path, None, timeout_s)
 
     async def post(self, endpoint: Endpoint, path: str, body: Json, timeout_s: float) -> Any:
         """One POST, one attempt, outside of slots and breaker; the parsed JSON. Raises EndpointError."""
@@ -301,6 +302,7 @@ class InferenceClient:
         begin_s, first_s, events = loop.time(), None, []
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         async for event in self.transport.stream(attempt.endpoint.at(CHAT), attempt.headers, body):
+            self.trouble.silence.heard(attempt.endpoint.url, loop.time())
             if first_s is None and protocol.has_content(event):
                 first_s = loop.time() - begin_s
             events.append(event)

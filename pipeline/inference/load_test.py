@@ -95,7 +95,10 @@ class StressReport(BaseModel):
             f"attempts  {self.num_attempts:,} on the wire, {self.num_retries:,} retries, {self.num_hedges:,} hedges; "
             f"failed: {_counted(self.attempts_failed)}"
         )
-        lines.append(f"errors    {self.error_rate:.3%} of the requests: {_counted(self.errors)}")
+        if self.num_requests:
+            lines.append(f"errors    {self.error_rate:.3%} of the requests: {_counted(self.errors)}")
+        else:
+            lines.append("errors    unknown: no request had come to its end, answered or given up, when it was stopped")
         if self.cost:
             lines.append(f"cost      {self.cost:.4f}")
         return lines
@@ -108,8 +111,9 @@ class StressReport(BaseModel):
             broken.append(
                 f"--max-p99-s {max_p99_s:g}: the 99th percentile is {'unknown' if p99 is None else f'{p99:.3f} s'}"
             )
-        if max_error_rate is not None and self.error_rate > max_error_rate:
-            broken.append(f"--max-error-rate {max_error_rate:g}: it is {self.error_rate:.5f}")
+        if max_error_rate is not None and (not self.num_requests or self.error_rate > max_error_rate):
+            found = f"{self.error_rate:.5f}" if self.num_requests else "unknown"
+            broken.append(f"--max-error-rate {max_error_rate:g}: it is {found}")
         return broken
 
 

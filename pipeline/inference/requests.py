@@ -177,10 +177,12 @@ class RequestRunner:
         request.num_attempts += 1
         tally = self._usage.tallies[endpoint.url, request.stage]
         tally.num_requests += 1
+        asked = self._trouble.silence.begin(endpoint.url, request.stage, begin_s)
         try:
             with self._watchdog.limit(timeout_s, request.stage, "request", name, "to", endpoint.url):
                 answer = await send(HttpAttempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
-            latency_s = now() - begin_s
+            latency_s = (end_s := now()) - begin_s
+            self._trouble.silence.answered(asked, begin_s, end_s)
             endpoint.breaker.num_failures = 0
             endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
             tally.latency.add(latency_s)
@@ -199,6 +201,8 @@ class RequestRunner:
         except EndpointError as error:
             self._record(endpoint, request, tally, error)
             raise
+        finally:
+            asked.num_open -= 1
 
     async def _hedged(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
         """Send to `endpoint`; when it takes long, to a second one as well. The first answer counts, the other attempt

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from pipeline.errors import EndpointError, FinalEndpointError
+from pipeline.inference.silence import SilenceWatch
 from pipeline.inference.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -90,11 +91,13 @@ class TroubleWatch:
         self._report = report or (lambda text: None)
         self._streaks: dict[str, Streak] = {}
         self._looks: dict[str, asyncio.TimerHandle] = {}
+        self.silence = SilenceWatch(self._report, self._is_reported)
 
     def record(self, endpoint: Failing, error: EndpointError) -> None:
         """An attempt at `endpoint` failed."""
         endpoint.last_failure = f"{error.kind}: {error}"
         now_s, num_succeeded = asyncio.get_running_loop().time(), self._num_succeeded(endpoint.url)
+        self.silence.failed(endpoint.url, error, now_s)
         streak = self._streaks.get(endpoint.url)
         if streak is None or streak.num_succeeded != num_succeeded:
             streak = self._streaks[endpoint.url] = Streak(now_s, num_succeeded, error)
@@ -116,9 +119,14 @@ class TroubleWatch:
         return min(lengths, default=0.0)
 
     def close(self) -> None:
+        self.silence.close()
         for look in self._looks.values():
             look.cancel()
         self._looks.clear()
+
+    def _is_reported(self, url: str) -> bool:
+        """Whether the user has read that it fails, and not yet that it answers again."""
+        return url in self._streaks and bool(self._streaks[url].reported)
 
     def _num_succeeded(self, url: str) -> int:
         return sum(tally.num_succeeded for (at, _), tally in self._usage.tallies.items() if at == url)

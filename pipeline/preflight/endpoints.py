@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -35,23 +35,27 @@ class Finding(NamedTuple):
     message: str = ""
 
 
-async def findings(config: Config) -> list[Finding]:
-    """One or more findings for each endpoint that the configuration names."""
+async def findings(config: Config, on_trouble: Callable[[str], None] | None = None) -> list[Finding]:
+    """One or more findings for each endpoint that the configuration names. `on_trouble` gets what the user should read
+    before they are there."""
     num_training = len(config.endpoints)
     found = await asyncio.gather(
-        *(_findings_of(config, named, index < num_training) for index, named in enumerate(config.named_endpoints))
+        *(
+            _findings_of(config, named, index < num_training, on_trouble)
+            for index, named in enumerate(config.named_endpoints)
+        )
     )
     together = _together([facts for _, facts in found[:num_training]])
     return [finding for several, _ in found for finding in several] + together
 
 
 async def _findings_of(
-    config: Config, settings: EndpointSettings, training: bool
+    config: Config, settings: EndpointSettings, training: bool, on_trouble: Callable[[str], None] | None
 ) -> tuple[list[Finding], dict[str, Any]]:
     name = f"endpoint {settings.url}"
     facts: dict[str, Any] = {"url": settings.url}
     try:
-        async with asyncio.timeout(WITHIN_S), client_of(config, (settings,)) as pool:
+        async with asyncio.timeout(WITHIN_S), client_of(config, (settings,), on_trouble=on_trouble) as pool:
             (endpoint,) = pool.endpoints
             if config.feedback.similarity == "embedding" and settings == config.feedback.similarity_endpoint:
                 await check_embeddings(pool, endpoint)
@@ -75,7 +79,8 @@ async def _probe(
     """Findings about one endpoint. Raises EndpointSetupError for a lack that makes every further look futile."""
     name = f"endpoint {endpoint.url}"
     try:
-        reply = await _fetch(endpoint, "/v1/models", endpoint.headers)
+        with pool.trouble.silence.asking(endpoint.url, "/v1/models"):
+            reply = await _fetch(endpoint, "/v1/models", endpoint.headers)
         models = json.loads(reply.content) if reply.status == 200 else {}
     except (EndpointError, ValueError) as error:
         raise EndpointSetupError(f"it does not answer ({error}); is it running there?") from error

@@ -90,13 +90,13 @@ KINDS: dict[str, Odd] = {
     "crashed": _error("Internal Server Error", 500),
     "loading": _json({"message": "model loading"}, "model loading", 503),
 }
-HANGING = "hanging"
-"""Never answers a chat request."""
+HANGING, SILENT = "hanging", "silent"
+"""Never answers a chat request; never answers anything."""
 
 
 class OddEndpoints:
-    """The endpoints; `asked` is set by the first chat request. What `kinds` holds may change meanwhile; a kind that it
-    lacks answers well."""
+    """The endpoints; `asked` is set by the first chat request, and by any to `SILENT`. What `kinds` holds may change
+    meanwhile; a kind that it lacks answers well."""
 
     def __init__(self, kinds: dict[str, Odd] | None = None) -> None:
         self._kinds = KINDS if kinds is None else kinds
@@ -109,6 +109,9 @@ class OddEndpoints:
         return app
 
     async def _models(self, request: web.Request) -> web.Response:
+        if request.match_info["kind"] == SILENT:
+            self.asked.set()
+            await asyncio.Event().wait()
         return web.json_response({"object": "list", "data": [{"id": MODEL}]})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.integration.odd_endpoint import HANGING, KINDS, MODEL, OddEndpoints
+from tests.integration.odd_endpoint import HANGING, KINDS, MODEL, SILENT, OddEndpoints
 from tests.integration.test_eval_command import Command, serving
 
 REASON_S, STOP_S = 10.0, 5.0
@@ -177,6 +177,37 @@ async def test_doctor_and_stress_name_the_reason_too(tmp_path: Path, repository:
     stress.process.send_signal(signal.SIGTERM)
     status, _ = await stress.end(STOP_S)
     assert (status, "Traceback" in stress.text) == (130, False)
+    assert stress.errors.count("gives no usable answer") == 1, stress.errors
+    assert "Error" not in stress.errors, "the name of a class says nothing to a user"
+    assert "errors    unknown: no request had come to its end" in stress.text
+    assert "0.000%" not in stress.text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("eval", HANGING), ("eval", SILENT), ("stress", HANGING), ("stress", SILENT), ("doctor", SILENT)]
+)
+async def test_an_endpoint_that_says_nothing_is_named_within_seconds(
+    tmp_path: Path, repository: Path, endpoints: Endpoints, questions: Path, name: str, kind: str
+) -> None:
+    url, command = endpoints.at(kind), Command(tmp_path, repository)
+    if name == "eval":
+        process = await eval_of(url, tmp_path, repository, questions).start()
+    elif name == "stress":
+        process = await command.start_other("stress", "--endpoint", url, "--model", MODEL, "--requests", "20")
+    else:
+        summarizer = json.dumps({"url": url, "model": MODEL})
+        process = await command.start_other("doctor", "--abstraction.endpoint", summarizer)
+    terminal = Terminal(process)
+    async with asyncio.timeout(60):
+        await endpoints.asked.wait()
+    said = f"endpoint {url} has said nothing for "
+    seconds = await terminal.until(lambda: said in terminal.errors and "What to do: " in terminal.errors, REASON_S)
+    print(f"\n| {name} | {kind} | {seconds:.1f} |")
+    for _ in range(2):
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+    status, _ = await terminal.end(STOP_S)
+    assert (status, "Traceback" in terminal.text, terminal.errors.count(said)) == (130, False, 1)
 
 
 async def test_a_teacher_of_no_use_is_named(tmp_path: Path, repository: Path, endpoints: Endpoints) -> None:

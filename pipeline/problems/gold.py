@@ -1,8 +1,9 @@
 r"""Gold answers as sources write them, reduced to the answer itself.
 
-A source may wrap its answer in what a response would wrap it in. What is reduced, over and over until nothing is left
-to take away: the last \boxed{…}, what stands behind ####, <answer>…</answer>, a last sentence "the answer is …", a list
-of texts with one item, $…$. Anything else stays as it is: a gold answer may be a sentence.
+A source may wrap its answer in what a response would wrap it in. Its thinking (<think>…</think>) is none of it. What is
+reduced, over and over until nothing is left to take away: the last \boxed{…}, the line behind ####,
+<answer>…</answer>, a last sentence "the answer is …" without what follows a value, a list of texts with one item, $…$,
+quotes around the whole, a leading "=". Anything else stays as it is: a gold answer may be a sentence.
 
 Invariant: a gold answer in a box is that gold answer to the verifier (`check`); no answer would earn anything else."""
 
@@ -16,6 +17,7 @@ from typing import Any
 
 from pipeline.rewards.extraction import boxed, conclusion
 from pipeline.rewards.math import same_answer
+from pipeline.text import strip_think
 
 MAX_WRAPPINGS = 5
 _GROUPED = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
@@ -26,6 +28,12 @@ _ANNOUNCED = re.compile(
     r"(?:answer\s+is\s*:?|answer\s*[:=])[\s*_]*(\S.*)$",
     re.IGNORECASE,
 )
+_ANNOUNCES_THE_NEXT_LINE = re.compile(r"\b(?:answer\s+is|answer)\s*[:=]?[\s*_]*$", re.IGNORECASE)
+_FURTHER = re.compile(
+    r"(?<=[\d)\]}$%])[.!]\s+(?=[A-Z]).*|[.!]\s+(?:so|therefore|thus|hence|this|that|these|we|i hope)\b.*", re.IGNORECASE
+)
+"""What follows the sentence that states an answer. A full stop alone may be that of a name."""
+_QUOTED = re.compile(r"""(["'`]|\*\*)(?!\s)((?:(?!\1).)+)(?<!\s)\1""", re.DOTALL)
 _PLAIN = re.compile(r"[\w .,+-]*\w")
 
 
@@ -49,7 +57,7 @@ def gold_answers(value: Any) -> tuple[str, ...]:
 
 def reduced(text: str) -> str:
     """`text` without what wraps or announces its answer; empty where it holds none."""
-    answer = text.strip()
+    answer = strip_think(text)
     for _ in range(MAX_WRAPPINGS):
         before, answer = answer, _unwrapped(answer)
         if answer == before:
@@ -59,6 +67,7 @@ def reduced(text: str) -> str:
 
 def is_marked(text: str) -> bool:
     """Whether `text` marks or announces its answer, so that what stands before it is not part of it."""
+    text = strip_think(text)
     return bool(boxed(text)) or "####" in text or bool(_TAGGED.search(text)) or _announced(text) is not None
 
 
@@ -81,13 +90,19 @@ def check(answers: tuple[str, ...]) -> None:
 def _unwrapped(text: str) -> str:
     """`text` with one wrapping less; itself where there is none."""
     if "####" in text:
-        return text.rpartition("####")[2].strip()
+        behind = text.rpartition("####")[2].strip()
+        line, _, further = behind.partition("\n")
+        return behind if further and boxed(further) else line.strip()
     if boxed(text) or _TAGGED.search(text):
         return (conclusion(text) or "").strip()
     if (item := _only_item(text)) is not None:
         return item.strip()
     if (announced := _announced(text)) is not None:
         return announced.rstrip(". ")
+    if quoted := _QUOTED.fullmatch(text):
+        return quoted[2]
+    if text.startswith("=") and not text.startswith("=="):
+        return text[1:].lstrip()
     if len(_DOLLAR.findall(text)) % 2 == 0:
         # Signs that open and close mathematics; a single one is a currency's.
         text = _DOLLAR.sub("", text).strip()
@@ -108,6 +123,9 @@ def _only_item(text: str) -> str | None:
 
 
 def _announced(text: str) -> str | None:
-    """What the last line announces as the answer."""
-    found = _ANNOUNCED.search(text.rstrip().rpartition("\n")[2])
-    return found[1] if found else None
+    """What the last line announces as the answer, or is by the announcement of the line before it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    if len(lines) > 1 and _ANNOUNCES_THE_NEXT_LINE.search(lines[-2]):
+        return lines[-1]
+    found = _ANNOUNCED.search(lines[-1])
+    return _FURTHER.sub("", found[1]) if found else None

@@ -28,7 +28,7 @@ from prompts.render import render
 from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 
 # Part of the cache key: raise it whenever the pairs made from the same inputs change.
-CODE_VERSION = 3
+CODE_VERSION = 4
 # What a teacher said is part of the key by its digest, how it was asked is not.
 NOT_OF_THE_PAIRS = {
     "enabled",
@@ -170,15 +170,17 @@ def _exchange(
         case "inspect-right" | "inspect-wrong":
             if _shows_no_steps(config, rng):
                 attempt = with_mistake(task, answer_only(task), rng) if skill == "inspect-wrong" else answer_only(task)
-                return Intra(problem=problem, attempt=attempt.text, form=form), f"It shows no steps.\n{solution.text}"
+                return Intra(
+                    problem=problem, attempt=attempt.attempt, form=form
+                ), f"It shows no steps.\n{solution.text}"
             attempt = with_mistake(task, solution, rng) if skill == "inspect-wrong" else solution
             return Intra(
-                problem=problem, attempt=attempt.text, form=form
+                problem=problem, attempt=attempt.attempt, form=form
             ), f"{critique(attempt, solution)}\n{solution.text}"
     attempt = with_mistake(task, solution, rng) if skill == "summarise-wrong" else solution
     lesson = rng.choice(lessons_of(task.problem.family))
     reply = json.dumps(lesson.model_dump(mode="json"), separators=(",", ":"))
-    return Abstract(problem=problem, trajectory=attempt.text), reply
+    return Abstract(problem=problem, trajectory=attempt.attempt), reply
 
 
 def _shows_no_steps(config: Config, rng: random.Random) -> bool:

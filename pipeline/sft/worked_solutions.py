@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.rewards.extraction import boxes
-from pipeline.sft.written_solutions import written_solution
+from pipeline.sft.written_solutions import thinking_and_shown, written_solution
+from pipeline.text import strip_think
 from pipeline.types import Task
 
 _OPERATORS = {
@@ -67,6 +68,11 @@ class Solution:
     def text(self) -> str:
         return self.prose or "\n".join([*(step.text for step in self.steps), f"\\boxed{{{self.answer}}}"])
 
+    @property
+    def attempt(self) -> str:
+        """`text` as somebody who reads it as an attempt is shown it: without its thinking."""
+        return strip_think(self.text)
+
 
 def solve(task: Task) -> Solution | None:
     """The worked solution of `task`, by its family's solver or its source; None where there is none with reasoning."""
@@ -106,19 +112,31 @@ def with_mistake(task: Task, solution: Solution, rng: random.Random) -> Solution
 
 
 def _prose_with_mistake(solution: Solution, rng: random.Random) -> Solution:
-    """The source's solution with another final answer, and another value in its last checked step where that can be
-    found; as it is where its answer is no number, since nothing else would be a plausible mistake."""
-    found = boxes(solution.prose)
+    """The source's solution, its thinking left out, with another final answer wherever it states that, and another
+    value in its last checked step where that can be found; as it is where its answer is no number, since nothing else
+    would be a plausible mistake."""
+    shown = thinking_and_shown(solution.prose)[1].lstrip()
+    found = boxes(shown)
     if not found or not re.fullmatch(r"-?\d+(?:\.\d+)?", solution.answer):
         return solution
     wrong = _other_answer(solution.answer, rng)
-    before, after = solution.prose[: found[-1].inner], solution.prose[found[-1].end :]
-    steps, index = solution.steps, len(solution.steps)
-    stated = re.compile(rf"(?<=[\d)])\s*=[\s$]*({re.escape(solution.answer)})(?!\d|\.\d)[^=]*$").search(before)
+    before, after = shown[: found[-1].inner], shown[found[-1].end :]
+    steps, index, as_written = solution.steps, len(solution.steps), _as_written(solution.answer)
+    stated = list(re.finditer(rf"(?<=[\d)])\s*=[\s$]*({as_written})(?!\d|[.,]\d)", before))
+    begin = stated[-1].end(1) if stated else before.rfind("\n") + 1
     if steps and stated and rng.random() < 0.75:
-        before = f"{before[: stated.start(1)]}{wrong}{before[stated.end(1) :]}"
+        begin = stated[-1].start(1)
         steps, index = (*steps[:-1], Step(steps[-1].left, wrong)), len(steps) - 1
-    return Solution(steps, wrong, index, f"{before}{wrong}{after}")
+    # What follows the step, or the last line, says the answer again: an attempt does not contradict itself.
+    again = re.compile(rf"(?<![\d.])(?<!\d,){as_written}(?!\d|[.,]\d)")
+    later, after = (again.sub(wrong, text) for text in (before[begin:], after))
+    return Solution(steps, wrong, index, f"{before[:begin]}{later}{wrong}{after}")
+
+
+def _as_written(number: str) -> str:
+    """A pattern of a number, with or without commas between thousands."""
+    grouped = f"{int(number):,}" if re.fullmatch(r"-?\d+", number) else number
+    return f"(?:{re.escape(number)}|{re.escape(grouped)})"
 
 
 def _other_answer(answer: str, rng: random.Random) -> str:

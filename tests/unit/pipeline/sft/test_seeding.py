@@ -23,7 +23,7 @@ from pipeline.sft.pairs import make_pairs, skills_of
 from pipeline.sft.seeding import MIN_SOLVED, seeding
 from pipeline.sft.teacher import Teacher, teacher_key
 from pipeline.sft.worked_solutions import Solution, solve, with_mistake
-from pipeline.text import text_hash
+from pipeline.text import strip_think, text_hash
 from pipeline.types import Message, Task
 from prompts.render import render
 from prompts.schemas import Abstract
@@ -176,6 +176,34 @@ def test_mistakes_in_prose_are_where_they_are_said_to_be() -> None:
     for attempt in attempts:
         assert extract_answer(attempt.text) == attempt.answer != "72"
         assert f"48+24 = {attempt.answer if attempt.wrong_step == 1 else '72'} clips" in attempt.text
+
+
+THINKING = "<think>Maybe it is \\boxed{18}? No.</think>Tom has 12+5=17 apples.\n#### 17"
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [
+        THINKING,
+        "<think>It is \\boxed{17}.</think>So 12+5 = 17 apples, \\boxed{17}.",
+        "so $12+5=17$ apples.\nThe answer is: 17.\n\\boxed{17}",
+        "12+5 = 17 apples, and so\nthe answer is 17. \\boxed{17} apples: 17.",
+        "12+5 = 17 and that is all of them.\n\\boxed{17\\text{ apples}}",
+    ],
+)
+def test_an_attempt_with_a_mistake_is_wrong_where_it_is_read_and_does_not_contradict_itself(solution: str) -> None:
+    read = task(answer="17", solution=solution)
+    solved = solve(read)
+    assert solved is not None and extract_answer(strip_think(solved.text)) in ("17", "17\\text{ apples}")
+    assert "#" not in solved.text
+    for seed in range(40):
+        attempt = with_mistake(read, solved, random.Random(seed))
+        assert "think" not in attempt.attempt + solved.attempt
+        assert extract_answer(attempt.attempt) == attempt.answer != "17"
+        step, _, conclusion = attempt.attempt.partition("=")
+        value, _, rest = conclusion.lstrip().partition(" " if "$" not in conclusion else "$")
+        assert value.rstrip("$,") == ("17" if attempt.wrong_step == 1 else attempt.answer), "one equation, one mistake"
+        assert "17" not in rest
 
 
 PAIR = {"messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]}

@@ -15,6 +15,7 @@ what they know of its source. What a benchmark sets (columns, a template, the fo
 | asks for a program that its prompt does not name | its question, and a line that names the function |
 | has tests, but no `entry_point` | about the function that its solution (`code`) defines, else that all tests call |
 | needs `setup`, `test_imports`, `test_setup_code` | these apart: the tests see them, the program does not |
+| lists `choices` (or `options`), one of which is its answer | a question that shows them; label and text are right |
 | has a list of answers | a question with several answers, any of which is right |
 | wraps its answer (a box, ####, $7$ …) | the bare answer (`pipeline.problems.gold`); the whole is its solution |
 | has a solution, but no answer | the answer that the solution marks as its own |
@@ -38,6 +39,7 @@ from pydantic import Field, model_validator
 from pipeline.config.base import Section
 from pipeline.errors import DataError
 from pipeline.problems.chat import ChatError, is_chat, read_chat
+from pipeline.problems.choices import Choices
 from pipeline.problems.gold import GoldError, check, gold_answers, is_marked
 from pipeline.problems.rows import TEXT_LINE, Row
 from pipeline.types import Label, Problem, Split, Task
@@ -133,8 +135,11 @@ def parse_row(row: Row, fmt: RowFormat | None = None) -> ParsedRow:
         text, entry = _program(row, fmt, question)
         solution = _solution(row, fmt, form) or reply
         return ParsedRow(_own_id(row, fmt, form), question, text, form, "", entry, solution)
-    text = _filled(fmt.prompt, {"question": question})
     answers, solution = _answers(row, fmt, _solution(row, fmt, form) or reply)
+    value, choices = _stated(row, fmt)[1], Choices.of(row.values)
+    if choices is not None and (of_choices := choices.answers(value, answers)):
+        question, answers = choices.below(question), of_choices
+    text = _filled(fmt.prompt, {"question": question})
     entry = _tolerance(row, fmt) | ({"answers": list(answers)} if len(answers) > 1 else {})
     return ParsedRow(_own_id(row, fmt, form), question, text, form, answers[0], entry, solution)
 
@@ -195,7 +200,9 @@ def _question(row: Row, fmt: RowFormat, form: AnswerForm) -> tuple[str, str]:
     keys = dict.fromkeys((fmt.question_column, *QUESTION_KEYS, *(["text"] if form == "code" else []), *CHAT_KEYS))
     key = next((key for key in keys if column(row.values, key) is not None), None)
     if key is None:
-        raise DataError(f"{row.where}: has none of the keys {', '.join(keys)}; {_EXPECTED[form]}")
+        raise DataError(
+            f"{row.where}: has none of the keys {', '.join(keys)}; {_named(row, 'question')}{_EXPECTED[form]}"
+        )
     text, reply = column(row.values, key), ""
     if is_chat(text):
         try:
@@ -211,10 +218,25 @@ def _question(row: Row, fmt: RowFormat, form: AnswerForm) -> tuple[str, str]:
 def _solution(row: Row, fmt: RowFormat, form: AnswerForm) -> str:
     """The worked solution of a row, a whole program for code; empty where it has none in text."""
     keys = dict.fromkeys((fmt.solution_column, *SOLUTION_KEYS[form]))
-    found = ((key, column(row.values, key)) for key in keys)
+    found = ((key, _joined(column(row.values, key))) for key in keys)
     key, text = next(((key, text) for key, text in found if isinstance(text, str) and text.strip()), ("", ""))
     head = row.values.get("prompt") if key == "canonical_solution" else None
     return f"{head}{text}" if isinstance(head, str) else text
+
+
+def _joined(value: Any) -> Any:
+    """Of a list of texts the first that marks its answer, for these are solutions; else all of them, for these are
+    steps."""
+    if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value):
+        return value
+    return next((part for part in value if is_marked(part)), "\n".join(value))
+
+
+def _named(row: Row, field: str) -> str:
+    """How to name the column that a row has under another name."""
+    if not row.values:
+        return ""
+    return f"where one of {', '.join(map(repr, row.values))} is it, name it as problems.columns.{field}; "
 
 
 def _filled(prompt: str, shown: dict[str, str]) -> str:
@@ -223,12 +245,12 @@ def _filled(prompt: str, shown: dict[str, str]) -> str:
 
 def _answers(row: Row, fmt: RowFormat, solution: str) -> tuple[tuple[str, ...], str]:
     """The gold answers, bare, and the worked solution: `solution`, else what stands around the answer."""
-    keys = dict.fromkeys((fmt.answer_column, *ANSWER_KEYS))
-    key = next((key for key in keys if column(row.values, key) is not None), None)
+    key, value = _stated(row, fmt)
     if key is None and not is_marked(solution):
         lacks = "and its solution marks none (a box, ####, 'the answer is …')" if solution else ""
-        raise DataError(f"{row.where}: has no key {fmt.answer_column!r} {lacks}".rstrip() + f"; {_EXPECTED['boxed']}")
-    value = solution if key is None else column(row.values, key)
+        lack = f"{row.where}: has no key {fmt.answer_column!r} {lacks}".rstrip()
+        raise DataError(f"{lack}; {_named(row, 'answer')}{_EXPECTED['boxed']}")
+    value = solution if key is None else value
     try:
         answers = gold_answers(value)
         if fmt.several_answers == "all":
@@ -238,6 +260,13 @@ def _answers(row: Row, fmt: RowFormat, solution: str) -> tuple[tuple[str, ...], 
         shown = repr(value) if len(repr(value)) < MAX_SHOWN else f"{repr(value)[:MAX_SHOWN]}…"
         raise DataError(f"{row.where}: {key or 'solution'} = {shown} {error}; {_EXPECTED['boxed']}") from None
     return answers, solution or (value if isinstance(value, str) and is_marked(value) else "")
+
+
+def _stated(row: Row, fmt: RowFormat) -> tuple[str | None, Any]:
+    """The column that states the answer, and what it has; None where no column does."""
+    keys = dict.fromkeys((fmt.answer_column, *ANSWER_KEYS))
+    key = next((key for key in keys if column(row.values, key) is not None), None)
+    return key, None if key is None else column(row.values, key)
 
 
 def _tolerance(row: Row, fmt: RowFormat) -> dict[str, Any]:

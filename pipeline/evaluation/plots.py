@@ -41,9 +41,14 @@ def plot_compute(report: BenchmarkReport) -> bytes:
     names = list(dict.fromkeys(row.benchmark for row in report.rows if row.maj_at))
     figure, axes = _axes(max(1, len(names)), 5.0 * max(1, len(names)))
     for axis, name in zip(axes, names, strict=False):
-        _curves(axis, [row for row in report.rows if row.benchmark == name and row.maj_at])
+        axis.set(title=name)
+        # Tokens that no endpoint told have no place on a logarithmic axis.
+        rows = [row for row in report.rows if row.benchmark == name and row.maj_at and row.mean_tokens > 0]
+        if not rows:
+            axis.text(0.5, 0.5, "the endpoint does not tell\nhow many tokens it used", ha="center")
+            continue
+        _curves(axis, rows)
         axis.set(
-            title=name,
             xscale="log",
             xlabel="tokens a problem (prompt + completion)",
             ylabel="share solved by the majority of k",

@@ -18,7 +18,7 @@ from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import ConfigError, EndpointError, EndpointSetupError, FinalEndpointError, RunFolderError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
-from pipeline.evaluation.cost import cost_of, spending
+from pipeline.evaluation.cost import cost_of, failed_attempts, spending
 from pipeline.evaluation.defaults import Explicit, adapted
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.judge import AnswerJudge, agreement, judge_endpoint
@@ -156,7 +156,7 @@ class EvaluationSession:
             if not run.answers:
                 first = f"no problem could be answered; first failure: {run.first_failure}. {kept}"
                 raise failure or EndpointError("evaluation", first)
-            self._notes += _dropped(endpoints)
+            self._notes += [*_dropped(endpoints), *failed_attempts(self._usages)]
             found = await asyncio.to_thread(self._report, folder, plan, run, replies, asking_s)
             await asyncio.to_thread(_write, folder, found)
             return Outcome(folder, found, failure, run.first_failure)

@@ -164,11 +164,6 @@ class Stress:
     def report(self) -> StressReport:
         answered = [shot for shot in self.shots if not shot.error]
         usage = self._pool.usage
-        failed = {
-            name.removeprefix("failed_"): count
-            for name, count in usage.by_stage().get("stress", {}).items()
-            if name.startswith("failed_")
-        }
         seconds = (self._end_s or time.monotonic()) - self._begin_s
         return StressReport(
             num_requests=len(self.shots),
@@ -181,7 +176,7 @@ class Stress:
             latency_s=quantiles([shot.latency_s for shot in answered]),
             first_token_s=quantiles([shot.first_token_s for shot in answered if shot.first_token_s is not None]),
             errors=dict(Counter(shot.error for shot in self.shots if shot.error)),
-            attempts_failed=failed,
+            attempts_failed=dict(usage.failed("stress")),
             num_attempts=usage.total("requests", "stress"),
             num_retries=usage.total("retries", "stress"),
             num_hedges=usage.total("hedges", "stress"),

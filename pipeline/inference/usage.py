@@ -82,6 +82,16 @@ class Usage:
             if stage in (None, at) and endpoint in (None, url)
         )
 
+    def failed(self, stage: str | None = None) -> Counter[str]:
+        """Attempts that failed, by kind, of all requests or of one stage's; probes of an endpoint that is set aside are
+        none."""
+        found: Counter[str] = Counter()
+        for (url, at), tally in self.tallies.items():
+            if url and (at == stage if stage else at != "rejoin"):
+                kinds = {name: number for name, number in tally.others.items() if name.startswith("failed_")}
+                found.update({name.removeprefix("failed_"): number for name, number in kinds.items()})
+        return found
+
     def by_stage(self) -> dict[str, dict[str, int]]:
         table: dict[str, Counter[str]] = {}
         for (_, stage), tally in sorted(self.tallies.items()):

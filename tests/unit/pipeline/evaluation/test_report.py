@@ -238,3 +238,14 @@ def test_page_and_plots_are_made() -> None:
     assert "| sums | zero-shot (temperature 0) | 5 | 1 | 100.0%" in page(found)
     assert all(plot.startswith(b"<?xml") for plot in (plot_accuracy(found), plot_compute(found)))
     assert BenchmarkReport.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("told", [(), ("retrieval",)])
+def test_tokens_that_no_endpoint_told_are_drawn_nowhere(told: tuple[str, ...]) -> None:
+    folder = Folder()
+    for mode in ("zero-shot", "retrieval"):
+        answers = [[score("7", num_completion_tokens=10 if mode in told else 0)] * 2] * 3
+        folder.add(answers, mode, num_tokens=100 if mode in told else 10)
+    plot = plot_compute(folder.report()).decode()
+    assert ("does not tell" in plot) == (not told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config.endpoints import EndpointSettings
+from pipeline.evaluation.cost import failed_attempts
 from pipeline.inference.usage import Prices, Spent, Usage
 
 PRICED = EndpointSettings(url="http://a/v1", prompt_price=1.0, completion_price=10.0)
@@ -36,3 +37,23 @@ def test_a_stage_a_client_and_a_folder_cost_by_the_same_prices() -> None:
     assert usage.cost() == pytest.approx(usage.cost("eval") + usage.cost("judge"))
     spent = Spent(stage="judge", endpoint="http://a", num_replies=1, num_prompt_tokens=1, num_completion_tokens=2)
     assert spent.priced(usage.prices).cost == pytest.approx(usage.cost("judge"))
+
+
+def test_failed_attempts_are_counted_by_kind_without_probes_and_what_never_reached_an_endpoint() -> None:
+    usage = Usage(Prices())
+    for url, stage, kind, number in (
+        ("http://a", "eval", "failed_timeout", 3),
+        ("http://b", "eval", "failed_timeout", 1),
+        ("http://a", "judge", "failed_http_500", 2),
+        ("http://a", "eval", "retries", 9),
+        ("http://a", "rejoin", "failed_refused", 5),
+        ("", "eval", "failed_deadline", 1),
+    ):
+        usage.tallies[url, stage].others[kind] = number
+    usage.tallies["http://a", "eval"].num_requests = 12
+    assert usage.failed() == {"timeout": 4, "http_500": 2}
+    assert usage.failed("judge") == {"http_500": 2}
+    assert failed_attempts([usage]) == [
+        "6 of the 12 attempts at requests of this session failed (timeout 4, http_500 2)"
+    ]
+    assert failed_attempts([Usage(Prices())]) == []

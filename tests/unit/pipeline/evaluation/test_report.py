@@ -241,11 +241,11 @@ def test_page_and_plots_are_made() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("told", [(), ("retrieval",)])
-def test_tokens_that_no_endpoint_told_are_drawn_nowhere(told: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("reported", [(), ("retrieval",)])
+def test_tokens_that_no_endpoint_reported_are_drawn_nowhere(reported: tuple[str, ...]) -> None:
     folder = Folder()
     for mode in ("zero-shot", "retrieval"):
-        answers = [[score("7", num_completion_tokens=10 if mode in told else 0)] * 2] * 3
-        folder.add(answers, mode, num_tokens=100 if mode in told else 10)
+        answers = [[score("7", num_completion_tokens=10 if mode in reported else 0)] * 2] * 3
+        folder.add(answers, mode, num_tokens=100 if mode in reported else 10)
     plot = plot_compute(folder.report()).decode()
-    assert ("does not tell" in plot) == (not told)
+    assert ("does not tell" in plot) == (not reported)

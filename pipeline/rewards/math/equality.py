@@ -39,8 +39,8 @@ from pipeline.rewards.math.answer_types import (
     Value,
     Words,
 )
-from pipeline.rewards.math.evaluation import ALGEBRA, is_less, proportional, rational, same_tree, same_value
-from pipeline.rewards.math.expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression, names_in
+from pipeline.rewards.math.evaluation import ALGEBRA, proportional, rational, same_tree, same_value
+from pipeline.rewards.math.expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression
 from pipeline.rewards.math.parsing import depths, shape_of
 from pipeline.rewards.math.tokens import Token, tokens_of, written
 from pipeline.rewards.math.units import Quantity
@@ -52,10 +52,6 @@ _ZERO_LED = re.compile(r",0\d")
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
 _FRACTION = re.compile(
     r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
-)
-_DECIMAL = re.compile(
-    r"(?:(?:about|approximately|roughly|around|\\approx|\u2248)\s*)*(?P<number>[-+]?\d{1,20}\.(?P<places>\d{1,20}))(?P<percent>\s?\\?%)?"
-    r"[A-Za-z ]{0,30}"
 )
 _NUMBER = re.compile(r"([+-]?)((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 
@@ -105,27 +101,6 @@ def fraction_of(text: str) -> Fraction | None:
         return Fraction(number) if number is not None else None
     top, bottom = (int(found[name] or found[f"{name}_2"]) for name in ("top", "bottom"))
     return Fraction(int(f"{found['sign']}1") * top, bottom) if bottom else None
-
-
-def says_again(answer: str, value: str) -> bool:
-    """Whether `value` says `answer` once more: as its equal, or as a decimal that rounds an exact value. Quick."""
-    return same_quickly(answer, value) or same_quickly(value, answer) or _rounds(answer, value)
-
-
-def _rounds(exact: str, decimal: str) -> bool:
-    """Whether `decimal` is the value of `exact`, which is no decimal itself, rounded to as many places."""
-    found = _DECIMAL.fullmatch(_undecorated(decimal).strip("$ "))
-    plain = _undecorated(exact).strip("$ ")
-    if not found or len(plain) > MAX_QUICK_CHARS or _plain_number(plain) is not None:
-        return False
-    scale = 100 if found["percent"] else 1
-    rounded, half = Fraction(found["number"]), Fraction(1, 2 * 10 ** len(found["places"]))
-    low, high = (("number", (rounded + sign * half) / scale) for sign in (-1, 1))
-    try:
-        value = expression(tokens_of(plain))
-        return not names_in(value) and is_less(low, value) and is_less(value, high)
-    except (UnreadableError, TooLargeError):
-        return False
 
 
 def _undecorated(text: str) -> str:

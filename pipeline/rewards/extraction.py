@@ -72,7 +72,8 @@ _NAMED = r"\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s?[=<>\u2264\u2265\u2260]\s?"
 _LAST_VALUE = re.compile(
     rf"(?:(?<![\w\\^{{.,/*+-])(?<![/*+-] )(?P<named>{_NAMED}(?:{_NUMBER})(?:(?:,|,? and|,? or) {_ITEM})*)|"
     r"(?:\b(?:is|are|was|were|ist|sind|est|sont|es|son)\b|['\u2019]s\b|:|(?<=[A-Za-z]{2})\s*[=\u2248]|[\uff1a\u662f\u306f])[\s*_]*"
-    rf"(?P<value>{_ITEM}(?:(?:,|,? and|,? or) {_ITEM})*))"
+    rf"(?P<value>{_ITEM}(?:(?:,|,? and|,? or) {_ITEM})*)|"
+    r"(?:(?:^|\s)(?P<sign>(?:[$\u20ac\u00a3]|\\\$)\s?\d[\d,]*(?:\.\d+)?|\d[\d,]*(?:\.\d+)?\s?\\?%)))"
     r"(?P<unit>(?:\s?[^\W\d_\u2200-\u22ff][^\s=<>]*|\u20ac|\$|\u00b0[CF]?){0,3})[.!*\s]*\Z"
 )
 """A value that a line ends with, behind its name or what says that it is one."""
@@ -250,7 +251,7 @@ def _last_value(text: str) -> str | None:
     if _CHOSEN.fullmatch(line) or _is_bare(line):
         return line
     if found := _LAST_VALUE.search(line):
-        return f"{found['named'] or found['value']} {found['unit'].strip(' .!*')}".strip()
+        return f"{found['named'] or found['value'] or found['sign']} {found['unit'].strip(' .!*')}".strip()
     return None
 
 

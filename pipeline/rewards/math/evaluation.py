@@ -13,6 +13,7 @@ import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import mpmath
@@ -102,15 +103,16 @@ def _agree(first: Tree, second: Tree, compare: Callable[[Any, Any], bool]) -> bo
     is_stepped = any(_contains(tree, step) for tree in (first, second) for step in _STEPS)
     whole = {name for name in names if is_stepped and name[0] in _WHOLE}
     num_further = min(NUM_FURTHER, MAX_WORK // (_size(first) + _size(second)))
-    near = (
-        [{name: _coordinate(name, number) for name in names} for number in range(NUM_POINTS)] if whole != names else []
-    )
-    further = [{name: _further(name, names, number, whole) for name in names} for number in range(num_further)]
+    num_near = NUM_POINTS if whole != names else 0
     num_compared = 0
-    for number, point in enumerate([*near, *further]):
-        is_near = number < len(near)
+    for number in range(num_near + num_further):
+        is_near = number < num_near
         if not is_near and num_compared >= 2 and not is_stepped:
             break
+        if is_near:
+            point = {name: _coordinate(name, number) for name in names}
+        else:
+            point = {name: _further(name, number - num_near, name in whole, len(names) == 1) for name in names}
         one, two = _value(first, point), _value(second, point)
         if is_near and (one is None) != (two is None):
             return False
@@ -122,6 +124,7 @@ def _agree(first: Tree, second: Tree, compare: Callable[[Any, Any], bool]) -> bo
     return num_compared >= 2
 
 
+@lru_cache(maxsize=4096)
 def _coordinate(name: str, number: int) -> Any:
     """Where `name` is put at point `number`: fixed, of no pattern, a quarter of them between 0 and 1."""
     rng = random.Random(zlib.crc32(f"{name} {number}".encode()))
@@ -129,17 +132,20 @@ def _coordinate(name: str, number: int) -> Any:
     return value if number < 4 or rng.random() < 0.5 else -value
 
 
-def _further(name: str, names: set[str], number: int, whole: set[str]) -> Any:
-    """The same further out: at whole numbers from 1 on, some of them powers of 2, or in steps on both sides of 0."""
+@lru_cache(maxsize=4096)
+def _further(name: str, number: int, is_whole: bool, is_only: bool) -> Any:
+    """The same further out: at whole numbers from 1 on, the last of them near powers of 2, or in steps on both sides of
+    0; in no order where `name` is not the only one."""
     rng = random.Random(zlib.crc32(f"{name} further {number}".encode()))
-    if name in whole or number % 2:
-        steps = number + 1 if name in whole else (number + 1) // 2
-        value = steps if len(names) == 1 else rng.randint(1, 24)
+    if is_whole or number % 2:
+        steps = number + 1 if is_whole else (number + 1) // 2
+        value = steps if is_only else rng.randint(1, 24)
         if number >= NUM_FURTHER - 8:
             value = 2 ** rng.randint(5, 12) + rng.choice((-1, 0, 0, 1))
-        return _CONTEXT.mpf(value if name in whole or rng.random() < 0.7 else -value)
+        return _CONTEXT.mpf(value if is_whole or rng.random() < 0.7 else -value)
     value = _CONTEXT.mpf(rng.getrandbits(60)) / 2**60 + number // 4
-    return value if number % 4 == 0 or (len(names) > 1 and rng.random() < 0.5) else -value
+    is_right = number % 4 == 0 if is_only else rng.random() < 0.5
+    return value if is_right else -value
 
 
 def _near(one: Any, two: Any) -> bool:

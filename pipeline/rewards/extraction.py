@@ -81,7 +81,10 @@ _BARE = re.compile(rf"(?:{_VALUE_BEGINS.pattern}|{_NAMED})[^=\n]*")
 _WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s]*")
 _ALSO = re.compile(
-    rf"{_BLANK}(?:\\text\s*\{{\s*or\s*\}}|\b(?:or|oder|ou|\u0438\u043b\u0438)\b|\u6216|/){_BLANK}(?P<value>{_ITEM}|\\[^\s,;$]{{1,60}})"
+    rf"{_BLANK}\(?(?:(?:\\text\s*\{{\s*or\s*\}}|\b(?:or|oder|ou|\u0438\u043b\u0438)\b|\u6216|/)"
+    rf"{_BLANK}(?:[a-z]{{2,12}} )?(?P<either>{_ITEM}|\\[^\s,;$]{{1,60}})"
+    rf"|(?:,|&|and\b){_BLANK}(?P<both>{_ITEM}|\\[^\s,;$]{{1,60}})[\s$.)!*]*$)",
+    re.MULTILINE,
 )
 """A second value beside a box, which makes two values of the answer."""
 _UNBRACED = re.compile(
@@ -190,7 +193,7 @@ def _boxed(text: str) -> _Statement | None:
     if factor := _FACTOR_AFTER.match(text, last.end + 1):
         answer += factor[0].replace("$", "")
     if also := _ALSO.match(text, last.end + 1):
-        answer += f" or {also['value']}"
+        answer += f" or {also['either'] or also['both']}"
     return _Statement(answer, last.end + 1)
 
 

@@ -131,7 +131,7 @@ async def test_a_scorer_that_cannot_be_had_is_a_clear_error_at_the_start(
             pass
 
 
-MAX_OF_ENGLISH = 105
+MAX_OF_ENGLISH = 104
 
 
 def labelled_answers() -> list[dict[str, Any]]:

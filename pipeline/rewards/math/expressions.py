@@ -29,7 +29,7 @@ _NAMES = words(
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar pi infty",
     "\\",
 )
-_ACCENTS = words("overrightarrow overleftarrow hat widehat dot ddot tilde widetilde check breve mathring", "\\")
+_ACCENTS = words("vec overleftarrow hat widehat dot ddot tilde widetilde check breve mathring", "\\")
 
 
 class UnreadableError(Exception):
@@ -300,7 +300,10 @@ class _Reader:
         inner = [token for token in self.tokens[start : self.index] if token.text not in ("{", "}")]
         if not inner or any(token.kind != "letter" and token.text not in _NAMES | {"_", "'"} for token in inner):
             raise UnreadableError(f"{name} of what is no name")
-        text = f"{name}{{{written(inner)}}}" + (self.subscript() if self.next.text == "_" else "")
+        is_plain = name == r"\vec" and len(inner) == 1
+        text = (written(inner) if is_plain else f"{name}{{{written(inner)}}}") + (
+            self.subscript() if self.next.text == "_" else ""
+        )
         while self.take("'"):
             text += "'"
         return ("name", text)

@@ -74,14 +74,14 @@ def name_of(tokens: Tokens) -> str:
     if words:
         is_plain = all(token.kind in ("word", "letter") for token in tokens) and not NEGATIONS & set(words)
         return written(tokens) if is_plain else ""
-    texts = [token.text for token in tokens]
+    texts = [token.text for token in tokens if token.text != "'"]
     inner = set(texts[2:-1])
     if len(texts) > 3 and tokens[0].kind == "letter" and (texts[1], texts[-1]) == ("(", ")"):
         is_called = texts[0] not in inner and not inner & {"(", ")"}
         return written(tokens) if is_called else ""
     if texts[0] == "(" and texts[-1] == ")" and "," in texts:
         return written(tokens) if all(token.kind == "letter" or token.text in "(),_{}" for token in tokens) else ""
-    geometry = {r"\angle", r"\triangle", r"\overline", r"\measuredangle", r"\overrightarrow", "{", "}", "|"}
+    geometry = {r"\angle", r"\triangle", r"\overline", r"\measuredangle", r"\vec", "{", "}", "|"}
     letters = [token.text for token in tokens if token.kind == "letter"]
     is_geometric = bool(letters) and all(token.kind == "letter" or token.text in geometry for token in tokens)
     is_upper = all(letter.isupper() or letter == "m" for letter in letters) and len(letters) >= 2

@@ -86,8 +86,8 @@ def _listing(tokens: Tokens) -> Shape | None:
     parts, joiners = split(tokens, _JOINERS)
     if len(parts) == 1:
         return _single(parts[0])
-    if {",", ";"} <= set(joiners):
-        solutions = [_listing(part) for part in split(tokens, frozenset((";",)))[0] if part]
+    if {",", ";"} <= set(joiners) or {",", "or"} <= set(joiners):
+        solutions = [_listing(part) for part in split(tokens, frozenset((";", "or")))[0] if part]
         if all(isinstance(solution, Assigned) for solution in solutions):
             return Listing(tuple(solutions))
     kept: list[list[Token]] = []
@@ -313,7 +313,7 @@ def _is_rounded(exact: Tokens, rounded: Tokens) -> bool:
     value = expression(two.tokens)
     bound = ("number", Fraction(10) ** -places) if digits else ("/", ("call", "abs", value), ("number", Fraction(20)))
     difference = ("call", "abs", ("+", value, ("-", expression(one.tokens))))
-    return not is_less(bound, difference)
+    return is_less(difference, bound)
 
 
 def _leads_to(side: Tokens, last: Tokens) -> bool:

@@ -74,7 +74,7 @@ _LAYOUT = words(
     "\\",
 )
 _TEXTS = words("text textbf textit textrm textsf texttt textup mbox hbox emph textnormal textsc", "\\")
-_FONTS = words("mathrm mathbf mathit mathsf mathtt boldsymbol bm operatorname underline vec", "\\")
+_FONTS = words("mathrm mathbf mathit mathsf mathtt boldsymbol bm operatorname underline", "\\")
 _SAME = {
     r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\dbinom": r"\binom", r"\tbinom": r"\binom", r"\leq": "<=",
     r"\le": "<=", r"\leqslant": "<=", r"\geq": ">=", r"\ge": ">=", r"\geqslant": ">=", r"\lt": "<", r"\gt": ">", r"\ne": "!=",
@@ -83,7 +83,7 @@ _SAME = {
     r"\lvert": "|", r"\rvert": "|", r"\ldots": "...", r"\dots": "...", r"\cdots": "...", r"\colon": ":", r"\%": "%", r"\#": "#",
     r"\&": "&", r"\_": "_", r"\cup": "∪", r"\cap": "∩", r"\in": "∈", r"\pm": "±", r"\mp": "∓", r"\approx": "≈", r"\simeq": "≈",
     r"\equiv": "≡", r"\setminus": "∖", r"\backslash": "∖", r"\epsilon": r"\varepsilon", r"\varphi": r"\phi", r"\prime": "'",
-    r"\textdollar": r"\$", r"\euro": "€", r"\pounds": "£", r"\land": "and", r"\lor": "or", r"\mod": "mod",
+    r"\textdollar": r"\$", r"\euro": "€", r"\pounds": "£", r"\land": "and", r"\lor": "or", r"\mod": "mod", r"\overrightarrow": r"\vec",
     r"\bmod": "mod", r"\bar": r"\overline",
 }  # fmt: skip
 FUNCTIONS = words(

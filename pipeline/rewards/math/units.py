@@ -180,7 +180,7 @@ def _canonical(tokens: Sequence[Token]) -> str | None:
     units = [
         f"{name}^{power}" if power != 1 else name
         for name, power in zip(names, powers, strict=True)
-        if name not in _NEUTRAL or (name == "unit" and power != 1)
+        if name not in _NEUTRAL or (name == "unit" and len(names) == 1)
     ]
     return " ".join(units)
 

@@ -197,6 +197,11 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
 def _same_named(gold: NamedValue, answer: NamedValue) -> bool:
     if gold.name == answer.name or (not gold.is_name and not answer.is_name and same_value(gold.tokens, answer.tokens)):
         return same_shape(gold.value, answer.value)
+    if isinstance(gold.value, Listing) or isinstance(answer.value, Listing):
+        names = [name.split("_")[0] for name in (gold.name, answer.name)]  # `x_1, x_2` are values of x
+        return (
+            names[0] == names[1] and bool({gold.name, answer.name} & {*names}) and same_shape(gold.value, answer.value)
+        )
     return _same_relation(gold.relation, answer.relation)
 
 

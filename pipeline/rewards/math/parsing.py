@@ -126,7 +126,7 @@ def _all_named(named: Sequence[NamedValue], marks: Sequence[str]) -> Shape | Non
         return None
     is_indexed = len({name.partition("_")[0] for name in names}) == 1 and all("_" in name for name in names)
     if len(set(names)) == 1 or is_indexed:
-        name = names[0].partition("_")[0]
+        name = names[0] if len(set(names)) == 1 else ", ".join(sorted(names))
         return named[0]._replace(name=name, value=_flat([each.value for each in named]))
     if len(set(names)) == len(names):
         return Assigned({each.name: each.value for each in named})
@@ -306,7 +306,9 @@ def _is_rounded(exact: Tokens, rounded: Tokens) -> bool:
     """Whether two values that are said to be about equal are, to a unit of the last digit written; True where that
     cannot be told."""
     one, two = units.split(exact), units.split(rounded)
-    if one is None or two is None or one.unit != two.unit or not (is_constant(one.tokens) and is_constant(two.tokens)):
+    if one is None or two is None or (one.unit and two.unit and one.unit != two.unit):
+        return True
+    if not (is_constant(one.tokens) and is_constant(two.tokens)):
         return True
     digits = two.tokens[-1].text if two.tokens[-1].kind == "number" and len(two.tokens) <= 2 else ""
     places = len(digits.partition(".")[2]) if "." in digits else len(digits.rstrip("0")) - len(digits)
@@ -323,7 +325,8 @@ def _leads_to(side: Tokens, last: Tokens) -> bool:
     one, two = units.split(side), units.split(last)
     if one is None or two is None:
         return False
-    if one.unit != two.unit and (units.PERCENT in (one.unit, two.unit) or (one.unit and two.unit)):
+    is_converted = (one.unit and two.unit) or units.PERCENT in (one.unit, two.unit)
+    if one.unit != two.unit and is_converted and is_constant(one.tokens) and is_constant(two.tokens):
         return True
     is_group = side[0].text in OPENING and last[0].text in OPENING and readable(side) is None
     return is_group or same_value(one.tokens, two.tokens)

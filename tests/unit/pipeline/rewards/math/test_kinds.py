@@ -67,6 +67,7 @@ SAME = {
         (r"71^\circ 5'", r"71^{\circ} 5^{\prime}"),
     ],
     "commands": [(r"$40$ km", r"40\textnormal{ km}"), ("{}_{6}C_{2}", "15"), ("^{7}C_{3}", "35")],
+    "indexed values": [("x_1=2, x_2=9", "9, 2"), ("x_1=2, x_2=9", "x = 2, 9"), ("x_1=2, x_2=9", "x_2=2, x_1=9")],
     "one value, twice": [("1/4", "1/4 or 0.25")],
     "a chain that holds": [
         ("10", "x = 2 \\cdot 5 = 10"),
@@ -104,6 +105,8 @@ OTHER = {
         (r"\sin^2 x = 1-\cos^2 x + K", r"\sin^2 x = 1-\cos^2 x - K"),
         ("2x = x + x + c", "2x = x + x - 3c"),
     ],
+    "the index of a name": [("a_{1}=4, a_{2}=-6", "a_{1}=4, a_{5}=-6"), ("a_{1}=4, a_{2}=-6", "a_{3}=4, a_{2}=-6")],
+    "words behind a formula": [("g(x)=x-2 where x is any integer", "g(x)=x-3 where x is any integer")],
     "two values": [("5", "5 or 6"), ("6", "5 or 6"), ("5", "5, 5")],
 }
 

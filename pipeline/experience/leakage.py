@@ -16,7 +16,6 @@ from collections.abc import Iterator
 
 from pipeline.rewards.extraction import boxed
 from pipeline.rewards.math import fraction_of, plain, same_quickly
-from pipeline.rewards.retraction import value_at
 
 MAX_STATEMENTS = 24
 MAX_TEXT = 20_000
@@ -24,6 +23,7 @@ MIN_DIGITS = MIN_WORDS = 3
 MIN_CODE_CHARS = 20
 """Of consecutive lines of a program, without blanks: `else: return False` is no solution."""
 MIN_BODY_CHARS = 8
+MAX_VALUE = 200
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _STATES = re.compile(
@@ -49,6 +49,25 @@ _SPAN = re.compile(
     r"-?\\[dt]?frac\{[^{}]{1,20}\}\{[^{}]{1,20}\}|\$[^$\n]{1,80}\$|[(\[][^()\[\]\n]{1,80}[)\]]|"
     r"(?<![\w.])-?\d+(?:\.\d+)?(?:/\d+(?:\.\d+)?)?(?:\s?\\?%)?"
 )
+_VALUE = re.compile(
+    r"[\s*_:]*(?:(?:exactly|only|just|simply|then|now|therefore|thus|hence|indeed|actually|instead|still|also|really|"
+    r"about|approximately|roughly|around|either|maybe|perhaps|possibly|probably|likely|equal to|given by|option|choice|"
+    r"a total of|\$?\\approx|\$?\u2248)[\s,:*_]+)*"
+    r"(?P<value>(?:[-+\u2212\u00b1(\[{|\u221a\d\u00bc-\u00be\u2150-\u215e\u03c0\u20ac\u00a3$]|\\[A-Za-z$({\[]|[A-Za-z]\s?=|"
+    r"[A-H](?![\w'])|(?:yes|no|true|false|even|odd|none)\b|[A-Z][a-z]+\b).*)",
+    re.DOTALL,
+)
+"""What a statement's value can begin with, behind words that change nothing."""
+_VALUE_END = re.compile(
+    r"[*\s]*(?:,\s*(?:because|since|which|where|as|so|not|but|instead|and not|that is|i\.e)\b|,\s*or\b(?=[^\d\\]*$)|"
+    r"\s(?:because|since|instead|rather than|not|when|if|but|where)\b|;|\u2014|\s\()",
+    re.IGNORECASE,
+)
+_COMPARES = re.compile(
+    r"\d[\s$]*(?:times|%? (?:less|more|fewer|greater|larger|smaller|higher|lower)|digits?|decimals?|significant)\b",
+    re.IGNORECASE,
+)
+"""A number that says by how much, and not how many."""
 _GOES_ON = re.compile(r"\b(?:as|of|for|in|on|from|to|with|when|if)\b|(?:\b[A-Za-z]{2,}\W+){3}")
 _FONT = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit)\w*\s*\{([^{}]*)\}")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
@@ -106,15 +125,28 @@ def _stated(text: str) -> Iterator[str]:
     yield from boxed(text)
     for found in (*_STATES.finditer(text), *_CHOOSES.finditer(text)):
         clause = _clause(text, found.end())
-        if value := value_at(clause):
+        if value := _value_at(clause):
             yield value
             yield value.partition(",")[0]
     for found in _COMES_TO.finditer(text):
         if _CONDITION.search(text[max(0, found.start() - 60) : found.start()]):
             continue
         clause = _clause(text, found.end())
-        if (value := value_at(clause)) and not _GOES_ON.search(value):
+        if (value := _value_at(clause)) and not _GOES_ON.search(value):
             yield value
+
+
+def _value_at(text: str) -> str | None:
+    """The value that `text` begins with, up to the end of its clause; None when it begins with none."""
+    found = _VALUE.match(text[: 2 * MAX_VALUE])
+    if not found or _COMPARES.match(found["value"]):
+        return None
+    value = found["value"]
+    end = _VALUE_END.search(value)
+    value = (value[: end.start()] if end else value).strip("*_ \n").rstrip(".,;:!?*_ ")
+    if value.count("$") % 2 and value.endswith("$"):
+        value = value[:-1]  # of a formula whose beginning was cut off
+    return value if 0 < len(value) <= MAX_VALUE else None
 
 
 def _clause(text: str, start: int) -> str:

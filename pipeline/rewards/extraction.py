@@ -1,8 +1,8 @@
-r"""The final answer of a response: its last \boxed{…}, `#### x`, <answer>x</answer> or closing sentence that states
-one.
+r"""The final answer of a response: its last \boxed{…}, `#### x`, <answer>x</answer> or "answer is x", else the value
+that its last line ends with.
 
-The last statement counts, if what follows lets it stand (`pipeline.rewards.retraction`). Boxes that are joined
-(`\boxed{2} or \boxed{5}`) are one answer with two values. All functions are pure and linear in the length of the text,
+The last mark counts: a correction is another mark. Values that are joined (`\boxed{2} or \boxed{5}`, `\boxed{2} or 5`)
+are one answer with two values. All functions are pure and linear in the length of the text,
 so hostile text costs no more than long text.
 """
 
@@ -11,9 +11,6 @@ from __future__ import annotations
 import itertools
 import re
 from typing import NamedTuple
-
-from pipeline.rewards.remarks import TURN_ENDS
-from pipeline.rewards.retraction import after
 
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
@@ -24,12 +21,13 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
-_ANSWERED = re.compile(r"</answer>|\b(?:the|final) answer is\b[^\n]*", re.IGNORECASE)
+_ANSWERED = re.compile(r"</answer>|\b(?:the|final) answer is\b([^\n])", re.IGNORECASE)
 _BLANK = r"(?:\s|\$|\\[()\[\],;:! ]|\\q?quad\b|\*)*"
 _NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w{1,4}\}?)?\s*=)?"
 _JOINED = re.compile(
-    rf"{_BLANK}(?:[,;&]|\\text\s*\{{\s*(?:and|or)\s*\}}|and\b|or\b)+{_BLANK}(?:and\b|or\b)?{_BLANK}{_NAME}{_BLANK}"
+    rf"{_BLANK}(?:[,;&]|\\text\s*\{{[^{{}}]{{0,40}}\b(?:and|or)\s*\}}|and\b|or\b)+{_BLANK}(?:and\b|or\b)?{_BLANK}{_NAME}{_BLANK}"
 )
+_JOINING_TEXT = re.compile(r"\\text\s*\{[^{}]{0,40}\b(and|or)\s*\}")
 _NAMED_BEFORE = re.compile(r"(?:^|[\s$(\[])(\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s*)\$?\s*$")
 _FACTOR_BEFORE = re.compile(r"(?<=[=$])\s*[-\u2212]\s*$|[\d.]*\d\Z|(?:\\pm|\u00b1)\s*$")
 _FACTOR_AFTER = re.compile(
@@ -39,54 +37,59 @@ _FACTOR_AFTER = re.compile(
     r"(?:\^\{?\d\}?)?"
 )
 MAX_GAP = 60
-MAX_LINE = 4000
+MAX_LINE = 1000
+MAX_STATEMENTS = 20
+MAX_LEAD = 3
 
+_SPEAKER = r"\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
+_TURN_ENDS = re.compile(rf"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id)\|>|</s>|{_SPEAKER}")
+"""Where a model goes on with a conversation or an exercise of its own making."""
+_CONTROL_AT_END = re.compile(r"(?:<\|[^|<>\s]{1,30}\|>|</s>)\s*\w{0,12}\s*\Z")
+
+# What marks an answer, in a few languages: the word and what binds it to the value.
 _STATES = re.compile(
-    r"\b(?:answers?|ans|solutions?|result|option|choice)\b(?: (?:to|for|of)\b[^.:=\n]{0,60}?)?[ \t*_]*"
-    r"(?:\b(?:is|are|equals)\b[ \t]*:?|:|=)[ \t*_]*",
+    r"(?:\b(?:answers?|ans|solutions?|results?|option|choice|antwort|r\u00e9ponse|respuesta|risposta|resposta|\u043e\u0442\u0432\u0435\u0442)\b|\u7b54\u6848|\u7b54\u3048)"
+    r"(?: (?:to|for|of)\b[^.:=\n]{0,60}?)?[ \t*_]*"
+    r"(?:\b(?:is|are|ist|est|es)\b[ \t]*:?|[:=\n\uff1a\u662f\u306f\u00e8\u00e9])[\s*_]*"
+    r"(?:(?:option|choice)\s+)?",
     re.IGNORECASE,
 )
-_STATES_AT_END = re.compile(
-    r"(?:\b(?:answers?|solutions?|result)\b[^\n]{0,60}?(?:\b(?:is|are)\b)?|\b(?:therefore|thus|hence|so|is|are|get|have)\b)[\s:*_,#$]*$",
-    re.IGNORECASE,
+_VALUE_BEGINS = re.compile(
+    r"[-+\u2212\u2013\u00b1$\u20ac\u00a3(\[{\\\d\u221a\u03c0\u00bc-\u00be|]|[A-Za-z]\s?=|[A-H]\b(?!['\u2019])"
 )
-_ONLY_HEADING = re.compile(r"[\s#*_>]*(?:the )?(?:final )?(?:answer|result|solution)(?: is)?[\s:*_]*", re.IGNORECASE)
-_CONCLUDES = re.compile(
-    r"(?:^|[.!?]\s+)[\s*_]*(?:so|therefore|thus|hence|consequently|finally|in conclusion|in total|\u2234)\b[,:]?\s*",
-    re.IGNORECASE,
+_SENTENCE_END = re.compile(
+    r"[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)|,\s*(?:because|since|which|where|so|as)\s|\s(?:because|since)\s"
 )
-_LAST_VERB = re.compile(r"(?:\b(?:is|are|equals)\b|(?<![<>!\\])=|\u2248)[\s*_:]*", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)")
 _CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
-_CLAUSE_END = re.compile(r",\s*(?:because|since|which|where|as|so|i\.e\.)\s|\s(?:because|since)\s", re.IGNORECASE)
-_OBJECTS = re.compile(
-    r"\b(?:but|however|not|either|or|maybe|perhaps|might|could|possibly|unclear|cannot|unknown)\b|n't\b|\?", re.I
+_SPAN = re.compile(
+    r"(?<!\\)\$\$?((?:[^$\\]|\\.){1,500})\$\$?|\*\*([^*]{1,500})\*\*|`([^`]{1,500})`|\\[(\[](.{1,500}?)\\[)\]]",
+    re.DOTALL,
 )
-_DOUBTS = re.compile(
-    r"\b(?:not|either|maybe|perhaps|might|could|possibly|unclear|cannot|unknown|if|between)\b|n't\b|\?", re.I
+_NUMBER = r"(?:(?:[$\u20ac\u00a3]|\\\$)\s?)?[-\u2212]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
+_NUMBER += r"|[(\[{][^()\[\]{}]{1,60}[)\]}]"
+_ITEM = rf"(?:\\?[A-Za-z](?:_\{{?\w{{1,4}}\}}?)?\s?=\s?)?(?:{_NUMBER})"
+_NAMED = r"\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s?[=<>\u2264\u2265\u2260]\s?"
+_LAST_VALUE = re.compile(
+    rf"(?:(?<![\w\\^{{.,/*+-])(?<![/*+-] )(?P<named>{_NAMED}(?:{_NUMBER})(?:(?:,|,? and|,? or) {_ITEM})*)|"
+    r"(?:\b(?:is|are|was|were|ist|sind|est|sont|es|son)\b|['\u2019]s\b|:|(?<=[A-Za-z]{2})\s*[=\u2248]|[\uff1a\u662f\u306f])[\s*_]*"
+    rf"(?P<value>{_ITEM}(?:(?:,|,? and|,? or) {_ITEM})*)|"
+    r"(?:(?:^|\s)(?P<sign>(?:[$\u20ac\u00a3]|\\\$)\s?\d[\d,]*(?:\.\d+)?|\d[\d,]*(?:\.\d+)?\s?\\?%)))"
+    r"(?P<unit>(?:\s?[^\W\d_\u2200-\u22ff][^\s=<>]*|\u20ac|\$|\u00b0[CF]?){0,3})[.!*\s]*\Z"
 )
-_FAREWELL = re.compile(r"[\s*_]*(?:i hope|hope (?:this|that|it)|let me know|feel free|</?s>|<\|)[^\n]*", re.IGNORECASE)
-_ONE_VALUE = re.compile(
-    r"(?<![\w\\^{.,/*+=<>])(?:\$\s?|\\\$)?[-\u2212]?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?(?!\w|[.,]\d|!|\s*(?:[-+*/^=<>{(]|\\(?![)\]])))"
+"""A value that a line ends with, behind its name or what says that it is one."""
+_BARE = re.compile(rf"(?:{_VALUE_BEGINS.pattern}|{_NAMED})[^=\n]*")
+_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
+_CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s]*")
+_ALSO = re.compile(
+    rf"{_BLANK}\(?(?:(?:\\text\s*\{{\s*or\s*\}}|\b(?:or|oder|ou|\u0438\u043b\u0438)\b|\u6216|/)"
+    rf"{_BLANK}(?:[a-z]{{2,12}} )?(?P<either>{_ITEM}|\\[^\s,;$]{{1,60}})"
+    rf"|(?:,|&|and\b){_BLANK}(?P<both>{_ITEM}|\\[^\s,;$]{{1,60}})[\s$.)!*]*$)",
+    re.MULTILINE,
 )
-_COMPARES = re.compile(
-    r"\b(?:less|more|fewer|greater|than|least|most|under|over|above|below|about|up "
-    r"to|half|nearly|almost|around|approximately|"
-    r"except|without|twice|double|triple|times|need|remains to|first|assum\w+|suppose|let|try)\b",
-    re.IGNORECASE,
+"""A second value beside a box, which makes two values of the answer."""
+_UNBRACED = re.compile(
+    r"(\\(?:boxed|fbox))(?:\s*(-?\d+(?:[.,]\d+)*|\\[dt]?frac\{[^{}]{1,60}\}\{[^{}]{1,60}\})|\s+([A-Za-z])(?![A-Za-z]))"
 )
-_SENTENCE = re.compile(r"[\s*]*[A-Z][a-z]+ [a-z]+")
-_SPAN = re.compile(r"(?:\$\$?([^$]{1,500})\$\$?|\*\*([^*]{1,500})\*\*|\\\((.{1,500}?)\\\))[.\s]*", re.DOTALL)
-_SIGN = r"(?:=|[<>\u2264\u2265\u2260\u2208]|\\(?:le|ge|leq|geq|ne|neq|in|lt|gt)\b)"
-_VARIABLE_IS = re.compile(rf"(?<![\w\\^}}/+*-])(?<![/+*-] )\\?[A-Za-z](?:_\{{?\w{{1,4}}\}}?)?\s*{_SIGN}")
-_COMPARISON = re.compile(r"[<>=\u2264\u2265\u2260\u2248]|\\(?:le|ge|leq|geq|ne|neq|lt|gt|approx)\b")
-_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_REMARK = re.compile(r"\s(?:is|are) (?:the|our|an?|indeed|also)\b", re.IGNORECASE)
-_SHORT_VALUE = re.compile(
-    r"[-+\u2212$€£(\[{\\\d√¼-¾][^=\n]{0,100}|(?:(?:^|,? (?:and|or) |, "
-    r"?)\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=[^=\n]{1,80}?)+|\(?[A-H]\)?\.?"
-)
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 
 
 class _Statement(NamedTuple):
@@ -136,24 +139,28 @@ def cleaned(answer: str) -> str:
 
 
 def conclusion(text: str) -> str | None:
-    """The answer that `text` ends with, as written; None when there is none."""
-    text = _own(text)
-    candidates = [found for found in (_boxed(text), _hashed(text), _tagged(text)) if found is not None]
-    if not candidates:
-        return _stated(text)
-    last = max(candidates, key=lambda found: found.end)
-    return after(last.answer, text[last.end :])
+    """The answer that `text` ends with, as written; None when there is none.
+
+    Of all that is marked as the answer the last one counts, in whatever language the rest is written. Where nothing
+    is, it is the value that the last line ends with."""
+    text = _own(_UNBRACED.sub(lambda box: f"{box[1]}{{{box[2] or box[3]}}}", text))
+    marked = [found for found in (_boxed(text), _hashed(text), _tagged(text)) if found is not None]
+    last = max(marked, key=lambda found: found.end, default=None)
+    stated = _stated(text, last.end if last else 0)
+    if stated is None and last is None:
+        return _last_value(text)
+    return (stated or last).answer  # type: ignore[union-attr]
 
 
 def _own(text: str) -> str:
     """`text` up to where a model that has answered asks itself the next question: what it answers to that is no answer
     to ours."""
-    if not TURN_ENDS.search(text):
+    if not _TURN_ENDS.search(text):
         return text
-    ends = [found.end() for found in itertools.islice(_ANSWERED.finditer(text), 1)]
+    ends = [found.start(1) if found[1] else found.start() for found in itertools.islice(_ANSWERED.finditer(text), 1)]
     ends += [box.end for box in boxes(text)[:1]]
-    ends += [line.end() for line in _HASHES.finditer(text) if not _HEADING.match(line[1])][:1]
-    turn = TURN_ENDS.search(text, min(ends)) if ends else None
+    ends += [line.start(1) for line in _HASHES.finditer(text) if not _HEADING.match(line[1])][:1]
+    turn = _TURN_ENDS.search(text, min(ends)) if ends else _CONTROL_AT_END.search(text)
     return text[: turn.start()] if turn else text
 
 
@@ -182,9 +189,11 @@ def _boxed(text: str) -> _Statement | None:
         parts.insert(0, factor[0])
     for box, following in itertools.pairwise(chain):
         parts += [text[box.end + 1 : following.start], text[following.inner : following.end].strip()]
-    answer = "".join(parts).replace("$", "") if len(chain) > 1 else "".join(parts)
+    answer = _JOINING_TEXT.sub(r" \1 ", "".join(parts).replace("$", "")) if len(chain) > 1 else "".join(parts)
     if factor := _FACTOR_AFTER.match(text, last.end + 1):
         answer += factor[0].replace("$", "")
+    if also := _ALSO.match(text, last.end + 1):
+        answer += f" or {also['either'] or also['both']}"
     return _Statement(answer, last.end + 1)
 
 
@@ -208,109 +217,48 @@ def _tagged(text: str) -> _Statement | None:
     return None
 
 
-def _stated(text: str) -> str | None:
-    """What the last line, or the formula that is the last paragraph, states as the answer."""
-    lines = text.rstrip().split("\n")
-    while len(lines) > 1 and (not lines[-1].strip() or _FAREWELL.fullmatch(lines[-1])):
-        lines.pop()
-    body = "\n".join(lines).rstrip()
-    formula = _closing_formula(body)
-    if formula is not None:
-        return formula
-    lines = body.rsplit("\n", 200)
-    last = lines[-1][-MAX_LINE:]
-    before = next((line for line in reversed(lines[:-1]) if line.strip()), "")
-    if "\\boxed" in last:
-        return None
-    for found in reversed(list(_STATES.finditer(last))):
-        statement = _first_sentence(last[found.end() :].lstrip("} "))
-        return _only_value(statement) or statement if statement and _SENTENCE.match(statement) else statement
-    if (
-        before
-        and len(before) < 200
-        and (_ONLY_HEADING.fullmatch(before) or (_STATES.search(before + " ") and before.rstrip()[-1] in ":*"))
-    ):
-        return _first_sentence(last.strip())
-    for found in reversed(list(_CONCLUDES.finditer(last))):
-        return _concluded(last[found.end() :])
-    return _bare(last.strip())
-
-
-def _closing_formula(body: str) -> str | None:
-    """The content of the display at the end of `body`, when the words before it announce the answer."""
-    for opening, closing in (("$$", "$$"), ("\\[", "\\]")):
-        trimmed = body.rstrip(". \n")
-        if not trimmed.endswith(closing):
+def _stated(text: str, start: int) -> _Statement | None:
+    """The last sentence after `start` that names its value the answer. Behind a marked answer it has to begin with that
+    and say no more: other sentences speak of checks, of parts, and of what others think."""
+    for found in itertools.islice(reversed(list(_STATES.finditer(text, start))), MAX_STATEMENTS):
+        begin = found.end()
+        if (span := _SPAN.match(text, begin)) and "\n" in span[0]:
+            return _Statement(next(filter(None, span.groups())).strip(), span.end())
+        line = text[begin : begin + MAX_LINE].partition("\n")[0].lstrip("} ")
+        end = next((end for end in _SENTENCE_END.finditer(line) if not _CHOICE_MARK.match(line, end.start() - 1)), None)
+        answer = line[: end.start()] if end else line
+        if "\\boxed" in answer or (end and end[0][0] == "?") or not answer.strip("$*`\"' \t.,;:!"):
             continue
-        start = trimmed.rfind(opening, 0, len(trimmed) - 2)
-        content = trimmed[start + 2 : -2].strip() if start >= 0 else ""
-        lead = body[:start].rstrip()[-200:].rpartition("\n")[2]
-        if content and "\\boxed" not in content and _STATES_AT_END.search(lead):
-            return content.rstrip(".,")
+        if start == 0:
+            value = answer if _VALUE_BEGINS.match(answer) else _last_value(answer) or answer
+            return _Statement(value, begin + len(answer))
+        lead = re.split(r"[.!?;:]\s|\n", text[max(start, found.start() - MAX_GAP) : found.start()])[-1]
+        if len(lead.split()) <= MAX_LEAD and _is_bare(answer):
+            return _Statement(answer, begin + len(answer))
     return None
 
 
-def _first_sentence(text: str) -> str | None:
-    """The statement at the start of `text`, when what follows does not take it back."""
-    text = text.strip()
-    end = next(
-        (end for end in _SENTENCE_END.finditer(text) if not _CHOICE_MARK.match(text, max(0, end.start() - 2))), None
-    )
-    statement, rest = (text[: end.start()], text[end.end() :]) if end else (text, "")
-    if _OBJECTS.search(rest) or (end and end[0][0] == "?"):
+def _last_value(text: str) -> str | None:
+    """The value of the last line: all of it, its only formula or bold text, or the number that it ends with."""
+    text = text.rstrip(" \n.")
+    start = text.rfind("$$", 0, -2) if text.endswith("$$") else text.rfind("\\[") if text.endswith("\\]") else -1
+    line = (text[start:] if start >= 0 else text.rpartition("\n")[2])[-MAX_LINE:].strip()
+    if "\\boxed" in line or line.endswith("?"):
         return None
-    if clause := _CLAUSE_END.search(statement):
-        statement = statement[: clause.start()]
-    return after(statement, "\n" + rest) if statement.strip("$*`\"' \t.,;:!") else None
+    spans = list(_SPAN.finditer(line))
+    valued = [span for span in spans if re.search(r"\d|\\", span[0][1:-1]) or len(span[0]) > len(line) - 3]
+    alone = len(valued) == 1 and not re.search(r"\d", line[: valued[0].start()] + line[valued[0].end() :])
+    if alone or (valued and not line[valued[-1].end() :].strip("*!\u3002 ")):
+        value = next(filter(None, valued[-1].groups())).strip()
+        return None if re.search(r"\bor[\s$*]*$", line[: valued[-1].start()]) else value
+    if _CHOSEN.fullmatch(line) or _is_bare(line):
+        return line
+    if found := _LAST_VALUE.search(line):
+        return f"{found['named'] or found['value'] or found['sign']} {found['unit'].strip(' .!*')}".strip()
+    return None
 
 
-def _concluded(text: str) -> str | None:
-    """The value of a sentence that begins with "so" or "therefore": behind its last verb, or the only number in it."""
-    sentence = _first_sentence(text)
-    if sentence is None or _DOUBTS.search(sentence):
-        return None
-    if variable := _VARIABLE_IS.search(sentence):
-        answer = sentence[variable.start() :]
-        remark = _REMARK.search(answer)
-        return _without_closing_dollar(answer[: remark.start()] if remark else answer)
-    if value := _bold_value(sentence):
-        return value
-    verbs = list(_LAST_VERB.finditer(sentence))
-    if verbs:
-        answer = sentence[verbs[-1].end() :]
-        if "=" in verbs[-1][0]:
-            start = next((verb.end() for verb in reversed(verbs) if "=" not in verb[0]), 0)
-            left, _, right = sentence[start:].partition("=")
-            left = _PROSE.split(left)[-1]
-            answer = f"{left}={right}" if left.strip("$ *(:,") else right
-        if re.match(r"[\s$*]*(?:\\?[a-zA-Z]{0,8}\s*)?\S*[\d\\]", answer) and len(answer) < 200:
-            return _without_closing_dollar(answer)
-    return _only_value(sentence)
-
-
-def _without_closing_dollar(answer: str) -> str:
-    """Without the end of a formula whose beginning was cut off; a dollar sign left alone would be a currency."""
-    at_end = answer.rstrip(" .*")
-    return at_end[:-1] if at_end.endswith("$") and answer.count("$") % 2 else answer
-
-
-def _bold_value(sentence: str) -> str | None:
-    bold = re.findall(r"\*\*([^*]+)\*\*", sentence)
-    is_value = len(bold) == 1 and re.search(r"\d|\\", bold[0])
-    return bold[0] if is_value and not re.search(r"\bor\b", sentence) and not _COMPARES.search(sentence) else None
-
-
-def _only_value(sentence: str) -> str | None:
-    """The bold value of a sentence, or the only number in it; None where words bound or change it."""
-    if _COMPARES.search(sentence) or _DOUBTS.search(sentence) or _COMPARISON.search(sentence):
-        return None
-    values = _ONE_VALUE.findall(sentence)
-    return _bold_value(sentence) or (values[0] if len(values) == 1 and len(re.findall(r"\d+", sentence)) <= 2 else None)
-
-
-def _bare(line: str) -> str | None:
-    """A last line that is nothing but a formula, bold text or a value."""
-    if found := _SPAN.fullmatch(line):
-        line = next(group for group in found.groups() if group is not None).strip()
-        return line if "=" not in line or _VARIABLE_IS.match(line) else None
-    return line if _SHORT_VALUE.fullmatch(line) and len(_WORD.findall(line)) <= 2 and not _DOUBTS.search(line) else None
+def _is_bare(text: str) -> bool:
+    """Whether `text` is a value with a unit at most."""
+    text = text.strip("$*` ")
+    return _BARE.fullmatch(text) is not None and len(_WORD.findall(text)) <= 2

@@ -131,8 +131,7 @@ async def test_a_scorer_that_cannot_be_had_is_a_clear_error_at_the_start(
             pass
 
 
-# Of the pairs that were written by somebody who had not seen the verifier, and were not looked at while it was made.
-KNOWN_MISSES = ("interval: a miss (scored): '0 < x < 4' and '**Final answer:** the open interval $(0,4)$'",)
+MAX_OF_ENGLISH = 104
 
 
 def labelled_answers() -> list[dict[str, Any]]:
@@ -148,12 +147,19 @@ async def test_verdicts_agree_with_labelled_answers() -> None:
     assert min(num_equal, len(pairs) - num_equal) >= len(pairs) / 3
     async with Verifier(RewardSection(scorer="math")) as verifier:
         verdicts = await asyncio.gather(*(verifier.verify(pair["text"], task_with(pair["gold"])) for pair in pairs))
-    differ = Counter[str]()
+    differ, num_of_english = Counter[str](), 0
     for pair, verdict in zip(pairs, verdicts, strict=True):
+        if pair.get("english"):
+            # Told by a sentence alone ("Wait, that is wrong.", "He makes $18 every day."), which nothing here reads: it
+            # is the other verdict, and one that is right by now loses its mark.
+            assert verdict.correct != pair["equal"] and verdict.kind in ("scored", "no_answer"), pair
+            num_of_english += 1
+            continue
         if verdict.correct != pair["equal"] or verdict.kind not in ("scored", "no_answer"):
             wrong = "a miss" if pair["equal"] else "a false equal"
             differ[f"{pair['category']}: {wrong} ({verdict.kind}): {pair['gold']!r} and {pair['text']!r}"] += 1
-    assert sorted(differ) == sorted(KNOWN_MISSES), "\n".join(differ)
+    assert not differ, "\n".join(differ)
+    assert num_of_english <= MAX_OF_ENGLISH
 
 
 def waited_s() -> float:

@@ -1,7 +1,7 @@
 """Whether two answers of mathematics are the same. What is not exported here is private to the package."""
 
-from pipeline.rewards.math.equality import fraction_of, same_answer, same_quickly, says_again
+from pipeline.rewards.math.equality import fraction_of, same_answer, same_quickly
 from pipeline.rewards.math.tokens import plain
 from pipeline.rewards.math.tolerance import within
 
-__all__ = ["fraction_of", "plain", "same_answer", "same_quickly", "says_again", "within"]
+__all__ = ["fraction_of", "plain", "same_answer", "same_quickly", "within"]

@@ -39,23 +39,22 @@ from pipeline.rewards.math.answer_types import (
     Value,
     Words,
 )
-from pipeline.rewards.math.evaluation import ALGEBRA, is_less, proportional, rational, same_tree, same_value
-from pipeline.rewards.math.expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression, names_in
-from pipeline.rewards.math.parsing import depths, shape_of
-from pipeline.rewards.math.tokens import Token, tokens_of, written
+from pipeline.rewards.math.evaluation import ALGEBRA, proportional, rational, same_tree, same_value
+from pipeline.rewards.math.expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression
+from pipeline.rewards.math.names import depths
+from pipeline.rewards.math.parsing import shape_of
+from pipeline.rewards.math.tokens import Token, tokens_of, words, written
 from pipeline.rewards.math.units import Quantity
 
 MAX_CHARS = 20_000
+_ANNOUNCES = words("the so final our correct solution solutions answer answers result")
+_ANNOUNCED_BY = frozenset(("is", "are", ":"))
 MAX_ITEMS = 60
 MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
 _FRACTION = re.compile(
     r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
-)
-_DECIMAL = re.compile(
-    r"(?:(?:about|approximately|roughly|around|\\approx|\u2248)\s*)*(?P<number>[-+]?\d{1,20}\.(?P<places>\d{1,20}))(?P<percent>\s?\\?%)?"
-    r"[A-Za-z ]{0,30}"
 )
 _NUMBER = re.compile(r"([+-]?)((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 
@@ -107,27 +106,6 @@ def fraction_of(text: str) -> Fraction | None:
     return Fraction(int(f"{found['sign']}1") * top, bottom) if bottom else None
 
 
-def says_again(answer: str, value: str) -> bool:
-    """Whether `value` says `answer` once more: as its equal, or as a decimal that rounds an exact value. Quick."""
-    return same_quickly(answer, value) or same_quickly(value, answer) or _rounds(answer, value)
-
-
-def _rounds(exact: str, decimal: str) -> bool:
-    """Whether `decimal` is the value of `exact`, which is no decimal itself, rounded to as many places."""
-    found = _DECIMAL.fullmatch(_undecorated(decimal).strip("$ "))
-    plain = _undecorated(exact).strip("$ ")
-    if not found or len(plain) > MAX_QUICK_CHARS or _plain_number(plain) is not None:
-        return False
-    scale = 100 if found["percent"] else 1
-    rounded, half = Fraction(found["number"]), Fraction(1, 2 * 10 ** len(found["places"]))
-    low, high = (("number", (rounded + sign * half) / scale) for sign in (-1, 1))
-    try:
-        value = expression(tokens_of(plain))
-        return not names_in(value) and is_less(low, value) and is_less(value, high)
-    except (UnreadableError, TooLargeError):
-        return False
-
-
 def _undecorated(text: str) -> str:
     """Without Markdown around it and the full stop behind it; dollar signs stay, for they may be a currency."""
     text = _BOLD.sub("", text)
@@ -143,13 +121,22 @@ def _same_reading(gold: list[Token], answer: list[Token]) -> bool:
     for tokens in (gold, answer):
         while tokens and tokens[-1].text in (".", ",", ";", ":", "\\", "✅", "✓", "✔"):
             tokens.pop()
+        del tokens[: _length_of_lead(tokens)]
         if not tokens:
             return False
         if max(depths(tokens)) > MAX_DEPTH:
             raise TooLargeError(f"an answer nested deeper than {MAX_DEPTH} levels")
-    if written(gold) == written(answer):
+    if written(gold) == written(answer) or [token.text for token in gold] == [token.text for token in answer]:
         return True
     return same_shape(shape_of(gold), shape_of(answer))
+
+
+def _length_of_lead(tokens: Sequence[Token]) -> int:
+    """How many tokens announce the answer, as "Solution is:" does."""
+    texts = [token.text.lower() if token.kind == "word" else token.text for token in tokens[:8]]
+    num_words = sum(1 for _ in itertools.takewhile(_ANNOUNCES.__contains__, texts))
+    num_signs = sum(1 for _ in itertools.takewhile(_ANNOUNCED_BY.__contains__, texts[num_words:]))
+    return num_words + num_signs if num_words and num_signs else 0
 
 
 def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
@@ -189,12 +176,19 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
             return False
         case Group("\\{", closing, items), Group("\\{", other_closing, other_items):
             return closing == other_closing and _same_members(items, other_items)
+        case Group("\\{", "cases"), _:
+            return False
+        case _, Listing(items) if not isinstance(gold, Listing | Group):
+            spellings = {written(item.tokens) for item in items if isinstance(item, Value)}
+            return len(spellings) == len(items) and all(same_shape(gold, item) for item in items)
         case (Listing() | Group("\\{"), _) | (_, Listing() | Group("\\{")):
             return _same_members(_members(gold), _members(answer))
         case Group(opening, closing, items), Group(other_opening, other_closing, other_items):
             return (opening, closing) == (other_opening, other_closing) and _same_in_order(items, other_items)
         case Matrix(rows, bars), Matrix(other_rows, other_bars):
             return bars == other_bars and len(rows) == len(other_rows) and all(map(_same_in_order, rows, other_rows))
+        case (Words(text), Value(tokens)) | (Value(tokens), Words(text)):
+            return _is_spelled(text, tokens)
         case Words(text), Words(other_text):
             return text == other_text
     return False
@@ -203,6 +197,11 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
 def _same_named(gold: NamedValue, answer: NamedValue) -> bool:
     if gold.name == answer.name or (not gold.is_name and not answer.is_name and same_value(gold.tokens, answer.tokens)):
         return same_shape(gold.value, answer.value)
+    if isinstance(gold.value, Listing) or isinstance(answer.value, Listing):
+        names = [name.split("_")[0] for name in (gold.name, answer.name)]  # `x_1, x_2` are values of x
+        return (
+            names[0] == names[1] and bool({gold.name, answer.name} & {*names}) and same_shape(gold.value, answer.value)
+        )
     return _same_relation(gold.relation, answer.relation)
 
 
@@ -211,6 +210,12 @@ def _members(shape: Shape | None) -> tuple[Shape | None, ...]:
         case Listing(items) | Group("\\{", _, items):
             return items
     return (shape,)
+
+
+def _is_spelled(words: str, tokens: Sequence[Token]) -> bool:
+    r"""Whether letters side by side are the word: `ACF` and \text{ACF}."""
+    letters = [token.text for token in tokens]
+    return all(token.kind == "letter" for token in tokens) and "".join(letters).lower() == words.replace(" ", "")
 
 
 def _same_in_order(gold: Sequence[Shape | None], answer: Sequence[Shape | None]) -> bool:
@@ -262,7 +267,9 @@ def _same_quantity(gold: Value, answer: Value) -> bool:
         return one is None and two is None and written(gold.tokens) == written(answer.tokens)
     if units.PERCENT in (one.unit, two.unit):
         return _same_percent(one, two)
-    return units.fits(one.unit, two.unit) and _same_amount(one, two)
+    if units.fits(one.unit, two.unit) and _same_amount(one, two):
+        return True
+    return (one.is_name or two.is_name) and same_value(gold.tokens, answer.tokens)
 
 
 def _same_percent(gold: Quantity, answer: Quantity) -> bool:

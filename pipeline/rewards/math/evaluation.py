@@ -13,6 +13,7 @@ import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import mpmath
@@ -23,6 +24,8 @@ from pipeline.rewards.math.tokens import Token, words, written
 MAX_BITS = 200_000
 MAX_FACTORIAL = 10_000
 NUM_POINTS = 8
+NUM_FURTHER = 100
+_STEPS = (("call", "floor"), ("call", "ceil"))
 MAX_ALGEBRA = 200
 ALGEBRA = words("int iint oint sum prod lim max min gcd lcm det sup inf lg choose partial operatorname", "\\")
 """Commands for which math-verify is asked."""
@@ -30,7 +33,12 @@ _CONTEXT = mpmath.MPContext()
 _CONTEXT.dps = 150
 _CONSTANTS = {"e": _CONTEXT.e, "i": _CONTEXT.j, r"\pi": _CONTEXT.pi, r"\infty": _CONTEXT.inf}
 _NEARLY = _CONTEXT.mpf(10) ** -120
-_SMALLEST = _CONTEXT.mpf(10) ** -130
+_SMALL = _CONTEXT.mpf(10) ** -60
+"""What is smaller may be what rounding leaves of zero, and is computed once more."""
+_WHOLE = frozenset("ijklmnpqKMN")
+"""Letters that stand for whole numbers where they are rounded."""
+MAX_WORK = 40_000
+"""Parts of expressions that are evaluated at all further points together."""
 
 
 def same_value(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
@@ -58,12 +66,24 @@ def proportional(first: Tree, second: Tree, positive: bool = False) -> bool:
     ratios = []
 
     def compare(one: Any, two: Any) -> bool:
-        if _near(one, 0) or _near(two, 0):
+        if one == 0 or two == 0:
             return False
         ratios.append(one / two)
         return _near(ratios[0], ratios[-1]) and (not positive or (ratios[-1].imag == 0 and ratios[-1].real > 0))
 
-    return bool(names_in(first) == names_in(second) and names_in(first) and _agree(first, second, compare))
+    names = names_in(first)
+    is_same = bool(names and names == names_in(second) and _agree(first, second, compare))
+    return is_same and all(_depends(first, names, name) for name in names)
+
+
+def _depends(tree: Tree, names: set[str], name: str) -> bool:
+    """Whether the value of `tree` changes with `name`: an identity plus C is no equation of x."""
+    for number in range(3):
+        point = {each: _coordinate(each, number) for each in names}
+        one, two = _value(tree, point), _value(tree, point | {name: _coordinate(name, number + 4)})
+        if one is None or two is None or not _near(one, two):
+            return True
+    return False
 
 
 def is_less(first: Tree, second: Tree) -> bool:
@@ -72,17 +92,29 @@ def is_less(first: Tree, second: Tree) -> bool:
     return one is not None and two is not None and one.imag == two.imag == 0 and bool(one.real < two.real)
 
 
-def _agree(first: Tree, second: Tree, compare: Any) -> bool:
+def _agree(first: Tree, second: Tree, compare: Callable[[Any, Any], bool]) -> bool:
+    """Whether `compare` holds wherever both are real, at two points at least: near 0, then further out, where not
+    enough of these were. What rounds to whole numbers is compared at both kinds of points, whole ones first."""
     names = names_in(first) | names_in(second)
     if not names:
         one, two = _value(first, {}), _value(second, {})
         return one is not None and two is not None and compare(one, two)
-    is_complex = any(_has_constant(tree, "i") for tree in (first, second))
+    is_complex = any(_contains(tree, ("constant", "i")) for tree in (first, second))
+    is_stepped = any(_contains(tree, step) for tree in (first, second) for step in _STEPS)
+    whole = {name for name in names if is_stepped and name[0] in _WHOLE}
+    num_further = min(NUM_FURTHER, MAX_WORK // (_size(first) + _size(second)))
+    num_near = NUM_POINTS if whole != names else 0
     num_compared = 0
-    for number in range(NUM_POINTS):
-        point = {name: _coordinate(name, number) for name in names}
+    for number in range(num_near + num_further):
+        is_near = number < num_near
+        if not is_near and num_compared >= 2 and not is_stepped:
+            break
+        if is_near:
+            point = {name: _coordinate(name, number) for name in names}
+        else:
+            point = {name: _further(name, number - num_near, name in whole, len(names) == 1) for name in names}
         one, two = _value(first, point), _value(second, point)
-        if (one is None) != (two is None):
+        if is_near and (one is None) != (two is None):
             return False
         if one is None or two is None or (not is_complex and (one.imag != 0 or two.imag != 0)):
             continue
@@ -92,6 +124,7 @@ def _agree(first: Tree, second: Tree, compare: Any) -> bool:
     return num_compared >= 2
 
 
+@lru_cache(maxsize=4096)
 def _coordinate(name: str, number: int) -> Any:
     """Where `name` is put at point `number`: fixed, of no pattern, a quarter of them between 0 and 1."""
     rng = random.Random(zlib.crc32(f"{name} {number}".encode()))
@@ -99,16 +132,35 @@ def _coordinate(name: str, number: int) -> Any:
     return value if number < 4 or rng.random() < 0.5 else -value
 
 
+@lru_cache(maxsize=4096)
+def _further(name: str, number: int, is_whole: bool, is_only: bool) -> Any:
+    """The same further out: at whole numbers from 1 on, the last of them near powers of 2, or in steps on both sides of
+    0; in no order where `name` is not the only one."""
+    rng = random.Random(zlib.crc32(f"{name} further {number}".encode()))
+    if is_whole or number % 2:
+        steps = number + 1 if is_whole else (number + 1) // 2
+        value = steps if is_only else rng.randint(1, 24)
+        if number >= NUM_FURTHER - 8:
+            value = 2 ** rng.randint(5, 12) + rng.choice((-1, 0, 0, 1))
+        return _CONTEXT.mpf(value if is_whole or rng.random() < 0.7 else -value)
+    value = _CONTEXT.mpf(rng.getrandbits(60)) / 2**60 + number // 4
+    is_right = number % 4 == 0 if is_only else rng.random() < 0.5
+    return value if is_right else -value
+
+
 def _near(one: Any, two: Any) -> bool:
     one, two = _CONTEXT.mpc(one), _CONTEXT.mpc(two)
     if not (_CONTEXT.isfinite(one) and _CONTEXT.isfinite(two)):
         return bool(one == two)
-    size = max(abs(one), abs(two))
-    return bool(abs(one - two) <= _NEARLY * size or size < _SMALLEST)
+    return bool(abs(one - two) <= _NEARLY * max(abs(one), abs(two)))
 
 
-def _has_constant(tree: Tree, name: str) -> bool:
-    return tree == ("constant", name) or any(_has_constant(part, name) for part in tree[1:] if isinstance(part, tuple))
+def _contains(tree: Tree, start: Tree) -> bool:
+    return tree[: len(start)] == start or any(_contains(part, start) for part in tree[1:] if isinstance(part, tuple))
+
+
+def _size(tree: Tree) -> int:
+    return 1 + sum(_size(part) for part in tree[1:] if isinstance(part, tuple))
 
 
 def rational(tree: Tree) -> Fraction | None:
@@ -147,9 +199,13 @@ def _value(tree: Tree, point: Mapping[str, Any]) -> Any:
     none."""
     try:
         value = _CONTEXT.mpc(_evaluate(tree, point))
+        if value != 0 and _CONTEXT.isfinite(value) and abs(value) < _SMALL:
+            with _CONTEXT.workdps(2 * _CONTEXT.dps):
+                again = _CONTEXT.mpc(_evaluate(tree, point))
+                value = again if abs(again) > _SMALL * abs(value) else again * 0
     except ArithmeticError:
         return None
-    if _CONTEXT.isfinite(value) and abs(value.imag) <= _NEARLY * max(abs(value.real), _SMALLEST):
+    if _CONTEXT.isfinite(value) and abs(value.imag) <= _NEARLY * abs(value.real):
         return _CONTEXT.mpc(value.real)
     return None if _CONTEXT.isnan(value) else value
 
@@ -210,7 +266,8 @@ def _call(name: str, operands: list[Any]) -> Any:
         case "abs":
             return abs(operand)
         case "floor" | "ceil":
-            return getattr(_CONTEXT, name)(operand)
+            nearest = _CONTEXT.nint(operand)  # what rounding left of a whole number is that number
+            return nearest if abs(operand - nearest) < _SMALL else getattr(_CONTEXT, name)(operand)
         case "ln" | "log":
             if operand == 0:
                 raise ArithmeticError("the logarithm of 0")

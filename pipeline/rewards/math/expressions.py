@@ -29,6 +29,7 @@ _NAMES = words(
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar pi infty",
     "\\",
 )
+_ACCENTS = words("vec overleftarrow hat widehat dot ddot tilde widetilde check breve mathring", "\\")
 
 
 class UnreadableError(Exception):
@@ -70,9 +71,8 @@ class _Reader:
         self.tokens = list(tokens)
         self.index = 0
         self.depth = 0
-        self.is_closed = False
-        """Whether what was read last ends with a sign behind which a digit begins a factor of its own: 3!7!,
-        2^{3}3^{2}."""
+        self.bars: list[int] = []
+        """How many brackets are open around each | that is open."""
 
     @property
     def next(self) -> Token:
@@ -110,7 +110,7 @@ class _Reader:
                 is_name = self.next.kind in ("letter", "command")
                 tree, divided_by_name = ("/", tree, self.signed()), is_name
             elif self.begins_factor():
-                if divided_by_name or (self.next.kind == "number" and not self.is_closed):
+                if divided_by_name or (self.next.kind == "number" and self.tokens[self.index - 1].kind == "number"):
                     raise UnreadableError("a product that can be read in two ways")
                 tree = ("*", tree, self.power())
             else:
@@ -129,20 +129,21 @@ class _Reader:
             return True
         if token.kind == "command":
             return token.text not in (r"\rfloor", r"\rceil", r"\circ", r"\choose", r"\rangle", r"\end")
-        return token.text in ("(", "[", "{")
+        return token.text in ("(", "[", "{") or (token.text == "|" and not self.closes_bar())
+
+    def closes_bar(self) -> bool:
+        return bool(self.bars) and self.bars[-1] == self.depth
 
     def power(self) -> Tree:
         """An atom with what is raised or set behind it."""
-        tree, self.is_closed = self.atom(), False
+        tree = self.atom()
         while True:
             if self.take("^"):
-                is_braced = self.next.text == "{"
                 tree = self.raised(tree)
-                self.is_closed = is_braced
             elif self.take("!"):
                 if self.next.text == "!":
                     raise UnreadableError("a double factorial")
-                tree, self.is_closed = ("call", "factorial", tree), True
+                tree = ("call", "factorial", tree)
             else:
                 return tree
 
@@ -166,8 +167,12 @@ class _Reader:
         opening = self.take()
         if opening is None or opening.text not in CLOSING:
             raise UnreadableError("brackets are missing")
+        if opening.text == "|":
+            self.bars.append(self.depth + 1)
         tree = self.sum()
         self.expect(CLOSING[opening.text])
+        if opening.text == "|":
+            self.bars.pop()
         return tree
 
     def atom(self) -> Tree:
@@ -274,12 +279,34 @@ class _Reader:
                 return ("/", self.argument(), self.argument())
             case r"\binom":
                 return ("call", "binomial", self.argument(), self.argument())
+            case _ if name in _ACCENTS:
+                return self.accented(name)
             case r"\sqrt":
                 degree: Tree = self.group() if self.next.text == "[" else ("number", Fraction(2))
                 return ("root", self.atom() if self.next.kind == "number" else self.argument(), degree)
         if name not in _APPLIED:
             raise UnreadableError(f"{name} is not read here")
         return self.function(name)
+
+    def accented(self, name: str) -> Tree:
+        r"""A name under an accent, as `\hat{x}_1` and `\overrightarrow{AB}`."""
+        start = self.index
+        if self.next.text != "{":
+            self.index += 1
+        else:
+            while self.index < len(self.tokens) and self.tokens[self.index].text != "}":
+                self.index += 1
+            self.index += 1
+        inner = [token for token in self.tokens[start : self.index] if token.text not in ("{", "}")]
+        if not inner or any(token.kind != "letter" and token.text not in _NAMES | {"_", "'"} for token in inner):
+            raise UnreadableError(f"{name} of what is no name")
+        is_plain = name == r"\vec" and len(inner) == 1
+        text = (written(inner) if is_plain else f"{name}{{{written(inner)}}}") + (
+            self.subscript() if self.next.text == "_" else ""
+        )
+        while self.take("'"):
+            text += "'"
+        return ("name", text)
 
     def function(self, name: str) -> Tree:
         base: Tree | None = None

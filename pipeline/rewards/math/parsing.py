@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from fractions import Fraction
 
 from pipeline.rewards.math import units
 from pipeline.rewards.math.answer_types import (
@@ -23,24 +24,29 @@ from pipeline.rewards.math.answer_types import (
     Value,
     Words,
 )
-from pipeline.rewards.math.evaluation import is_less
-from pipeline.rewards.math.expressions import CONSTANTS, expression, names_in, readable
+from pipeline.rewards.math.evaluation import ALGEBRA, is_less, same_value
+from pipeline.rewards.math.expressions import expression, readable
+from pipeline.rewards.math.names import (
+    NEGATIONS,
+    OPENING,
+    depths,
+    is_constant,
+    is_variable,
+    name_of,
+    split,
+    variables,
+)
 from pipeline.rewards.math.tokens import Token, tokens_of, words, written
 
 _SIGNS = frozenset(("=", "!=", "<", ">", "<=", ">=", "≈", "≡", "∈"))
 _EQUALS = words("is are equals was equal")
 _JOINERS = frozenset((",", ";", "∪", "and", "or"))
-OPENING, CLOSING = (
-    frozenset(("(", "[", "{", r"\{", r"\langle", r"\begin")),
-    frozenset((")", "]", "}", r"\}", r"\rangle", r"\end")),
-)
-_STEPS = dict.fromkeys(OPENING, 1) | dict.fromkeys(CLOSING, -1)
-_OPERATORS = frozenset(("+", "-", "*", "/", "^", "!", "±", "∓"))
 _ARTICLES = words("a an the")
-_NEGATIONS = words("not either neither maybe perhaps possibly probably less more least most fewer never nor without")
 _NO_SOLUTION = frozenset(("no solution", "no solutions", "no solution exists", "no solutions exist", "empty set"))
 _INFINITY = tokens_of(r"\infty")
 _MINUS_INFINITY = tokens_of(r"-\infty")
+_CHOICES = frozenset("ABCDEFGH")
+_CONDITIONS = words("if for when where")
 _REALS_WITHOUT = written(tokens_of(r"\mathbb{R} \setminus \{"))
 
 
@@ -53,27 +59,6 @@ def shape_of(tokens: Tokens) -> Shape | None:
     return _choice(tokens) or _listing(tokens)
 
 
-def depths(tokens: Tokens) -> list[int]:
-    """How many brackets are open behind each token."""
-    return [*itertools.accumulate([_STEPS.get(token.text, 0) for token in tokens])]
-
-
-def _split(tokens: Tokens, marks: frozenset[str]) -> tuple[list[list[Token]], list[str]]:
-    """`tokens` between `marks` that stand outside of brackets, and these marks."""
-    parts: list[list[Token]] = [[]]
-    found: list[str] = []
-    level = 0
-    for token in tokens:
-        level += _STEPS.get(token.text, 0)
-        text = token.text.lower() if token.kind == "word" else token.text
-        if level == 0 and text in marks and token.text not in CLOSING:
-            parts.append([])
-            found.append(text)
-        else:
-            parts[-1].append(token)
-    return parts, found
-
-
 def _choice(tokens: Tokens) -> Choice | None:
     rest = [*itertools.dropwhile(lambda token: token.text.lower() in ("option", "choice", "answer"), tokens)]
     opened = bool(rest) and rest[0].text == "("
@@ -82,10 +67,12 @@ def _choice(tokens: Tokens) -> Choice | None:
         not rest
         or rest[0].kind not in ("letter", "word")
         or len(rest[0].text) != 1
-        or rest[0].text.upper() not in "ABCDEFGH"
+        or rest[0].text.upper() not in _CHOICES
     ):
         return None
     letter, rest = rest[0].text, rest[1:]
+    if opened and len(rest) > 3 and (rest[1].text, rest[3].text) == ("(", ")") and rest[2].text.upper() in _CHOICES:
+        return None  # (A)(B) chooses both
     closed = bool(rest) and rest[0].text in ((")",) if opened else (")", ".", ":"))
     rest = rest[closed:]
     goes_on = bool(rest) and (not closed or letter.islower() or rest[0].text.lower() in _JOINERS | _SIGNS | {"^"})
@@ -96,9 +83,13 @@ def _choice(tokens: Tokens) -> Choice | None:
 
 
 def _listing(tokens: Tokens) -> Shape | None:
-    parts, joiners = _split(tokens, _JOINERS)
+    parts, joiners = split(tokens, _JOINERS)
     if len(parts) == 1:
         return _single(parts[0])
+    if {",", ";"} <= set(joiners) or {",", "or"} <= set(joiners):
+        solutions = [_listing(part) for part in split(tokens, frozenset((";", "or")))[0] if part]
+        if all(isinstance(solution, Assigned) for solution in solutions):
+            return Listing(tuple(solutions))
     kept: list[list[Token]] = []
     marks: list[str] = []
     for part, mark in zip(parts, [*joiners, ""], strict=True):
@@ -131,11 +122,11 @@ def _all_named(named: Sequence[NamedValue], marks: Sequence[str]) -> Shape | Non
     names = [each.name for each in named]
     if len(set(names)) == 1 and all(each.region for each in named):
         return _regions(named, marks)
-    if any(each.region or not each.is_name for each in named):
+    if any(not each.is_name for each in named) or (any(each.region for each in named) and len(set(names)) < len(names)):
         return None
     is_indexed = len({name.partition("_")[0] for name in names}) == 1 and all("_" in name for name in names)
     if len(set(names)) == 1 or is_indexed:
-        name = names[0].partition("_")[0]
+        name = names[0] if len(set(names)) == 1 else ", ".join(sorted(names))
         return named[0]._replace(name=name, value=_flat([each.value for each in named]))
     if len(set(names)) == len(names):
         return Assigned({each.name: each.value for each in named})
@@ -162,12 +153,14 @@ def _regions(named: Sequence[NamedValue], marks: Sequence[str]) -> Shape | None:
 def _single(tokens: Tokens) -> Shape | None:
     if not tokens:
         return None
-    sides, signs = _split(tokens, _SIGNS | _EQUALS | {":"} if tokens[0].kind == "word" else _SIGNS | _EQUALS)
+    sides, signs = split(tokens, _SIGNS | _EQUALS | {":"} if tokens[0].kind == "word" else _SIGNS | _EQUALS)
     signs = ["=" if sign in _EQUALS or sign == ":" else sign for sign in signs]
     if signs:
         return _relation(Relation(tuple(sides), tuple(signs)))
     if whole := _real_line(tokens):
         return whole
+    if [tokens[0].text, tokens[-1].text, len(tokens)] == ["(", ")", 3] and tokens[1].kind in ("letter", "word"):
+        return _single(tokens[1:2])
     if tokens[0].text in OPENING or tokens[0].text == "|":
         if (matrix := _matrix(tokens)) is not None:
             return matrix
@@ -181,7 +174,7 @@ def _single(tokens: Tokens) -> Shape | None:
     if tokens[0].kind == "word" and not any(token.kind == "number" for token in tokens):
         return _words(tokens)
     quantity = units.split(tokens)
-    if quantity is None and not any(token.kind == "word" and token.text.lower() in _NEGATIONS for token in tokens):
+    if quantity is None and not any(token.kind == "word" and token.text.lower() in NEGATIONS for token in tokens):
         return _words(tokens)
     return Value(tokens, quantity) if quantity else None
 
@@ -229,7 +222,9 @@ def _group(tokens: Tokens) -> Shape | None:
     inner = tokens[1:-1]
     if opening == r"\{" and not inner:
         return Words(r"\emptyset")
-    parts, _ = _split(inner, frozenset((",", ";")))
+    if opening == r"\{" and (region := _builder(inner)):
+        return region
+    parts, _ = split(inner, frozenset((",", ";")))
     if opening == "{":
         return _listing(inner)
     if len(parts) == 1 and opening != r"\{":
@@ -237,28 +232,44 @@ def _group(tokens: Tokens) -> Shape | None:
     items = tuple(_single(part) for part in parts)
     if opening == r"\{":
         items = _flat(items).items
+    named = [item for item in items if isinstance(item, NamedValue)]
+    if opening in ("(", "[") and len(named) == len(items):
+        return _all_named(named, [","])
     if opening == "[" and all(isinstance(item, Group) and item.opening == "[" for item in items):
         return Matrix(tuple(item.items for item in items if isinstance(item, Group)), bars=False)
     return Group(opening, closing, items)
 
 
-def _matrix(tokens: Tokens) -> Matrix | None:
+def _builder(inner: Tokens) -> Shape | None:
+    r"""The region of `\{x | -2 < x\}`; None for any other set."""
+    parts, _ = split(inner, frozenset(("|", ":", r"\mid")))
+    if len(parts) != 2 or not all(parts):
+        return None
+    name, condition = split(parts[0], frozenset("∈"))[0][0], _listing(parts[1])
+    return condition if isinstance(condition, NamedValue) and condition.name == written(name) else None
+
+
+def _matrix(tokens: Tokens) -> Shape | None:
     inner, bars = list(tokens), False
     if inner[0].text in ("(", "[", "|") and len(inner) > 2 and inner[1].text == r"\begin":
         inner, bars = inner[1:-1], inner[0].text == "|"
     if inner[0].text != r"\begin" or len(inner) < 8 or inner[-4].text != r"\end":
         return None
     kind = inner[2].text
-    if kind not in ("pmatrix", "bmatrix", "Bmatrix", "matrix", "smallmatrix", "array", "vmatrix", "Vmatrix"):
+    if kind not in ("cases", "pmatrix", "bmatrix", "Bmatrix", "matrix", "smallmatrix", "array", "vmatrix", "Vmatrix"):
         return None
     body = [token for token in inner[4:-4] if token.text != r"\hline"]
     if kind == "array" and body and body[0].text == "{":
         end = next((number for number, token in enumerate(body) if token.text == "}"), -1)
         body = body[end + 1 :]
-    rows, _ = _split(body, frozenset((r"\\",)))
+    rows, _ = split(body, frozenset((r"\\",)))
     if rows and not rows[-1]:
         rows.pop()
-    cells = tuple(tuple(_single(cell) for cell in _split(row, frozenset(("&",)))[0]) for row in rows)
+    if kind == "cases":
+        rows = [[token for token in row if token.text not in _CONDITIONS | {","}] for row in rows]
+    cells = tuple(tuple(_single(cell) for cell in split(row, frozenset(("&",)))[0]) for row in rows)
+    if kind == "cases":
+        return Group(r"\{", kind, tuple(Group("(", ")", row) for row in cells))
     return Matrix(cells, bars or kind in ("vmatrix", "Vmatrix"))
 
 
@@ -269,11 +280,13 @@ def _relation(relation: Relation) -> Shape | None:
         cut = signs.index("≈")
         if set(signs[cut:]) != {"≈"}:
             return None
-        if cut == 0 and (not sides[0] or _name(sides[0])):
-            signs[0], sides, signs = "=", sides[:2], signs[:1]
+        if cut == 0 and (not sides[0] or not is_constant(sides[0])):
+            sides, signs = sides[:2], ["="]
             if not sides[0]:
                 return _single(sides[1])
         else:
+            if not _is_rounded(sides[cut], sides[-1]):
+                return None
             rounded = _single(sides[-1])
             sides, signs = sides[: cut + 1], signs[:cut]
         relation = Relation(tuple(sides), tuple(signs))
@@ -284,9 +297,39 @@ def _relation(relation: Relation) -> Shape | None:
     if set(signs) == {"="}:
         return _equation(relation, rounded)
     if signs == ["∈"]:
-        name = _name(sides[0])
+        name = name_of(sides[0])
         return NamedValue(sides[0], name, True, _listing(sides[1]), relation) if name else None
     return _inequality(relation) or relation
+
+
+def _is_rounded(exact: Tokens, rounded: Tokens) -> bool:
+    """Whether two values that are said to be about equal are, to a unit of the last digit written; True where that
+    cannot be told."""
+    one, two = units.split(exact), units.split(rounded)
+    if one is None or two is None or (one.unit and two.unit and one.unit != two.unit):
+        return True
+    if not (is_constant(one.tokens) and is_constant(two.tokens)):
+        return True
+    digits = two.tokens[-1].text if two.tokens[-1].kind == "number" and len(two.tokens) <= 2 else ""
+    places = len(digits.partition(".")[2]) if "." in digits else len(digits.rstrip("0")) - len(digits)
+    value = expression(two.tokens)
+    bound = ("number", Fraction(10) ** -places) if digits else ("/", ("call", "abs", value), ("number", Fraction(20)))
+    difference = ("call", "abs", ("+", value, ("-", expression(one.tokens))))
+    return is_less(difference, bound)
+
+
+def _leads_to(side: Tokens, last: Tokens) -> bool:
+    """Whether a side of a chain of equations is a name, or the value that the chain ends with."""
+    if name_of(side) or written(side) == written(last) or any(token.text in ALGEBRA for token in side):
+        return True
+    one, two = units.split(side), units.split(last)
+    if one is None or two is None:
+        return False
+    is_converted = (one.unit and two.unit) or units.PERCENT in (one.unit, two.unit)
+    if one.unit != two.unit and is_converted and is_constant(one.tokens) and is_constant(two.tokens):
+        return True
+    is_group = side[0].text in OPENING and last[0].text in OPENING and readable(side) is None
+    return is_group or same_value(one.tokens, two.tokens)
 
 
 def _with_rounded(shape: Shape | None, rounded: Shape | None) -> Shape | None:
@@ -295,14 +338,16 @@ def _with_rounded(shape: Shape | None, rounded: Shape | None) -> Shape | None:
 
 def _equation(relation: Relation, rounded: Shape | None) -> Shape | None:
     left, right = relation.sides[0], relation.sides[-1]
-    if not _name(left) and _name(right) and len(relation.sides) == 2 and _is_constant(left):
+    if not name_of(left) and name_of(right) and len(relation.sides) == 2 and is_constant(left):
         left, right = right, left
-    if name := _name(left):
+    if not all(_leads_to(side, right) for side in relation.sides[1:-1]):
+        return relation
+    if name := name_of(left):
         return NamedValue(left, name, True, _with_rounded(_single(right), rounded), relation)
-    letters, kinds = _variables(left), {token.kind for token in left}
+    letters, kinds = variables(left), {token.kind for token in left}
     is_sum_of_names = len(letters) >= 2 and not kinds & {"word", "number"}
     is_function_of_name = len(letters) == 1 and "number" not in kinds and left[0].kind == "command"
-    is_computed = not letters and "word" not in kinds
+    is_computed = not letters and "word" not in kinds and (not is_constant(left) or _leads_to(left, right))
     if is_sum_of_names or (is_function_of_name and left[0].text != r"\sqrt") or is_computed:
         return NamedValue(left, written(left), False, _with_rounded(_single(right), rounded), relation)
     return relation
@@ -310,7 +355,7 @@ def _equation(relation: Relation, rounded: Shape | None) -> Shape | None:
 
 def _inequality(relation: Relation) -> NamedValue | None:
     """A region of one name, as an interval; None for any other inequality."""
-    if relation.signs == ("!=",) and _is_variable(relation.sides[0]) and _is_constant(relation.sides[1]):
+    if relation.signs == ("!=",) and is_variable(relation.sides[0]) and is_constant(relation.sides[1]):
         name = relation.sides[0]
         return NamedValue(name, written(name), True, _without(relation.sides[1]), relation, region=True)
     rising = relation.turned() if set(relation.signs) <= {">", ">="} else relation
@@ -320,52 +365,13 @@ def _inequality(relation: Relation) -> NamedValue | None:
     if len(sides) == 3:
         low, name, high = sides
         closed = (signs[0] == "<=", signs[1] == "<=")
-    elif _is_variable(sides[0]):
+    elif name_of(sides[0]):
         low, name, high = _MINUS_INFINITY, *sides
         closed = (False, signs[0] == "<=")
     else:
         low, name, high = *sides, _INFINITY
         closed = (signs[0] == "<=", False)
-    if not _is_variable(name) or not _is_constant(low) or not _is_constant(high):
+    if not name_of(name) or not is_constant(low) or not is_constant(high):
         return None
     group = Group("[" if closed[0] else "(", "]" if closed[1] else ")", (_bound(low), _bound(high)))
     return NamedValue(name, written(name), True, group, relation, region=True)
-
-
-def _variables(tokens: Tokens) -> set[str]:
-    letters = {token.text for token in tokens if token.kind == "letter"} - CONSTANTS
-    return letters | {token.text for token in tokens} & {r"\theta", r"\alpha", r"\beta", r"\lambda"}
-
-
-def _is_variable(tokens: Tokens) -> bool:
-    tree = readable(tokens)
-    return tree is not None and tree[0] == "name"
-
-
-def _is_constant(tokens: Tokens) -> bool:
-    tree = readable(tokens)
-    return tree is not None and not names_in(tree)
-
-
-def _name(tokens: Tokens) -> str:
-    """The name that `tokens` are: a variable, `f(x)`, `(x, y)`, `\\angle ABC`, `AB`, words; "" when they are none."""
-    if not tokens or any(token.text in _OPERATORS for token in tokens):
-        return ""
-    if _is_variable(tokens):
-        return written(tokens)
-    words = [token.text.lower() for token in tokens if token.kind == "word"]
-    if words:
-        is_plain = all(token.kind in ("word", "letter") for token in tokens) and not _NEGATIONS & set(words)
-        return written(tokens) if is_plain else ""
-    texts = [token.text for token in tokens]
-    inner = set(texts[2:-1])
-    if len(texts) > 3 and tokens[0].kind == "letter" and (texts[1], texts[-1]) == ("(", ")"):
-        is_called = texts[0] not in inner and not inner & {"(", ")"}
-        return written(tokens) if is_called else ""
-    if texts[0] == "(" and texts[-1] == ")" and "," in texts:
-        return written(tokens) if all(token.kind == "letter" or token.text in "(),_{}" for token in tokens) else ""
-    geometry = {r"\angle", r"\triangle", r"\overline", r"\measuredangle", r"\overrightarrow", "{", "}", "|"}
-    letters = [token.text for token in tokens if token.kind == "letter"]
-    is_geometric = bool(letters) and all(token.kind == "letter" or token.text in geometry for token in tokens)
-    capitals = all(letter.isupper() or letter == "m" for letter in letters) and len(letters) >= 2
-    return written(tokens) if is_geometric and (capitals or r"\angle" in texts) else ""

@@ -51,9 +51,12 @@ _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _ALIGNED = re.compile(r"\\(?:begin|end)\{(?:aligned|align\*?|equation\*?|gathered|split)\}")
 _MODULUS = re.compile(r"\\pmod\s*(?:\{([^{}]*)\}|(\w))")
 _EN_DASH = re.compile(r"(?:^|(?<=[(\[{,=]))\s*\u2013(?=\s*[\d\\.])")
-_NOON = re.compile(r"\b[AaPp]\.\s?[Mm]\b\.?|\b[AP]M\b")
+_NOON = re.compile(r"\b[AaPp]\.\s?[Mm]\b\.?|(?:(?<=\d)|(?<=\d ))[AP]M\b")
+_PRIMES = re.compile(r"\^\s*(?:\{\s*((?:\\prime\s*|')+)\}|((?:\\prime(?![A-Za-z])\s*)+))")
+_POINTS = re.compile(r"\\(angle|measuredangle|triangle)\s*\{\s*([A-Za-z]{1,4})\s*\}")
+_CHOOSES = re.compile(r"(?:\{\})?([_^])(?:\{(\w{1,9})\}|(\d))\s*C_(?:\{(\w{1,9})\}|(\w))")
 _ROW_GAP = re.compile(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]")
-_THIN = r"\{,\}|(?:\\!)?,\\!\s*|\\[,!;: ]|~"
+_THIN = r" ?\{, ?\}|(?:\\!)?,\\!\s*|\\[,!;: ]|~"
 _GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:(?:{_THIN})\d{{3}})+(?!\d)")
 _COMMAS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _BLANKS = re.compile(r"(?<![\d.,/])(?<![\d.,/] )\d{1,3}(?: \d{3})+(?![\d/]| \d)")
@@ -70,8 +73,8 @@ _LAYOUT = words(
     "hspace hskip thinspace nobreak mathopen mathclose mathord",
     "\\",
 )
-_TEXTS = words("text textbf textit textrm textsf texttt textup mbox hbox emph", "\\")
-_FONTS = words("mathrm mathbf mathit mathsf mathtt boldsymbol bm operatorname underline vec", "\\")
+_TEXTS = words("text textbf textit textrm textsf texttt textup mbox hbox emph textnormal textsc", "\\")
+_FONTS = words("mathrm mathbf mathit mathsf mathtt boldsymbol bm operatorname underline", "\\")
 _SAME = {
     r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\dbinom": r"\binom", r"\tbinom": r"\binom", r"\leq": "<=",
     r"\le": "<=", r"\leqslant": "<=", r"\geq": ">=", r"\ge": ">=", r"\geqslant": ">=", r"\lt": "<", r"\gt": ">", r"\ne": "!=",
@@ -80,7 +83,7 @@ _SAME = {
     r"\lvert": "|", r"\rvert": "|", r"\ldots": "...", r"\dots": "...", r"\cdots": "...", r"\colon": ":", r"\%": "%", r"\#": "#",
     r"\&": "&", r"\_": "_", r"\cup": "∪", r"\cap": "∩", r"\in": "∈", r"\pm": "±", r"\mp": "∓", r"\approx": "≈", r"\simeq": "≈",
     r"\equiv": "≡", r"\setminus": "∖", r"\backslash": "∖", r"\epsilon": r"\varepsilon", r"\varphi": r"\phi", r"\prime": "'",
-    r"\textdollar": r"\$", r"\euro": "€", r"\pounds": "£", r"\land": "and", r"\lor": "or", r"\mod": "mod",
+    r"\textdollar": r"\$", r"\euro": "€", r"\pounds": "£", r"\land": "and", r"\lor": "or", r"\mod": "mod", r"\overrightarrow": r"\vec",
     r"\bmod": "mod", r"\bar": r"\overline",
 }  # fmt: skip
 FUNCTIONS = words(
@@ -102,6 +105,9 @@ def plain(text: str, commas_group: bool = True) -> str:
     text = _MODULUS.sub(lambda found: rf"(\bmod {found[1] or found[2]})", _EN_DASH.sub("-", text))
     if _ALIGNED.search(text):
         text = _ALIGNED.sub(" ", text).replace("&", " ")
+    text = _PRIMES.sub(lambda found: "'" * len(re.findall(r"\\prime|'", found[0])), text)
+    text = _POINTS.sub(r"\\\1 \2", text)
+    text = _CHOOSES.sub(lambda found: rf"\binom{{{found[2] or found[3]}}}{{{found[4] or found[5]}}}", text)
     text = _ROW_GAP.sub(r"\\\\ ", text)
     text = _VULGAR.sub(
         lambda found: r" \frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", found[0]).split("\u2044")), text
@@ -210,6 +216,7 @@ def written(tokens: Sequence[Token]) -> str:
         text = token.text.lower() if token.kind == "word" and len(token.text) > 1 else token.text
         if before.text in ("^", "_") and text != "{":
             text = f"{{{text}}}"
+            token = Token("mark", "}")
         elif {before.kind, token.kind} <= {"word", "number"} or (before.kind == "command" and text[0].isalnum()):
             text = " " + text
         parts.append(text)

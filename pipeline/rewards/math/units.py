@@ -55,6 +55,8 @@ class Quantity(NamedTuple):
     tokens: Sequence[Token]
     unit: str = ""
     power_of_ten: int = 0
+    is_name: bool = False
+    """Whether the unit is a single letter that may be a factor as well: `4 s`."""
 
 
 def split(tokens: Sequence[Token]) -> Quantity | None:
@@ -77,18 +79,36 @@ def split(tokens: Sequence[Token]) -> Quantity | None:
     while rest and rest[0].text.lower() in _MULTIPLES:
         power += _MULTIPLES[rest.pop(0).text.lower()]
     unit = _canonical(rest)
+    is_name = bool(rest) and rest[0].kind == "letter" and not rest[0].styled
+    if is_name and (unit is None or not _is_amount(number)):
+        return Quantity([*negative, *tokens])
     if unit is None:
         return None
     if currency and unit != currency:
         unit = f"{currency} {unit}".strip()
-    return Quantity(number, unit, power)
+    return Quantity(number, unit, power, is_name)
+
+
+def _is_amount(tokens: Sequence[Token]) -> bool:
+    """Whether a number without letters, sums and an open factor stands there, so that a letter behind it may be a
+    unit."""
+    is_sum = any(token.text in ("+", "-") for token in tokens[1:])
+    return (
+        not is_sum and tokens[-1].text not in ("+", "-", "*", "/") and all(token.kind != "letter" for token in tokens)
+    )
 
 
 def fits(gold: str, answer: str) -> bool:
     """Whether the unit of an answer does not contradict gold's; percent apart."""
+    if ("unit" in gold) != ("unit" in answer) and gold and answer:  # of no name: `units^2` are any squares
+        return _dimension(gold) == _dimension(answer)
     return (
         not gold or not answer or gold == answer or (answer.startswith(gold + " ") and "^" not in answer[len(gold) :])
     )
+
+
+def _dimension(unit: str) -> int:
+    return sum(int(part.partition("^")[2] or 1) for part in unit.split())
 
 
 def _without_lead(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -160,7 +180,7 @@ def _canonical(tokens: Sequence[Token]) -> str | None:
     units = [
         f"{name}^{power}" if power != 1 else name
         for name, power in zip(names, powers, strict=True)
-        if name not in _NEUTRAL
+        if name not in _NEUTRAL or (name == "unit" and len(names) == 1)
     ]
     return " ".join(units)
 

@@ -23,7 +23,7 @@ from pipeline.text import strip_think
         ("So the answer is 7.", "7"),
         ("So the **answer:** 3.5", "3.5"),
         ("the answer is: **12**.", "12"),
-        ("The answer is 7.\nLet me explain.", None),
+        ("The answer is 7.\nLet me explain.", "7"),
         ("The answer is \\boxed{}.", None),
         ("The answer is \\boxed{4", None),
         ("12 + 3 = 15", None),

@@ -51,7 +51,7 @@ def test_the_files_are_all_of_the_rewards_and_what_they_read_with(copied: Path) 
     rewards = {path.relative_to(ROOT).as_posix() for path in found}
     assert "pipeline/rewards/code/refused_calls.toml" in rewards
     assert {*deciding_files("math", copied)} == rewards | {"pipeline/text.py"}
-    for part in ("math/equality", "code/sandbox", "code/seccomp", "code/guest", "remarks", "retraction", "extraction"):
+    for part in ("math/equality", "code/sandbox", "code/seccomp", "code/guest", "extraction"):
         assert f"pipeline/rewards/{part}.py" in rewards
 
 

@@ -1,0 +1,160 @@
+r"""Each kind of right answer that earned nothing, and of wrong answer that was paid, once: by a table, and by
+expressions that are equal, or unequal, by construction."""
+
+import random
+
+import pytest
+
+from pipeline.rewards.math.equality import same_answer
+
+SAME = {
+    "a letter that is no unit": [
+        ("g + 3", "3 + g"),
+        ("5 h - 2 s", "-2s + 5h"),
+        (r"\frac{1}{4} W", r"\frac{W}{4}"),
+        ("A = 6l", "6 l"),
+        ("8 L", "8L"),
+    ],
+    "a digit behind a factor": [
+        ("(k+2)3^{k}", r"3^k \cdot (k+2)"),
+        ("y5", "5y"),
+        ("(a-1)4", "4(a-1)"),
+        (r"\sqrt{7}3", r"3\sqrt7"),
+        (r"\pi 6", r"6\pi"),
+    ],
+    "real far out only": [
+        (r"\sqrt{t-11}+2", r"2+\sqrt{t-11}"),
+        (r"\frac{1}{\sqrt{-u-9}}", "(-u-9)^{-1/2}"),
+        (r"\arccos(x+13)", r"\arccos(13+x)"),
+    ],
+    "whole numbers": [
+        (r"\lfloor \frac{m}{2} \rfloor + \lceil \frac{m}{2} \rceil", "m"),
+        (r"\lceil \frac{k}{3} \rceil", r"\lfloor \frac{k+2}{3} \rfloor"),
+        ("(-1)^{k+1}", r"-\cos(k\pi)"),
+    ],
+    "text or letters": [
+        (r"\text{BDE}", "BDE"),
+        ("KLM", r"\mathrm{KLM}"),
+        (r"\text{(T)}", "T"),
+        (r"\angle PQR", r"\angle{PQR}"),
+        (r"\text{7 R 2}", "7 R 2"),
+    ],
+    "bars as a factor": [("5|y|", "|5y|"), ("|a|4", "4|a|"), ("|x||y|", "|xy|"), ("2|x-1|+|x|", "|x|+2|1-x|")],
+    "ratios": [("S_{1}:S_{2}=3:8", "3:8"), (r"\frac{AM}{MC}=\frac{2}{9}", r"\frac{2}{9}"), ("AE:EB=5:2", "5:2")],
+    "approximations": [
+        ("14", r"y\approx14"),
+        (r"\Delta v\approx 3a", "3a"),
+        (r"\sqrt{2}", r"\sqrt{2} \approx 1.41"),
+        ("250", r"250 \approx 300"),
+    ],
+    "assignments": [
+        ("a=1,b=3;a=4,b=9", "(1,3),(4,9)"),
+        ("Solution is: $m=6$", "6"),
+        ("Solution is: $[x=1-s, y=2s]$", "x=1-s, y=2s"),
+        ("[u=2, v=7]", "v=7, u=2"),
+        (r"a>1, b\le 4", r"b\le 4, a>1"),
+    ],
+    "regions": [(r"\{t|1\le t<6\}", "[1,6)"), (r"\{x \in \mathbb{R} : x > 3\}", r"(3,\infty)"), ("2<g(x)<5", "(2,5)")],
+    "cases": [
+        (
+            r"\begin{cases} 2x & x\ge 1 \\ x-3 & \text{if } x<1\end{cases}",
+            r"\begin{cases} -3+x & \text{for } x<1, \\ 2x & x \ge 1\end{cases}",
+        )
+    ],
+    "accents and primes": [
+        (r"\overrightarrow{u}+2\hat{v}_1", r"2\hat{v}_1+\overrightarrow{u}"),
+        (r"\alpha^{\prime} t", r"t\alpha'"),
+        (r"71^\circ 5'", r"71^{\circ} 5^{\prime}"),
+    ],
+    "commands": [(r"$40$ km", r"40\textnormal{ km}"), ("{}_{6}C_{2}", "15"), ("^{7}C_{3}", "35")],
+    "indexed values": [("x_1=2, x_2=9", "9, 2"), ("x_1=2, x_2=9", "x = 2, 9"), ("x_1=2, x_2=9", "x_2=2, x_1=9")],
+    "one value, twice": [("1/4", "1/4 or 0.25")],
+    "a chain that holds": [
+        ("10", "x = 2 \\cdot 5 = 10"),
+        ("25\\%", "p = 1/4 = 25\\%"),
+        ("7", "x = y = 7"),
+        ("600", "d = 60 cm = 600 mm"),
+    ],
+}
+OTHER = {
+    "rounding to whole numbers": [
+        (r"\lfloor\frac{3k-1}{7}\rfloor", r"\lfloor\frac{3k-1}{8}\rfloor"),
+        (r"\lceil\frac{m}{3}\rceil", r"\lfloor\frac{m}{3}\rfloor+1"),
+        (r"\lfloor x\rfloor+1", r"\lceil x\rceil"),
+        (r"\lfloor x\rfloor", "x"),
+        (r"\lfloor\log_3 n\rfloor+1", r"\lceil\log_3 n\rceil"),
+        (r"\lfloor n^2/1000 \rfloor", "0"),
+    ],
+    "small values": [
+        (r"\frac{1}{150!}", r"\frac{1}{151!}"),
+        ("e^{-600}", "e^{-601}"),
+        (r"\frac{\sqrt5}{3^{400}}", r"\frac{\sqrt5}{3^{401}}"),
+        ("0", r"\frac{1}{300!}"),
+    ],
+    "several equations": [
+        (r"y=\frac{x}{2-x} \quad y=3x", r"y=\frac{x}{5-x} \quad y=3x"),
+        ("a=4 \\text{ for } b=9", "a=5 \\text{ for } b=9"),
+        ("It is the line $3x-y=0$", "It is the line $3x+y=0$"),
+        ("x = 8 \\text{ is a solution}", "x = 9 \\text{ is a solution}"),
+    ],
+    "an approximation that is none": [("1.5", r"1.5 \approx 4.2"), ("4.2", r"1.5 \approx 4.2")],
+    "a chain that does not hold": [("5", "3 = 5"), ("5", "x = 3 = 5"), ("6", "x = 2+3 = 6"), ("9", "4+4 = 9")],
+    "every choice": [("A", "(A)(B)(C)"), ("C", "(A)(B)(C)"), ("B", "(B)(D)")],
+    "the power of a unit": [(r"12\text{ units}^2", r"12\text{ units}^3"), (r"12\text{ units}^2", r"12\text{ cm}^3")],
+    "an identity plus a constant": [
+        (r"\sin^2 x = 1-\cos^2 x + K", r"\sin^2 x = 1-\cos^2 x - K"),
+        ("2x = x + x + c", "2x = x + x - 3c"),
+    ],
+    "the index of a name": [("a_{1}=4, a_{2}=-6", "a_{1}=4, a_{5}=-6"), ("a_{1}=4, a_{2}=-6", "a_{3}=4, a_{2}=-6")],
+    "words behind a formula": [("g(x)=x-2 where x is any integer", "g(x)=x-3 where x is any integer")],
+    "two values": [("5", "5 or 6"), ("6", "5 or 6"), ("5", "5, 5")],
+}
+
+
+@pytest.mark.parametrize(("gold", "answer"), [pair for pairs in SAME.values() for pair in pairs])
+def test_what_is_one_answer_in_two_forms(gold: str, answer: str) -> None:
+    assert same_answer(gold, answer) and same_answer(answer, answer)
+
+
+@pytest.mark.parametrize(("gold", "answer"), [pair for pairs in OTHER.values() for pair in pairs])
+def test_what_is_another_answer(gold: str, answer: str) -> None:
+    assert not same_answer(gold, answer)
+
+
+LEAVES = ("x", "m", "h", "N", "2", "7", r"\sqrt{3}", r"\pi", r"\frac{1}{3}")
+
+
+def term(rng: random.Random, depth: int = 2) -> str:
+    """A random expression in letters that are units as well, with bars, brackets, sums, products and squares."""
+    if depth == 0 or rng.random() < 0.2:
+        return rng.choice(LEAVES)
+    one, two = term(rng, depth - 1), term(rng, depth - 1)
+    forms = (
+        rf"\left({one} + {two}\right)", rf"\left({one} - {two}\right)", rf"{one} \cdot {two}", rf"\left|{one}\right|",
+        rf"\left({one}\right)^2", rf"\left|{one}\right|\left({two}\right)",
+    )  # fmt: skip
+    return rng.choice(forms)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_expressions_in_another_order_are_equal_and_changed_ones_are_not(seed: int) -> None:
+    rng = random.Random(seed)
+    one, two, by = term(rng), term(rng), rng.randint(2, 9)
+    whole = f"{one} + {two}"
+    assert same_answer(whole, f"{two} + {one}")
+    assert same_answer(whole, rf"\frac{{{by}\left({two}\right) + {by}\left({one}\right)}}{{{by}}}")
+    assert not same_answer(whole, rf"{one} + {two} + \frac{{1}}{{{by}}}")
+    assert not same_answer(rf"{whole} + x", rf"{two} + {one} + {by}x")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_ceiling_is_the_floor_of_more_and_not_of_as_much(seed: int) -> None:
+    rng = random.Random(seed)
+    factor, by, more = rng.randint(1, 9), rng.randint(2, 12), rng.randint(0, 11)
+    more = by - 1 if rng.random() < 0.5 else more
+    is_same = all(-(-factor * n // by) == (factor * n + more) // by for n in range(1, 200))
+    ceiling, floor = (
+        rf"\lceil \frac{{{factor}n}}{{{by}}} \rceil",
+        rf"\lfloor \frac{{{factor}n + {more}}}{{{by}}} \rfloor",
+    )
+    assert same_answer(ceiling, floor) == is_same

@@ -33,13 +33,14 @@ DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 
 
 def labelled(every: int) -> list[dict[str, Any]]:
-    """Every so many-th pair."""
+    """Every so many-th pair. Those that an English sentence alone decides, which ours does not read, are a category."""
     pairs = [
         json.loads(line)
         for file in sorted(DATA.glob("answer_pairs*.jsonl"))
         for line in file.read_text(encoding="utf-8").splitlines()
     ]
-    return pairs[::every]
+    english = {"category": "an English sentence alone"}
+    return [pair | (english if pair.get("english") else {}) for pair in pairs[::every]]
 
 
 def judged_by_us(every: int) -> dict[str, Any]:

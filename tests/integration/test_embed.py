@@ -53,7 +53,7 @@ async def test_like_problems_are_nearer_than_others_and_both_encodings_agree(url
 
 def test_texts_of_any_length_come_back_in_order(url: str) -> None:
     texts = [f"{word} " * length for length in (1, 400, 3, 90) for word in ("apple", "train")]
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=60.0) as client:
         together = client.post("/v1/embeddings", json={"input": texts}).json()["data"]
         alone = [client.post("/v1/embeddings", json={"input": text}).json()["data"][0] for text in texts]
     assert [item["index"] for item in together] == list(range(8))
@@ -74,7 +74,7 @@ def test_texts_of_any_length_come_back_in_order(url: str) -> None:
     ],
 )
 def test_a_bad_request_is_told_what_is_wrong(url: str, body: bytes, words: str) -> None:
-    reply = httpx.post(f"{url}/v1/embeddings", content=body)
+    reply = httpx.post(f"{url}/v1/embeddings", content=body, timeout=60.0)
     assert reply.status_code == 400
     assert words in reply.json()["error"]["message"]
 

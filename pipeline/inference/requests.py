@@ -170,22 +170,26 @@ class RequestRunner:
         """One attempt at an endpoint where the request has a slot, and where it is counted."""
         now = asyncio.get_running_loop().time
         begin_s = now()
-        patience = request.patience
-        attempt_s = patience.limit_s if patience else self._settings.attempt_timeout_s
-        timeout_s = min(attempt_s, self._deadline_s(request) - begin_s)
+        settings, patience = self._settings, request.patience
+        if patience is None:  # nearly always, and a call less
+            timeout_s = min(settings.attempt_timeout_s, request.begin_s + settings.timeout_s - begin_s)
+        else:
+            timeout_s = min(patience.limit_s, self._deadline_s(request) - begin_s)
         name = f"{request.id}-{request.num_attempts}"
         request.num_attempts += 1
         tally = self._usage.tallies[endpoint.url, request.stage]
         tally.num_requests += 1
-        if tally.open.num_open == 0:
-            tally.open.begin_s = begin_s
-        tally.open.num_open += 1
+        opened = tally.open
+        if opened.num_open == 0:
+            opened.begin_s = begin_s
+        opened.num_open += 1
         try:
             with self._watchdog.limit(timeout_s, request.stage, "request", name, "to", endpoint.url):
                 answer = await send(HttpAttempt(self._transport, endpoint, {**endpoint.headers, "X-Request-Id": name}))
-            tally.open.answered_s = now()
-            latency_s = tally.open.answered_s - begin_s
-            tally.open.longest_s = max(tally.open.longest_s or 0.0, latency_s)
+            opened.answered_s = end_s = now()
+            latency_s = end_s - begin_s
+            if opened.longest_s is None or latency_s > opened.longest_s:
+                opened.longest_s = latency_s
             endpoint.breaker.num_failures = 0
             endpoint.limit.on_success(latency_s, endpoint.num_in_flight)
             tally.latency.add(latency_s)
@@ -205,7 +209,7 @@ class RequestRunner:
             self._record(endpoint, request, tally, error)
             raise
         finally:
-            tally.open.num_open -= 1
+            opened.num_open -= 1
 
     async def _hedged(self, endpoint: Endpoint, request: Request, send: RequestFn[T]) -> tuple[T, Tally]:
         """Send to `endpoint`; when it takes long, to a second one as well. The first answer counts, the other attempt

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
 from pipeline.config.loading import load_config
 from pipeline.errors import UserError
+from pipeline.observability.progress import warn
 from pipeline.preflight.endpoints import Finding, findings
 from pipeline.preflight.machine import CHECKS, Check, Doubt
 from pipeline.preflight.scorer import check_scorer, scorer_findings
@@ -48,11 +48,7 @@ def _found(config: Config) -> Iterator[Finding]:
     """Every finding, as soon as it is there; what may take long is last."""
     yield from (_finding(config, name, check) for name, check in CHECKS)
     yield from scorer_findings(config)
-    yield from event_loop.run(findings(config, _say))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    yield from event_loop.run(findings(config, warn))
 
 
 def _finding(config: Config, name: str, check: Check) -> Finding:

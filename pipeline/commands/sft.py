@@ -61,7 +61,7 @@ def sft_command(arguments: argparse.Namespace) -> int:
         for line in found.lines:
             view.log(line)
         write_atomic(run.config_file, found.config.model_dump_json(indent=2))
-        folder, report = await seeded_model(found.config, run, model, view.log)
+        folder, report = await seeded_model(found.config, run, model, view.log, problems)
         view.log(f"SFT seeding done: {report}")
         return folder
 

@@ -20,7 +20,7 @@ from pipeline.inference.capabilities import check_endpoint
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.load_test import Load, Stress, StressReport
 from pipeline.observability.latency_plot import plot_latency
-from pipeline.observability.progress import progress
+from pipeline.observability.progress import progress, warn
 from pipeline.runtime import event_loop
 from pipeline.runtime.child_process import Child, tail
 from pipeline.runtime.watchdog import Watchdog
@@ -115,9 +115,9 @@ async def _run(arguments: argparse.Namespace, load: Load, requests: RequestsSect
         settings = EndpointSettings(
             url=url, model=arguments.model, api_key_env=arguments.api_key_env, max_concurrency=load.concurrency
         )
-        watchdog = Watchdog(lambda stuck: print(stuck, file=sys.stderr), stuck_after_s=60.0)
+        watchdog = Watchdog(warn, stuck_after_s=60.0)
         pool = await stack.enter_async_context(
-            InferenceClient((settings,), "", requests, watchdog=watchdog, on_trouble=_warn)
+            InferenceClient((settings,), "", requests, watchdog=watchdog, on_trouble=warn)
         )
         await check_endpoint(pool, pool.endpoints[0], training=False)
         stress = Stress(pool, load, stack.enter_context(progress("requests", load.num_requests)))
@@ -129,10 +129,6 @@ async def _run(arguments: argparse.Namespace, load: Load, requests: RequestsSect
         except asyncio.CancelledError:
             stopped = True
     return stress, stopped
-
-
-def _warn(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.asynccontextmanager

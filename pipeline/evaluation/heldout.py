@@ -22,7 +22,7 @@ from pipeline.inference.client import InferenceClient
 from pipeline.inference.patience import Patience
 from pipeline.inference.protocol import Reply
 from pipeline.rewards.verifier import Verifier
-from pipeline.run.state import of_problems, rewards_of
+from pipeline.run.state import of_problems, shown_reward
 from pipeline.statistics import wilson_interval
 from pipeline.types import Message, Record, Task, Verdict
 
@@ -75,7 +75,7 @@ class EvalReport(BaseModel):
         low, high = self.interval
         return (
             f"{self.name}: {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {of_problems(self.model_dump())}, "
-            f"{rewards_of(self.mean_reward, self.accuracy)}{self.share_parsable:.1%} parsable, "
+            f"{shown_reward(self.mean_reward, self.accuracy)}{self.share_parsable:.1%} parsable, "
             f"{self.share_cut:.1%} cut short"
         )
 

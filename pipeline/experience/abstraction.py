@@ -94,7 +94,7 @@ def check_reply(
         return Rejection(rollout_id=rollout_id, reason="malformed", detail=detail)
     rendered = render_lessons((lesson,))
     program = code_of(trajectory) if "tests" in label.entry else ""
-    if any(gives_solution_away(rendered, gold, program) for gold in label.answers):
+    if gives_solution_away(rendered, label.answers, program):
         return Rejection(rollout_id=rollout_id, reason="gives_answer", detail=text[:200])
     return lesson
 

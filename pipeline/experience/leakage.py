@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pipeline.rewards.extraction import boxed
 from pipeline.rewards.math import fraction_of, plain, same_quickly
@@ -83,9 +83,10 @@ def gives_answer_away(lesson_text: str, answer: str) -> bool:
     )
 
 
-def gives_solution_away(lesson_text: str, answer: str, program: str) -> bool:
-    """Whether a lesson states the gold answer, or holds lines of `program`, the trajectory's ("" for none)."""
-    return gives_answer_away(lesson_text, answer) or gives_program_away(lesson_text, program)
+def gives_solution_away(lesson_text: str, answers: Iterable[str], program: str) -> bool:
+    """Whether a lesson states one of the gold answers, or holds lines of `program`, the trajectory's ("" for none)."""
+    stated = any(gives_answer_away(lesson_text, answer) for answer in answers)
+    return stated or gives_program_away(lesson_text, program)
 
 
 def gives_program_away(lesson_text: str, program: str) -> bool:

@@ -279,8 +279,7 @@ class InferenceClient:
         body = protocol.chat_body(
             endpoint.model, messages, chat_template_kwargs=self._chat_template_kwargs, **arguments
         )
-        # Nearly every endpoint takes all of it.
-        return endpoint.dialect.spoken(body) if endpoint.dialect.dropped or endpoint.dialect.renames_limit else body
+        return endpoint.dialect.spoken(body)
 
     async def get(self, endpoint: Endpoint, path: str, timeout_s: float = 30.0) -> Any:
         """One GET, one attempt, outside of slots and breaker; the parsed JSON. Raises EndpointError."""

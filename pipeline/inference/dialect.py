@@ -35,6 +35,8 @@ class Dialect:
 
     def spoken(self, body: Json) -> Json:
         """`body` with the parameters that the endpoint takes."""
+        if not self.dropped and not self.renames_limit:
+            return body
         kept = {name: value for name, value in body.items() if name not in self.dropped}
         if self.renames_limit and LIMIT in kept:
             kept[NEW_LIMIT] = kept.pop(LIMIT)

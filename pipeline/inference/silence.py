@@ -26,6 +26,8 @@ SILENT_S = 7.0
 LONGER = 3.0
 REPEAT_S = 60.0
 LOOK_EVERY_S = 1.0
+AT_THE_SERVER = "look at the server's log, or at the provider's status page"
+"""What to do where the endpoint itself is at fault."""
 
 
 class OpenRequests:
@@ -141,6 +143,6 @@ def _described(url: str, what: str, asked: OpenRequests, silent_s: float) -> str
     usual = "no answer yet" if asked.longest_s is None else f"answers took {asked.longest_s:.0f} s at most"
     return (
         f"endpoint {url} has said nothing for {silent_s:.0f} s ({what}: {waiting}, {usual}). It may be "
-        "slow, busy, or still loading its model, and is waited for. What to do: if this goes on, look at the "
-        "server's log, or at the provider's status page; Ctrl-C ends the wait."
+        f"slow, busy, or still loading its model, and is waited for. What to do: if this goes on, {AT_THE_SERVER}; "
+        "Ctrl-C ends the wait."
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from pipeline.errors import EndpointError, FinalEndpointError
-from pipeline.inference.silence import OpenRequests, SilenceWatch
+from pipeline.inference.silence import AT_THE_SERVER, OpenRequests, SilenceWatch
 from pipeline.inference.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -28,15 +28,14 @@ REPEAT_S = 60.0
 # Longer ones are reported at the first failure: nothing will be asked until then.
 LONG_RETRY_AFTER_S = 5.0
 
-_SERVER = "look at the server's log, or at the provider's status page"
 _ADDRESS = "check that this is the base URL of an OpenAI-compatible API, with no log-in page or other proxy before it"
 REMEDIES = {
-    "error_body": _SERVER,
+    "error_body": AT_THE_SERVER,
     "wrong_choices": _ADDRESS,
     "broken_json": _ADDRESS,
-    "aborted": "an answer has to end with 'stop' or 'length'; " + _SERVER,
+    "aborted": "an answer has to end with 'stop' or 'length'; " + AT_THE_SERVER,
     "no_content": "serve the model without tools, which it may call instead of answering, or ask another one",
-    "connection": "see whether it crashes, or a proxy cuts connections; " + _SERVER,
+    "connection": "see whether it crashes, or a proxy cuts connections; " + AT_THE_SERVER,
     "refused": "see whether it is running there, and can be reached from this machine",
     "timeout": "ask it less at once (max_concurrency), or allow more time (requests.attempt_timeout_s)",
     "quota": "top up the account, or use another key",
@@ -61,7 +60,7 @@ class Failing(Protocol):
 
 def remedy_of(kind: str) -> str:
     """What the user can do about failures of this kind."""
-    return "name the address that it redirects to" if kind.startswith("http_3") else REMEDIES.get(kind, _SERVER)
+    return "name the address that it redirects to" if kind.startswith("http_3") else REMEDIES.get(kind, AT_THE_SERVER)
 
 
 def described(error: EndpointError) -> str:

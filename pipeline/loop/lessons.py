@@ -76,7 +76,7 @@ class LessonStage:
 
     def note_use(self, group: RolloutGroup) -> None:
         """Count a journalled group for the entries that it saw."""
-        self._usefulness.add(group.context.lesson_ids, [rollout.reward for rollout in group.rollouts])
+        self._usefulness.add(group.context.lesson_ids, group.rewards)
 
     async def make(self, step: int, groups: list[RolloutGroup]) -> int:
         """Summarise rollouts of the step's `groups` into the pool; return how many lessons were accepted."""

@@ -19,6 +19,11 @@ STATUS_EVERY_S = 0.5
 LINE_EVERY_S = 30.0
 
 
+def warn(what: object) -> None:
+    """Print a line on standard error, at once."""
+    print(what, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(name: str, total: int, status: Callable[[], str] = lambda: "") -> Iterator[Callable[[int], None]]:
     """A function that reports how many of `total` are done; `status` adds text, for example what it cost so far."""

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.observability.live_view import duration, score_columns
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
-from pipeline.run.state import of_problems, rewards_of
+from pipeline.run.state import of_problems, shown_reward
 
 STAGES = (
     "server_start",
@@ -33,7 +33,7 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
         low, high = report["interval"]
         yield (
             f"  held-out accuracy, {name}: {report['accuracy']:.1%}, 95 % interval [{low:.1%}, {high:.1%}], "
-            f"{of_problems(report)}, {rewards_of(report.get('mean_reward'), report['accuracy'])}"
+            f"{of_problems(report)}, {shown_reward(report.get('mean_reward'), report['accuracy'])}"
             f"{report['share_parsable']:.1%} parsable, {report['share_cut']:.1%} cut short"
         )
     totals = state.get("totals", {})

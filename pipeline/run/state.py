@@ -67,7 +67,7 @@ def of_problems(report: Mapping[str, Any]) -> str:
     return f"{report['num_problems'] - num} answered of {problems} ({num} without an answer are not counted: {kinds})"
 
 
-def rewards_of(mean_reward: float | None, accuracy: float) -> str:
+def shown_reward(mean_reward: float | None, accuracy: float) -> str:
     """'mean reward 0.412, ' for a line on an evaluation; empty where accuracy says the same, or an older run kept
     none."""
     return "" if mean_reward is None or abs(mean_reward - accuracy) < 5e-4 else f"mean reward {mean_reward:.3f}, "

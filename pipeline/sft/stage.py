@@ -36,17 +36,21 @@ PROGRESS_STEPS = 20
 
 
 async def seeded_model(
-    config: Config, run: RunFolder, model: Path, log: Callable[[str], None]
+    config: Config, run: RunFolder, model: Path, log: Callable[[str], None], problems: ProblemSet | None = None
 ) -> tuple[Path, dict[str, Any]]:
     """The model after SFT seeding, from the cache where its inputs are unchanged, and what the training said of
-    itself. Raises ConfigError where there is nothing to learn from."""
+    itself. `problems` are those that `sft.seed` draws, where the caller has them. Raises ConfigError where there is
+    nothing to learn from."""
     fingerprint = await asyncio.to_thread(model_fingerprint, model)
-    teaching = await taught(config, await _problems(config), log) if config.sft.teacher else None
+    teaching = None
+    if config.sft.teacher:
+        problems = problems or await _problems(config)
+        teaching = await taught(config, problems, log)
     folder = cache_folder() / "sft" / pairs_key(config, fingerprint, teaching.digest if teaching else "")
     if (folder / DONE).exists():
         log(f"SFT seeding: unchanged since it was made, taken from {folder}")
         return folder, {**json.loads((folder / DONE).read_text(encoding="utf-8")), "cached": True}
-    problems = await _problems(config)
+    problems = problems or await _problems(config)
     builtin = await asyncio.to_thread(make_pairs, config, problems.train, problems.heldout_hashes)
     own = own_pairs(config.sft.pairs_file, problems.heldout_hashes) if config.sft.pairs_file else []
     pairs = builtin

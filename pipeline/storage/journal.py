@@ -177,7 +177,7 @@ def _row(group: RolloutGroup) -> dict[str, Any]:
         "drawn": group.context.drawn,
         "kind": group.context.kind,
         "lesson_ids": list(group.context.lesson_ids),
-        "rewards": [rollout.reward for rollout in group.rollouts],
+        "rewards": list(group.rewards),
         "oldest_step": oldest.step,
         "newest_step": newest.step,
         "record": group.model_dump_json().encode(),

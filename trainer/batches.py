@@ -28,8 +28,8 @@ PER_ROLLOUT = ("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """B = groups × G rollouts, the rows of a group together, groups by length (less padding where several share a
-    pass)."""
+    """B = groups × G rollouts, the rows of a group together, groups by length: less padding where several share a pass.
+    The longest come first, and what follows has room in the memory that they leave."""
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
@@ -127,7 +127,7 @@ class JournalReader:
     def _batch(self, step: int, groups: list[RolloutGroup], wait_s: float) -> RolloutBatch:
         for group in groups:
             self._check(step, group)
-        ordered = sorted(groups, key=_length)
+        ordered = sorted(groups, key=_length, reverse=True)
         rollouts = [rollout for group in ordered for rollout in group.rollouts]
         masked = [masking_rule(self._config, rollout, group, step) for group in ordered for rollout in group.rollouts]
         return RolloutBatch(

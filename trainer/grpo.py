@@ -21,8 +21,8 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
     skipped then (deviation 5), because all processes must take part in each pass.
 11. The reference of a divided model is divided layer by layer, as the policy is; TRL would divide it as one unit.
 12. A checkpoint is written over nothing: the manifest of one that was torn would fit what is half written anew.
-13. On a CPU the reference is in memory only while it computes (`reference`), and freed memory is returned before and
-    after what has no gradient.
+13. On a CPU the reference is in memory only while it computes (`reference`), gradients stay where they are
+    (`gradients`), and freed memory is returned before and after what has no gradient.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from pipeline.run.checkpoints import begin
 from trainer import sharding
 from trainer.batches import RULES, RolloutBatch
 from trainer.gap import GapMeter
+from trainer.gradients import drop_gradients, keep_gradients
 from trainer.lora import without_wrapper
 from trainer.memory import return_freed_memory
 from trainer.processes import on_rank0
@@ -125,6 +126,8 @@ class JournalGRPOTrainer(GRPOTrainer):
         # Deviation 13; TRL has loaded it from where the policy came from.
         folder, has_reference = model.config._name_or_path, self.ref_model is not None and not divided
         self._mapped = MappedWeights(self.ref_model, Path(folder)) if has_reference and folder else None
+        if args.use_cpu and self.accelerator.num_processes == 1:
+            keep_gradients(self.model)
         # Set after construction: at construction it would connect to a vLLM server of TRL's own.
         self.use_vllm = True
         self.vllm_generation = WeightSync(sync_weights)
@@ -312,7 +315,8 @@ class JournalGRPOTrainer(GRPOTrainer):
         super()._save_checkpoint(model, trial)
 
     def forget_training(self) -> None:
-        """Give back the memory of optimizer and reference; there is no further step, but logs."""
+        """Give back the memory of gradients, optimizer and reference; there is no further step, but logs."""
+        drop_gradients(self.model)
         self.accelerator.free_memory()
         self.__dict__.update(optimizer=None, lr_scheduler=None, ref_model=None, _mapped=None)
         self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None

@@ -39,6 +39,7 @@ from pipeline.runtime.written import Written
 from trainer.arguments import set_threads
 from trainer.canary import write_canary
 from trainer.disk import as_disk_error
+from trainer.gradients import drop_gradients, keep_gradients
 from trainer.memory import keep_freed_memory, return_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
 from trainer.recompute import UNCACHED, recompute_cheap_parts
@@ -185,9 +186,12 @@ def train(
         callbacks=[Progress(log)],
     )
     trainer.remove_callback(PrinterCallback)
+    if trainer.args.use_cpu:
+        keep_gradients(model)
     num_tokens = sum(len(ids) for ids in trainer.train_dataset["input_ids"])
     begin = time.monotonic()
     trainer.train()
+    drop_gradients(model)
     last = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-5:]
     return {
         "num_pairs": len(pairs),

@@ -119,11 +119,25 @@ def test_the_environment_opens_the_control_routes_and_drops_what_is_unsafe() -> 
 
 
 def test_each_cpu_server_gets_its_share_of_the_cores() -> None:
-    first, second = (server_environment(config(num_servers=2), index, CPU, {}) for index in (0, 1))
-    assert (first["VLLM_CPU_OMP_THREADS_BIND"], second["VLLM_CPU_OMP_THREADS_BIND"]) == ("0,1", "2,3")
-    assert first["OMP_NUM_THREADS"] == "2"
-    both = server_environment(config(tensor_parallel_size=2), 0, CPU, {})
-    assert both["VLLM_CPU_OMP_THREADS_BIND"] == "0,1|2,3"
+    assert server_environment(config(), 0, CPU, {})["OMP_NUM_THREADS"] == "4"
+    assert server_environment(config(num_servers=2), 1, CPU, {})["OMP_NUM_THREADS"] == "2"
+    settings = config(num_servers=2, tensor_parallel_size=2)
+    first, second = (server_environment(settings, index, CPU, {}) for index in (0, 1))
+    assert (first["VLLM_CPU_OMP_THREADS_BIND"], second["VLLM_CPU_OMP_THREADS_BIND"]) == ("0|1", "2|3")
+
+
+def test_a_single_cpu_worker_computes_in_the_engine_and_is_bound_to_no_core() -> None:
+    uni = ["--distributed-executor-backend", "uni"]
+    command = server_command(config(), 0, 1, Path("m"), CPU)
+    assert command[command.index(uni[0]) + 1] == "uni"
+    assert not {"VLLM_CPU_OMP_THREADS_BIND"} & server_environment(config(), 0, CPU, {}).keys()
+    assert server_environment(config(), 0, CPU, {})["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    several = config(tensor_parallel_size=2)
+    assert "uni" not in server_command(several, 0, 1, Path("m"), CPU)
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in server_environment(several, 0, CPU, {})
+    assert "uni" not in server_command(config(), 0, 1, Path("m"), GPU)
+    chosen = [*uni[:1], "mp"]
+    assert server_command(config(extra_args=chosen), 0, 1, Path("m"), CPU)[-2:] == chosen
 
 
 def test_only_an_eager_cpu_server_skips_the_compiler() -> None:

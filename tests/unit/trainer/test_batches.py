@@ -67,7 +67,7 @@ def test_a_stop_request_ends_the_wait() -> None:
         JournalReader(GrowingJournal([]), [], tiny_config(Path()), stop).wait_for(0)  # type: ignore[arg-type]
 
 
-def test_rows_of_a_group_stay_together_and_groups_go_by_length() -> None:
+def test_rows_of_a_group_stay_together_and_the_longest_groups_come_first() -> None:
     batch = reader(make_groups(0), tiny_config(Path())).wait_for(0)
     prompts = [batch.prompt_ids[row : row + GROUP_SIZE] for row in range(0, len(batch.prompt_ids), GROUP_SIZE)]
     assert all(prompt == group[0] for group in prompts for prompt in group)
@@ -75,7 +75,7 @@ def test_rows_of_a_group_stay_together_and_groups_go_by_length() -> None:
         len(group[0]) + sum(len(ids) for ids in batch.completion_ids[index * GROUP_SIZE : (index + 1) * GROUP_SIZE])
         for index, group in enumerate(prompts)
     ]
-    assert lengths == sorted(lengths)
+    assert lengths == sorted(lengths, reverse=True)
     assert len(set(lengths)) > 1
 
 

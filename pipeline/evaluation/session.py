@@ -21,25 +21,27 @@ from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.cost import cost_of, failed_attempts, spending
 from pipeline.evaluation.defaults import Explicit, adapted
 from pipeline.evaluation.folder import EvalFolder
-from pipeline.evaluation.judge import AnswerJudge, agreement, judge_endpoint
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.markdown import page
 from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, planned
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
-from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.evaluation.report import BenchmarkReport, report
 from pipeline.evaluation.results import cells, scored_answers
 from pipeline.evaluation.runner import EvalRun, Scoring
 from pipeline.experience.pool_integrity import check_pool
 from pipeline.experience.retrieval import retriever_of
+from pipeline.hashing import digest
 from pipeline.inference.capabilities import check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.inference.reply_cache import ReplyCache
 from pipeline.inference.trouble import remedy_of
 from pipeline.inference.usage import Prices, Usage
 from pipeline.observability import logs
 from pipeline.observability.progress import progress
 from pipeline.observability.secrets import secrets_of
+from pipeline.rewards.judge.agreement import agreement
+from pipeline.rewards.judge.model import AnswerJudge, JudgeRules, judge_endpoint, rules_in
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
 from pipeline.run.folder import RunFolder
@@ -94,6 +96,8 @@ class EvaluationSession:
         self._run: EvalRun | None = None
         self._stack = contextlib.AsyncExitStack()
         self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
+        self._judge_prices = Prices()
+        self._own_rules = next(iter(rules_in(self._config.reward).values()), JudgeRules())
         self._usages: list[Usage] = []
         self._notes: list[str] = []
         self._begin_s = time.monotonic()
@@ -136,9 +140,10 @@ class EvaluationSession:
             benchmarks = [self._fitted(one, endpoints.max_model_len) for one in benchmarks]
             search, pool_key = await self._lessons(folder, endpoints, replies, benchmarks)
             judge = await self._judge(benchmarks, replies)
+            own_judge = judge.by(self._own_rules) if judge and self._own_rules.by_rubric else None
             wanted = self._planned(benchmarks, pool_key, judge, plan)
             plan.write(folder.plan_file)
-            scoring = Scoring(await self._verifiers(benchmarks), judge, self._prices)
+            scoring = Scoring(await self._verifiers(benchmarks), judge, own_judge, self._prices)
             num_answers = sum(target.num_samples for _, of in wanted for one in of for target in one.wanted.values())
             self._run = run = EvalRun(
                 self._config, folder, endpoints, replies, answers, scoring, search=search,
@@ -194,9 +199,11 @@ class EvaluationSession:
         self, benchmarks: Sequence[BenchmarkTasks], pool_key: str, judge: AnswerJudge | None, plan: Plan
     ) -> list[BenchmarkCells]:
         """The cells that this command wants; they join those of `plan`."""
-        judge_name = judge.name if judge else ""
         wanted = []
         for one in benchmarks:
+            judge_name = judge.name if judge else ""
+            if one.is_heldout and self._own_rules.by_rubric:
+                judge_name += f", rubric {digest(self._own_rules)[:8]}"
             before = {(cell.benchmark, cell.mode) for cell in plan.cells}
             of_modes = [
                 planned(self._config, one, mode, pool_key=pool_key, judge=judge_name)
@@ -300,11 +307,14 @@ class EvaluationSession:
 
     async def _judge(self, benchmarks: Sequence[BenchmarkTasks], replies: ReplyCache) -> AnswerJudge | None:
         """The judge, after its agreement with labelled answers was shown."""
-        settings = self._options.judge
+        settings, undecided = self._options.judge, [one.name for one in benchmarks if one.scorer == "judge"]
+        if settings is None and undecided:
+            settings = next((judge.endpoint for judge in self._config.reward.judges), None)
         if settings is None:
-            if undecided := [one.name for one in benchmarks if one.scorer == "judge"]:
+            if undecided:
                 raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
             return None
+        self._judge_prices = Prices([settings])
         client = await self._client(judge_endpoint(settings, self._config.requests, self._warn))
         judge = AnswerJudge(client, client.endpoints[0].model, cache=replies)
         self._log(f"{judge.name}, {(found := await agreement(judge)).line()}")
@@ -323,7 +333,6 @@ class EvaluationSession:
     ) -> BenchmarkReport:
         options = self._options
         scorers = {str(cell.settings["scorer"]) for cell in plan.cells}
-        judge_prices = Prices([options.judge] if options.judge else [])
         return report(
             folder.path.name,
             plan.cells,
@@ -337,7 +346,7 @@ class EvaluationSession:
             num_asked=replies.num_requests,
             num_known=replies.num_cached,
             num_verdicts=run.num_verdicts,
-            spent=[one.priced(judge_prices if one.stage == "judge" else self._prices) for one in replies.spent()],
+            spent=[one.priced(self._judge_prices if one.stage == "judge" else self._prices) for one in replies.spent()],
             cost=cost_of(self._usages),
             asking_s=asking_s,
             seconds=time.monotonic() - self._begin_s,

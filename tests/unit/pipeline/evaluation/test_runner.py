@@ -16,10 +16,10 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.plan import BenchmarkTasks, planned
-from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.evaluation.results import Scored, scored
 from pipeline.evaluation.runner import EvalRun, Scoring
 from pipeline.inference.protocol import Reply
+from pipeline.inference.reply_cache import ReplyCache
 from pipeline.inference.usage import Prices
 from pipeline.types import Label, Message, Problem, Task, Verdict
 

@@ -59,9 +59,8 @@ class Scoring(NamedTuple):
 class EvalRun:
     """One run over the questions of a plan.
 
-    `answers` are those that the folder holds, by key; what `run` adds joins them. With `rejudge` every answer is judged
-    anew, from cached replies. After `stop` no request begins. `end_waits` ends what only waits, at whatever endpoint,
-    once a failure has ended the run."""
+    `answers` are those that the folder holds, by key; what `run` adds joins them. After `stop` no request begins.
+    `end_waits` ends what only waits, at whatever endpoint, once a failure has ended the run."""
 
     def __init__(
         self,
@@ -73,7 +72,6 @@ class EvalRun:
         scoring: Scoring,
         *,
         search: Search | None = None,
-        rejudge: bool = False,
         end_waits: Callable[[EndpointError], None] | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
@@ -84,7 +82,6 @@ class EvalRun:
         self.answers = answers
         self._scoring = scoring
         self._search = search
-        self._rejudge = rejudge
         self._end_waits = end_waits or endpoints.stop
         self._progress = progress
         self.stopped = False
@@ -132,7 +129,7 @@ class EvalRun:
         """Whether there is an answer with all of its verdicts. Each question is looked at once, before it is
         answered."""
         answer, judge = self.answers.get(question.key), self._judge_of(question)
-        return answer is not None and not self._rejudge and (judge is None or answer.judge == judge.name)
+        return answer is not None and (judge is None or answer.judge == judge.name)
 
     def _judge_of(self, question: Question) -> AnswerJudge | None:
         """The judge of its answers, beside a verifier or alone; None without a gold answer to compare with

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
-from pipeline.errors import ConfigError, EndpointError, EndpointSetupError, FinalEndpointError, RunFolderError
+from pipeline.errors import ConfigError, EndpointError, FinalEndpointError, RunFolderError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.cost import cost_of, failed_attempts, spending
 from pipeline.evaluation.defaults import Explicit, adapted
 from pipeline.evaluation.folder import EvalFolder
+from pipeline.evaluation.judging import opened_judge
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.markdown import page
 from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, planned
@@ -40,8 +41,7 @@ from pipeline.inference.usage import Prices, Usage
 from pipeline.observability import logs
 from pipeline.observability.progress import progress
 from pipeline.observability.secrets import secrets_of
-from pipeline.rewards.judge.agreement import agreement
-from pipeline.rewards.judge.model import AnswerJudge, JudgeRules, judge_endpoint, rules_in
+from pipeline.rewards.judge.model import AnswerJudge, own_rules
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
 from pipeline.run.folder import RunFolder
@@ -67,7 +67,6 @@ class EvalOptions(NamedTuple):
     compare: Path | None = None
     out: Path | None = None
     fresh: bool = False
-    rejudge: bool = False
     moved: bool = False
 
 
@@ -97,7 +96,7 @@ class EvaluationSession:
         self._stack = contextlib.AsyncExitStack()
         self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
         self._judge_prices = Prices()
-        self._own_rules = next(iter(rules_in(self._config.reward).values()), JudgeRules())
+        self._own_rules = own_rules(self._config.reward)
         self._usages: list[Usage] = []
         self._notes: list[str] = []
         self._begin_s = time.monotonic()
@@ -147,7 +146,7 @@ class EvaluationSession:
             num_answers = sum(target.num_samples for _, of in wanted for one in of for target in one.wanted.values())
             self._run = run = EvalRun(
                 self._config, folder, endpoints, replies, answers, scoring, search=search,
-                rejudge=options.rejudge, end_waits=self._end_waits,
+                end_waits=self._end_waits,
                 progress=self._stack.enter_context(progress("answers", num_answers, lambda: spending(self._usages))),
             )  # fmt: skip
             asking_s, failure = await self._answer(run, wanted)
@@ -163,7 +162,7 @@ class EvaluationSession:
                 raise failure or EndpointError("evaluation", first)
             self._notes += [*_dropped(endpoints), *failed_attempts(self._usages)]
             found = await asyncio.to_thread(self._report, folder, plan, run, replies, asking_s)
-            await asyncio.to_thread(_write, folder, found)
+            await asyncio.to_thread(write_reports, folder, found)
             return Outcome(folder, found, failure, run.first_failure)
 
     async def _answer(self, run: EvalRun, wanted: Sequence[BenchmarkCells]) -> tuple[float, EndpointError | None]:
@@ -315,15 +314,10 @@ class EvaluationSession:
                 raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
             return None
         self._judge_prices = Prices([settings])
-        client = await self._client(judge_endpoint(settings, self._config.requests, self._warn))
-        judge = AnswerJudge(client, client.endpoints[0].model, cache=replies)
-        self._log(f"{judge.name}, {(found := await agreement(judge)).line()}")
-        if not found.num_judged:
-            reason = client.endpoints[0].last_failure or f"{judge.num_malformed} replies without a verdict"
-            raise EndpointSetupError(
-                f"--judge {settings.url} gave no verdict on any of {found.num_errors} labelled answers ({reason}); "
-                "mend it, or name another judge"
-            )
+        opening = opened_judge(settings, self._config.requests, replies, self._log, self._warn)
+        judge, client = await self._stack.enter_async_context(opening)
+        self._usages.append(client.usage)
+        self._clients.append(client)
         return judge
 
     # What came of it
@@ -340,7 +334,7 @@ class EvaluationSession:
             folder.failures(),
             versions={scorer: verifier_version(scorer) for scorer in scorers},
             priced=self._prices.given,
-            other=_other(options.compare, self._prices) if options.compare else None,
+            other=compared(options.compare, self._prices) if options.compare else None,
             further_notes=self._notes,
             failures=dict(run.failures),
             num_asked=replies.num_requests,
@@ -370,12 +364,13 @@ def check_compare(path: Path) -> None:
     )
 
 
-def _other(path: Path, prices: Prices) -> Other:
+def compared(path: Path, prices: Prices) -> Other:
     folder = EvalFolder(path)
     return Other(folder.path.name, cells(folder.plan().cells, scored_answers(folder, prices), folder.failures()))
 
 
-def _write(folder: EvalFolder, found: BenchmarkReport) -> None:
+def write_reports(folder: EvalFolder, found: BenchmarkReport) -> None:
+    """The report as JSON, page and plots. Raises DiskError."""
     folder.write_report(folder.report_file.name, found.model_dump_json(indent=1))
     folder.write_report(folder.page_file.name, page(found))
     folder.write_report(folder.accuracy_plot.name, plot_accuracy(found))

@@ -85,6 +85,11 @@ class JudgeRules(NamedTuple):
 BY_REFERENCE = JudgeRules()
 
 
+def own_rules(settings: RewardSection) -> JudgeRules:
+    """What the first judge of `settings` decides by: the gold answer where there is none."""
+    return next(iter(rules_in(settings).values()), BY_REFERENCE)
+
+
 def rules_in(settings: RewardSection) -> dict[str, JudgeRules]:
     """What each judge of `settings` decides by, by its column."""
     column, threshold = settings.judge.rubric_column, settings.threshold

@@ -154,15 +154,6 @@ async def test_a_failure_that_all_would_meet_lets_what_is_in_flight_end(tmp_path
     assert await evaluation(Endpoints()) == NUM - 2
 
 
-async def test_verdicts_are_given_anew_without_a_request(tmp_path: Path) -> None:
-    evaluation, endpoints = Evaluation(tmp_path), Endpoints()
-    await evaluation(endpoints)
-    assert await evaluation(endpoints, Verifier(correct=False), rejudge=True) == 0
-    assert not any(answer.verdict.correct for answer in evaluation.stored.values())
-    assert not any(found.correct for found in evaluation.known.values())
-    assert len(list(evaluation.folder.answers())) == NUM, "what was superseded is gone"
-
-
 async def test_a_judge_that_comes_later_judges_what_is_kept(tmp_path: Path) -> None:
     evaluation, endpoints = Evaluation(tmp_path), Endpoints()
     await evaluation(endpoints)

@@ -153,11 +153,8 @@ class Stages:
         """Add what this session asked for and how long it took to the run's totals, and save all that is known of the
         run."""
         self.state.add_to_totals(seconds=dict(self.clock.seconds), counts=dict(self.clock.counts))
-        for usage in (client.usage for client in self.clients.values()):
-            self.state.add_to_totals(usage=usage.by_stage())
-            if cost := usage.cost():
-                of_stages = {stage: spent for stage in usage.by_stage() if (spent := usage.cost(stage))}
-                self.state.add_to_totals(cost=cost, stage_cost=of_stages)
+        for client in self.clients.values():
+            self.state.add_to_totals(**client.usage.totals())
         if num_known := self.verifier.num_cached:
             self.state.add_to_totals(num_judged_before=num_known)
         self.state.save()

@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError, LanpoError
 from pipeline.observability import logs
 from pipeline.observability.live_view import View
 from pipeline.observability.secrets import secrets_of
-from pipeline.preflight.judges import check_judges
+from pipeline.preflight.judges import CheckedJudges, check_judges
 from pipeline.preflight.settled import without_open
 from pipeline.run import provenance
 from pipeline.run.folder import RunFolder
@@ -50,7 +50,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     for line in check_machine(_begun(config) if source else config):
         print(line, flush=True)
     judges = check_judges(config, RunState(run).values.get("judges", {}) if arguments.resume else {})
-    for line in judges.values():
+    for line in judges.lines.values():
         print(line, flush=True)
     if arguments.resume:
         return _resume(run, config, judges)
@@ -73,7 +73,7 @@ def _begun(config: Config) -> Config:
     return config.model_copy(update={"sft": config.sft.model_copy(update={"enabled": False})})
 
 
-def _resume(run: RunFolder, config: Config, judges: dict[str, str]) -> int:
+def _resume(run: RunFolder, config: Config, judges: CheckedJudges) -> int:
     check_claim(run)
     with run.locked():
         check_final_model(run)
@@ -82,7 +82,7 @@ def _resume(run: RunFolder, config: Config, judges: dict[str, str]) -> int:
     return run_session(run, config, judges, resumed=True)
 
 
-def run_session(run: RunFolder, config: Config, judges: dict[str, str], *, resumed: bool) -> int:
+def run_session(run: RunFolder, config: Config, judges: CheckedJudges, *, resumed: bool) -> int:
     """One session of a run, until it is done or stopped; `judges` is what is known of those that give its rewards. A
     first SIGINT or SIGTERM drains; a second ends at once."""
     logs.configure(run.logs / "orchestrator.log", config.operations, secrets_of(config))
@@ -91,8 +91,10 @@ def run_session(run: RunFolder, config: Config, judges: dict[str, str], *, resum
     with run.locked():
         provenance.append(run, config)
         session = Session(run, config, view)
-        if judges:
-            session.state.values["judges"] = judges
+        if judges.lines:
+            session.state.values["judges"] = judges.lines
+        for spent in judges.spent:
+            session.state.add_to_totals(**spent)
         try:
             event_loop.run(_stoppable(session.work(resumed), view))
         except KeyboardInterrupt:

@@ -188,20 +188,22 @@ async def test_a_judge_is_compared_with_labels_before_anything_starts(
     judging = Judging()
     url = await start(judging)
     sound = config(url, judge={"endpoint": settings_at(url, api_key_env="JUDGE_KEY")})
-    lines = await asyncio.to_thread(check_judges, sound, {})
+    lines, (spent,) = await asyncio.to_thread(check_judges, sound, {})
     assert [*lines.values()] == [
         f"judge judge: {MODEL} agrees with 100.0% [95.6%, 100.0%] of 84 labelled answers, kappa 1.00; 0 wrong ones "
         "called correct, 0 correct ones wrong, 0 without a verdict"
     ]
     assert judging.asked.total() == NUM_LABELLED and judging.keys == {"Bearer the-key"}
-    assert await asyncio.to_thread(check_judges, sound, lines) == lines
+    assert spent["usage"]["judge"]["requests"] == NUM_LABELLED
+    assert spent["stage_cost"]["judge"] == pytest.approx(NUM_LABELLED * 110e-6)
+    assert (await asyncio.to_thread(check_judges, sound, lines)).lines == lines
     assert judging.asked.total() == NUM_LABELLED, "what is known is not paid for again"
 
     judging.decide = lambda reference, response: True
     with pytest.raises(RewardError, match=r"agrees with 50.0% .* 42 wrong ones called correct.*min_agreement = 0.8"):
         await asyncio.to_thread(check_judges, config(url), {})
     low = config(url, judge={"endpoint": settings_at(url), "min_agreement": 0.5})
-    assert len(await asyncio.to_thread(check_judges, low, {})) == 1
+    assert len((await asyncio.to_thread(check_judges, low, {})).lines) == 1
 
     judging.broken = lambda response: True
     (finding,) = await asyncio.to_thread(judge_findings, config(url))
@@ -218,11 +220,17 @@ async def test_a_rubric_is_compared_with_labels_of_ones_own_or_with_known_answer
     lines = [{"question": "Why?", "text": "x" * num, "correct": num > 60} for num in range(20, 100, 10)]
     labels.write_text("".join(json.dumps(line) + "\n" for line in lines))
     own = {"endpoint": settings_at(url), "rubric": "Is it long?", "labelled_file": str(labels)}
-    (line,) = (await asyncio.to_thread(check_judges, config(url, judge=own, threshold=0.7), {})).values()
+    (line,) = (await asyncio.to_thread(check_judges, config(url, judge=own, threshold=0.7), {})).lines.values()
     assert "agrees with 100.0%" in line and "of 8 labelled answers" in line and "labels.jsonl" in line
     labels.write_text('{"question": "Why?", "text": "x"}\n')
     (finding,) = await asyncio.to_thread(judge_findings, config(url, judge=own))
     assert "labels.jsonl, line 1: correct: field required" in finding.message.lower()
+    write_labels = [{"question": "Why?", "text": "x", "correct": False, "scorer": "other"}, lines[0]]
+    labels.write_text("".join(json.dumps(line) + "\n" for line in write_labels))
+    (finding,) = await asyncio.to_thread(judge_findings, config(url, judge=own))
+    assert "of 1 labelled answers" in finding.message
+    (finding,) = await asyncio.to_thread(judge_findings, config(url, judge={**own, "rubric": ""}))
+    assert "has no gold answer that a judge could compare with" in finding.message
 
     unlabelled = {"endpoint": settings_at(url), "rubric": "Is it long?"}
     (finding,) = await asyncio.to_thread(judge_findings, config(url, judge=unlabelled))

@@ -25,6 +25,8 @@ class LabelledAnswer(Record):
     text: str
     correct: bool
     gold: str = ""
+    scorer: str = ""
+    """Name of the judge that it is for; empty: for every one."""
     category: str = ""
     row: dict[str, Any] = Field(default_factory=dict)
     """Of its problem, for a rubric that stands in a column."""
@@ -105,9 +107,14 @@ async def agreement(judge: AnswerJudge, sample: Sequence[LabelledAnswer] | None 
 
     The client bounds the requests in flight."""
     sample = labelled_answers() if sample is None else sample
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_verdict(judge, number, item)) for number, item in enumerate(sample)]
-    return agreement_of([(item.correct, task.result()) for item, task in zip(sample, tasks, strict=True)])
+    asked = (_verdict(judge, number, item) for number, item in enumerate(sample))
+    verdicts = await asyncio.gather(*asked, return_exceptions=True)
+    pairs = []
+    for item, verdict in zip(sample, verdicts, strict=True):
+        if isinstance(verdict, BaseException):
+            raise verdict
+        pairs.append((item.correct, verdict))
+    return agreement_of(pairs)
 
 
 async def _verdict(judge: AnswerJudge, number: int, item: LabelledAnswer) -> Verdict:

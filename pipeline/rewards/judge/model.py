@@ -70,8 +70,19 @@ class JudgeRules(NamedTuple):
     def by_rubric(self) -> bool:
         return bool(self.rubric or self.column)
 
-    def rubric_of(self, label: Label) -> str:
-        """The rubric for one problem. Raises ConfigError where there is none."""
+    def shown(self, problem: Problem, label: Label) -> dict[str, str]:
+        """What a judge is shown beside a response. Raises ConfigError without what it has to go by."""
+        found = {"problem": problem.text, "reference": " or ".join(label.answers)}
+        if self.by_rubric:
+            return {**found, "rubric": self._rubric_of(label)}
+        if not label.answer.strip():
+            raise ConfigError(
+                f"problem {problem.id!r} has no gold answer that a judge could compare with; use another verifier, or "
+                "a rubric (reward.judge.rubric)"
+            )
+        return found
+
+    def _rubric_of(self, label: Label) -> str:
         own = label.row.get(self.column) if self.column else None
         shown = own if isinstance(own, str) else json.dumps(own, ensure_ascii=False, default=str) if own else ""
         if not (rubric := "\n".join(part for part in (self.rubric, shown) if part.strip())):
@@ -129,14 +140,7 @@ class AnswerJudge:
     async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
         """The verdict on `text`; 'error' where no reply of NUM_ASKS is one. Raises EndpointError, ConfigError without
         a gold answer or a rubric."""
-        by_rubric = self.rules.by_rubric
-        if not by_rubric and not label.answer.strip():
-            raise ConfigError(
-                f"problem {problem.id!r} has no gold answer that a judge could compare with; use another verifier"
-            )
-        shown = {"problem": problem.text, "reference": " or ".join(label.answers)}
-        if by_rubric:
-            shown["rubric"] = self.rules.rubric_of(label)
+        by_rubric, shown = self.rules.by_rubric, self.rules.shown(problem, label)
         if not text.strip():
             return Verdict(kind="no_answer")
         kind: type[_Comparison] | type[_Grade] = _Grade if by_rubric else _Comparison

@@ -50,10 +50,10 @@ class JudgedVerifier(Verifier):
     """A verifier whose scorers are judges, alone or among others. `clock` counts the time that judges take."""
 
     def __init__(self, settings: RewardSection, opened: OpenedJudges, clock: StageClock | None = None) -> None:
-        self._others = [one for one in settings.all_scorers if one.scorer != JUDGE]
-        first = {"scorer": self._others[0].scorer} if self._others else {}
+        others = without_judges(settings)
+        self._others = others is not None
         # What an answer's form earns is added once, here.
-        super().__init__(settings.model_copy(update={**first, "scorers": tuple(self._others), "format_weight": 0.0}))
+        super().__init__((others or settings).model_copy(update={"format_weight": 0.0}))
         self._all = settings
         self._opened = opened
         self._clock = clock or StageClock()
@@ -107,6 +107,19 @@ class JudgedVerifier(Verifier):
                 raise RetryableEndpointError(NO_VERDICT, verdict.text)
             found.append(verdict)
         return found
+
+
+def without_judges(settings: RewardSection) -> RewardSection | None:
+    """The same without its judges; None where nothing is left."""
+    others = tuple(one for one in settings.all_scorers if one.scorer != JUDGE)
+    return settings.model_copy(update={"scorer": others[0].scorer, "scorers": others}) if others else None
+
+
+def check_judged(settings: RewardSection, tasks: Sequence[Task]) -> None:
+    """Raise ConfigError where a judge has nothing to judge one of `tasks` by."""
+    for rules in rules_in(settings).values():
+        for task in tasks:
+            rules.shown(task.problem, task.label)
 
 
 def verdicts_of_each(others: Verdict, scorers: Sequence[ScorerSettings], judged: dict[str, Verdict]) -> list[Verdict]:

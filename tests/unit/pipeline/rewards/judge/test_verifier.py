@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config.rollout import RewardSection
+from pipeline.errors import ConfigError
 from pipeline.rewards.judge.model import JudgeRules, own_rules, rules_in
-from pipeline.rewards.judge.verifier import verdicts_of_each
+from pipeline.rewards.judge.verifier import check_judged, verdicts_of_each, without_judges
 from pipeline.rewards.scoring import combined
 from pipeline.rewards.version import reward_version, verifier_version
-from pipeline.types import Verdict
+from pipeline.types import Label, Verdict
+from tests.builders import task_with
 
 AT = {"endpoint": {"url": "http://127.0.0.1:8000", "model": "m"}}
 JUDGED = Verdict(kind="scored", score=0.5, correct=False, answer="8", text="so so")
@@ -58,6 +60,25 @@ def test_scorers_have_rubrics_of_their_own() -> None:
     assert {name: rules.rubric for name, rules in rules_in(settings).items()} == {"judge": "Polite?", "style": "Short?"}
     assert own_rules(settings) == JudgeRules("Polite?", "", settings.threshold)
     assert not own_rules(RewardSection()).by_rubric
+
+
+def test_what_a_judge_cannot_go_by_is_found_before_it_is_asked() -> None:
+    task = task_with("7", "p")
+    program = task.model_copy(update={"label": Label(problem_id="p", answer="", row={"rubric": "Short?"})})
+    check_judged(section("judge"), [task])
+    check_judged(section("judge", rubric_column="rubric"), [program])
+    check_judged(RewardSection(), [program])
+    with pytest.raises(ConfigError, match=r"'p' has no gold answer .* or a rubric"):
+        check_judged(section("math", "judge"), [task, program])
+    with pytest.raises(ConfigError, match="has nothing in its column 'rubric'"):
+        check_judged(section("judge", rubric_column="rubric"), [program, task])
+
+
+def test_other_scorers_are_left_for_other_processes() -> None:
+    settings = without_judges(section("judge", "math", {"scorer": "format", "weight": 0.5}))
+    assert settings is not None and [one.scorer for one in settings.all_scorers] == ["math", "format"]
+    assert settings.scorer == "math"
+    assert without_judges(section("judge")) is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -30,7 +31,8 @@ async def opened_judge(
     """The judge, after its agreement with labelled answers was logged. Raises EndpointSetupError for one that judges
     none of them."""
     async with judge_endpoint(settings, requests, warn) as client:
-        judge = AnswerJudge(client, client.endpoints[0].model, cache=replies)
+        slots = asyncio.Semaphore(settings.max_concurrency)
+        judge = AnswerJudge(client, client.endpoints[0].model, cache=replies, slots=slots)
         log(f"{judge.name}, {(found := await agreement(judge)).line()}")
         if not found.num_judged:
             reason = client.endpoints[0].last_failure or f"{judge.num_malformed} replies without a verdict"

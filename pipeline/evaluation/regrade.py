@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import RunFolderError
@@ -27,7 +26,7 @@ from pipeline.evaluation.judging import opened_judge
 from pipeline.evaluation.plan import PlannedCell, labels
 from pipeline.evaluation.report import Change, Regraded, report
 from pipeline.evaluation.results import cell_name, scored_answers
-from pipeline.evaluation.session import EvalOptions, Outcome, compared, write_reports
+from pipeline.evaluation.session import EvalOptions, Outcome, compared, folder_of, write_reports
 from pipeline.evaluation.stored import StoredTasks
 from pipeline.inference.reply_cache import ReplyCache
 from pipeline.inference.usage import Prices
@@ -120,9 +119,8 @@ class Regrade:
 
     def _folder(self) -> EvalFolder:
         """The evaluation that is judged anew. Raises RunFolderError where there is none."""
-        options = self._options
-        model = next((one.model for one in self._config.endpoints if one.model), options.model_name)
-        folder = EvalFolder(options.out or Path("evals") / model)
+        served = next((one.model or self._config.model.name for one in self._config.endpoints), "")
+        folder = folder_of(self._options, served or self._options.model_name)
         if not folder.plan().cells:
             raise RunFolderError(
                 f"--rejudge: there is no evaluation in {folder.path}; name its folder with --out, as `eval` printed it"

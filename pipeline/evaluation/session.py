@@ -225,7 +225,7 @@ class EvaluationSession:
         config = self._config
         if config.endpoints:
             client = await self._checked(config.endpoints)
-            folder = self._folder(client.endpoints[0].model)
+            folder = folder_of(self._options, client.endpoints[0].model)
             identity = [
                 {"url": one.url, "model": one.model, "root": str(one.card.get("root") or "")}
                 for one in client.endpoints
@@ -233,7 +233,7 @@ class EvaluationSession:
             self._hold(folder)
             self._identify(folder, identity, cards=[one.card for one in client.endpoints])
             return folder, client
-        folder = self._folder(self._options.model_name)
+        folder = folder_of(self._options, self._options.model_name)
         servers = range(config.servers.num_servers)
         own_logs = ("model.log", *(f"{name}-{number}.log" for number in servers for name in ("launch", "server")))
         self._hold(folder, "config.json", *(f"logs/{name}" for name in own_logs))
@@ -258,10 +258,6 @@ class EvaluationSession:
         self._usages.append(client.usage)
         self._clients.append(client)
         return client
-
-    def _folder(self, model: str) -> EvalFolder:
-        name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
-        return EvalFolder(self._options.out or Path("evals") / name)
 
     def _hold(self, folder: EvalFolder, *more: str) -> None:
         options, config = self._options, self._config
@@ -345,6 +341,12 @@ class EvaluationSession:
             asking_s=asking_s,
             seconds=time.monotonic() - self._begin_s,
         )
+
+
+def folder_of(options: EvalOptions, model: str) -> EvalFolder:
+    """Where the evaluation of a model is."""
+    name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
+    return EvalFolder(options.out or Path("evals") / name)
 
 
 def _patient(config: Config) -> Config:

@@ -120,9 +120,9 @@ def _unequal(gold: str, answer: str) -> str:
         return f"the gold answer is {kinds[0]}, the answer {kinds[1]}"
     nums = len(_items(one)), len(_items(two))
     return (
-        f"both are {kinds[0]}, of {nums[0]} and of {nums[1]} items"
+        f"each is {kinds[0]}, of {nums[0]} and of {nums[1]} items"
         if nums[0] != nums[1]
-        else f"both are {kinds[0]}, and differ"
+        else f"each is {kinds[0]}, and they differ"
     )
 
 

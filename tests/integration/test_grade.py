@@ -74,7 +74,7 @@ def test_labels_decide_the_status_and_json_is_one_object_a_line(
         True,
     )
     assert first["mark"] == "the last \\boxed{…}" and first["rule"].startswith("a value that says what")
-    assert (second["passed"], second["rule"]) == (False, "both are a value, and differ")
+    assert (second["passed"], second["rule"]) == (False, "each is a value, and they differ")
     assert "labels: 2 of 2 as labelled; 0 pass that are wrong, 0 fail that are right" in captured.err
     assert main(["grade", str(write(tmp_path / "bad.jsonl", right, {**wrong, "expected": True})), "--failed"]) == 1
     out = capsys.readouterr().out

@@ -26,6 +26,7 @@ from pipeline.run.metrics_log import read_metrics
 from pipeline.storage.journal import Journal
 from tests.builders import task_with
 from tests.integration.conftest import StartMock
+from tests.integration.judge_child import NUM
 from tests.integration.judging_endpoint import MODEL, Judging, settings_at
 from tests.integration.test_loop import Loop, make_loop
 from tests.tiny_model import make_tiny_model
@@ -317,3 +318,39 @@ report_to = []
     status, said = await lanpo(tmp_path, repository, "eval", "--run-folder", "runs/own", "--endpoints", mock)
     assert status == 0, said[-4000:]
     assert "a-judge, judge: agrees with 100.0%" in said
+    before = judging.asked.total()
+    status, said = await lanpo(
+        tmp_path, repository, "eval", "--run-folder", "runs/own", "--endpoints", mock, "--rejudge"
+    )
+    assert status == 0, said[-4000:]
+    assert "heldout, zero-shot: 16 verdicts were given anew" in said and "verdicts that differ 0." in said
+    assert judging.asked.total() == before, "what the judge said is known"
+
+
+async def test_a_killed_process_pays_again_for_what_was_in_flight_alone(
+    tmp_path: Path, repository: Path, start: Start
+) -> None:
+    """Killed four times in the middle: in the end every answer has its verdict, and beyond one request each the judge
+    was asked for no more than the processes had under way."""
+    judging, num_at_once = Judging(), 8
+    url = await start(judging)
+    wanted = config(url, judge={"endpoint": settings_at(url, max_concurrency=num_at_once)})
+    words = ("-m", "tests.integration.judge_child", str(tmp_path / "said.sqlite"), wanted.model_dump_json())
+    num_done = 0
+    for kill_after in (5, 20, 40, 60, NUM):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *words, cwd=repository, env={**os.environ, "PYTHONPATH": str(repository)},
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        before = judging.asked.total()
+        lines = [line async for line in process.stdout] if kill_after == NUM else []
+        while kill_after != NUM and judging.asked.total() - before < kill_after:
+            assert await process.stdout.readline(), "it ended by itself"
+        if kill_after != NUM:
+            process.kill()
+        status = await process.wait()
+        num_done = len(lines)
+    assert (status, num_done) == (0, NUM)
+    assert len(judging.asked) == NUM
+    assert judging.asked.total() - NUM <= 4 * num_at_once

@@ -7,6 +7,7 @@ whose rendering cannot take one, and is rendered here, by the same single-pass s
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -110,7 +111,8 @@ def rules_in(settings: RewardSection) -> dict[str, JudgeRules]:
 class AnswerJudge:
     """Gives verdicts: those of the model `name` that `client` reaches, by `rules`.
 
-    `cache` has the replies of before; `at` tells judges of one name in it apart."""
+    `cache` has the replies of before; `at` tells judges of one name in it apart, `slots` are as many as may be paid for
+    and not yet in it: so much a kill loses."""
 
     def __init__(
         self,
@@ -121,6 +123,7 @@ class AnswerJudge:
         max_tokens: int = THINKING_TOKENS,
         cache: ReplyCache | None = None,
         at: str = "",
+        slots: asyncio.Semaphore | None = None,
     ) -> None:
         self.name = name
         self.rules = rules
@@ -128,14 +131,16 @@ class AnswerJudge:
         self._max_tokens = max_tokens
         self._cache = cache
         self._at = at
+        self._slots = slots
         self.num_malformed = 0
         """Replies that were no verdict."""
 
     def by(self, rules: JudgeRules) -> AnswerJudge:
         """The same model with other rules."""
         return AnswerJudge(
-            self._client, self.name, rules=rules, max_tokens=self._max_tokens, cache=self._cache, at=self._at
-        )
+            self._client, self.name, rules=rules, max_tokens=self._max_tokens, cache=self._cache, at=self._at,
+            slots=self._slots,
+        )  # fmt: skip
 
     async def verify(self, problem: Problem, text: str, label: Label) -> Verdict:
         """The verdict on `text`; 'error' where no reply of NUM_ASKS is one. Raises EndpointError, ConfigError without
@@ -182,7 +187,7 @@ class AnswerJudge:
         key |= {"judge": self.name, "template": template(_template_of(shown))}
         more = {"rubric": shown.get("rubric"), "at": self._at, "ask": ask}
         key |= {name: value for name, value in more.items() if value}
-        return await self._cache.get(key_of(**key), request, stage="judge")
+        return await self._cache.get(key_of(**key), request, stage="judge", slots=self._slots)
 
 
 @asynccontextmanager

@@ -146,6 +146,7 @@ async def opened_judges(
     Raises EndpointSetupError for an endpoint that is no use."""
     settings, rules = config.reward, rules_in(config.reward)
     clients: dict[EndpointSettings, InferenceClient] = {}
+    slots: dict[EndpointSettings, asyncio.Semaphore] = {}
     judges: dict[str, AnswerJudge] = {}
     async with AsyncExitStack() as stack:
         cache = await stack.enter_async_context(ReplyCache(cache_file)) if cache_file else None
@@ -153,6 +154,7 @@ async def opened_judges(
             assert one.endpoint is not None
             if (client := clients.get(one.endpoint)) is None:
                 opening = client_of(config, (one.endpoint,), watchdog=watchdog, on_trouble=on_trouble)
+                slots[one.endpoint] = asyncio.Semaphore(one.endpoint.max_concurrency)
                 client = clients[one.endpoint] = await stack.enter_async_context(opening)
                 try:
                     await check_endpoint(client, client.endpoints[0], training=False)
@@ -165,6 +167,7 @@ async def opened_judges(
                 max_tokens=settings.judge.max_tokens,
                 cache=cache,
                 at=one.endpoint.base_url,
+                slots=slots[one.endpoint],
             )
         names = (f"judge_{number}" if number > 1 else "judge" for number in range(1, len(clients) + 1))
         yield OpenedJudges(judges, dict(zip(names, clients.values(), strict=True)), cache)

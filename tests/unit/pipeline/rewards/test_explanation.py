@@ -24,7 +24,7 @@ SETTINGS = RewardSection(scorer="math")
         ("x=5", "The answer is 5.", "statement", "5", "a value that says what a value with its name says"),
         ("1, 2", "It is \\boxed{2, 1}", "\\boxed", "2, 1", "equal as a list in any order"),
         ("2\\sqrt2", "\\boxed{\\sqrt8}", "\\boxed", "\\sqrt8", "equal as a value"),
-        ("7", "The total is **8**.", "last line", "8", "both are a value, and differ"),
+        ("7", "The total is **8**.", "last line", "8", "each is a value, and they differ"),
         ("1, 2", "\\boxed{1, 2, 3}", "\\boxed", "1, 2, 3", "of 2 and of 3 items"),
         ("(1, 2)", "\\boxed{3}", "\\boxed", "3", "the gold answer is items in brackets, the answer a value"),
         ("7", "I do not know.", "", None, "no answer was found"),

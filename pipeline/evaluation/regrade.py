@@ -34,7 +34,6 @@ from pipeline.observability.progress import progress
 from pipeline.rewards.judge.model import AnswerJudge, own_rules
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
-from pipeline.runtime import event_loop
 from pipeline.text import visible
 from pipeline.types import Task, Verdict
 
@@ -69,11 +68,8 @@ class Regrade:
 
     async def run(self) -> Outcome:
         """Raises ConfigError, RunFolderError, and EndpointError for a judge that fails."""
-        task = asyncio.current_task()
-        assert task is not None
-        with event_loop.on_stop(task.cancel):
-            async with self._stack:
-                return await self._regraded()
+        async with self._stack:
+            return await self._regraded()
 
     async def _regraded(self) -> Outcome:
         folder = self._folder()

@@ -311,6 +311,8 @@ report_to = []
         for rollout in group.rollouts:
             right = float(extract_answer(rollout.text) == gold[group.problem.query_text])
             assert rollout.verdict.components == {"judge": right, "format": float(rollout.verdict.answer is not None)}
+    steps = [line for line in read_metrics(run.metrics_file)[0] if line["event"] == "step"]
+    assert [line["answers_judged_total"] for line in steps[-1:]] >= [3 * 4 * 4] and steps[-1]["judge_s_total"] > 0
     before = judging.asked.total()
     status, said = await lanpo(tmp_path, repository, "train", "--resume", "runs/own", "--endpoints", mock)
     assert status == 0, said[-4000:]

@@ -96,6 +96,7 @@ class JudgedVerifier(Verifier):
 
     async def _said(self, judge: AnswerJudge, texts: list[str], task: Task) -> list[Verdict]:
         """What one judge says of all answers."""
+        self._clock.count("answers_judged", len(texts))
         with self._clock.stage("judge"):
             asked = (judge.verify(task.problem, text, task.label) for text in texts)
             said = await asyncio.gather(*asked, return_exceptions=True)

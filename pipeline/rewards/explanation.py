@@ -70,8 +70,9 @@ def explained(text: str, label: Label, verdict: Verdict, scorer: str) -> Explana
 def _of_program(text: str, label: Label, verdict: Verdict) -> Explanation:
     num = len(code_blocks(text))
     mark = f"a code block of {num}" if num else "the lines that are code"
+    name = label.entry.get("entry_point")
     rule = verdict.text or {
-        "no_answer": f"no program was found that defines {label.entry['entry_point']}",
+        "no_answer": f"no program was found{f' that defines {name}' if name else ''}",
         "timeout": "the tests were not done in time",
         "error": "the tests could not be run",
     }.get(verdict.kind, "all tests passed" if verdict.correct else "a test failed")
@@ -83,12 +84,12 @@ def _rule(extracted: str | None, label: Label, verdict: Verdict, scorer: str) ->
         return f"no verdict: {verdict.text or verdict.kind}"
     if extracted is None:
         return "no answer was found: no mark, and the last line ends with no value"
+    if verdict.text and not verdict.correct:
+        return verdict.text
     if scorer == "format":
         return "an answer was found, and nothing is compared"
     if scorer == "auto" and "family" in label.entry:
         return f"the scorer of the task family {label.entry['family']} gave {verdict.score:g}"
-    if verdict.text and not verdict.correct:
-        return verdict.text
     rules = [_equal(gold, extracted) if verdict.correct else _unequal(gold, extracted) for gold in label.answers]
     if not verdict.correct:
         return "; ".join(dict.fromkeys(rules))

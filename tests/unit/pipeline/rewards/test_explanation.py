@@ -52,8 +52,10 @@ def test_programs_families_and_ones_own_functions_say_what_they_know() -> None:
     assert explained("\\boxed{7}", family, verdict, "auto").rule == "the scorer of the task family chain_sum gave 0.5"
     reads = Label(problem_id="p", answer="", entry={"tests": [{"input": "1", "output": "2"}], "entry_point": ""})
     assert explained("?", reads, Verdict(kind="no_answer"), "auto").rule == "no program was found"
-    told = Verdict(kind="scored", answer="5 + 2", text="it repeats the problem")
-    assert explained("\\boxed{5 + 2}", Label(problem_id="p", answer="7"), told, "math").rule == "it repeats the problem"
+    echoed = Verdict(kind="scored", answer="5 + 2", text="it repeats the problem")
+    assert (
+        explained("\\boxed{5 + 2}", Label(problem_id="p", answer="7"), echoed, "math").rule == "it repeats the problem"
+    )
     own = explained("\\boxed{7}", family, Verdict(kind="scored", score=2.0, text="polite"), "my:reward")
     assert own.rule == "polite"
     assert explained("x", family, Verdict(kind="error", text="it broke"), "math").rule == "no verdict: it broke"

@@ -18,13 +18,13 @@ from pipeline.audit.report import AuditReport
 from pipeline.commands.opened_run import RunPool, open_run
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import DataError, EndpointError
-from pipeline.evaluation.judge import judge_endpoint
 from pipeline.experience.abstraction import near_copy
 from pipeline.experience.pool_export import writing
 from pipeline.experience.usefulness import total_use
 from pipeline.inference.chat_client import ChatClient
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.observability.progress import counted
+from pipeline.rewards.judge.model import judge_endpoint
 from pipeline.runtime import event_loop
 from pipeline.runtime.written import Written
 from pipeline.types import Experience, Message

@@ -11,6 +11,7 @@ from pipeline.config.loading import load_config
 from pipeline.errors import UserError
 from pipeline.observability.progress import warn
 from pipeline.preflight.endpoints import Finding, findings
+from pipeline.preflight.judges import judge_findings
 from pipeline.preflight.machine import CHECKS, Check, Doubt
 from pipeline.preflight.scorer import check_scorer, scorer_findings
 from pipeline.runtime import event_loop
@@ -48,6 +49,7 @@ def _found(config: Config) -> Iterator[Finding]:
     """Every finding, as soon as it is there; what may take long is last."""
     yield from (_finding(config, name, check) for name, check in CHECKS)
     yield from scorer_findings(config)
+    yield from judge_findings(config)
     yield from event_loop.run(findings(config, warn))
 
 

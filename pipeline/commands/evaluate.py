@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.commands import eval_options
 from pipeline.evaluation.markdown import page
+from pipeline.evaluation.regrade import Regrade
 from pipeline.evaluation.session import EvalOptions, EvaluationSession, check_compare
 from pipeline.observability.live_view import View
 from pipeline.runtime import event_loop
@@ -28,11 +29,11 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
         compare=arguments.compare,
         out=arguments.out,
         fresh=arguments.fresh,
-        rejudge=arguments.rejudge,
         moved=arguments.moved,
     )
     view = View(0, live=False)
-    folder, report, failure, first_failure = event_loop.run(EvaluationSession(options, view.log, view.warn).run())
+    session = (Regrade if arguments.rejudge else EvaluationSession)(options, view.log, view.warn)
+    folder, report, failure, first_failure = event_loop.run(session.run())
     if report is None:
         return 130
     print(page(report))

@@ -34,6 +34,7 @@ from pipeline.observability.snapshot import RunSources
 from pipeline.observability.summary import render_summary
 from pipeline.preflight.settled import settled
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
+from pipeline.rewards.judge.verifier import verifier_of
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import reward_version
 from pipeline.run import checkpoints
@@ -91,7 +92,7 @@ class Session:
             with self.clock.stage("server_start"):
                 serving = await stack.enter_async_context(Serving(config, run, model, self.view.log))
             endpoints = await self._policy(stack, serving)
-            verifier = await stack.enter_async_context(Verifier(config.reward))
+            verifier = await self._verifier(stack)
             self._note_rewards()
             await self._check_policy(endpoints, resumed)
             if config.endpoints:
@@ -133,8 +134,9 @@ class Session:
 
     def stages(self, problems: ProblemSet, endpoints: InferenceClient, verifier: Verifier) -> Stages:
         return Stages(
-            self.run, self.config, problems, endpoints, verifier, self.state, self.metrics, self.clock, self.view
-        )
+            self.run, self.config, problems, endpoints, verifier, self.state, self.metrics, self.clock, self.view,
+            clients=self.sources.pools,
+        )  # fmt: skip
 
     async def _policy(self, stack: AsyncExitStack, serving: Serving) -> InferenceClient:
         """The client over the servers of the policy, which have to have the run's weights."""
@@ -168,6 +170,16 @@ class Session:
                 await take_label(self.run, endpoint)
             if config.learner.transfer == "lora" and config.endpoints:
                 await check_adapters(endpoints, endpoint, config, self.run.path)
+
+    async def _verifier(self, stack: AsyncExitStack) -> Verifier:
+        """What gives the rewards; judges among it keep what they say in the run folder."""
+        verifier = await stack.enter_async_context(
+            verifier_of(
+                self.config, self.run.judgements_file, clock=self.clock, watchdog=self.watchdog, on_trouble=self._warn
+            )
+        )
+        self.sources.pools |= verifier.clients
+        return verifier
 
     async def _helper(
         self, stack: AsyncExitStack, name: str, endpoint: EndpointSettings | None, *, embeds: bool = False

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ LEARNER_GRACE_S = 90.0
 
 @dataclass
 class Stages:
-    """What one session does with its parts. `metrics` and `state` keep what came of it."""
+    """What one session does with its parts. `metrics` and `state` keep what came of it; `clients` are all that cost
+    something: the policy's, those of helpers and of judges."""
 
     run: RunFolder
     config: Config
@@ -48,6 +49,7 @@ class Stages:
     metrics: MetricsWriter
     clock: StageClock
     view: View
+    clients: Mapping[str, InferenceClient]
 
     async def seed(self, model: Path) -> None:
         """Evaluate the base model, seed the skills, publish the first version."""
@@ -150,12 +152,11 @@ class Stages:
     def keep_costs(self) -> None:
         """Add what this session asked for and how long it took to the run's totals, and save all that is known of the
         run."""
-        usage = self.endpoints.usage
-        self.state.add_to_totals(
-            usage=usage.by_stage(), seconds=dict(self.clock.seconds), counts=dict(self.clock.counts)
-        )
-        if cost := usage.cost():
-            self.state.add_to_totals(cost=cost)
+        self.state.add_to_totals(seconds=dict(self.clock.seconds), counts=dict(self.clock.counts))
+        for client in self.clients.values():
+            self.state.add_to_totals(**client.usage.totals())
+        if num_known := self.verifier.num_cached:
+            self.state.add_to_totals(num_judged_before=num_known)
         self.state.save()
 
 

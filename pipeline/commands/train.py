@@ -19,10 +19,12 @@ from pipeline.errors import ConfigError, LanpoError
 from pipeline.observability import logs
 from pipeline.observability.live_view import View
 from pipeline.observability.secrets import secrets_of
+from pipeline.preflight.judges import CheckedJudges, check_judges
 from pipeline.preflight.settled import without_open
 from pipeline.run import provenance
 from pipeline.run.folder import RunFolder
 from pipeline.run.resume import check_resume_config
+from pipeline.run.state import RunState
 from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.storage.claim import check_claim, new_run
@@ -47,11 +49,14 @@ def train_command(arguments: argparse.Namespace) -> int:
         return 0
     for line in check_machine(_begun(config) if source else config):
         print(line, flush=True)
+    judges = check_judges(config, RunState(run).values.get("judges", {}) if arguments.resume else {})
+    for line in judges.lines.values():
+        print(line, flush=True)
     if arguments.resume:
-        return _resume(run, config)
+        return _resume(run, config, judges)
     run = fork_run(run, config, arguments.at_step) if arguments.fork else new_run(config)
     make_tables(run, config)
-    return run_session(run, config, resumed=bool(arguments.fork))
+    return run_session(run, config, judges, resumed=bool(arguments.fork))
 
 
 def _changed(stored: Config, arguments: argparse.Namespace, given: dict[str, Any]) -> Config:
@@ -68,23 +73,28 @@ def _begun(config: Config) -> Config:
     return config.model_copy(update={"sft": config.sft.model_copy(update={"enabled": False})})
 
 
-def _resume(run: RunFolder, config: Config) -> int:
+def _resume(run: RunFolder, config: Config, judges: CheckedJudges) -> int:
     check_claim(run)
     with run.locked():
         check_final_model(run)
         adopt_old(run)
         write_atomic(run.config_file, config.model_dump_json(indent=2))
-    return run_session(run, config, resumed=True)
+    return run_session(run, config, judges, resumed=True)
 
 
-def run_session(run: RunFolder, config: Config, *, resumed: bool) -> int:
-    """One session of a run, until it is done or stopped. A first SIGINT or SIGTERM drains; a second ends at once."""
+def run_session(run: RunFolder, config: Config, judges: CheckedJudges, *, resumed: bool) -> int:
+    """One session of a run, until it is done or stopped; `judges` is what is known of those that give its rewards. A
+    first SIGINT or SIGTERM drains; a second ends at once."""
     logs.configure(run.logs / "orchestrator.log", config.operations, secrets_of(config))
     view = View(config.learner.num_steps)
     view.log(f"run folder {run.path}")
     with run.locked():
         provenance.append(run, config)
         session = Session(run, config, view)
+        if judges.lines:
+            session.state.values["judges"] = judges.lines
+        for spent in judges.spent:
+            session.state.add_to_totals(**spent)
         try:
             event_loop.run(_stoppable(session.work(resumed), view))
         except KeyboardInterrupt:

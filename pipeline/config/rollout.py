@@ -8,6 +8,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Positive, Probability, Section
+from pipeline.config.endpoints import EndpointSettings
+from pipeline.config.judge import JUDGE, JudgeSection
 
 USUAL_COMPLETION = 1024
 """Tokens that most answers of instruction-tuned models fit in."""
@@ -81,6 +83,16 @@ class ScorerSettings(Section):
     name: Annotated[str, Field(pattern=r"^(\w+|)$")] = Field(
         "", description="Its column in logs and journal; empty: the scorer's name, or the function's."
     )
+    rubric: str = Field("", description="Of a 'judge': what it grades by, in place of `reward.judge.rubric`.")
+    endpoint: EndpointSettings | None = Field(
+        None, description="Of a 'judge': where it is, in place of `reward.judge.endpoint`."
+    )
+
+    @model_validator(mode="after")
+    def _only_a_judge_is_asked(self) -> Self:
+        if self.scorer != JUDGE and (self.rubric or self.endpoint):
+            raise ValueError(f"rubric and endpoint are settings of scorer = 'judge', and this one is {self.scorer!r}")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -97,8 +109,9 @@ class RewardSection(Section):
     scorer: str = Field(
         "auto",
         description="'auto' (what the problem has: tests, its family's own scorer, else math), 'math' (equal in "
-        "value, whatever the format), 'code' (tests in a sandbox), 'format' (an answer can be parsed), or your own "
-        "'module:function': reward(response, task) -> float or (float, str), whose rewards arrive as they are.",
+        "value, whatever the format), 'code' (tests in a sandbox), 'format' (an answer can be parsed), 'judge' (a "
+        "language model, see `reward.judge`), or your own 'module:function': reward(response, task) -> float or "
+        "(float, str), whose rewards arrive as they are.",
     )
     scorers: tuple[ScorerSettings, ...] = Field(
         (),
@@ -125,6 +138,7 @@ class RewardSection(Section):
     concurrency: Positive = Field(
         32, description="Calls that one process has open at once, of a scorer of yours that is `async`."
     )
+    judge: JudgeSection = JudgeSection()
     probe: bool = Field(
         True,
         description="Call a scorer of yours on a few problems before anything starts, and refuse one that fails or "
@@ -151,6 +165,12 @@ class RewardSection(Section):
                 f"scorer = {self.scorer!r} is not the first of scorers, which decides what is correct; name it there, "
                 "first, or leave it out"
             )
+        for one in self.all_scorers:
+            if one.scorer == JUDGE and self.endpoint_of(one) is None:
+                raise ValueError(
+                    "scorer = 'judge' needs a language model that judges; name it in reward.judge.endpoint, for "
+                    "example --reward.judge.endpoint.url http://127.0.0.1:8000 --reward.judge.endpoint.model my-judge"
+                )
         columns = [scorer.column for scorer in self.scorers]
         if twice := sorted({column for column in columns if columns.count(column) > 1}):
             raise ValueError(f"scorers has two that are called {twice[0]!r}; give each a `name` of its own")
@@ -160,3 +180,17 @@ class RewardSection(Section):
     def all_scorers(self) -> tuple[ScorerSettings, ...]:
         """Every scorer, the one that decides what is correct first."""
         return self.scorers or (ScorerSettings(scorer=self.scorer),)
+
+    @property
+    def judges(self) -> tuple[ScorerSettings, ...]:
+        """Those that are language models, each with what it decides by and where it is."""
+        shared = self.judge
+        return tuple(
+            one.model_copy(update={"rubric": one.rubric or shared.rubric, "endpoint": self.endpoint_of(one)})
+            for one in self.all_scorers
+            if one.scorer == JUDGE
+        )
+
+    def endpoint_of(self, judge: ScorerSettings) -> EndpointSettings | None:
+        """Where a judge is."""
+        return judge.endpoint or self.judge.endpoint

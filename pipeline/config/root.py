@@ -65,8 +65,11 @@ class Config(Section):
     @property
     def named_endpoints(self) -> tuple[EndpointSettings, ...]:
         """The endpoints that this configuration names: the policy's, the summarizer's, the judge's or embedder's, the
-        teacher's."""
-        others = (self.abstraction.endpoint, self.feedback.similarity_endpoint, self.sft.teacher)
+        teacher's, those of judges that give rewards."""
+        judges = (judge.endpoint for judge in self.reward.judges)
+        others = dict.fromkeys(
+            (self.abstraction.endpoint, self.feedback.similarity_endpoint, self.sft.teacher, *judges)
+        )
         return (*self.endpoints, *(endpoint for endpoint in others if endpoint))
 
     @model_validator(mode="after")

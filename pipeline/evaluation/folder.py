@@ -4,7 +4,7 @@ evaluation.json   the identity of the model; another model needs another folder
 plan.json         every cell that was planned: benchmark, mode, setting, problems, samples (`pipeline.evaluation.plan`)
 answers.jsonl     each answer in the order of arrival: every prompt and reply on the way, verdict, retrieval trace
 failures.jsonl    answers that could not be had, and why
-replies.sqlite    every reply, by its request (`pipeline.evaluation.reply_cache`)
+replies.sqlite    every reply, by its request (`pipeline.inference.reply_cache`)
 lessons/          copies of the pools that retrieval searched (`pipeline.evaluation.lessons`)
 report.json, report.md, accuracy.svg, compute.svg
 logs/             of this command, and of servers started here

@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 from pipeline.config.experience import PoolSection
 from pipeline.errors import ConfigError, RunFolderError
 from pipeline.evaluation.modes import Searched, ShownLessons
-from pipeline.evaluation.reply_cache import ReplyCache, key_of
 from pipeline.experience import pool_export
 from pipeline.experience.pool import Pool
 from pipeline.experience.pool_schema import TABLE
 from pipeline.experience.retrieval import Retriever
 from pipeline.inference.chat_client import EmbeddingClient
 from pipeline.inference.protocol import Reply
+from pipeline.inference.reply_cache import ReplyCache, key_of
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.files import unused, write_atomic
 from pipeline.runtime.written import Written

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pipeline.evaluation.comparison import Comparison
-from pipeline.evaluation.report import BenchmarkReport, ReportRow
+from pipeline.evaluation.report import BenchmarkReport, Change, Regraded, ReportRow
 from pipeline.statistics import Estimate
+
+MAX_CHANGES = 20
+"""Shown of the answers that judging anew made right or wrong; report.json has all."""
+MAX_CELL_CHARS = 60
 
 
 def page(report: BenchmarkReport) -> str:
@@ -40,6 +44,8 @@ def _lines(report: BenchmarkReport) -> Iterator[str]:
         yield f"\n{missing.benchmark}, {missing.mode}: not compared at equal tokens: {missing.reason}."
     for row in report.rows:
         yield from _cautions(row)
+    for one in report.regraded:
+        yield from _regraded(one)
     for note in report.notes:
         yield f"\n{note}."
     if report.failures:
@@ -141,6 +147,39 @@ def _cautions(row: ReportRow) -> Iterator[str]:
         yield f"{where}{num_filtered} answers were ended by the provider's filter; they are scored as they are."
     if row.num_judged:
         yield f"{where}the judge agrees with the verifier on {row.num_judge_agrees} of {row.num_judged} answers."
+
+
+def _regraded(one: Regraded) -> Iterator[str]:
+    """What judging anew changed."""
+    before, where = ", ".join(version or "unknown" for version in one.versions), f"{one.benchmark}, {one.name}"
+    yield (
+        f"\n{where}: {one.num_judged} verdicts were given anew, by version {one.version} of the "
+        f"verifier ({before} before), and no model was asked: from wrong to right {one.num_right_now}, from right "
+        f"to wrong {one.num_wrong_now}; verdicts that differ {len(one.changes)}."
+    )
+    if one.num_kept:
+        yield f"\n{where}: {one.num_kept} answers could not be judged anew, and keep their verdicts."
+    turned = [change for change in one.changes if change.correct != change.was_correct]
+    if turned:
+        yield ""
+        yield from _table([_change(change) for change in turned[:MAX_CHANGES]])
+        if len(turned) > MAX_CHANGES:
+            yield f"\n(and {len(turned) - MAX_CHANGES} more, in report.json)"
+
+
+def _change(change: Change) -> dict[str, str]:
+    return {
+        "problem": change.problem_id,
+        "sample": f"{change.sample}",
+        "before": _cell(change.before),
+        "now": _cell(change.now),
+    }
+
+
+def _cell(text: str) -> str:
+    """`text` as it may stand in a table."""
+    short = text if len(text) <= MAX_CELL_CHARS else f"{text[:MAX_CELL_CHARS]}…"
+    return " ".join(short.split()).replace("|", "\\|")
 
 
 def _counted(kinds: Mapping[str, int]) -> str:

@@ -67,6 +67,40 @@ class ReportRow(BaseModel):
         return max(k for k, found in self.pass_at.items() if 2 * found.num_problems >= self.num_problems)
 
 
+class Change(BaseModel):
+    """An answer whose verdict is another one now."""
+
+    problem_id: str
+    sample: int
+    before: str
+    now: str
+    correct: bool
+    was_correct: bool
+
+
+class Regraded(BaseModel):
+    """What came of judging the answers of a row anew. `num_kept` of them kept their verdict, for
+    want of their problem or of a judge."""
+
+    benchmark: str
+    name: str
+    """As its row is called."""
+    versions: list[str]
+    """Of the verifiers that gave the verdicts before."""
+    version: str
+    num_judged: int
+    num_kept: int
+    changes: list[Change]
+
+    @property
+    def num_right_now(self) -> int:
+        return sum(change.correct and not change.was_correct for change in self.changes)
+
+    @property
+    def num_wrong_now(self) -> int:
+        return sum(change.was_correct and not change.correct for change in self.changes)
+
+
 class BenchmarkReport(BaseModel):
     """Of all that the folder holds. `comparisons` are at equal numbers of answers, `matched` at equal tokens and, with
     prices, at equal cost: a mode against as many zero-shot answers, by majority, as it would have paid for. `spent` is
@@ -78,6 +112,7 @@ class BenchmarkReport(BaseModel):
     matched: list[Comparison]
     unmatched: list[Unmatched]
     notes: list[str] = []
+    regraded: list[Regraded] = []
     failures: dict[str, int] = {}
     num_asked: int = 0
     num_known: int = 0

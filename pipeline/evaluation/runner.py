@@ -1,6 +1,6 @@
 """Answers all questions of a plan: benchmarks × modes × samples, each once, whatever ends the process in between.
 
-Invariants: a reply is cached before it is used (`pipeline.evaluation.reply_cache`), an answer is written as soon as it
+Invariants: a reply is cached before it is used (`pipeline.inference.reply_cache`), an answer is written as soon as it
 is judged; what is written is not requested again, also when the same prompt belongs to two modes; no more requests are
 paid for and not yet cached than the endpoints take at once, so that a kill loses no more; at most twice as many answers
 are worked on (the bound protects memory; while one half is being judged the other keeps the endpoints busy). An answer
@@ -23,15 +23,15 @@ from typing import NamedTuple
 from pipeline.config import Config
 from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.evaluation.folder import Answered, EvalFolder, Failed
-from pipeline.evaluation.judge import AnswerJudge
 from pipeline.evaluation.modes import Inference, Search
 from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Question, questions, sampling_of
-from pipeline.evaluation.reply_cache import ReplyCache, key_of
 from pipeline.evaluation.results import Scored, scored
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
+from pipeline.inference.reply_cache import ReplyCache, key_of
 from pipeline.inference.trouble import remedy_of
 from pipeline.inference.usage import Prices
+from pipeline.rewards.judge.model import AnswerJudge
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
 from pipeline.types import Message, Verdict
@@ -47,19 +47,20 @@ class Stopped(Exception):  # noqa: N818 - no failure
 
 
 class Scoring(NamedTuple):
-    """What is made of an answer: its verdicts and its price. `verifiers` are by scorer; a judge is none of them."""
+    """What is made of an answer: its verdicts and its price. `verifiers` are by scorer; a judge is none of them.
+    `own_judge` decides, in its place, where the run's own problems are judged as they were in training."""
 
     verifiers: Mapping[str, Verifier]
     judge: AnswerJudge | None = None
+    own_judge: AnswerJudge | None = None
     prices: Prices = Prices()
 
 
 class EvalRun:
     """One run over the questions of a plan.
 
-    `answers` are those that the folder holds, by key; what `run` adds joins them. With `rejudge` every answer is judged
-    anew, from cached replies. After `stop` no request begins. `end_waits` ends what only waits, at whatever endpoint,
-    once a failure has ended the run."""
+    `answers` are those that the folder holds, by key; what `run` adds joins them. After `stop` no request begins.
+    `end_waits` ends what only waits, at whatever endpoint, once a failure has ended the run."""
 
     def __init__(
         self,
@@ -71,7 +72,6 @@ class EvalRun:
         scoring: Scoring,
         *,
         search: Search | None = None,
-        rejudge: bool = False,
         end_waits: Callable[[EndpointError], None] | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
@@ -82,7 +82,6 @@ class EvalRun:
         self.answers = answers
         self._scoring = scoring
         self._search = search
-        self._rejudge = rejudge
         self._end_waits = end_waits or endpoints.stop
         self._progress = progress
         self.stopped = False
@@ -130,12 +129,14 @@ class EvalRun:
         """Whether there is an answer with all of its verdicts. Each question is looked at once, before it is
         answered."""
         answer, judge = self.answers.get(question.key), self._judge_of(question)
-        return answer is not None and not self._rejudge and (judge is None or answer.judge == judge.name)
+        return answer is not None and (judge is None or answer.judge == judge.name)
 
     def _judge_of(self, question: Question) -> AnswerJudge | None:
         """The judge of its answers, beside a verifier or alone; None without a gold answer to compare with
         (programs)."""
         alone = question.benchmark.scorer == "judge"
+        if alone and question.benchmark.is_heldout:
+            return self._scoring.own_judge or self._scoring.judge
         return self._scoring.judge if alone or question.task.label.answer.strip() else None
 
     async def _work(self, left: Iterator[Question]) -> None:

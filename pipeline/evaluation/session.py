@@ -15,31 +15,33 @@ from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
-from pipeline.errors import ConfigError, EndpointError, EndpointSetupError, FinalEndpointError, RunFolderError
+from pipeline.errors import ConfigError, EndpointError, FinalEndpointError, RunFolderError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.cost import cost_of, failed_attempts, spending
 from pipeline.evaluation.defaults import Explicit, adapted
 from pipeline.evaluation.folder import EvalFolder
-from pipeline.evaluation.judge import AnswerJudge, agreement, judge_endpoint
+from pipeline.evaluation.judging import opened_judge
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.markdown import page
 from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, planned
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
-from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.evaluation.report import BenchmarkReport, report
 from pipeline.evaluation.results import cells, scored_answers
 from pipeline.evaluation.runner import EvalRun, Scoring
 from pipeline.experience.pool_integrity import check_pool
 from pipeline.experience.retrieval import retriever_of
+from pipeline.hashing import digest
 from pipeline.inference.capabilities import check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.inference.reply_cache import ReplyCache
 from pipeline.inference.trouble import remedy_of
 from pipeline.inference.usage import Prices, Usage
 from pipeline.observability import logs
 from pipeline.observability.progress import progress
 from pipeline.observability.secrets import secrets_of
+from pipeline.rewards.judge.model import AnswerJudge, own_rules
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
 from pipeline.run.folder import RunFolder
@@ -65,7 +67,6 @@ class EvalOptions(NamedTuple):
     compare: Path | None = None
     out: Path | None = None
     fresh: bool = False
-    rejudge: bool = False
     moved: bool = False
 
 
@@ -94,6 +95,8 @@ class EvaluationSession:
         self._run: EvalRun | None = None
         self._stack = contextlib.AsyncExitStack()
         self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
+        self._judge_prices = Prices()
+        self._own_rules = own_rules(self._config.reward)
         self._usages: list[Usage] = []
         self._notes: list[str] = []
         self._begin_s = time.monotonic()
@@ -136,13 +139,14 @@ class EvaluationSession:
             benchmarks = [self._fitted(one, endpoints.max_model_len) for one in benchmarks]
             search, pool_key = await self._lessons(folder, endpoints, replies, benchmarks)
             judge = await self._judge(benchmarks, replies)
+            own_judge = judge.by(self._own_rules) if judge and self._own_rules.by_rubric else None
             wanted = self._planned(benchmarks, pool_key, judge, plan)
             plan.write(folder.plan_file)
-            scoring = Scoring(await self._verifiers(benchmarks), judge, self._prices)
+            scoring = Scoring(await self._verifiers(benchmarks), judge, own_judge, self._prices)
             num_answers = sum(target.num_samples for _, of in wanted for one in of for target in one.wanted.values())
             self._run = run = EvalRun(
                 self._config, folder, endpoints, replies, answers, scoring, search=search,
-                rejudge=options.rejudge, end_waits=self._end_waits,
+                end_waits=self._end_waits,
                 progress=self._stack.enter_context(progress("answers", num_answers, lambda: spending(self._usages))),
             )  # fmt: skip
             asking_s, failure = await self._answer(run, wanted)
@@ -158,7 +162,7 @@ class EvaluationSession:
                 raise failure or EndpointError("evaluation", first)
             self._notes += [*_dropped(endpoints), *failed_attempts(self._usages)]
             found = await asyncio.to_thread(self._report, folder, plan, run, replies, asking_s)
-            await asyncio.to_thread(_write, folder, found)
+            await asyncio.to_thread(write_reports, folder, found)
             return Outcome(folder, found, failure, run.first_failure)
 
     async def _answer(self, run: EvalRun, wanted: Sequence[BenchmarkCells]) -> tuple[float, EndpointError | None]:
@@ -194,9 +198,11 @@ class EvaluationSession:
         self, benchmarks: Sequence[BenchmarkTasks], pool_key: str, judge: AnswerJudge | None, plan: Plan
     ) -> list[BenchmarkCells]:
         """The cells that this command wants; they join those of `plan`."""
-        judge_name = judge.name if judge else ""
         wanted = []
         for one in benchmarks:
+            judge_name = judge.name if judge else ""
+            if one.is_heldout and self._own_rules.by_rubric:
+                judge_name += f", rubric {digest(self._own_rules)[:8]}"
             before = {(cell.benchmark, cell.mode) for cell in plan.cells}
             of_modes = [
                 planned(self._config, one, mode, pool_key=pool_key, judge=judge_name)
@@ -219,7 +225,7 @@ class EvaluationSession:
         config = self._config
         if config.endpoints:
             client = await self._checked(config.endpoints)
-            folder = self._folder(client.endpoints[0].model)
+            folder = folder_of(self._options, client.endpoints[0].model)
             identity = [
                 {"url": one.url, "model": one.model, "root": str(one.card.get("root") or "")}
                 for one in client.endpoints
@@ -227,7 +233,7 @@ class EvaluationSession:
             self._hold(folder)
             self._identify(folder, identity, cards=[one.card for one in client.endpoints])
             return folder, client
-        folder = self._folder(self._options.model_name)
+        folder = folder_of(self._options, self._options.model_name)
         servers = range(config.servers.num_servers)
         own_logs = ("model.log", *(f"{name}-{number}.log" for number in servers for name in ("launch", "server")))
         self._hold(folder, "config.json", *(f"logs/{name}" for name in own_logs))
@@ -252,10 +258,6 @@ class EvaluationSession:
         self._usages.append(client.usage)
         self._clients.append(client)
         return client
-
-    def _folder(self, model: str) -> EvalFolder:
-        name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
-        return EvalFolder(self._options.out or Path("evals") / name)
 
     def _hold(self, folder: EvalFolder, *more: str) -> None:
         options, config = self._options, self._config
@@ -300,20 +302,18 @@ class EvaluationSession:
 
     async def _judge(self, benchmarks: Sequence[BenchmarkTasks], replies: ReplyCache) -> AnswerJudge | None:
         """The judge, after its agreement with labelled answers was shown."""
-        settings = self._options.judge
+        settings, undecided = self._options.judge, [one.name for one in benchmarks if one.scorer == "judge"]
+        if settings is None and undecided:
+            settings = next((judge.endpoint for judge in self._config.reward.judges), None)
         if settings is None:
-            if undecided := [one.name for one in benchmarks if one.scorer == "judge"]:
+            if undecided:
                 raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")
             return None
-        client = await self._client(judge_endpoint(settings, self._config.requests, self._warn))
-        judge = AnswerJudge(client, client.endpoints[0].model, cache=replies)
-        self._log(f"{judge.name}, {(found := await agreement(judge)).line()}")
-        if not found.num_judged:
-            reason = client.endpoints[0].last_failure or f"{judge.num_malformed} replies without a verdict"
-            raise EndpointSetupError(
-                f"--judge {settings.url} gave no verdict on any of {found.num_errors} labelled answers ({reason}); "
-                "mend it, or name another judge"
-            )
+        self._judge_prices = Prices([settings])
+        opening = opened_judge(settings, self._config.requests, replies, self._log, self._warn)
+        judge, client = await self._stack.enter_async_context(opening)
+        self._usages.append(client.usage)
+        self._clients.append(client)
         return judge
 
     # What came of it
@@ -323,7 +323,6 @@ class EvaluationSession:
     ) -> BenchmarkReport:
         options = self._options
         scorers = {str(cell.settings["scorer"]) for cell in plan.cells}
-        judge_prices = Prices([options.judge] if options.judge else [])
         return report(
             folder.path.name,
             plan.cells,
@@ -331,17 +330,23 @@ class EvaluationSession:
             folder.failures(),
             versions={scorer: verifier_version(scorer) for scorer in scorers},
             priced=self._prices.given,
-            other=_other(options.compare, self._prices) if options.compare else None,
+            other=compared(options.compare, self._prices) if options.compare else None,
             further_notes=self._notes,
             failures=dict(run.failures),
             num_asked=replies.num_requests,
             num_known=replies.num_cached,
             num_verdicts=run.num_verdicts,
-            spent=[one.priced(judge_prices if one.stage == "judge" else self._prices) for one in replies.spent()],
+            spent=[one.priced(self._judge_prices if one.stage == "judge" else self._prices) for one in replies.spent()],
             cost=cost_of(self._usages),
             asking_s=asking_s,
             seconds=time.monotonic() - self._begin_s,
         )
+
+
+def folder_of(options: EvalOptions, model: str) -> EvalFolder:
+    """Where the evaluation of a model is."""
+    name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
+    return EvalFolder(options.out or Path("evals") / name)
 
 
 def _patient(config: Config) -> Config:
@@ -361,12 +366,13 @@ def check_compare(path: Path) -> None:
     )
 
 
-def _other(path: Path, prices: Prices) -> Other:
+def compared(path: Path, prices: Prices) -> Other:
     folder = EvalFolder(path)
     return Other(folder.path.name, cells(folder.plan().cells, scored_answers(folder, prices), folder.failures()))
 
 
-def _write(folder: EvalFolder, found: BenchmarkReport) -> None:
+def write_reports(folder: EvalFolder, found: BenchmarkReport) -> None:
+    """The report as JSON, page and plots. Raises DiskError."""
     folder.write_report(folder.report_file.name, found.model_dump_json(indent=1))
     folder.write_report(folder.page_file.name, page(found))
     folder.write_report(folder.accuracy_plot.name, plot_accuracy(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -99,6 +100,12 @@ class Usage:
         for (_, stage), tally in sorted(self.tallies.items()):
             table.setdefault(stage, Counter()).update(tally.counts())
         return {stage: dict(sorted(counts.items())) for stage, counts in table.items() if counts}
+
+    def totals(self) -> dict[str, Any]:
+        """What a run adds to its totals: counts by stage and, where there are prices, costs."""
+        stages = self.by_stage()
+        costs = {stage: spent for stage in stages if (spent := self.cost(stage))}
+        return {"usage": stages} | ({"cost": self.cost(), "stage_cost": costs} if costs else {})
 
     def cost(self, stage: str | None = None) -> float:
         """What the tokens of one stage cost, or of all."""

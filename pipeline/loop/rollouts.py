@@ -84,8 +84,8 @@ class GroupSampler:
 
     @property
     def all_unavailable(self) -> bool:
-        """Whether no endpoint is available at present: what fails then is not held against a problem."""
-        return self._endpoints.all_unavailable
+        """Whether no endpoint, or no judge, is available at present: what fails then is not held against a problem."""
+        return self._endpoints.all_unavailable or self._verifier.all_unavailable
 
     async def sample(self, task: Task, key: GroupKey) -> RolloutGroup:
         """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""

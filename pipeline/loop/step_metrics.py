@@ -91,6 +91,9 @@ class StepReporter:
             "groups_refilled_total": self.clock.counts["groups_refilled"],
             "attempts_sampled_total": self.clock.counts["attempts_sampled"],
         }
+        if "answers_judged" in self.clock.counts:  # by language models
+            metrics["answers_judged_total"] = self.clock.counts["answers_judged"]
+            metrics["judge_s_total"] = self.clock.seconds_now()["judge"]
         self._metrics.write("step", step, **metrics)
 
 

@@ -18,6 +18,7 @@ STAGES = (
     "reflect",
     "retrieve",
     "reward",
+    "judge",
     "journal",
     "abstract",
     "pool",
@@ -52,6 +53,7 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
     )
     if trims := totals.get("trims"):
         yield f"  contexts trimmed to max_model_len, by kind: {trims}"
+    yield from (f"  {line.splitlines()[0]}" for line in state.get("judges", {}).values())
     yield from _costs(totals)
     yield from _learning(run)
     yield f"  run folder: {run.path}"
@@ -110,12 +112,20 @@ def _rewards(sampled: list[dict[str, Any]]) -> Iterator[str]:
     yield f"  mean reward: {'; '.join(notes)}"
 
 
+def _is_known(totals: dict[str, Any], stage: str) -> bool:
+    """Whether a stage is that of judges, some of whose judgements were paid for before."""
+    return stage == "judge" and bool(totals.get("num_judged_before"))
+
+
 def _costs(totals: dict[str, Any]) -> Iterator[str]:
+    costs = totals.get("stage_cost", {})
     for stage, numbers in totals.get("usage", {}).items():
         failed = sum(value for name, value in numbers.items() if name.startswith("failed_"))
         yield (
             f"  {stage}: {numbers.get('requests', 0)} requests ({failed} failed attempts), "
             f"{numbers.get('prompt_tokens', 0)} prompt tokens, {numbers.get('completion_tokens', 0)} sampled tokens"
+            + (f", cost {costs[stage]:.4f}" if costs.get(stage) else "")
+            + (f"; {totals['num_judged_before']} judgements known from before" if _is_known(totals, stage) else "")
         )
     if totals.get("cost"):
         yield f"  cost of tokens by the configured prices: {totals['cost']:.4f}"

@@ -9,6 +9,7 @@ from pipeline.config import Config
 from pipeline.errors import DataError, ProcessEndedError, RewardError, UserError
 from pipeline.preflight.endpoints import Finding
 from pipeline.problems.dataset import load_problems
+from pipeline.rewards.judge.verifier import without_judges
 from pipeline.rewards.probe import NUM_PROBLEMS, ProbeReport, probed
 from pipeline.rewards.verifier import Verifier
 from pipeline.runtime.plugins import is_plugin
@@ -47,7 +48,7 @@ def check_scorer(config: Config) -> list[str]:
 async def _probe(config: Config) -> ProbeReport:
     few = config.problems.model_copy(update={"num_train": min(64, config.problems.num_train)})
     num_workers = min(config.reward.num_workers, NUM_PROBLEMS)
-    settings = config.reward.model_copy(update={"num_workers": num_workers})
+    settings = (without_judges(config.reward) or config.reward).model_copy(update={"num_workers": num_workers})
     async with Verifier(settings) as verifier:
         if not settings.probe:
             return ProbeReport([], "", [])

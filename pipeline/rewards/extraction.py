@@ -99,6 +99,17 @@ class _Statement(NamedTuple):
     end: int
 
 
+BOX, HASHES, TAGS = r"the last \boxed{…}", "the last line `#### …`", "the last <answer>…</answer>"
+STATEMENT, LAST_VALUE = "a statement of the answer", "the value that the last line ends with"
+
+
+class Conclusion(NamedTuple):
+    """The answer of a text, None where there is none, and the mark that it was found by."""
+
+    answer: str | None
+    mark: str
+
+
 class Box(NamedTuple):
     """Where a box begins, and where its content does and ends."""
 
@@ -139,17 +150,25 @@ def cleaned(answer: str) -> str:
 
 
 def conclusion(text: str) -> str | None:
-    """The answer that `text` ends with, as written; None when there is none.
+    """The answer that `text` ends with, as written; None when there is none."""
+    return concluded(text).answer
+
+
+def concluded(text: str) -> Conclusion:
+    """The answer that `text` ends with, as written, and by which mark.
 
     Of all that is marked as the answer the last one counts, in whatever language the rest is written. Where nothing
     is, it is the value that the last line ends with."""
     text = _own(_UNBRACED.sub(lambda box: f"{box[1]}{{{box[2] or box[3]}}}", text))
-    marked = [found for found in (_boxed(text), _hashed(text), _tagged(text)) if found is not None]
-    last = max(marked, key=lambda found: found.end, default=None)
-    stated = _stated(text, last.end if last else 0)
-    if stated is None and last is None:
-        return _last_value(text)
-    return (stated or last).answer  # type: ignore[union-attr]
+    marks = ((BOX, _boxed(text)), (HASHES, _hashed(text)), (TAGS, _tagged(text)))
+    marked = [(mark, found) for mark, found in marks if found is not None]
+    mark, last = max(marked, key=lambda one: one[1].end, default=("", None))
+    if (stated := _stated(text, last.end if last else 0)) is not None:
+        return Conclusion(stated.answer, STATEMENT)
+    if last is not None:
+        return Conclusion(last.answer, mark)
+    value = _last_value(text)
+    return Conclusion(value, "" if value is None else LAST_VALUE)
 
 
 def _own(text: str) -> str:

@@ -32,7 +32,8 @@ def make_scorer(name: str, settings: RewardSection) -> Scorer:
     scorers = {"auto": _auto, "math": math_verdict, "code": code_verdict, "format": _format_verdict}
     if name not in scorers:
         raise ConfigError(
-            f"reward.scorer = {name!r} is unknown; use 'auto', 'math', 'code', 'format' or your own 'module:function'"
+            f"reward.scorer = {name!r} is unknown; use 'auto', 'math', 'code', 'format', 'judge' or your own "
+            "'module:function'"
         )
     return partial(scorers[name], settings=settings)
 

@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +177,21 @@ class Verifier:
         for loop in self._loops:
             loop.cancel()
         await self._tasks.__aexit__(kind, error, traceback)
+
+    @property
+    def clients(self) -> Mapping[str, Any]:
+        """Clients of the language models that have a part in verdicts, by name."""
+        return {}
+
+    @property
+    def num_cached(self) -> int:
+        """Judgements of language models that were known from before."""
+        return 0
+
+    @property
+    def all_unavailable(self) -> bool:
+        """Whether no verdict can be had at present, for want of an endpoint."""
+        return False
 
     async def verify(self, text: str, task: Task) -> Verdict:
         """The verdict on `text`. Never raises for what the text or the scorer does; ConfigError when the task needs a

@@ -9,8 +9,9 @@ import hashlib
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from pipeline.config.rollout import RewardSection
+from pipeline.config.rollout import RewardSection, ScorerSettings
 from pipeline.runtime.plugins import is_plugin
 
 ROOT = Path(__file__).parents[2]
@@ -18,12 +19,14 @@ REWARDS = "pipeline/rewards"
 # Beside all of REWARDS: what is read of an answer at all. The configuration's part in a verdict is in a plan's
 # settings.
 SHARED = ("pipeline/text.py",)
+JUDGES = "pipeline/rewards/judge"
 JUDGE = (
-    "pipeline/evaluation/judge.py",
+    f"{JUDGES}/model.py",
     "pipeline/inference/structured_output.py",
     "prompts/render.py",
     "prompts/schemas.py",
     "prompts/templates/judge_answer.txt",
+    "prompts/templates/judge_rubric.txt",
 )
 
 
@@ -43,15 +46,25 @@ def verifier_version(scorer: str, root: Path = ROOT) -> str:
 def reward_version(settings: RewardSection, root: Path = ROOT) -> str:
     """Identity of all that decides a reward: the code of each scorer, its weight, and how scores are read; 8 hex
     digits."""
-    scorers = [[one.column, one.weight, verifier_version(one.scorer, root)] for one in settings.all_scorers]
+    scorers: list[Any] = [[one.column, one.weight, verifier_version(one.scorer, root)] for one in settings.all_scorers]
+    scorers += [judge_identity(one, settings) for one in settings.judges]
     reading = [settings.threshold, settings.graded, settings.format_weight]
     return hashlib.sha256(json.dumps([scorers, reading]).encode()).hexdigest()[:8]
+
+
+def judge_identity(judge: ScorerSettings, settings: RewardSection) -> list[Any]:
+    """What tells one of `settings.judges` from others: its model, at whatever address where it is named, and what it
+    decides by."""
+    endpoint, shared = judge.endpoint, settings.judge
+    who = (endpoint.model or endpoint.base_url) if endpoint else ""
+    return [judge.column, who, judge.rubric, shared.rubric_column, shared.max_tokens]
 
 
 def deciding_files(scorer: str, root: Path = ROOT) -> list[str]:
     """The files that decide verdicts of a scorer of ours, relative to `root`, in order."""
     files = (file for file in (root / REWARDS).rglob("*") if file.suffix in (".py", ".toml"))
     rewards = [file.relative_to(root).as_posix() for file in files]
+    rewards = [name for name in rewards if not name.startswith(f"{JUDGES}/")]
     return sorted([*rewards, *SHARED, *(JUDGE if scorer == "judge" else ())])
 
 

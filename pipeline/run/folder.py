@@ -52,6 +52,7 @@ class RunFolder:
         self.provenance_file = self.path / "provenance.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.lineages_file = self.path / "lineages.json"
+        self.judgements_file = self.path / "judgements.sqlite"
         self.learner_file = self.path / "learner.json"
         self.servers_file = self.path / "servers.json"
         self.state_file = self.path / "state.json"

@@ -19,7 +19,7 @@ from pipeline.inference.capabilities import check_endpoint
 from pipeline.inference.client import client_of
 from pipeline.inference.local_servers import spare_gpu
 from pipeline.problems.dataset import ProblemSet, load_problems
-from pipeline.rewards.verifier import Verifier
+from pipeline.rewards.judge.verifier import verifier_of
 from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
 from pipeline.runtime.child_process import PASSIVE_WAITING, Child, tail
@@ -101,7 +101,7 @@ async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None
     log(f"teacher: {lines.num_kept} of {wanted} pairs are there already ({path})")
     pairs = lines.pairs
     if len(pairs) < wanted:
-        async with client_of(config, (settings,), on_trouble=log) as pool, Verifier(config.reward) as verifier:
+        async with client_of(config, (settings,), on_trouble=log) as pool, verifier_of(config) as verifier:
             await check_endpoint(pool, pool.endpoints[0], training=False)
             before = dict(cost)
 

@@ -8,9 +8,10 @@ import pytest
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError
-from pipeline.evaluation.judge import AnswerJudge, agreement, labelled_answers
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.dialect import FORMAT
+from pipeline.rewards.judge.agreement import agreement, labelled_answers
+from pipeline.rewards.judge.model import NUM_ASKS, AnswerJudge
 from pipeline.types import Label, Problem
 from servers.mock.faults import CHAT, Fault
 from tests.integration.conftest import StartMock
@@ -53,15 +54,15 @@ async def test_an_endpoint_that_takes_no_response_format_is_asked_in_words(start
     refused = Fault(route=CHAT, kind="status", code=400, body="response_format is not supported by this model")
     async with pool_over(await start_mock(faults=[refused])) as pool:
         judge = AnswerJudge(pool, "policy")
-        for num_asked in (1, 2):
+        for num_asked in (NUM_ASKS, 2 * NUM_ASKS):
             assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "error"
             assert judge.num_malformed == num_asked, "answered, in words"
         assert FORMAT in pool.endpoints[0].dialect.dropped
-        assert pool.usage.total("requests", "judge") == 2
+        assert pool.usage.total("succeeded", "judge") == 2 * NUM_ASKS
 
 
 async def test_a_reply_cut_at_its_limit_is_malformed(start_mock: StartMock) -> None:
     async with pool_over(await start_mock()) as pool:
         judge = AnswerJudge(pool, "policy", max_tokens=8)
         assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "error"
-        assert judge.num_malformed == 1
+        assert judge.num_malformed == NUM_ASKS

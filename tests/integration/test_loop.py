@@ -34,6 +34,7 @@ from pipeline.loop.rollouts import GroupSampler
 from pipeline.loop.scheduler import Scheduler
 from pipeline.loop.step_metrics import StepReporter
 from pipeline.problems.dataset import ProblemSet, ProblemStream, load_problems
+from pipeline.rewards.judge.verifier import verifier_of
 from pipeline.rewards.verifier import Verifier
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
@@ -133,7 +134,10 @@ async def session(
 ) -> AsyncIterator[Loop]:
     """The parts of `run` over `servers`, wired as a training run wires them."""
     problems = load_problems(config.problems, config.run.seed)
-    async with client_of(config, servers, repair=repair) as endpoints, Verifier(config.reward) as verifier:
+    async with (
+        client_of(config, servers, repair=repair) as endpoints,
+        verifier_of(config, run.judgements_file) as verifier,
+    ):
         for endpoint in endpoints.endpoints:
             await check_endpoint(endpoints, endpoint, training=True)
         yield Loop(run, config, problems, endpoints, verifier)

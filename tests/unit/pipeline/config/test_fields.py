@@ -10,6 +10,9 @@ from pipeline.config import Config
 from pipeline.config.fields import settings
 from pipeline.runtime.files import flat
 
+OPTIONAL = ("sft.teacher.", "abstraction.endpoint.", "feedback.similarity_endpoint.", "reward.judge.endpoint.")
+"""Sections that a configuration may lack."""
+
 
 def test_the_table_holds_every_setting_once_and_sections_before_what_they_hold() -> None:
     names = [setting.name for setting in settings()]
@@ -30,10 +33,11 @@ def test_defaults_are_those_of_a_configuration_that_says_nothing() -> None:
         value: Any = Config()
         for part in setting.name.split("."):
             value = getattr(value, part, None)
-        optional = setting.name.startswith(("sft.teacher.", "abstraction.endpoint.", "feedback.similarity_endpoint."))
+        optional = setting.name.startswith(OPTIONAL)
         assert optional or setting.default == value, setting.name
     assert [setting.name for setting in settings() if setting.required] == [
         "feedback.similarity_endpoint.url",
+        "reward.judge.endpoint.url",
         "abstraction.endpoint.url",
         "sft.teacher.url",
     ]

@@ -15,11 +15,11 @@ import pytest
 from pipeline.config.loading import load_recipe
 from pipeline.errors import ConfigError, DataError, RunFolderError
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
-from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.experience.pool import Pool
 from pipeline.experience.pool_export import export
 from pipeline.experience.pool_integrity import check_pool
 from pipeline.inference.protocol import Reply
+from pipeline.inference.reply_cache import ReplyCache
 from pipeline.run.folder import RunFolder
 from pipeline.types import Context, Label, Message, Problem, Task
 from tests.builders import experience

@@ -16,10 +16,10 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpointError
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.plan import BenchmarkTasks, planned
-from pipeline.evaluation.reply_cache import ReplyCache
 from pipeline.evaluation.results import Scored, scored
 from pipeline.evaluation.runner import EvalRun, Scoring
 from pipeline.inference.protocol import Reply
+from pipeline.inference.reply_cache import ReplyCache
 from pipeline.inference.usage import Prices
 from pipeline.types import Label, Message, Problem, Task, Verdict
 
@@ -100,13 +100,18 @@ class Evaluation:
         self.run: EvalRun
 
     async def __call__(
-        self, endpoints: Endpoints, verifier: Verifier | None = None, judge: StubJudge | None = None, **options: Any
+        self,
+        endpoints: Endpoints,
+        verifier: Verifier | None = None,
+        judge: StubJudge | None = None,
+        own_judge: StubJudge | None = None,
+        **options: Any,
     ) -> int:
         """Requests that were made."""
         before = endpoints.num_asked
         self.known = {answer.key: scored(answer, Prices()) for answer in self.folder.answers()}
         async with ReplyCache(self.folder.replies_file) as replies:
-            scoring = Scoring({"math": verifier or Verifier()}, judge)  # type: ignore[dict-item, arg-type]
+            scoring = Scoring({"math": verifier or Verifier()}, judge, own_judge)  # type: ignore[dict-item, arg-type]
             self.run = EvalRun(self.config, self.folder, endpoints, replies, self.known, scoring, **options)  # type: ignore[arg-type]
             try:
                 await self.run.run([(self.asked, self.cells)])
@@ -154,15 +159,6 @@ async def test_a_failure_that_all_would_meet_lets_what_is_in_flight_end(tmp_path
     assert await evaluation(Endpoints()) == NUM - 2
 
 
-async def test_verdicts_are_given_anew_without_a_request(tmp_path: Path) -> None:
-    evaluation, endpoints = Evaluation(tmp_path), Endpoints()
-    await evaluation(endpoints)
-    assert await evaluation(endpoints, Verifier(correct=False), rejudge=True) == 0
-    assert not any(answer.verdict.correct for answer in evaluation.stored.values())
-    assert not any(found.correct for found in evaluation.known.values())
-    assert len(list(evaluation.folder.answers())) == NUM, "what was superseded is gone"
-
-
 async def test_a_judge_that_comes_later_judges_what_is_kept(tmp_path: Path) -> None:
     evaluation, endpoints = Evaluation(tmp_path), Endpoints()
     await evaluation(endpoints)
@@ -193,6 +189,21 @@ async def test_a_judge_that_decides_and_fails_leaves_no_wrong_answer(tmp_path: P
     assert evaluation.known == {}
     assert endpoints.num_asked + await evaluation(Endpoints(), judge=StubJudge()) == NUM
     assert len(evaluation.known) == NUM
+
+
+async def test_a_runs_own_problems_are_judged_as_they_were_in_training(tmp_path: Path) -> None:
+    """By its rubric, where a judge decides alone; all else by the gold answer."""
+    by_gold, own = StubJudge(), StubJudge()
+    for name, scorer, is_heldout, num_own in (
+        ("a", "judge", True, NUM),
+        ("b", "judge", False, 0),
+        ("c", "math", True, 0),
+    ):
+        before = own.num_asked, by_gold.num_asked
+        asked = ASKED._replace(scorer=scorer, is_heldout=is_heldout)
+        evaluation = Evaluation(tmp_path / name, asked=asked)
+        await evaluation(Endpoints(), judge=by_gold, own_judge=own)
+        assert (own.num_asked - before[0], by_gold.num_asked - before[1]) == (num_own, NUM - num_own), name
 
 
 async def test_a_judge_is_not_asked_about_programs(tmp_path: Path) -> None:

@@ -176,7 +176,5 @@ def _cache_error(error: Exception, path: Path) -> Exception:
     if "is full" in str(error):
         return disk_error(OSError(errno.ENOSPC, str(error)), path)
     if isinstance(error, sqlite3.DatabaseError):
-        return RunFolderError(
-            f"{path} cannot be used as a table of replies ({error}); move it away, or choose another --out"
-        )
+        return RunFolderError(f"{path} cannot be used as a table of replies ({error}); move it away")
     return disk_error(error, path)

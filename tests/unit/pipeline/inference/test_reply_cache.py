@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskError, RetryableEndpointError, RunFolderError
-from pipeline.evaluation.reply_cache import ReplyCache, key_of
 from pipeline.inference.protocol import Reply
+from pipeline.inference.reply_cache import ReplyCache, key_of
 
 
 def reply(text: str) -> Reply:
@@ -93,9 +93,7 @@ async def test_a_reply_that_arrived_is_kept_although_its_asker_is_cancelled(tmp_
 async def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
     file = tmp_path / "replies.sqlite"
     file.write_text("not a database, and long enough to be looked at " * 20)
-    with pytest.raises(
-        RunFolderError, match=r"replies\.sqlite cannot be used as a table of replies .*choose another --out"
-    ):
+    with pytest.raises(RunFolderError, match=r"replies\.sqlite cannot be used as a table of replies .*move it away"):
         async with ReplyCache(file):
             pass
 

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from pipeline.config import Config
 from pipeline.config.servers import ServersSection
 from pipeline.errors import ConfigError, ServerStartError
+from pipeline.runtime.computing import ENVIRONMENT
 from pipeline.runtime.hardware import usable_cores
 from pipeline.weights import lora
 
@@ -136,7 +137,7 @@ def _cpu_environment(servers: ServersSection, index: int, cores: tuple[int, ...]
     num_workers = servers.tensor_parallel_size
     shares = split_cores(cores, servers.num_servers * num_workers)
     own = shares[index * num_workers : (index + 1) * num_workers]
-    environment = {"OMP_NUM_THREADS": str(len(own[0])), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": str(len(own[0]))}
     if num_workers == 1:
         return environment | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     return environment | {"VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, share)) for share in own)}

@@ -3,12 +3,14 @@
 On a CPU vLLM computes its matrix products with packed copies. `reload_weights` makes them anew for each layer that it
 loads; a head tied to the embedding is loaded with the embedding and keeps the copy of its old weights, so that
 log-probabilities drift from the published model's with every update (seen with vLLM 0.32; nothing fails). On a GPU
-there are no copies.
+there are no copies. What a reload took and freed is given back, or the server would grow with each of them.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from pipeline.runtime import libc
 
 
 class PackedWeights:
@@ -18,6 +20,7 @@ class PackedWeights:
 
     def refresh_packed_weights(self) -> int:
         """Pack every tied head again from the embedding that it is tied to; returns how many there were."""
+        libc.call("malloc_trim", 0)
         from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
         from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 

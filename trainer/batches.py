@@ -29,7 +29,7 @@ PER_ROLLOUT = ("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy
 @dataclass(frozen=True)
 class RolloutBatch:
     """B = groups × G rollouts, the rows of a group together, groups by length: less padding where several share a pass.
-    The longest come first, and what follows has room in the memory that they leave."""
+    The longest come first, and what follows fits into the memory that they leave."""
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]

@@ -1,8 +1,8 @@
 """Keeps the gradients of a model in one place from step to step.
 
 Autograd makes each gradient anew in the middle of a step's first pass, between activations. On a CPU, where they are
-blocks of one heap, the room that activations leave is then in pieces, and a longer pass fits into none of them: the
-heap grows with every step. Made before the first pass, gradients leave the room in one piece; their values are the
+blocks of one heap, the space that activations leave is then in pieces, and a longer pass fits into none of them: the
+heap grows with every step. Made before the first pass, gradients leave that space in one piece; their values are the
 same.
 """
 

@@ -28,9 +28,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Read when the libraries load. Threads that spin at barriers take the cores from the servers, and everything takes 3 to
-# 10 times as long when both compute; sleeping at barriers costs next to nothing.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+from pipeline.runtime.computing import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT | dict(os.environ))
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from pipeline.config.base import value_at

@@ -41,7 +41,7 @@ from pipeline.run import checkpoints
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.run.state import RunState
-from pipeline.runtime.child_process import PASSIVE_WAITING, Child
+from pipeline.runtime.child_process import Child
 from pipeline.runtime.files import write_atomic
 from pipeline.runtime.redaction import redact
 from pipeline.runtime.stage_clock import StageClock
@@ -263,5 +263,5 @@ class Session:
         command = [sys.executable, "-m", "trainer.learner", "--run", str(self.run.path)]
         # Of an earlier learner, whose process number this one may get after a restart of the machine or container.
         self.run.learner_file.unlink(missing_ok=True)
-        env = PASSIVE_WAITING | (spare_gpu(self.config) if self.config.learner.num_processes == 1 else {})
+        env = spare_gpu(self.config) if self.config.learner.num_processes == 1 else {}
         return await Child.start("learner", command, log, env=env, stdin=True)

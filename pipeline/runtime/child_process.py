@@ -28,8 +28,6 @@ from pipeline.errors import ProcessEndedError
 from pipeline.runtime import libc
 from pipeline.runtime.event_loop import to_the_end
 
-# Learner and servers share the cores of a small machine: a thread that waits at a barrier must not burn theirs.
-PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 # Tells a child who started it, so that it notices even an owner that died before the child could ask the kernel.
 PARENT_PID = "LANPO_PARENT_PID"
 PR_SET_PDEATHSIG = 1

@@ -22,7 +22,7 @@ from pipeline.problems.dataset import ProblemSet, load_problems
 from pipeline.rewards.judge.verifier import verifier_of
 from pipeline.run.folder import RunFolder
 from pipeline.run.provenance import model_fingerprint
-from pipeline.runtime.child_process import PASSIVE_WAITING, Child, tail
+from pipeline.runtime.child_process import Child, tail
 from pipeline.runtime.files import cache_folder, write_atomic
 from pipeline.runtime.written import Written
 from pipeline.sft.data_card import Teaching, card
@@ -68,7 +68,7 @@ async def seeded_model(
     log(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
     command = [sys.executable, "-m", "trainer.sft", "--config", str(run.config_file), "--model", str(model)]
     command += ["--pairs", str(pairs_file), "--out", str(folder)]
-    child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=PASSIVE_WAITING | spare_gpu(config))
+    child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=spare_gpu(config))
     try:
         status = await _wait_with_progress(child, log)
     finally:

@@ -182,14 +182,15 @@ class Completion(NamedTuple):
     newest_version: WeightVersion | None = None
 
 
-FAILED = frozenset({"timeout", "error"})
+FAILED = frozenset({"timeout", "error", "missing_module"})
 """Kinds of verdicts that carry no judgement."""
 
 
 class Verdict(Record):
-    """What the scorers said of one answer. 'timeout' and 'error' are outcomes of their own and carry no judgement."""
+    """What the scorers said of one answer. 'timeout', 'error' and 'missing_module' (a program imports what its sandbox
+    lacks) are outcomes of their own and carry no judgement."""
 
-    kind: Literal["scored", "no_answer", "timeout", "error"]
+    kind: Literal["scored", "no_answer", "timeout", "error", "missing_module"]
     score: float = Field(0.0, description="The reward: what each scorer gave, times its weight, added up.")
     correct: bool = Field(False, description="Whether the first scorer gave `reward.threshold` or more.")
     answer: str | None = None

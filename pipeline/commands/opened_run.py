@@ -48,7 +48,7 @@ class RunPool:
 
     def problems(self) -> ProblemSet:
         """The problems of the run, generated or loaded again."""
-        return load_problems(self.config.problems, self.config.run.seed)
+        return load_problems(self.config.problems, self.config.run.seed, self.config.reward.code.packages)
 
     def answers(self) -> dict[str, str]:
         """Gold answers of the training problems by the hash of their texts. An id may be another problem's in another

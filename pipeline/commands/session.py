@@ -82,7 +82,8 @@ class Session:
         if config.learner.transfer == "lora":
             adapted_layers(config, model)
         with self.clock.stage("problems"):
-            problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed)
+            packages = config.reward.code.packages
+            problems = await asyncio.to_thread(load_problems, config.problems, config.run.seed, packages)
         if not config.endpoints:
             config = await self._settle(model, problems)
         async with AsyncExitStack() as stack:

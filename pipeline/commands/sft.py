@@ -53,7 +53,8 @@ def sft_command(arguments: argparse.Namespace) -> int:
     async def work() -> Path:
         try:
             model = await resolve_model(config, run, view.log)
-            problems = await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
+            packages = config.reward.code.packages
+            problems = await asyncio.to_thread(load_problems, config.problems, config.sft.seed, packages)
             found = await asyncio.to_thread(settled, demanded(config), model, problems.train)
         except UserError:
             shutil.rmtree(run.path, ignore_errors=True)  # made a moment ago, and of no use to anybody

@@ -105,6 +105,22 @@ class ScorerSettings(Section):
         return self.name or re.sub(r"\W", "_", self.scorer.rpartition(":")[2])
 
 
+class CodeSection(Section):
+    packages: tuple[str, ...] = Field(
+        (),
+        description="Installed packages that programs and tests may import beside the standard library (numpy …); what "
+        "they need comes with them. Prompts say so.",
+    )
+    partial: bool = Field(
+        False,
+        description="Pay the share of tests that a program passes; else all of them or nothing. What is correct stays "
+        "all of them. A program that ends, or runs into `reward.timeout_s`, has no share.",
+    )
+    num_ahead: int = Field(
+        2, ge=0, description="Sandboxes that stand ready for the next programs, in each verifier process; 0: none."
+    )
+
+
 class RewardSection(Section):
     scorer: str = Field(
         "auto",
@@ -134,6 +150,7 @@ class RewardSection(Section):
         description="Longest scoring of one answer; then the worker is killed. One that takes lists has it for each "
         "answer of a list.",
     )
+    code: CodeSection = CodeSection()
     num_workers: Positive = Field(1, description="Verifier processes.")
     concurrency: Positive = Field(
         32, description="Calls that one process has open at once, of a scorer of yours that is `async`."

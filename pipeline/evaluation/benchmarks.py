@@ -12,7 +12,7 @@ from pipeline.hashing import digest
 from pipeline.problems.benchmark import source_of
 from pipeline.problems.benchmark_items import find_benchmark, sampled, tasks_of
 from pipeline.problems.dataset import load_problems
-from pipeline.rewards.code.preflight import check_code
+from pipeline.rewards.code.preflight import check_code, with_imports
 
 HELD_OUT = "heldout"
 """The name of a run's own problems, held out from training."""
@@ -43,12 +43,13 @@ def load_benchmarks(config: Config, registry: Path | None = None, data: Path | N
 def _load(name: str, config: Config, registry: Path | None, data: Path | None) -> BenchmarkTasks:
     settings, seed, is_heldout = config.eval, config.run.seed, name == HELD_OUT
     if is_heldout:
-        tasks = load_problems(config.problems, seed).heldout[: max(settings.num_problems, settings.limit or 0)]
+        found = load_problems(config.problems, seed, config.reward.code.packages)
+        tasks = found.heldout[: max(settings.num_problems, settings.limit or 0)]
         max_tokens, scorer = config.longest_answer, config.reward.scorer
         source = digest([config.problems.model_dump(mode="json"), seed])[:12]
     else:
         benchmark = find_benchmark(name, registry)
-        tasks = tasks_of(benchmark, data, settings.limit or 0)
+        tasks = with_imports(tasks_of(benchmark, data, settings.limit or 0), config.reward.code.packages)
         max_tokens, scorer = benchmark.max_tokens or MAX_ANSWER_TOKENS, benchmark.verifier
         name, source = benchmark.name, source_of(benchmark)
     chosen = sampled(tasks, name, settings.limit, seed)

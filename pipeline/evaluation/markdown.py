@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pipeline.evaluation.comparison import Comparison
 from pipeline.evaluation.report import BenchmarkReport, Change, Regraded, ReportRow
 from pipeline.statistics import Estimate
+from pipeline.types import FAILED
 
 MAX_CHANGES = 20
 """Shown of the answers that judging anew made right or wrong; report.json has all."""
@@ -126,7 +127,7 @@ def _cautions(row: ReportRow) -> Iterator[str]:
     if row.num_unasked:
         yield f"{where}unfinished: {row.num_unasked} answers that are wanted were not asked for yet."
     if row.num_unjudged:
-        kinds = {kind: number for kind, number in row.outcomes.items() if kind in ("error", "timeout")}
+        kinds = {kind: number for kind, number in row.outcomes.items() if kind in FAILED}
         yield (
             f"{where}{row.num_unjudged} answers could not be judged ({_counted(kinds)} of the verifier); they count as "
             "not solved."

@@ -17,6 +17,7 @@ from pipeline.evaluation.plan import PlannedCell
 from pipeline.evaluation.results import Cell, Scored, cell_name, cells, ks, mean_of
 from pipeline.inference.usage import Spent
 from pipeline.statistics import Estimate, estimate, holm
+from pipeline.types import FAILED
 
 
 class ReportRow(BaseModel):
@@ -188,7 +189,7 @@ def _row(cell: Cell, versions: Mapping[str, str]) -> ReportRow:
         share_parsable=_share(answers, lambda answer: answer.answer is not None),
         share_cut=_share(answers, lambda answer: answer.finish_reason == "length"),
         share_with_lessons=_share(answers, lambda answer: answer.has_lessons) if cell.mode == "retrieval" else None,
-        num_unjudged=sum(answer.kind in ("error", "timeout") for answer in answers),
+        num_unjudged=sum(answer.kind in FAILED for answer in answers),
         num_older_verdicts=sum(answer.verifier != version for answer in answers) if version else 0,
         outcomes=dict(Counter(answer.kind for answer in answers)),
         finish_reasons=dict(Counter(answer.finish_reason for answer in answers)),

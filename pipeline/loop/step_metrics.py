@@ -106,6 +106,7 @@ def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
         "share_parsable": statistics.fmean(float(rollout.verdict.answer is not None) for rollout in rollouts),
         "share_cut": statistics.fmean(float(rollout.finish_reason == "length") for rollout in rollouts),
         "verifier_failures": sum(rollout.verdict.failed for rollout in rollouts),
+        "missing_modules": sum(rollout.verdict.kind == "missing_module" for rollout in rollouts),
         "num_prompt_tokens": sum(len(group.prompt_ids) for group in groups),
         "num_completion_tokens": sum(len(rollout.token_ids) for rollout in rollouts),
         "trims": sum(group.context.num_trimmed > 0 for group in groups),

@@ -107,6 +107,8 @@ def _rewards(sampled: list[dict[str, Any]]) -> Iterator[str]:
         notes[0] += f" ({parts})"
     if num_failed := sum(line["verifier_failures"] for line in sampled):
         notes.append(f"{num_failed} answers got no reward")
+    if num_missing := sum(line.get("missing_modules", 0) for line in sampled):
+        notes.append(f"{num_missing} of these programs import what their sandbox lacks (reward.code.packages)")
     if num_flat := num_flat_steps(sampled):
         notes.append(f"in {num_flat} of {len(sampled)} steps those of no group differed")
     yield f"  mean reward: {'; '.join(notes)}"

@@ -25,7 +25,7 @@ from pipeline.errors import (
 )
 from pipeline.inference.local_servers import check_port
 from pipeline.preflight.lengths import LEAST_COMPLETION
-from pipeline.rewards.code.preflight import check_code
+from pipeline.rewards.code.preflight import check_code, imports_note
 from pipeline.rewards.judge.verifier import check_judged
 from pipeline.runtime.files import is_uri
 from pipeline.runtime.hardware import gpus
@@ -302,14 +302,15 @@ def _problems(config: Config) -> str | None:
 
     few = config.problems.model_copy(update={"num_train": min(64, config.problems.num_train)})
     try:
-        found = load_problems(few, config.run.seed)
+        found = load_problems(few, config.run.seed, config.reward.code.packages)
     except LanpoError as error:
         raise error if isinstance(error, UserError) else UserError(str(error)) from error
     check_code(config, [*found.train, *found.heldout])
     check_judged(config.reward, [*found.train, *found.heldout])
     seeds = seeding(config, found.train)
     sft = "SFT seeds" if seeds.wanted else f"no SFT: {seeds.why}"
-    return f"{len(found.train)} or more to train on, {len(found.heldout)} held out; {sft}"
+    imports = imports_note(config.reward.code.packages)
+    return f"{len(found.train)} or more to train on, {len(found.heldout)} held out; {sft}{imports}"
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

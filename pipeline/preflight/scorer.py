@@ -52,7 +52,7 @@ async def _probe(config: Config) -> ProbeReport:
     async with Verifier(settings) as verifier:
         if not settings.probe:
             return ProbeReport([], "", [])
-        tasks = await asyncio.to_thread(load_problems, few, config.run.seed)
+        tasks = await asyncio.to_thread(load_problems, few, config.run.seed, config.reward.code.packages)
         teller = asyncio.create_task(_tell(settings.timeout_s))
         try:
             return await probed(verifier, tasks.train, settings)

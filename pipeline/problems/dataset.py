@@ -8,7 +8,7 @@ index, so a resume needs no state."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -18,6 +18,7 @@ from pipeline.config.problems import ColumnsSection, ProblemsSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows
 from pipeline.problems.tasks import RowFormat, asks_for_program, column, parse_row, with_all_columns
+from pipeline.rewards.code.preflight import with_imports
 from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import text_hash
 from pipeline.types import Split, Task
@@ -60,11 +61,18 @@ class ProblemStream:
         return random.Random(f"order:{self._seed}:{epoch}").sample(range(len(self._tasks)), len(self._tasks))
 
 
-def load_problems(settings: ProblemsSection, seed: int) -> ProblemSet:
-    """Problems of both splits. `seed` (the run's) draws the training problems of a procedural source.
+def load_problems(settings: ProblemsSection, seed: int, packages: Sequence[str] = ()) -> ProblemSet:
+    """Problems of both splits. `seed` (the run's) draws the training problems of a procedural source; those that ask
+    for programs say which `packages` may be imported.
 
     Raises ConfigError for a bad setting and DataError for bad, unreachable or too little data; both name the remedy.
     """
+    found = _loaded(settings, seed)
+    train, heldout = with_imports(found.train, packages), with_imports(found.heldout, packages)
+    return ProblemSet(train=train, heldout=heldout, num_dropped=found.num_dropped)
+
+
+def _loaded(settings: ProblemsSection, seed: int) -> ProblemSet:
     match settings.source:
         case "reasoning_gym":
             from pipeline.problems.reasoning_gym import generate

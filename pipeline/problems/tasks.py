@@ -2,7 +2,8 @@
 
 A row asks a question that has an answer, or asks for a program, in one of three shapes: ours (`question`, `tests`,
 optionally `setup`), HumanEval's (`prompt`, which begins the function, and `test`) or MBPP's (`text`, `test_list`,
-optionally `test_imports`, `test_setup_code`). Invariants: training and evaluation read a row as the same prompt, answer
+optionally `test_imports`, `test_setup_code`), or by inputs and outputs
+(`pipeline.problems.cases`). Invariants: training and evaluation read a row as the same prompt, answer
 and entry, or refuse it with the same error; they differ in ids alone, which callers make of the row's own id and of
 what they know of its source. What a benchmark sets (columns, a template, the form of the answer) is a `RowFormat`.
 
@@ -38,6 +39,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Section
 from pipeline.errors import DataError
+from pipeline.problems.cases import CasesError, asked, cases_of, first_program, has_cases, program_of
 from pipeline.problems.chat import ChatError, is_chat, read_chat
 from pipeline.problems.choices import Choices
 from pipeline.problems.gold import GoldError, check, gold_answers, is_marked
@@ -46,6 +48,7 @@ from pipeline.types import Label, Problem, Split, Task
 from prompts.schemas import AnswerForm
 
 QUESTION_KEYS = ("question", "problem", "prompt")
+CODE_QUESTIONS = ("text", "question_content", "description")
 CHAT_KEYS = ("messages", "conversations")
 ANSWER_KEYS = ("answer", "ground_truth", "gold", "final_answer", "reward_model.ground_truth")
 SOLUTION_KEYS = {
@@ -59,7 +62,7 @@ CODE_LINE = '{"question": "Write f.", "tests": "assert f(1) == 2", "entry_point"
 _EXPECTED = {
     "boxed": f"expected a line such as {TEXT_LINE}",
     "code": f"expected a line such as {CODE_LINE}, or the columns of HumanEval (prompt, test, entry_point) or MBPP "
-    "(text, test_list)",
+    "(text, test_list), APPS (question, input_output) or others of inputs and outputs (docs/rows.md)",
 }
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _SHOWN = {"boxed": {"question"}, "code": {"question", "tests"}}
@@ -177,7 +180,7 @@ def _is_whole(text: str) -> bool:
 def asks_for_program(values: dict[str, Any], fmt: RowFormat | None = None) -> bool:
     """Whether a row has tests of a program. A `test` beside an answer is some column, unless there is an
     `entry_point`."""
-    if values.get("tests") is not None or values.get("test_list") is not None:
+    if values.get("tests") is not None or values.get("test_list") is not None or has_cases(values):
         return True
     has_answer = any(values.get(key) is not None for key in ((fmt or RowFormat()).answer_column, "answer"))
     return values.get("test") is not None and (values.get("entry_point") is not None or not has_answer)
@@ -197,7 +200,7 @@ def _own_id(row: Row, fmt: RowFormat, form: AnswerForm) -> str:
 
 def _question(row: Row, fmt: RowFormat, form: AnswerForm) -> tuple[str, str]:
     """The question, with its context before it, and the reply to it where the row holds a conversation."""
-    keys = dict.fromkeys((fmt.question_column, *QUESTION_KEYS, *(["text"] if form == "code" else []), *CHAT_KEYS))
+    keys = dict.fromkeys((fmt.question_column, *QUESTION_KEYS, *(CODE_QUESTIONS if form == "code" else ()), *CHAT_KEYS))
     key = next((key for key in keys if column(row.values, key) is not None), None)
     if key is None:
         raise DataError(
@@ -220,6 +223,8 @@ def _solution(row: Row, fmt: RowFormat, form: AnswerForm) -> str:
     keys = dict.fromkeys((fmt.solution_column, *SOLUTION_KEYS[form]))
     found = ((key, _joined(column(row.values, key))) for key in keys)
     key, text = next(((key, text) for key, text in found if isinstance(text, str) and text.strip()), ("", ""))
+    if form == "code" and not text and "solutions" in row.values:
+        return first_program(row.values["solutions"])
     head = row.values.get("prompt") if key == "canonical_solution" else None
     return f"{head}{text}" if isinstance(head, str) else text
 
@@ -288,6 +293,13 @@ def _tolerance(row: Row, fmt: RowFormat) -> dict[str, Any]:
 def _program(row: Row, fmt: RowFormat, question: str) -> tuple[str, dict[str, Any]]:
     """The prompt, and what `pipeline.rewards.scorers.code_verdict` needs: `tests`, `entry_point`, `prompt` (the head
     that the program completes, or empty) and, where there is any, `setup`."""
+    try:
+        if cases := cases_of(row.values):
+            entry = program_of(row.values, cases)
+            shown = {"question": asked(row.values, question, entry), "tests": ""}
+            return _filled(fmt.prompt, shown).strip(), entry
+    except CasesError as error:
+        raise DataError(f"{row.where}: {error}; {_EXPECTED['code']}") from None
     key = next((key for key in TEST_KEYS if key in row.values), "tests")
     tests, setup = _lines(row, key), "\n".join(filter(None, (_lines(row, name) for name in SETUP_KEYS)))
     if not tests.strip():

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from functools import cache, partial
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
-from pipeline.rewards.code.extraction import as_program, extract_code
+from pipeline.rewards.code.programs import ProgramScorer
 from pipeline.rewards.code.sandbox import isolation_problem
-from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.extraction import cleaned, conclusion, extract_answer
 from pipeline.rewards.families import judgement
 from pipeline.rewards.math import same_answer, within
@@ -22,14 +20,21 @@ Scorer = Callable[[str, Label], Verdict]
 """Of a text without a model's thinking."""
 
 
-def make_scorer(name: str, settings: RewardSection) -> Scorer:
-    """The function (text, label) → verdict of a built-in scorer; of a user's own: `pipeline.rewards.contract`.
+def make_scorer(name: str, settings: RewardSection, programs: ProgramScorer | None = None) -> Scorer:
+    """The function (text, label) → verdict of a built-in scorer, which has `programs` run; of a user's own:
+    `pipeline.rewards.contract`.
 
     Raises ConfigError for one that cannot be had.
     """
-    if name == "code" and (problem := isolation_problem()):
+    if name == "code" and (problem := isolation_problem(settings.code.packages)):
         raise ConfigError(f"reward.scorer = 'code': {problem}")
-    scorers = {"auto": _auto, "math": math_verdict, "code": code_verdict, "format": _format_verdict}
+    programs = programs or ProgramScorer(settings)
+    scorers: dict[str, Callable[..., Verdict]] = {
+        "auto": partial(_auto, programs),
+        "code": programs,
+        "math": math_verdict,
+        "format": _format_verdict,
+    }
     if name not in scorers:
         raise ConfigError(
             f"reward.scorer = {name!r} is unknown; use 'auto', 'math', 'code', 'format', 'judge' or your own "
@@ -38,20 +43,20 @@ def make_scorer(name: str, settings: RewardSection) -> Scorer:
     return partial(scorers[name], settings=settings)
 
 
-def _auto(text: str, label: Label, settings: RewardSection) -> Verdict:
+def _auto(programs: ProgramScorer, text: str, label: Label, settings: RewardSection) -> Verdict:
     """By what the label holds: tests of a program, what a family's own scorer needs, or an answer alone."""
     if "tests" in label.entry:
-        _isolated()
-        return code_verdict(text, label, settings)
+        _isolated(settings.code.packages)
+        return programs(text, label, settings)
     if "family" in label.entry:
         return _family_verdict(text, label, settings)
     return math_verdict(text, label, settings)
 
 
 @cache
-def _isolated() -> None:
+def _isolated(packages: tuple[str, ...]) -> None:
     """Raises IsolationError where untrusted code cannot be contained."""
-    if problem := isolation_problem():
+    if problem := isolation_problem(packages):
         raise IsolationError(problem)
 
 
@@ -95,24 +100,3 @@ def math_score(answer: str, label: Label) -> float:
         return 1.0
     bounds = label.entry.get("tolerance")
     return float(bounds is not None and any(within(gold, answer, bounds) for gold in label.answers))
-
-
-def code_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
-    """Whether the code in `text` passes the tests of `label.entry`: `tests`, `entry_point` and, optionally, a `prompt`
-    that the code completes and `setup`, which only the tests see.
-
-    Raises ValueError when the tests cannot be run, IsolationError when nothing can.
-    """
-    tests, entry_point, prompt = label.entry["tests"], label.entry["entry_point"], label.entry.get("prompt", "")
-    setup = "\n".join(part for part in (prompt, label.entry.get("setup", "")) if part)
-    code = extract_code(text, entry_point)
-    if code is None:
-        return Verdict(kind="no_answer")
-    program = as_program(code, prompt, entry_point)
-    limit_s = 0.8 * settings.timeout_s  # within the parent's, which would cost a new worker
-    outcome = asyncio.run(run_tests(program, tests, entry_point, setup=setup, timeout_s=limit_s))
-    if outcome.kind == "error":
-        raise ValueError(outcome.reason)
-    if outcome.kind == "timeout":
-        return Verdict(kind="timeout")
-    return _verdict(float(outcome.kind == "passed"), code, settings)

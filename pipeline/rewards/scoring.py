@@ -20,9 +20,10 @@ from pathlib import Path
 
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import IsolationError
+from pipeline.rewards.code.programs import ProgramScorer
 from pipeline.rewards.contract import MAX_REWARD, FunctionScore, RewardTask, UserFunction, too_large
 from pipeline.rewards.extraction import extract_answer
-from pipeline.rewards.scorers import MAX_ANSWER_CHARS, make_scorer
+from pipeline.rewards.scorers import MAX_ANSWER_CHARS, Scorer, make_scorer
 from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import visible_each
 from pipeline.types import FAILED, Task, Verdict
@@ -40,6 +41,7 @@ class Scoring:
         """Raises ConfigError for a scorer that cannot be had."""
         self._settings = settings
         self._runner = asyncio.Runner()
+        self._programs = ProgramScorer(settings)
         self._columns = [(one.column, one.weight) for one in settings.all_scorers]
         self._of = [self._scorer(one.scorer) for one in settings.all_scorers]
         self._users = [one for one in self._of if isinstance(one, UserFunction)]
@@ -59,20 +61,24 @@ class Scoring:
         """What the user's functions may have meant otherwise; empty where there is nothing to say."""
         return "".join(one.hint for one in self._users)
 
+    def close(self) -> None:
+        """End what scorers have running."""
+        self._programs.close()
+        self._runner.close()
+
     def verdicts(self, answers: Sequence[Answer]) -> Iterator[Verdict]:
         """The verdict on each answer, as soon as it is there. Raises IsolationError where code cannot be contained."""
         for of_answer in zip(*(self._each(one, answers) for one in self._of), strict=True):
             yield combined(of_answer, self._columns, self._settings.format_weight)
 
-    def _scorer(self, name: str) -> UserFunction | str:
+    def _scorer(self, name: str) -> UserFunction | Scorer:
         if is_plugin(name):
             return UserFunction(load_function(name, "reward.scorer"), name)
-        make_scorer(name, self._settings)
-        return name
+        return make_scorer(name, self._settings, self._programs)
 
-    def _each(self, scorer: UserFunction | str, answers: Sequence[Answer]) -> Iterator[Verdict]:
-        if isinstance(scorer, str):
-            score = make_scorer(scorer, self._settings)
+    def _each(self, scorer: UserFunction | Scorer, answers: Sequence[Answer]) -> Iterator[Verdict]:
+        if not isinstance(scorer, UserFunction):
+            score = scorer
             shown = visible_each([text for text, _ in answers], strip=True)
             # The first line of a program's text may be indented: it goes on where its prompt ends.
             given = (

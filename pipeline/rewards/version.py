@@ -48,7 +48,8 @@ def reward_version(settings: RewardSection, root: Path = ROOT) -> str:
     digits."""
     scorers: list[Any] = [[one.column, one.weight, verifier_version(one.scorer, root)] for one in settings.all_scorers]
     scorers += [judge_identity(one, settings) for one in settings.judges]
-    reading = [settings.threshold, settings.graded, settings.format_weight]
+    code = settings.code
+    reading = [settings.threshold, settings.graded, settings.format_weight, code.partial, *code.packages]
     return hashlib.sha256(json.dumps([scorers, reading]).encode()).hexdigest()[:8]
 
 

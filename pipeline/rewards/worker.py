@@ -106,7 +106,10 @@ def main(section: str) -> None:
     _limit_memory()
     wishes = {"whole_groups": scoring.whole_groups, "concurrency": scoring.concurrency, "hint": scoring.hint}
     _write(replies, {"ready": True, **wishes})
-    _serve(requests, replies, scoring, settings.timeout_s)
+    try:
+        _serve(requests, replies, scoring, settings.timeout_s)
+    finally:
+        scoring.close()
 
 
 if __name__ == "__main__":

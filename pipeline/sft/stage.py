@@ -84,7 +84,7 @@ async def seeded_model(
 
 
 async def _problems(config: Config) -> ProblemSet:
-    return await asyncio.to_thread(load_problems, config.problems, config.sft.seed)
+    return await asyncio.to_thread(load_problems, config.problems, config.sft.seed, config.reward.code.packages)
 
 
 async def taught(config: Config, problems: ProblemSet, log: Callable[[str], None]) -> Teaching:

@@ -87,7 +87,8 @@ def _reasons(target: str, answers: set[str]) -> bool:
 
 def _program(text: str, label: Label) -> str:
     """A reference program in the fence that answers are asked for; empty where it is none of the function tested."""
-    code = extract_code(text, label.entry["entry_point"]) if "```" in text else text
+    entry_point = label.entry["entry_point"]  # none of a program that reads and prints
+    code = extract_code(text, entry_point) if "```" in text else text
     try:
         tree = ast.parse(code or "")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -95,6 +96,6 @@ def _program(text: str, label: Label) -> str:
     defined = {
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
-    if code is None or label.entry["entry_point"] not in defined:
+    if code is None or (entry_point and entry_point not in defined):
         return ""
     return text if "```" in text else f"```python\n{code.strip()}\n```"

@@ -5,9 +5,9 @@ import textwrap
 
 import pytest
 
-from pipeline.config.rollout import RewardSection
+from pipeline.config.rollout import CodeSection, RewardSection
 from pipeline.rewards.code import sandbox
-from pipeline.rewards.scorers import code_verdict
+from pipeline.rewards.scorers import make_scorer
 from pipeline.types import Label
 
 PROBLEM = sandbox.isolation_problem()
@@ -19,7 +19,8 @@ TESTS = "assert f(2) == 5\nassert f(-1) == -1"
 
 def verdict(text: str, prompt: str = "", tests: str = TESTS, entry_point: str = "f") -> str:
     entry = {"tests": tests, "entry_point": entry_point, **({"prompt": prompt} if prompt else {})}
-    found = code_verdict(text, Label(problem_id="p", answer="", entry=entry), RewardSection(timeout_s=20.0))
+    score = make_scorer("code", RewardSection(timeout_s=20.0, code=CodeSection(num_ahead=0)))
+    found = score(text, Label(problem_id="p", answer="", entry=entry))
     return "passed" if found.correct else found.kind
 
 

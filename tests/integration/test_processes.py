@@ -38,7 +38,7 @@ import asyncio, ctypes, os, sys, threading
 from pathlib import Path
 
 from pipeline.config.rollout import RewardSection
-from pipeline.rewards.code.sandbox import isolation_problem, sandboxed
+from pipeline.rewards.code.sandbox import isolation_problem, started
 from pipeline.rewards.verifier import Verifier
 from pipeline.run.provenance import code_state
 from pipeline.runtime.child_process import Child
@@ -70,8 +70,9 @@ async def main():
         assert (await verifier.verify("the answer is 7", task_with("7"))).correct
     check("Verifier")
     if contained:
-        async with sandboxed("candidate", 5.0) as sandbox:
-            await sandbox.ready()
+        sandbox = await started("candidate", 5.0)
+        await sandbox.ready()
+        await sandbox.end()
     check("sandbox")
 
 

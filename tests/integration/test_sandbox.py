@@ -1,14 +1,10 @@
 """Code and its tests in real sandboxes. Where bubblewrap cannot be had, the skipped tests say how many programs were
 not run."""
 
-import ast
 import asyncio
-import copy
 import os
 import random
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +19,7 @@ from pipeline.rewards.code.test_runner import ProgramResult, run_tests
 from pipeline.rewards.verifier import Verifier
 from tests.builders import task_with
 from tests.hostile_code import HACKS_TESTS, OWNER, escapes, hacks, honest
+from tests.mutants import mutant
 
 PROBLEM = sandbox.isolation_problem()
 SEED = 0
@@ -43,7 +40,7 @@ def left_behind() -> set[str]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"serve_candidate" in (path / "cmdline").read_bytes() and parent in (1, os.getpid()):
+            if b"guest.pyc" in (path / "cmdline").read_bytes() and parent in (1, os.getpid()):
                 found.add(path.name)
         except OSError:
             continue
@@ -90,7 +87,7 @@ async def paid(names: Iterable[str]) -> dict[str, ProgramResult]:
 
 async def test_reward_hacks_are_not_paid() -> None:
     needs_isolation(25)
-    assert await run_tests("def f(x): return 3 * x + 1", HACKS_TESTS, "f") == ProgramResult("passed")
+    assert await run_tests("def f(x): return 3 * x + 1", HACKS_TESTS, "f") == ProgramResult("passed", "", 1.0)
     assert await paid(some(hacks(), 25)) == {}
 
 
@@ -145,14 +142,13 @@ TRANSPORTED = {
     "enumeration": ("return Colour.RED if x else 1", "f(0) == 1 and f(1) != 1"),
 }
 UNJUDGEABLE = {
-    "attribute": ("return Own(x)", "f(3).n == 3"),
-    "attribute asked for in vain": ("return Own(x)", "not hasattr(f(3), 'n') or f(3)"),
-    "method": ("return Own(x)", "f(3).double() == 6"),
-    "swallowed": ("return Own(x)", "swallows(lambda: f(3).n)"),
-    "item by key": ("return Own(x)", "f(3)[0] == 0"),
-    "function": ("return lambda y: x + y", "f(3)(4) == 7"),
-    "member": ("return Colour.RED", "f(3).value == 1"),
+    "arithmetic with data": ("return Own(x)", "f(3) - 3 == 0"),
+    "number": ("return Own(x)", "abs(f(3)) == 3"),
+    "swallowed": ("return Own(x)", "swallows(lambda: f(3) - 3)"),
+    "its own equality": ("return Own(x)", "f(3) == f(4)"),
+    "what only a loop gives": ("return 1", "f(__import__('threading').Lock())"),
 }
+FORGE = "from pipeline.rewards.code.serialization import Values\nValues.encode = lambda self, v: "
 # Types that cross must not give a program more than data would.
 FORGED = {
     "every key": ("return defaultdict(lambda: 1)", "all(f(2)[k] == 1 for k in ('a', 'b'))"),
@@ -172,15 +168,21 @@ FORGED = {
     ),
     "callable": ("return object()", "callable(f(2))"),
     "forged node": (
-        "import __main__\n__main__.encode = lambda v, foreign: ['defaultdict', 'int']\nreturn 0",
+        FORGE + "['defaultdict', 'int']\nreturn 0",
         "f(2)['a'] == 0",
     ),
     "forged abilities": (
-        "import __main__\n__main__.encode = lambda v, foreign: ['foreign', 'A', True, ['__eq__'], None]\nreturn 0",
+        FORGE + "['remote', 0, 'A', ['__eq__']]\nreturn 0",
         "f(2) == 7",
     ),
-    "forged length": ("import __main__\n__main__.encode = lambda v, foreign: ['deque', 10**30, 1]\nreturn 0", "f(2)"),
+    "forged length": (
+        FORGE + "['deque', 10**30, 1]",
+        "f(2)",
+    ),
 }
+
+
+UNPAID = ("failed", "error")
 
 
 async def outcomes_of(cases: dict[str, tuple[str, str]]) -> dict[str, ProgramResult]:
@@ -188,7 +190,8 @@ async def outcomes_of(cases: dict[str, tuple[str, str]]) -> dict[str, ProgramRes
     classes = (
         "class Own:\n    def __init__(self, n): self.n = n\n    def __len__(self): return self.n\n"
         "    def __getitem__(self, i): return list(self)[i]\n    def __iter__(self): return iter(range(self.n))\n"
-        "    def double(self): return 2 * self.n\n\nclass Colour(Enum):\n    RED = 1\n\n"
+        "    def double(self): return 2 * self.n\n    def __sub__(self, o): return 0\n"
+        "    def __abs__(self): return 3\n    def __eq__(self, o): return True\n\nclass Colour(Enum):\n    RED = 1\n\n"
     )
     swallows = "def swallows(ask):\n    try:\n        ask()\n    except BaseException:\n        pass\n    return True\n"
     return {
@@ -211,55 +214,19 @@ async def test_what_cannot_cross_is_no_verdict() -> None:
     needs_isolation(len(UNJUDGEABLE))
     found = await outcomes_of(UNJUDGEABLE)
     assert {name: outcome for name, outcome in found.items() if outcome.kind != "error"} == {}
-    assert all("which stays in the candidate's sandbox" in outcome.reason for outcome in found.values())
+    assert all("sandbox" in outcome.reason or "cannot be given" in outcome.reason for outcome in found.values())
 
 
 async def test_what_crosses_gives_a_program_no_more_than_data_would() -> None:
     needs_isolation(len(FORGED))
-    assert {name: found for name, found in (await outcomes_of(FORGED)).items() if found.kind != "failed"} == {}
+    assert {name: found for name, found in (await outcomes_of(FORGED)).items() if found.kind not in UNPAID} == {}
 
 
-class Mutation(ast.NodeTransformer):
-    """Changes the one place whose number is `at`: a comparison, an operator, a constant or a condition."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        node = super().generic_visit(node)
-        changed = copy.deepcopy(node)
-        if isinstance(changed, ast.Compare):
-            changed.ops[0] = ast.NotEq() if isinstance(changed.ops[0], ast.Eq) else ast.Eq()
-        elif isinstance(changed, ast.BinOp):
-            changed.op = ast.Sub() if isinstance(changed.op, ast.Add) else ast.Add()
-        elif isinstance(changed, ast.Constant) and isinstance(changed.value, int):
-            changed.value = changed.value + 1
-        elif isinstance(changed, ast.Return) and changed.value is not None:
-            changed.value = ast.Tuple([changed.value, ast.Constant(0)], ast.Load())
-        else:
-            return node
-        self.at -= 1
-        return changed if self.at == -1 else node
-
-
-def mutant(problem: dict[str, Any]) -> str:
-    """The canonical solution with one seeded mutation that plain execution, without any sandbox, confirms as
-    failing."""
-    whole = problem["prompt"] + problem["canonical_solution"]
-    for at in random.Random(SEED).sample(range(12), 12):
-        tree = ast.parse(whole)
-        place = next(i for i, node in enumerate(tree.body) if getattr(node, "name", "") == problem["entry_point"])
-        tree.body[place] = Mutation(at).visit(tree.body[place])
-        program = ast.unparse(ast.fix_missing_locations(tree))
-        if program != ast.unparse(ast.parse(whole)):
-            source = f"{program}\n{problem['test']}\ncheck({problem['entry_point']})"
-            try:
-                plain = subprocess.run([sys.executable, "-S", "-c", source], capture_output=True, timeout=3)
-            except subprocess.TimeoutExpired:
-                return program
-            if plain.returncode:
-                return program
-    raise AssertionError(f"no failing mutation of {problem['task_id']}")
+def mutant_of(problem: dict[str, Any]) -> str:
+    whole, entry_point = problem["prompt"] + problem["canonical_solution"], problem["entry_point"]
+    found = mutant(whole, entry_point, f"{problem['test']}\ncheck({entry_point})")
+    assert found, f"no failing mutation of {problem['task_id']}"
+    return found
 
 
 @pytest.mark.slow
@@ -272,7 +239,7 @@ async def test_human_eval_164_canonical_solutions_pass_and_164_mutants_do_not() 
     for problem in problems:
         for program, kinds in (
             (problem["prompt"] + problem["canonical_solution"], {"passed"}),
-            (await asyncio.to_thread(mutant, problem), {"failed", "timeout"}),
+            (await asyncio.to_thread(mutant_of, problem), {"failed", "timeout"}),
         ):
             outcome = await run_tests(program, problem["test"], problem["entry_point"], setup=problem["prompt"])
             if outcome.kind not in kinds:
@@ -288,7 +255,7 @@ async def test_each_way_to_no_verdict_is_an_outcome_of_its_own() -> None:
     assert (await run_tests("def f(x): pass", "pass", "f")) == ProgramResult(
         "error", "the tests never call the candidate"
     )
-    assert (await run_tests("def f(x): pass", "f(lambda: 0)", "f")).kind == "error"
+    assert (await run_tests("def f(x): pass", "f(object())", "f")).kind == "error"
     assert (await run_tests("def f(x): pass", "f(1); g(2)", "f")).kind == "error"
     assert (await run_tests("def f(x): return g", "f(1)", "f")).kind == "failed"
 

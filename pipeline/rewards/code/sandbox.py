@@ -8,47 +8,51 @@
 | see or signal other processes | namespaces of its own for processes, IPC, host name and users; no capability |
 | start processes or threads | refused by a filter of system calls (`pipeline/rewards/code/seccomp.py`), root's too |
 | take memory, time, disk | one process with limits of its own (`MEMORY_BYTES` with files), killed at the deadline |
+| take the kernel's memory | nodes, links, locks and watches are refused, files in memory counted (`MAX_FILES_MADE`) |
 | learn secrets | an empty environment, no open files but three pipes |
 | outlive its owner | it dies with the thread that started it |
 | flood its owner | a frame over `MAX_FRAME_BYTES` is refused unread, and nothing but frames is read |
 
 Invariants: nothing runs without all of this: where a layer cannot be had, bubblewrap or the probe refuses and
-IsolationError says why. Leaving the context leaves no process.
+IsolationError says why. What a configuration names as packages is bound read-only, beside nothing else installed.
 
 Limits: a flaw of the kernel in a call that is allowed; the processor's side channels; started by root, the process
-keeps root's number in the kernel (without its capabilities), so an ordinary user is one layer more. It runs on the
-standard library alone, on one thread.
+keeps root's number in the kernel (without its capabilities), so an ordinary user is one layer more. It runs on one
+thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import platform
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import sysconfig
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import orjson
 
 from pipeline.errors import IsolationError, ProcessEndedError
-from pipeline.rewards.code import guest, serialization
-from pipeline.rewards.code.guest import MAX_FRAME_BYTES
+from pipeline.rewards.code.bundle import Role, as_file, compiled
+from pipeline.rewards.code.channel import MAX_FRAME_BYTES
+from pipeline.rewards.code.guest import PACKAGES
+from pipeline.rewards.code.packages import modules_of, package_files
 from pipeline.rewards.code.seccomp import MACHINES, syscall_filter
 from pipeline.runtime.child_process import Process
 
 MEMORY_BYTES = 1 << 30
 WORK_BYTES = 16 << 20  # of this, files in memory
 NUM_FILES = 32
+MAX_FILES_MADE = 10_000
+GUEST = "/guest.pyc"
 PROBE_TIMEOUT_S = 30.0
 REMEDY = (
     "install bubblewrap 0.8 or later (Debian, Ubuntu: apt-get install bubblewrap) and let this user make namespaces "
@@ -56,12 +60,10 @@ REMEDY = (
     "user.max_user_namespaces > 0; in Docker: --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
 )
 
-Role = Literal["candidate", "judge", "probe"]
 
-
-@lru_cache(maxsize=1)
-def _walls() -> tuple[str, ...]:
-    """bubblewrap's options, the same for every sandbox of this interpreter."""
+@cache
+def _walls(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """bubblewrap's options, the same for every sandbox of this interpreter with these packages."""
     base = Path(sys.base_prefix)
     python = _interpreter()
     visible = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/lib32", str(base / "lib"), str(base / "lib64"), python]
@@ -70,6 +72,7 @@ def _walls() -> tuple[str, ...]:
         *("--unshare-cgroup-try", "--disable-userns", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"),
         *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
         *("--clearenv", "--setenv", "PYTHONHASHSEED", "0"),  # a set has one order: a verdict is repeatable
+        *("--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1"),
         *("--size", str(WORK_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108
     ]
     for path in dict.fromkeys(visible):
@@ -81,7 +84,9 @@ def _walls() -> tuple[str, ...]:
     for path in _packages(base):
         options += ["--size", "4096", "--tmpfs", path, "--remount-ro", path]
     options += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    return (*options, "--remount-ro", "/")
+    for file in package_files(packages):
+        options += ["--ro-bind", str(file), f"{PACKAGES}/{file.name}"]
+    return tuple(options)
 
 
 def _interpreter() -> str:
@@ -101,74 +106,80 @@ def _packages(base: Path) -> list[str]:
     return sorted(str(path) for path in kept if any(path.is_relative_to(root) for root in visible))
 
 
-@lru_cache(maxsize=1)
-def _guest() -> str:
-    """What runs in there, as one text: the guest, and before it the one module of this project that it imports, under
-    its full name."""
-    values, roles = inspect.getsource(serialization), inspect.getsource(guest)
-    name = serialization.__name__
-    parents = [name.rsplit(".", depth)[0] for depth in range(name.count("."), 0, -1)]
-    return (
-        f"import sys, types\nsys.modules.update((name, types.ModuleType(name)) for name in {[*parents, name]!r})\n"
-        f"exec(compile({values!r}, '<values>', 'exec'), sys.modules[{name!r}].__dict__)\n"
-        f"exec(compile({roles!r}, '<guest>', 'exec'))\n"
-    )
-
-
-def _command(role: Role, timeout_s: float, filter_fd: int) -> list[str]:
+def _command(role: Role, timeout_s: float, packages: tuple[str, ...], filter_fd: int, guest_fd: int) -> list[str]:
     limits = {
         "memory_bytes": MEMORY_BYTES - WORK_BYTES,
         "file_bytes": WORK_BYTES,
         "num_files": NUM_FILES,
         "cpu_s": int(timeout_s) + 2,  # the owner's clock comes first; this is for an owner that is gone
+        "modules": [name for package in packages for name in modules_of(package)],
     }
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise IsolationError(f"untrusted code cannot be contained: there is no `bwrap`; {REMEDY}")
-    python = (_interpreter(), "-s", "-P", "-S", "-B", "-c", _guest(), role, orjson.dumps(limits).decode())
-    return [bwrap, *_walls(), "--seccomp", str(filter_fd), "--", *python]
+    files = ("--ro-bind-data", str(guest_fd), GUEST, "--remount-ro", "/", "--seccomp", str(filter_fd))
+    python = (_interpreter(), "-s", "-P", "-S", "-B", GUEST, role, orjson.dumps(limits).decode())
+    return [bwrap, *_walls(packages), *files, "--", *python]
 
 
-def _filter_fd() -> int:
-    """A file of the filter, read once by one bubblewrap."""
+@contextmanager
+def _given_files(role: Role) -> Iterator[tuple[int, int]]:
+    """The filter of system calls and the guest, as files that one bubblewrap reads."""
     program = syscall_filter(platform.machine())
     if program is None:
         raise IsolationError(
             f"untrusted code cannot be contained: no filter of system calls for {platform.machine()}; "
             f"use a machine of {' or '.join(MACHINES)}"
         )
-    number = os.memfd_create("filter")
-    os.write(number, program)
-    os.lseek(number, 0, os.SEEK_SET)
-    return number
-
-
-def isolation_problem() -> str | None:
-    """Why untrusted code cannot be contained here, with the remedy; None when it can. Starts one sandbox and blocks."""
-    if sys.platform != "linux":
-        return f"untrusted code cannot be contained on {sys.platform}; use Linux"
+    numbers = as_file(program), as_file(compiled(role))
     try:
-        number = _filter_fd()
-        try:
+        yield numbers
+    finally:
+        for number in numbers:
+            os.close(number)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a sandbox is found to be: why it is none, with the remedy; else how long its imports take."""
+
+    problem: str | None
+    imports_s: dict[str, float] = field(default_factory=dict)
+
+
+def isolation_problem(packages: tuple[str, ...] = ()) -> str | None:
+    """Why untrusted code cannot be contained here, with the remedy; None when it can. Starts one sandbox and blocks."""
+    return probed(packages).problem
+
+
+def probed(packages: tuple[str, ...] = ()) -> Probe:
+    """Start one sandbox, import `packages` in it, and say what was found. Blocks."""
+    if sys.platform != "linux":
+        return Probe(f"untrusted code cannot be contained on {sys.platform}; use Linux")
+    try:
+        with _given_files("probe") as numbers:
             probe = subprocess.run(
-                _command("probe", PROBE_TIMEOUT_S, number),
-                pass_fds=(number,),
+                _command("probe", PROBE_TIMEOUT_S, packages, *numbers),
+                pass_fds=numbers,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 env={},
                 timeout=PROBE_TIMEOUT_S,
             )
-        finally:
-            os.close(number)
     except IsolationError as error:
-        return str(error)
+        return Probe(str(error))
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"untrusted code cannot be contained: {error}; {REMEDY}"
+        return Probe(f"untrusted code cannot be contained: {error}; {REMEDY}")
     if probe.returncode or not probe.stdout:
         reason = probe.stderr.decode(errors="replace").strip()[-300:] or f"status {probe.returncode}"
-        return f"untrusted code cannot be contained: {reason}; {REMEDY}"
-    leaks = orjson.loads(probe.stdout[4:])["leaks"]
-    return f"untrusted code cannot be contained: {', '.join(leaks)}; {REMEDY}" if leaks else None
+        return Probe(f"untrusted code cannot be contained: {reason}; {REMEDY}")
+    found = orjson.loads(probe.stdout[4:])
+    if found["leaks"]:
+        return Probe(f"untrusted code cannot be contained: {', '.join(found['leaks'])}; {REMEDY}")
+    if failed := {name: said for name, said in found["imports"].items() if isinstance(said, str)}:
+        name, said = next(iter(failed.items()))
+        return Probe(f"reward.code.packages: {name} cannot be imported in the sandbox ({said}); leave it out")
+    return Probe(None, found["imports"])
 
 
 class OversizedFrameError(ProcessEndedError):
@@ -177,7 +188,7 @@ class OversizedFrameError(ProcessEndedError):
 
 @dataclass(frozen=True)
 class Sandbox:
-    """One sandboxed process; `async with sandboxed(...)` makes it."""
+    """One sandboxed process; `pipeline.rewards.code.pool` starts and ends it."""
 
     process: Process
 
@@ -210,34 +221,49 @@ class Sandbox:
         except (asyncio.IncompleteReadError, ConnectionError):
             raise ProcessEndedError("its process ended") from None
 
+    def num_files(self) -> int:
+        """Files that it has in memory; each takes kernel memory that no other limit counts. 0 for one that is gone.
 
-@asynccontextmanager
-async def sandboxed(role: Role, timeout_s: float) -> AsyncIterator[Sandbox]:
-    """A sandbox, killed and reaped at the end of the context. Its first frame, before anything untrusted is in it, says
-    that it stands. Raises IsolationError where there can be none."""
-    number = _filter_fd()
-    try:
-        process = await Process.start(
-            _command(role, timeout_s, number),
-            pass_fds=(number,),
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,  # bubblewrap's own words; not /dev/null, which root's number could chmod
-            env={},
+        Raises IsolationError where they cannot be counted."""
+        pid = self.process.pid
+        try:
+            first = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0]
+            found = os.statvfs(f"/proc/{first}/root/tmp")
+        except (OSError, IndexError) as error:
+            if self.process.returncode is not None or isinstance(error, ProcessLookupError | IndexError):
+                return 0
+            raise IsolationError(
+                f"untrusted code cannot be contained: its files cannot be counted ({error})"
+            ) from error
+        return found.f_files - found.f_ffree
+
+    def kill(self) -> None:
+        """Kill bubblewrap, and with it the first process of its namespace, and so all. By their group: what bubblewrap
+        has just made has not yet asked to die with it."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Kill all of it; the pipe's end says they are gone."""
+        assert self.process.stdout is not None and self.process.stderr is not None
+        self.kill()
+        for pipe in (self.process.stdout, self.process.stderr):
+            while await pipe.read(1 << 16):
+                pass
+        await self.process.end()
+
+
+async def started(role: Role, timeout_s: float, packages: tuple[str, ...] = ()) -> Sandbox:
+    """A sandbox whose first frame, before anything untrusted is in it, will say that it stands. Raises IsolationError
+    where there can be none."""
+    with _given_files(role) as numbers:
+        return Sandbox(
+            await Process.start(
+                _command(role, timeout_s, packages, *numbers),
+                pass_fds=numbers,
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE,  # bubblewrap's own words; not /dev/null, which root's number could chmod
+                env={},
+            )
         )
-    finally:
-        os.close(number)
-    try:
-        yield Sandbox(process)
-    finally:
-        await asyncio.shield(_end(process))
-
-
-async def _end(process: Process) -> None:
-    """Kill bubblewrap, and with it the first process of its namespace, and so all; the pipe's end says they are
-    gone."""
-    assert process.stdout is not None and process.stderr is not None
-    process.kill()
-    for pipe in (process.stdout, process.stderr):
-        while await pipe.read(1 << 16):
-            pass
-    await process.end()

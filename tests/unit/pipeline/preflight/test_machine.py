@@ -102,15 +102,15 @@ CODE = {"problems": {**SMALL["problems"], "source": "procedural_code", "families
 def test_programs_that_cannot_be_judged_are_refused_before_anything_starts(
     tmp_path: Path, sections: dict[str, Any], walls: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "isolation_problem", lambda: walls)
+    monkeypatch.setattr(preflight, "isolation_problem", lambda packages: walls)
     with pytest.raises(ConfigError, match=message):
         check_machine(config(tmp_path, **{**CODE, **sections}))
 
 
 def test_answers_need_no_sandbox_and_programs_may_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "isolation_problem", lambda: "there are no walls")
+    monkeypatch.setattr(preflight, "isolation_problem", lambda packages: "there are no walls")
     check_machine(config(tmp_path))
-    monkeypatch.setattr(preflight, "isolation_problem", lambda: None)
+    monkeypatch.setattr(preflight, "isolation_problem", lambda packages: None)
     check_machine(config(tmp_path, **CODE))
 
 

@@ -71,7 +71,7 @@ def test_auto_falls_back_to_math_and_math_ignores_the_family() -> None:
 
 
 def test_auto_takes_tests_for_a_program_and_refuses_it_where_none_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scorers, "isolation_problem", lambda: "there are no walls")
+    monkeypatch.setattr(scorers, "isolation_problem", lambda packages: "there are no walls")
     scorers._isolated.cache_clear()
     program = label("", tests="assert f(1)", entry_point="f")
     with pytest.raises(IsolationError, match="there are no walls"):

@@ -6,28 +6,32 @@ import json
 import math
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
-from collections.abc import Iterator
 from decimal import Decimal
-from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from pipeline.rewards.code.guest import raised
+from pipeline.rewards.code.channel import Malformed, Unsendable, dumps, loads, raised
+from pipeline.rewards.code.judge import Tests
 from pipeline.rewards.code.seccomp import (
     ALLOW,
     AT_LEAST,
     EQUAL,
     ERRNO,
+    FCNTL,
+    FCNTL_REFUSED,
     KILL,
     LOAD,
+    MACHINE_AT,
     MACHINES,
+    NUMBER_AT,
     RETURN,
+    SECOND_AT,
     refused_calls,
     syscall_filter,
 )
-from pipeline.rewards.code.serialization import Foreign, Malformed, Unjudgeable, Unsendable, decode, encode
+from pipeline.rewards.code.serialization import Values
 
 Pair = namedtuple("Pair", "a b")
 
@@ -39,8 +43,17 @@ class Evil(int):
     __hash__ = int.__hash__
 
 
+def no_data(value: Any) -> Any:
+    raise Unsendable(type(value).__name__)
+
+
+CANDIDATE = Values(no_data, {}, {}, writes_factories=False)
+JUDGE = Values(no_data, {}, {}, writes_factories=True)
+
+
 def through(value: Any) -> Any:
-    return decode(json.loads(json.dumps(encode(value, foreign=True))))
+    """As a result of the candidate's arrives at the judge."""
+    return JUDGE.decode(loads(dumps(CANDIDATE.encode(value))))
 
 
 @pytest.mark.parametrize(
@@ -70,78 +83,109 @@ def test_a_subclass_loses_what_it_overrides() -> None:
     assert math.isnan(through(math.nan))
 
 
-def test_what_is_no_data_equals_nothing() -> None:
-    class Always:
-        def __eq__(self, other: object) -> bool:
-            return True
-
-        __hash__ = None  # type: ignore[assignment]
-
-    assert through(Always()) != Always
-    assert isinstance(through(Always()), Foreign)
-    assert next(through(iter([7]))) == 7
-    assert isinstance(through(x for x in (1, 2)), Iterator)
-    with pytest.raises(Unsendable):
-        encode(lambda: 0, foreign=False)
+def test_what_is_no_data_does_not_cross_as_data() -> None:
+    for value in (object(), lambda: 0, Evil, iter([7])):
+        with pytest.raises(Unsendable):
+            CANDIDATE.encode(value)
+    assert through(int) is int
 
 
 def test_a_default_of_the_candidates_stays_behind_and_one_of_the_tests_arrives() -> None:
     given: Any = defaultdict(list, {1: [2]})
     with pytest.raises(KeyError):
         through(given)["any"]
-    assert decode(json.loads(json.dumps(encode(given, foreign=False))), trusted=True)["any"] == []
-    forged = ["defaultdict", "int"]
-    assert decode(forged).default_factory is None
+    assert CANDIDATE.decode(loads(dumps(JUDGE.encode(given))))["any"] == []
+    assert JUDGE.decode(["defaultdict", "int"]).default_factory is None
     with pytest.raises(Unsendable):
-        encode(defaultdict(lambda: 1), foreign=False)
+        JUDGE.encode(defaultdict(lambda: 1))
 
 
-class Shelf:
-    """Has items, a length and an attribute."""
+class Candidate:
+    """A channel to a candidate that answers with `replies`, whatever it is asked."""
 
-    size = 2
+    def __init__(self, *replies: Any) -> None:
+        self._replies = list(replies)
+        self.asked: list[Any] = []
 
-    def __iter__(self) -> Iterator[int]:
-        return iter((1, 2))
+    def send(self, message: Any) -> None:
+        self.asked.append(message)
 
-    def __len__(self) -> int:
-        return 9
-
-
-class Colour(Enum):
-    RED = 1
+    def receive(self) -> Any:
+        return self._replies.pop(0)
 
 
-def test_what_is_asked_of_a_foreign_result_beyond_its_items_is_no_verdict_on_it() -> None:
-    shelf, colour, function = through(Shelf()), through(Colour.RED), through(lambda: 0)
-    assert list(shelf) == [1, 2]
-    assert len(shelf) == 2
-    assert shelf != [1, 2]
-    assert callable(function)
-    assert not callable(shelf)
-    for ask in (lambda: len(colour), lambda: iter(colour), lambda: colour[0], lambda: shelf[0], lambda: shelf()):
-        with pytest.raises(TypeError):
-            ask()
-    for ask in (lambda: shelf.size, lambda: hasattr(colour, "value"), lambda: function(), lambda: colour.name):
-        with pytest.raises(Unjudgeable, match="which stays in the candidate's sandbox"):
-            ask()
-        refusal, Foreign.refusal = Foreign.refusal, None
-        assert refusal is not None
+def judging(candidate: Candidate) -> Any:
+    """What is under test, as the tests have it."""
+    return Tests(candidate).under_test  # type: ignore[arg-type]
+
+
+def a_handle(*replies: Any, abilities: tuple[str, ...] = ()) -> Any:
+    handle = ["returned", ["remote", 1, "Thing", ["list", *abilities]]]
+    return judging(Candidate(handle, *replies))()
+
+
+@pytest.mark.parametrize("other", [7, "7", None, [7], True, 7.0])
+def test_a_handle_equals_no_data_whatever_the_candidate_says(other: Any) -> None:
+    assert a_handle() != other
+    assert other != a_handle()
+
+
+def test_two_handles_are_equal_when_the_candidate_says_so_and_their_states_agree() -> None:
+    other = ["returned", ["remote", 2, "Thing", ["list"]]]
+    for same, state, expected in ((True, {"x": 1}, True), (False, {"x": 1}, False)):
+        under_test = judging(
+            Candidate(["returned", ["remote", 1, "Thing", ["list"]]], other, *replies(same, {"x": 1}, state))
+        )
+        assert (under_test() == under_test()) is expected
+    for state in ({"x": 2}, {}):
+        under_test = judging(
+            Candidate(["returned", ["remote", 1, "Thing", ["list"]]], other, *replies(True, {"x": 1}, state))
+        )
+        with pytest.raises(BaseException, match="equality by a rule of its own"):
+            _ = under_test() == under_test()
+
+
+def replies(*values: Any) -> list[Any]:
+    return [["returned", CANDIDATE.encode(value)] for value in values]
+
+
+def test_a_handle_has_the_methods_of_its_original_alone() -> None:
+    thing = a_handle(*replies(2, [1, 2]), abilities=("__len__", "__iter__"))
+    assert len(thing) == 2
+    assert not callable(thing)
+    with pytest.raises(TypeError):
+        thing[0]
+    with pytest.raises(BaseException, match="length, which is not that of its items"):
+        len(a_handle(*replies(9, [1, 2]), abilities=("__len__", "__iter__")))
+    with pytest.raises(BaseException, match="number of a Thing"):
+        abs(a_handle(abilities=("__abs__",)))
+    with pytest.raises(BaseException, match="sub with plain data of a Thing"):
+        a_handle(*replies(0), abilities=("__sub__",)) - 7
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{}, [], ["returned"], ["returned", 1, 2], ["raised", "x", ""], ["callback", 0, []], ["callback", "x", []], 7, ["remote", 1]],
+    ids=str,
+)  # fmt: skip
+def test_a_reply_that_is_none_is_refused(reply: Any) -> None:
+    with pytest.raises(Malformed):
+        judging(Candidate(reply))()
 
 
 @pytest.mark.parametrize(
     "node",
     [
         {}, [], ["list", []], ["dict", 1], ["dict", ["list"], 1], ["int", "x"], ["int"], ["text", "eval", "1"], ["text", "Decimal", "x"],
-        ["foreign"], ["foreign", "A", True, ["__del__"], None], ["foreign", "A", True, 1, None], ["deque"], ["deque", -1],
-        ["deque", "x", 1], ["Counter", 1], ["OrderedDict", ["list"], 1], ["defaultdict"], ["keys", ["list"]], ["items", 1],
+        ["foreign"], ["remote", 1, "A", []], ["builtin", "eval"], ["builtin", 1], ["named", "a b", ["x"], 1], ["named", "A", 1], ["deque"], ["deque", -1],
+        ["deque", "x", 1], ["Counter", 1], ["OrderedDict", ["list"], 1], ["keys", ["list"]], ["items", 1],
         ["bytearray", "x"], ["range", 1, 2, 0], ["bytes", 3], [["list"]], ["complex", "x"],
     ],
     ids=str,
 )  # fmt: skip
 def test_malformed_data_is_refused(node: Any) -> None:
     with pytest.raises(Malformed):
-        decode(node)
+        JUDGE.decode(node)
 
 
 def test_exceptions_arrive_as_the_nearest_built_in() -> None:
@@ -150,8 +194,20 @@ def test_exceptions_arrive_as_the_nearest_built_in() -> None:
     assert type(raised(["SystemExit", "eval", "object"], "x")) is Exception
 
 
-def outcome(program: bytes, number: int, code: int) -> int:
-    """What the seccomp program answers for system call `number` on machine `code`."""
+@pytest.mark.parametrize("value", [None, True, 1, -1.5, math.inf, 'ü\ud800"', [1, [2, "x"]], {"a": [None]}, [], {}])
+def test_frames_are_written_as_json_writes_them(value: Any) -> None:
+    assert dumps(value) == json.dumps(value).encode()
+    assert loads(dumps(value)) == json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"1 2", b"[1,]", b"\xff", b"[" * 100_000, b"nul", b"{1: 2}"], ids=repr)
+def test_a_frame_that_is_no_json_is_refused(content: bytes) -> None:
+    with pytest.raises(Malformed):
+        loads(content)
+
+
+def outcome(program: bytes, number: int, code: int, second: int = 0) -> int:
+    """What the seccomp program answers for system call `number` on machine `code`, with that second argument."""
     instructions = list(struct.iter_unpack("=HBBI", program))
     value, at = 0, 0
     while True:
@@ -159,7 +215,7 @@ def outcome(program: bytes, number: int, code: int) -> int:
         if kind == RETURN:
             return int(constant)
         if kind == LOAD:
-            value, jump = (number, code)[constant // 4], 0
+            value, jump = {NUMBER_AT: number, MACHINE_AT: code, SECOND_AT: second}[constant], 0
         else:
             jump = if_true if {EQUAL: value == constant, AT_LEAST: value >= constant}[kind] else if_false
         at += 1 + jump
@@ -177,5 +233,8 @@ def test_the_filter_refuses_what_is_named_and_nothing_else(machine: str) -> None
         if refused.get(number) == "clone3":
             expected = ERRNO | errno.ENOSYS
         assert outcome(program, number, code) == expected, number
+    for command in range(1100):
+        expected = ERRNO | errno.EPERM if command in FCNTL_REFUSED else ALLOW
+        assert outcome(program, FCNTL[machine], code, command) == expected, command
     assert outcome(program, 0, 0) == outcome(program, 0x40000000 + 57, code) == KILL
     assert syscall_filter("pdp11") is None

@@ -1,0 +1,206 @@
+"""The candidate's side of the sandbox: runs the program, then does with what it made as the judge asks.
+
+Everything here is in the program's hands. The judge's messages are an operation with its values, or the answer of a
+function of the tests that the program called."""
+
+from __future__ import annotations
+
+import _operator as operator
+import sys
+
+from pipeline.rewards.code.channel import Channel, Unsendable, compiled, described, raised
+from pipeline.rewards.code.serialization import MAX_ITEMS, Values, rebuilt, state_of, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+ABLE = {
+    *("len", "getitem", "setitem", "delitem", "next", "call", "enter", "exit", "iter", "contains"),
+    *("abs", "float", "int", "round", "index", "neg", "lt", "le", "gt", "ge"),
+}
+ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
+METHODS = [f"__{name}__" for name in (*sorted(ABLE), *ARITHMETIC, *(f"r{name}" for name in ARITHMETIC))]
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(operator, name) for name in ("eq", "lt", "le", "gt", "ge", "getitem", "setitem", "delitem")},
+    "contains": operator.contains,
+    "truth": operator.truth,
+    **{function.__name__: function for function in (len, next, repr, getattr, setattr, delattr, isinstance)},
+    "str": str,
+    "call": lambda function, *arguments, **named: function(*arguments, **named),
+    "arithmetic": lambda one, name, other: operator_named(name)(one, other),
+    "reflected": lambda one, name, other: operator_named(name)(other, one),
+    "items": taken,
+    "state": state_of,
+    "enter": lambda one: type(one).__enter__(one),
+    "leave": lambda one: type(one).__exit__(one, None, None, None),
+}
+
+
+def operator_named(name: str) -> Any:
+    return getattr(operator, name, None) or getattr(operator, f"{name}_")
+
+
+class Program:
+    """The program's module, and all that the judge has handles of; the function or class under test is number 0."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._module = type(sys)("solution")
+        self._kept: list[Any] = []
+        self._numbers: dict[int, int] = {}
+        self._functions: dict[int, int] = {}  # of the tests: by the identity of what stands for them here
+        self._loop: Any = None
+        self._last: tuple[list[Any], list[Any]] = ([], [])
+        self._objects: dict[int, Any] = {}
+        readers: dict[str, Callable[..., Any]] = {"function": self._function, "remote": self._kept.__getitem__}
+        readers |= {"enum": self._member, "awaitable": self._awaited}
+        raw: dict[str, Callable[..., Any]] = {"object": self._object, "same": self._objects.__getitem__}
+        self._values = Values(self._write, readers, raw, writes_factories=False)
+
+    def serve(self) -> None:
+        task = self._channel.receive()
+        sys.modules["solution"] = self._module
+        problem: list[Any] | None = None
+        try:
+            exec(compiled(task["program"], "<solution>"), self._module.__dict__)  # noqa: S102 - what this is for
+            self._number(getattr(self._module, task["entry_point"]))
+        except BaseException as error:  # noqa: BLE001 - reported at every call
+            kind, names, message = described(error)
+            problem = [kind if kind == "missing" else "ended", names, message]
+        while True:
+            message = self._channel.receive()
+            self._reply(problem or self._done(message))
+
+    def _reply(self, reply: list[Any]) -> None:
+        try:
+            self._channel.send(reply)
+        except Unsendable as error:
+            self._channel.send(["ended", [], str(error)])
+
+    def _done(self, message: list[Any]) -> list[Any]:
+        """The reply to an operation."""
+        try:
+            operation, values, named = message
+            if operation == "classes":
+                return ["returned", self._values.encode({name: self._class(name) for name in values})]
+            if operation == "changes":
+                return ["returned", self._values.encode(self._changes())]
+            self._objects.clear()
+            given, by_name = [self._values.decode(node) for node in values], self._values.decode(named)
+            if operation == "call":
+                self._last = values, given
+            result = OPERATIONS[operation](*given, **by_name)
+            if operation == "call":
+                self._last = values, given
+            return ["returned", self._values.encode(result)]
+        except BaseException as error:  # noqa: BLE001 - reported to the judge
+            return described(error)
+
+    def _class(self, name: str) -> list[Any] | None:
+        """A class of the program's by its name: a handle, and of an exception the classes that it derives from."""
+        found = vars(self._module).get(name)
+        if not isinstance(found, type) or found.__module__ != "solution":
+            return None
+        return [found, [kind.__name__ for kind in found.__mro__] if issubclass(found, BaseException) else None]
+
+    def _changes(self) -> list[Any]:
+        """The arguments of the last call that it changed, by their places."""
+        pairs = enumerate(zip(*self._last, strict=True))
+        pairs = enumerate(zip(*self._last, strict=True))
+        now = [(place, node, self._values.encode(value), value) for place, (node, value) in pairs]
+        return [[place, value] for place, node, new, value in now if isinstance(node, list) and node != new]
+
+    # Writing.
+
+    def _write(self, value: Any) -> tuple[str, Iterable[Any]]:
+        if id(value) in self._functions:
+            return "function", (self._functions[id(value)],)
+        if hasattr(value, "__await__"):
+            return "awaitable", self._outcome(value)
+        if hasattr(type(value), "__aiter__") and hasattr(type(value), "__anext__"):
+            return "later", self._run(self._collected(value))
+        if hasattr(value, "__next__") and type(value).__module__ in ("builtins", "itertools"):
+            return "iterator", taken(value)
+        # By the classes themselves: a metaclass has methods of its own.
+        kinds = [vars(kind) for kind in type(value).__mro__ if kind is not object]
+        abilities = [method for method in METHODS if any(method in kind for kind in kinds)]
+        return "remote", (self._number(value), type(value).__name__, abilities)
+
+    def _number(self, value: Any) -> int:
+        """The number of what the judge gets a handle of; it is kept."""
+        if id(value) not in self._numbers:
+            self._numbers[id(value)] = len(self._kept)
+            self._kept.append(value)
+        return self._numbers[id(value)]
+
+    def _outcome(self, coroutine: Any) -> tuple[Any, ...]:
+        async def wait() -> Any:
+            return await coroutine
+
+        try:
+            return "returned", self._run(wait())
+        except BaseException as error:  # noqa: BLE001 - raised again where the tests await it
+            return tuple(described(error))
+
+    def _run(self, coroutine: Any) -> Any:
+        import asyncio
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(coroutine)
+
+    @staticmethod
+    async def _collected(items: Any) -> list[Any]:
+        found: list[Any] = []
+        async for item in items:
+            found.append(item)
+            if len(found) == MAX_ITEMS:
+                break
+        return found
+
+    # Reading.
+
+    def _function(self, number: int, is_async: bool) -> Callable[..., Any]:
+        """What stands for a function of the tests."""
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._reply(["callback", number, self._values.encode([list(arguments), named])])
+            while True:
+                message = self._channel.receive()
+                if message[0] == "answer":
+                    break
+                self._reply(self._done(message))  # the function called the program in its turn
+            if message[1] == "returned":
+                return self._values.decode(message[2])
+            raise raised(message[2], message[3])
+
+        async def wait(*arguments: Any, **named: Any) -> Any:
+            return await call(*arguments, **named)
+
+        made = wait if is_async else call
+        self._functions[self._keep(made)] = number
+        return made
+
+    def _keep(self, value: Any) -> int:
+        self._kept.append(value)
+        return id(value)
+
+    def _object(self, name: str, number: int, *parts: Any) -> Any:
+        """An object of a class of the tests': of the program's own class of that name, where it has one."""
+        kind = vars(self._module).get(name)
+        made = rebuilt(kind if isinstance(kind, type) else type(str(name), (), {}), {})
+        self._objects[number] = made
+        for key, node in zip(parts[::2], parts[1::2], strict=True):
+            object.__setattr__(made, key, self._values.decode(node))
+        return made
+
+    def _member(self, name: str, member: str, value: Any) -> Any:
+        """A member of an enumeration of the tests'."""
+        kind = vars(self._module).get(name)
+        return getattr(kind, member, None) if isinstance(kind, type) else rebuilt(type(name, (), {}), {"value": value})
+
+    @staticmethod
+    async def _awaited(value: Any) -> Any:
+        return value

@@ -1,0 +1,378 @@
+"""The judge's side of the sandbox: runs the tests with a stand-in for what is under test, and says what came of it.
+
+Invariants: a fault in a call is a fault of the program, whoever swallows it: what ends a program, no value, and an
+exception that reached no handler of the tests' own (`call_sites`); an assertion that fails where nobody can hear it
+(`__del__`, a function that the program calls) counts. Changes that a call made to its arguments reach the tests where
+the call returned nothing, or nobody looks at what it returned; else arguments are copies, so that no program can empty
+both sides of `f(xs) == sorted(xs)`."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+
+from pipeline.rewards.code.channel import MAX_REASON_CHARS, Channel, Malformed, Unsendable, compiled, described, raised
+from pipeline.rewards.code.remote import Handle, Remote, handle_of, remote
+from pipeline.rewards.code.serialization import MAX_ITEMS, TEXTUAL, Unjudgeable, Values, state_of, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, NoReturn
+
+    from pipeline.rewards.code.call_sites import CallSites
+
+PROTOCOL: dict[str, Any] = {"next": StopIteration, "getattr": AttributeError, "getitem": LookupError}
+"""Exceptions that are answers, of what is no call."""
+
+STANDARD = {name: module for name, module in TEXTUAL.items() if name[0].isupper()}
+STANDARD |= {"Counter": "collections", "OrderedDict": "collections"}
+
+
+class CandidateEnded(BaseException):
+    """The candidate raised what ends a program."""
+
+
+class MissingModule(BaseException):
+    """The candidate imports what its sandbox lacks."""
+
+
+BROKEN = (Unsendable, Unjudgeable, SyntaxError, NameError, ImportError)
+"""Faults of the tests, unless the candidate raised them."""
+FAULTS = (Unsendable, Unjudgeable, Malformed, CandidateEnded, MissingModule, RecursionError)
+"""What a call notes at once."""
+
+
+class Tests:
+    """The tests of one problem, run against one program."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._num_calls = 0
+        self._faults: list[BaseException] = []  # kept, should a test swallow them
+        self._raised: list[BaseException] = []
+        sys.modules["tests"] = type(sys)("tests")
+        self._namespace: dict[str, Any] = vars(sys.modules["tests"])
+        self._sources: dict[str, str] = {}
+        self._found_sites: CallSites | None = None
+        self._functions: list[Any] = []
+        self._written: dict[int, int] = {}
+        self._rebuilt: dict[int, Any] = {}
+        self._shared: dict[str, type] = {}
+        readers: dict[str, Callable[..., Any]] = {"function": self._functions.__getitem__, "remote": self._remote}
+        readers |= {"awaitable": self._awaited, "later": self._later}
+        self._values = Values(self._write, readers, {}, writes_factories=True)
+        self.under_test = remote(Handle(self._ask, 0, "program"), ["__call__"])
+
+    def serve(self) -> None:
+        task = self._channel.receive()
+        sys.unraisablehook = lambda unraisable: self._note(unraisable.exc_value)
+        passed = total = 0
+        worst: tuple[str, str] | None = None
+        try:
+            for unit in self._units(task):
+                num_calls = self._num_calls
+                fault = self._fault_in(unit)
+                if fault is None and self._num_calls == num_calls:
+                    continue
+                total, passed = total + 1, passed + (fault is None)
+                if fault is not None and (worst is None or worst[0] == "failed"):
+                    worst = self._said(fault)
+                if worst and not (task["partial"] and worst[0] == "failed"):
+                    break
+        except BaseException as error:  # noqa: BLE001 - the tests cannot be prepared
+            worst = self._said(error)
+        if worst is None:
+            worst = ("passed", "") if self._num_calls else ("error", "the tests never call the candidate")
+        self._channel.send({"verdict": worst[0], "reason": worst[1], "share": passed / total if total else 0.0})
+
+    def _fault_in(self, unit: Callable[[], Any]) -> BaseException | None:
+        """What is wrong with a part of the tests; None where it passes."""
+        self._faults.clear()
+        self._raised.clear()
+        try:
+            unit()
+        except BaseException as error:  # noqa: BLE001 - whatever a test raises is its verdict
+            self._note(error)
+        swallowed = (error for error in self._raised if not self._sites.catches(error))
+        return next(iter(self._faults), None) or next(swallowed, None)
+
+    def _note(self, fault: BaseException | None) -> None:
+        if fault is not None:
+            self._faults.append(fault)
+
+    def _said(self, fault: BaseException) -> tuple[str, str]:
+        if isinstance(fault, MissingModule):
+            return "missing_module", str(fault)
+        by_candidate = any(fault is error for error in self._raised)
+        kind = "error" if isinstance(fault, BROKEN) and not by_candidate else "failed"
+        return kind, f"{type(fault).__name__}: {fault}"[:MAX_REASON_CHARS]
+
+    # The tests.
+
+    def _units(self, task: dict[str, Any]) -> Iterator[Callable[[], Any]]:
+        setup, tests, names = task["setup"], task["tests"], self._namespace
+        self._sources = {"<setup>": setup, "<tests>": tests}
+        names[task["entry_point"]] = self.under_test
+        code = compiled(setup, "<setup>")
+        self._bind_missing(code)
+        exec(code, names)  # noqa: S102
+        for found in list(names.values()):
+            self._share(found)
+        names[task["entry_point"]] = self.under_test
+        code = compiled(tests, "<tests>")
+        before = names.get("check")  # the candidate itself, or a helper of the setup
+        self._bind_missing(code)
+        if task["partial"]:
+            yield from self._statements(tests)
+        else:
+            yield lambda: exec(code, names)  # noqa: S102
+        if (check := names.get("check")) is not before:
+            parts = self._parts_of_check(tests, check) if task["partial"] else None
+            yield from parts or [lambda: names["check"](self.under_test)]
+        elif not self._num_calls:
+            yield from self._collected()
+
+    @property
+    def _sites(self) -> CallSites:
+        if self._found_sites is None:
+            from pipeline.rewards.code.call_sites import CallSites
+
+            self._found_sites = CallSites(self._sources)
+        return self._found_sites
+
+    def _statements(self, tests: str) -> Iterator[Callable[[], Any]]:
+        """Each statement of the tests."""
+        import ast
+
+        for statement in ast.parse(tests).body:
+            code = compiled(ast.Module([statement], []), "<tests>")
+            yield lambda code=code: exec(code, self._namespace)  # type: ignore[misc]  # noqa: S102
+
+    def _parts_of_check(self, tests: str, check: Any) -> list[Callable[[], Any]] | None:
+        """Each statement of a plain `check(candidate)`, as if it stood alone; None for another one."""
+        import ast
+
+        found = [node for node in ast.parse(tests).body if isinstance(node, ast.FunctionDef) and node.name == "check"]
+        if len(found) != 1 or len(found[0].args.args) != 1:
+            return None
+        names = self._namespace | {found[0].args.args[0].arg: self.under_test}
+        try:
+            codes = [compiled(ast.Module([each], []), "<tests>") for each in found[0].body]
+        except SyntaxError:  # it returns, or yields
+            return None
+        return [lambda code=code: exec(code, names) for code in codes]  # type: ignore[misc]  # noqa: S102
+
+    def _collected(self) -> Iterator[Callable[[], Any]]:
+        """Tests as pytest and unittest collect them, where nothing called the program so far."""
+        for name, found in list(self._namespace.items()):
+            code = getattr(found, "__code__", None)
+            if name.startswith("test") and code and code.co_filename == "<tests>" and not code.co_argcount:
+                yield found
+            if isinstance(found, type) and found.__module__ == "tests" and hasattr(found, "assertEqual"):
+                yield from (found(method).debug for method in dir(found) if method.startswith("test"))
+
+    def _bind_missing(self, code: Any) -> None:
+        """Give the tests what they name and do not have: what the standard library has of such names, and classes of
+        the program's by names that are a class's."""
+        names = set(_global_names(code)) - self._namespace.keys() - vars(builtins).keys()
+        for name in sorted(names & sys.stdlib_module_names):
+            self._namespace[name] = __import__(name)
+        for name in sorted(names & STANDARD.keys()):
+            self._namespace[name] = getattr(__import__(STANDARD[name]), name)
+        wanted = sorted(name for name in names - STANDARD.keys() if name[:1].isupper())
+        for name, found in (self._ask("classes", *wanted) if wanted else {}).items():
+            if found and found[1]:
+                base = next(vars(builtins)[each] for each in found[1] if each in vars(builtins))
+                self._namespace[name] = type(name, (base,), {"__module__": "program"})
+            elif found:
+                self._namespace[name] = found[0]
+
+    # Calls.
+
+    def _ask(self, operation: str, *values: Any, **named: Any) -> Any:
+        """What the candidate's side makes of an operation."""
+        self._num_calls += operation == "call"
+        try:
+            if operation == "refuse":
+                raise Unjudgeable(values[1])
+            self._written.clear()
+            nodes = [operation, [self._values.encode(value) for value in values], self._values.encode(named)]
+            reply = self._exchanged(nodes)
+            self._rebuilt.clear()
+            if reply[0] == "returned":
+                result = self._values.decode(reply[1])
+                if operation == "call" and any(map(_can_change, values)):
+                    self._renew(values, result)
+                return result
+            self._fail(operation, reply)
+        except FAULTS as fault:
+            if not any(fault is error for error in self._raised):
+                self._note(fault)
+            raise
+
+    def _fail(self, operation: str, reply: list[Any]) -> NoReturn:
+        if reply[0] == "missing":
+            raise MissingModule(str(reply[1][0]))
+        if reply[0] != "raised":
+            raise CandidateEnded(f"{reply[1:]}"[:MAX_REASON_CHARS])
+        error = raised(reply[1], str(reply[2]), self._exceptions())
+        if not isinstance(error, PROTOCOL.get(operation, ())):
+            self._raised.append(error)
+        raise error
+
+    def _exceptions(self) -> dict[str, Any]:
+        return {name: kind for name, kind in self._namespace.items() if isinstance(kind, type)}
+
+    def _exchanged(self, message: list[Any]) -> list[Any]:
+        """The candidate's reply, after what it called of the tests' functions meanwhile."""
+        while True:
+            self._channel.send({"call": message})
+            reply = self._channel.receive()
+            kind, *parts = reply if isinstance(reply, list) and reply else (None,)
+            if kind == "callback" and len(parts) == 2 and parts[0] in range(len(self._functions)):
+                message = ["answer", *self._answer(*parts)]
+            elif (kind == "returned" and len(parts) == 1) or (len(parts) == 2 and isinstance(parts[0], list)):
+                return reply
+            else:
+                raise Malformed("the candidate's reply is no reply")
+
+    def _answer(self, number: Any, node: Any) -> list[Any]:
+        """What a function of the tests gives to the program that calls it."""
+        try:
+            arguments, named = self._values.decode(node)
+        except (TypeError, ValueError):
+            raise Malformed("the candidate calls a function without arguments") from None
+        function = self._functions[number]
+        try:
+            return ["returned", self._values.encode(function(*arguments, **named))]
+        except AssertionError as error:
+            self._note(error)  # the program may swallow it
+            return described(error)
+        except Exception as error:  # noqa: BLE001 - the program's to handle
+            return described(error)
+
+    def _renew(self, values: tuple[Any, ...], result: Any) -> None:
+        """Make the changes of a call to its arguments the tests', where these can be what it is for."""
+        frame = sys._getframe(1)
+        while frame.f_back and frame.f_globals.get("Remote") is Remote:
+            frame = frame.f_back
+        if result is not None and not self._sites.drops(frame):
+            return
+        for place, value in self._values.decode(self._exchanged(["changes", [], {}])[1]):
+            _become(values[place], value)
+
+    # Values.
+
+    def _write(self, value: Any) -> tuple[str, Iterable[Any]]:
+        if isinstance(value, Remote):
+            return "remote", (handle_of(value).number,)
+        if hasattr(value, "__await__"):
+            return "awaitable", (driven(value),)
+        kind = type(value)
+        if hasattr(kind, "__members__") and isinstance(kind.__members__.get(value.name), kind):
+            self._share(kind)
+            return "enum", (kind.__name__, value.name, value.value)
+        if hasattr(value, "__next__") and kind.__module__ in ("builtins", "itertools"):
+            items = taken(value)
+            if len(items) == MAX_ITEMS:
+                raise Unsendable(f"an iterator of {MAX_ITEMS} items or more cannot be given to the candidate")
+            return "iterator", items
+        if kind.__module__ == "tests" and not callable(value):
+            return self._object(value)
+        if callable(value):
+            self._functions.append(value)
+            code = getattr(value, "__code__", None)
+            return "function", (len(self._functions) - 1, bool(code and code.co_flags & 0x80))  # a coroutine's
+        raise Unsendable(f"a {kind.__name__} cannot be given to the candidate")
+
+    def _object(self, value: Any) -> tuple[str, Iterable[Any]]:
+        if id(value) in self._written:
+            return "same", (self._written[id(value)],)
+        number = self._written[id(value)] = len(self._written)
+        self._share(type(value))
+        state = state_of(value)
+        return "object", (type(value).__name__, number, *(part for pair in state.items() for part in pair))
+
+    def _share(self, kind: Any) -> None:
+        """Let results be of a class of the tests'. Only of those that the program was to know: a helper of the tests'
+        may equal anything."""
+        if isinstance(kind, type) and kind.__module__ == "tests":
+            self._shared[kind.__name__] = kind
+
+    def _remote(self, number: int, name: str, abilities: list[str]) -> Any:
+        """A handle; of an object of a class that the tests have under its name, an object of theirs."""
+        handle = remote(Handle(self._ask, int(number), str(name)), abilities)
+        kind = self._shared.get(str(name))
+        if kind is None:
+            return handle
+        if number in self._rebuilt:
+            return self._rebuilt[number]
+        if members := getattr(kind, "__members__", None):
+            return members[self._inner("getattr", handle, "name")]
+        made: Any = object.__new__(kind)
+        self._rebuilt[number] = made
+        for key, value in self._inner("state", handle).items():
+            if key[:2] != "__" and not callable(getattr(kind, key, None)):
+                object.__setattr__(made, key, value)
+        return made
+
+    def _inner(self, operation: str, handle: Remote, *values: Any) -> Any:
+        """An operation while a value is read, whose objects are to be the same."""
+        reply = self._exchanged([operation, [self._values.encode(value) for value in (handle, *values)], ["dict"]])
+        if reply[0] != "returned":
+            raise Malformed(f"a {handle_of(handle).name} of the candidate cannot be read")
+        return self._values.decode(reply[1])
+
+    @staticmethod
+    def _later(*items: Any) -> Any:
+        async def each() -> Any:
+            for item in items:
+                yield item
+
+        return each()
+
+    def _awaited(self, kind: str, *parts: Any) -> Any:
+        """A coroutine of the program's, which has run already."""
+
+        async def wait() -> Any:
+            return parts[0] if kind == "returned" else self._fail("call", [kind, list(parts[0]), parts[1]])
+
+        return wait()
+
+
+def driven(coroutine: Any) -> Any:
+    """What a coroutine of the tests gives, run here and now inside of whatever loop."""
+    steps = coroutine.__await__()
+    while True:
+        try:
+            if next(steps) is not None:
+                raise Unjudgeable("an asynchronous function of the tests waits for what only its own loop gives")
+        except StopIteration as end:
+            return end.value
+
+
+def _global_names(code: Any) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if hasattr(constant, "co_names"):
+            yield from _global_names(constant)
+
+
+def _can_change(value: Any) -> bool:
+    return not (callable(value) or isinstance(value, str | int | float | bytes | tuple | Remote)) and value is not None
+
+
+def _become(old: Any, new: Any) -> None:
+    """Make `old` what `new` is, in its place."""
+    if isinstance(old, list | bytearray) and isinstance(new, list | bytearray):
+        old[:] = new
+    elif isinstance(old, dict | set) and isinstance(new, dict | set):
+        old.clear()
+        old.update(new)
+    elif hasattr(old, "extendleft"):
+        old.clear()
+        old.extend(new)
+    elif type(old) is type(new):
+        for key, value in state_of(new).items():
+            object.__setattr__(old, key, value)

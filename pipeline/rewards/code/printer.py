@@ -1,0 +1,95 @@
+"""The side of the sandbox that holds a program which reads its standard input and prints.
+
+Everything here is in the program's hands. It runs anew for each input, in a module of its own; the expected output is
+never here, nor is a verdict."""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import io
+import os
+import sys
+
+from pipeline.rewards.code.channel import Channel, Unsendable, compiled, described
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Printer:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._spare = os.dup(0)  # leads nowhere
+
+    def serve(self) -> None:
+        program = self._channel.receive()["program"]
+        vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as `site` does, which costs a start its time
+        os._exit = _leave  # type: ignore[assignment]  # a usual way to save a program's last milliseconds
+        if "threading" in program:
+            _without_threads()
+        while True:
+            reply = self._run(program, self._channel.receive()["input"])
+            try:
+                self._channel.send(reply)
+            except Unsendable as error:
+                self._channel.send(["ended", [], str(error)])
+
+    def _run(self, program: str, given: str) -> list[Any]:
+        module = type(sys)("__main__")
+        sys.modules["__main__"] = module
+        gc.collect()  # what the program of the last case held of the streams
+        for number in (0, 1):
+            os.dup2(self._spare, number)  # it may have closed them
+        source, sink = _file(given.encode(errors="surrogatepass")), _file(b"")
+        os.dup2(source, 0)
+        os.dup2(sink, 1)
+        sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False))  # noqa: SIM115
+        sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False))  # noqa: SIM115
+        sys.argv = ["program.py"]
+        vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout)
+        own = sys.stdout
+        reply: list[Any] = []
+        try:
+            exec(compiled(program, "program.py"), module.__dict__)  # noqa: S102 - what the sandbox is for
+        except SystemExit as error:
+            reply = [] if error.code in (None, 0, False) else described(error)
+        except BaseException as error:  # noqa: BLE001 - reported to the owner
+            reply = described(error)
+        try:
+            if "atexit" in sys.modules:
+                sys.modules["atexit"]._run_exitfuncs()
+            for stream in (sys.stdout, own):
+                if not getattr(stream, "closed", False):
+                    stream.flush()
+            content = os.pread(sink, os.fstat(sink).st_size, 0)
+            reply = reply or ["printed", content.decode(errors="replace")]
+        except BaseException as error:  # noqa: BLE001 - the same
+            reply = reply or described(error)
+        os.close(source)
+        os.close(sink)
+        return reply
+
+
+def _file(content: bytes) -> int:
+    """A file without a name that holds `content`, at its start."""
+    number = os.open("/tmp/.stream", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)  # noqa: S108
+    os.unlink("/tmp/.stream")  # noqa: S108, PTH108
+    while content:
+        content = content[os.write(number, content) :]
+    os.lseek(number, 0, os.SEEK_SET)
+    return number
+
+
+def _leave(code: int = 0) -> None:
+    raise SystemExit(code)
+
+
+def _without_threads() -> None:
+    """A thread runs when it is started, to its end: most programs want its stack, which the main thread has too."""
+    import threading
+
+    threading.Thread.start = lambda self: self.run()  # type: ignore[method-assign]
+    threading.Thread.join = lambda self, timeout=None: None  # type: ignore[method-assign]
+    threading.Thread.is_alive = lambda self: False  # type: ignore[method-assign]

@@ -1,0 +1,148 @@
+"""Handles by which the tests use what stays in the candidate's sandbox: objects, classes and functions of the program.
+
+Invariants: a handle equals no plain data, whatever the program's `__eq__` says, and no arithmetic of a handle with
+plain data gives plain data: an object of the program cannot pass for the number or text that a test expects. Two
+handles are equal when the program says so and both hold the same; where it says so of objects that differ, nobody can
+judge. Runs in the judge.
+"""
+
+from __future__ import annotations
+
+from pipeline.rewards.code.serialization import MAX_ITEMS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+SHOWN = ("__name__", "__doc__", "__qualname__")
+"""Of all names with two underscores, attributes that a test may read."""
+ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
+NUMBERS = ("abs", "float", "int", "round", "index", "neg")
+
+
+class Remote:
+    """What the program made and only its sandbox has; `ask` has it used there."""
+
+    def __init__(self, handle: Handle) -> None:
+        object.__setattr__(self, "_Remote__handle", handle)
+
+    def __bool__(self) -> bool:
+        return ask("truth", self) is True
+
+    def __repr__(self) -> str:
+        return str(ask("repr", self))
+
+    def __str__(self) -> str:
+        return str(ask("str", self))
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__" and name not in SHOWN:
+            raise AttributeError(name)
+        return ask("getattr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        ask("setattr", self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        ask("delattr", self, name)
+
+    def __hash__(self) -> int:
+        return hash(handle_of(self).name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Remote):
+            return False
+        mine, others = handle_of(self), handle_of(other)
+        if mine.number == others.number:
+            return True
+        if ask("eq", self, other) is not True:
+            return False
+        state = ask("state", self)
+        if mine.name != others.name or not state or state != ask("state", other):
+            _refuse(self, "equality by a rule of its own")
+        return True
+
+    def __instancecheck__(self, value: object) -> bool:
+        return isinstance(value, Remote) and ask("isinstance", value, self) is True
+
+
+class Handle:
+    """Which object it is, by its number in the candidate's sandbox, and how it is asked for."""
+
+    def __init__(self, ask: Callable[..., Any], number: int, name: str) -> None:
+        self.ask, self.number, self.name = ask, number, name
+
+
+def handle_of(one: Remote) -> Handle:
+    found: Handle = object.__getattribute__(one, "_Remote__handle")
+    return found
+
+
+def ask(operation: str, one: Remote, *values: Any, **named: Any) -> Any:
+    """What `operation` gives in the candidate's sandbox, of `one` and these values."""
+    return handle_of(one).ask(operation, one, *values, **named)
+
+
+def _refuse(one: Remote, what: str) -> NoReturn:
+    name = handle_of(one).name
+    ask("refuse", one, f"the tests ask for the {what} of a {name}, which stays in the candidate's sandbox")
+    raise AssertionError  # the line above raises
+
+
+def _refusing(what: str) -> Callable[..., NoReturn]:
+    def refuse(self: Remote, *_: Any) -> NoReturn:
+        _refuse(self, what)
+
+    return refuse
+
+
+def _arithmetic(operation: str, *, reflected: bool) -> Callable[..., Any]:
+    def compute(self: Remote, other: Any) -> Any:
+        if not isinstance(other, Remote | int | float):
+            return NotImplemented
+        result = ask("reflected" if reflected else "arithmetic", self, operation, other)
+        if not isinstance(result, Remote) and not isinstance(other, Remote):
+            _refuse(self, f"{operation} with plain data")
+        return result
+
+    return compute
+
+
+def _ordering(operation: str) -> Callable[..., Any]:
+    def compare(self: Remote, other: Any) -> Any:
+        return ask(operation, self, other) is True if isinstance(other, Remote) else NotImplemented
+
+    return compare
+
+
+def _length(self: Remote) -> Any:
+    """The length that it claims, if there are as many items."""
+    length, items = ask("len", self), ask("items", self) if hasattr(type(self), "__iter__") else None
+    if items is not None and length != len(items) < MAX_ITEMS:
+        _refuse(self, "length, which is not that of its items,")
+    return length
+
+
+def _asking(operation: str) -> Callable[..., Any]:
+    return lambda self, *values, **named: ask(operation, self, *values, **named)
+
+
+ABILITIES: dict[str, Callable[..., Any]] = {
+    **{f"__{name}__": _asking(name) for name in ("getitem", "setitem", "delitem", "next", "call", "enter")},
+    "__len__": _length,
+    "__iter__": lambda self: self if hasattr(type(self), "__next__") else iter(ask("items", self)),
+    "__contains__": lambda self, key: ask("contains", self, key) is True,
+    "__exit__": lambda self, *_: ask("leave", self),
+    **{f"__{name}__": _refusing("number") for name in NUMBERS},
+    **{f"__{name}__": _ordering(name) for name in ("lt", "le", "gt", "ge")},
+    **{f"__{name}__": _arithmetic(name, reflected=False) for name in ARITHMETIC},
+    **{f"__r{name}__": _arithmetic(name, reflected=True) for name in ARITHMETIC},
+}
+"""Methods that a handle has when its original had them, so that `callable` and `len` say of it what they said there."""
+
+
+def remote(handle: Handle, abilities: list[str]) -> Remote:
+    """A handle of what has these `abilities`."""
+    kind: type[Remote] = type("Remote", (Remote,), {ability: ABILITIES[ability] for ability in abilities})
+    return kind(handle)

@@ -7,6 +7,7 @@ import random
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError, IsolationError
 from pipeline.rewards.code import sandbox
+from pipeline.rewards.code.pool import SandboxPool
+from pipeline.rewards.code.sandbox import started
 from pipeline.rewards.code.test_runner import ProgramResult, run_tests
 from pipeline.rewards.verifier import Verifier
 from tests.builders import task_with
@@ -53,12 +56,14 @@ async def escaped(names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatc
     secret.write_text("secret")
     monkeypatch.setenv("SECRET_KEY", "secret")
     programs, found = escapes(), {}
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         server.setblocking(False)
         arguments = (str(secret), str(folder), server.getsockname()[1], OWNER)
         tests = f"def check(candidate):\n    assert candidate(*{arguments!r}) is True\n"
+        pool = await stack.enter_async_context(SandboxPool(5.0, num_ahead=1))
         for name in names:
-            outcome = await run_tests(programs[name], tests, "f")
+            outcome = await run_tests(programs[name], tests, "f", pool=pool)
             if outcome.kind not in ("failed", "timeout") or sorted(folder.iterdir()) != [secret]:
                 found[name] = outcome
         with pytest.raises(BlockingIOError):
@@ -220,6 +225,52 @@ async def test_what_cannot_cross_is_no_verdict() -> None:
 async def test_what_crosses_gives_a_program_no_more_than_data_would() -> None:
     needs_isolation(len(FORGED))
     assert {name: found for name, found in (await outcomes_of(FORGED)).items() if found.kind not in UNPAID} == {}
+
+
+LEAVES_TRACES = """
+import builtins, json, os, sys
+from pipeline.rewards.code import serialization
+open('/tmp/trace', 'w').write('x')
+builtins.trace = sys.trace = json.trace = serialization.trace = 1
+os.environ['TRACE'] = '1'
+os.chdir('/')
+def f(): return True
+"""
+LOOKS_FOR_TRACES = """
+import builtins, json, os, sys
+from pipeline.rewards.code import serialization
+def f():
+    modules = any(hasattr(each, 'trace') for each in (builtins, sys, json, serialization))
+    return modules or 'TRACE' in os.environ or os.getcwd() != '/tmp' or os.path.exists('/tmp/trace')
+"""
+
+
+async def test_a_sandbox_that_stood_ahead_holds_nothing_of_another_program() -> None:
+    needs_isolation(8)
+    async with SandboxPool(20.0, num_ahead=2) as pool:
+        for program, expected in ((LEAVES_TRACES, True), (LOOKS_FOR_TRACES, False)) * 4:
+            outcome = await run_tests(program, f"assert f() is {expected}", "f", timeout_s=20.0, pool=pool)
+            assert outcome.kind == "passed", outcome
+    assert not left_behind()
+
+
+async def test_a_sandbox_that_died_while_it_waited_is_replaced_and_none_is_left() -> None:
+    needs_isolation(2)
+    async with SandboxPool(20.0, num_ahead=1) as pool:
+        assert (await run_tests("def f(): return 1", "assert f() == 1", "f", pool=pool)).kind == "passed"
+        for role in ("candidate", "judge"):
+            await (await pool._ahead[role][0]).end()
+        assert (await run_tests("def f(): return 1", "assert f() == 1", "f", pool=pool)).kind == "passed"
+        assert left_behind()
+    assert not left_behind()
+
+
+async def test_a_sandbox_that_is_ended_while_it_starts_leaves_nothing() -> None:
+    needs_isolation(20)
+    for _ in range(20):
+        sandbox = await started("candidate", 5.0)
+        await sandbox.end()
+    assert not left_behind()
 
 
 def mutant_of(problem: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -65,12 +65,12 @@ class SandboxPool:
         start = waiting.popleft() if waiting else self._start(role)
         while len(waiting) < self._num_ahead:
             waiting.append(self._start(role))
-        try:
-            return await start
-        except ProcessEndedError:
-            if not self._num_ahead:
-                raise
-            return await self._start(role)
+        with suppress(ProcessEndedError):
+            sandbox = await start
+            if sandbox.process.returncode is None:
+                return sandbox
+            self._end(sandbox)
+        return await self._start(role)  # that one died as it waited
 
     def _start(self, role: Role) -> asyncio.Task[Sandbox]:
         return asyncio.create_task(self._standing(role))

@@ -29,6 +29,8 @@ RIGHT = {
     "set in place": ("", "def f(s): s.discard(1)", ("discard(1)", "discard(2)"), "s = {1, 2}\nf(s)\nassert s == {2}"),
     "deque in place": ("", "def f(q): q.rotate(1)", ("(1)", "(2)"), "from collections import deque\nq = deque([1, 2, 3])\nf(q)\nassert list(q) == [3, 1, 2]"),
     "bytearray in place": ("", "def f(b): b.reverse()", ("reverse", "clear"), "b = bytearray(b'abc')\nf(b)\nassert b == b'cba'"),
+    "argument by name in place": ("", "def f(n, items): items.append(n)", ("append(n)", "append(0)"), "x = [1]\nf(2, items=x)\nassert x == [1, 2]"),
+    "attributes named as modules are": ("", "def f(x): return x.copy()", (".copy()", "[1:]"), "import io\nassert f([1]) == [1] and io.StringIO('a').readline() == 'a' and not hasattr(1, 'turtle')"),
     "object of the tests in place": ("", "def f(p): p.x += 1", ("+= 1", "+= 2"), "class P:\n    def __init__(self, x): self.x = x\np = P(1)\nf(p)\nassert p.x == 2"),
     "in place through a name": ("", "def f(x): x.sort()", ("sort", "reverse"), "def check(candidate):\n    x = [3, 1, 2]\n    candidate(x)\n    assert x == [1, 2, 3]"),
     "dataclass of the setup": (POINT, POINT + "def f(x): return Point(x, x + 1)", ("x + 1", "x"), "assert f(1) == Point(1, 2)\nassert f(1).y == 2"),

@@ -89,11 +89,9 @@ class Program:
                 return ["returned", self._values.encode(self._changes())]
             self._objects.clear()
             given, by_name = [self._values.decode(node) for node in values], self._values.decode(named)
-            if operation == "call":
-                self._last = values, given
             result = OPERATIONS[operation](*given, **by_name)
             if operation == "call":
-                self._last = values, given
+                self._last = [*values, *named[2::2]], [*given, *by_name.values()]
             return ["returned", self._values.encode(result)]
         except BaseException as error:  # noqa: BLE001 - reported to the judge
             return described(error)

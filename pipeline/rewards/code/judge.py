@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from opcode import opmap
 
 from pipeline.rewards.code.channel import MAX_REASON_CHARS, Channel, Malformed, Unsendable, compiled, described, raised
 from pipeline.rewards.code.remote import Handle, Remote, handle_of, remote
@@ -176,10 +177,12 @@ class Tests:
         """Give the tests what they name and do not have: what the standard library has of such names, and classes of
         the program's by names that are a class's."""
         names = set(_global_names(code)) - self._namespace.keys() - vars(builtins).keys()
-        for name in sorted(names & sys.stdlib_module_names):
-            self._namespace[name] = __import__(name)
-        for name in sorted(names & STANDARD.keys()):
-            self._namespace[name] = getattr(__import__(STANDARD[name]), name)
+        for name in sorted(names & (sys.stdlib_module_names | STANDARD.keys())):
+            try:
+                module = __import__(STANDARD.get(name, name))
+            except ImportError:  # not on this machine
+                continue
+            self._namespace[name] = getattr(module, name) if name in STANDARD else module
         wanted = sorted(name for name in names - STANDARD.keys() if name[:1].isupper())
         for name, found in (self._ask("classes", *wanted) if wanted else {}).items():
             if found and found[1]:
@@ -202,8 +205,9 @@ class Tests:
             self._rebuilt.clear()
             if reply[0] == "returned":
                 result = self._values.decode(reply[1])
-                if operation == "call" and any(map(_can_change, values)):
-                    self._renew(values, result)
+                given = (*values, *named.values())
+                if operation == "call" and any(map(_can_change, given)):
+                    self._renew(given, result)
                 return result
             self._fail(operation, reply)
         except FAULTS as fault:
@@ -259,8 +263,12 @@ class Tests:
             frame = frame.f_back
         if result is not None and not self._sites.drops(frame):
             return
-        for place, value in self._values.decode(self._exchanged(["changes", [], {}])[1]):
-            _become(values[place], value)
+        changes = self._values.decode(self._exchanged(["changes", [], ["dict"]])[1])
+        try:
+            for place, value in changes:
+                _become(values[place], value)
+        except (TypeError, ValueError, LookupError):
+            raise Malformed("the candidate's arguments changed into no values") from None
 
     # Values.
 
@@ -353,7 +361,15 @@ def driven(coroutine: Any) -> Any:
 
 
 def _global_names(code: Any) -> Iterator[str]:
-    yield from code.co_names
+    """What `code` and its functions read of globals and built-ins."""
+    high = 0
+    for operation, argument in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+        argument |= high << 8
+        high = argument if operation == opmap["EXTENDED_ARG"] else 0
+        if operation == opmap["LOAD_NAME"]:
+            yield code.co_names[argument]
+        elif operation == opmap["LOAD_GLOBAL"]:
+            yield code.co_names[argument >> 1]
     for constant in code.co_consts:
         if hasattr(constant, "co_names"):
             yield from _global_names(constant)

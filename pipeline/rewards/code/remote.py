@@ -3,7 +3,8 @@
 Invariants: a handle equals no plain data, whatever the program's `__eq__` says, and no arithmetic of a handle with
 plain data gives plain data: an object of the program cannot pass for the number or text that a test expects. Two
 handles are equal when the program says so and both hold the same; where it says so of objects that differ, nobody can
-judge. Runs in the judge.
+judge. Limit: what its own objects hold, a program may say falsely, so a test that compares two of them trusts it. Runs
+in the judge.
 """
 
 from __future__ import annotations

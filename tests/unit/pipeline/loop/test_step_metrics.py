@@ -30,6 +30,18 @@ def test_each_scorer_has_a_column() -> None:
     ]
     numbers = step_metrics([made.model_copy(update={"rollouts": tuple(rollouts)})])
     assert (numbers["score_math"], numbers["score_style"], numbers["verifier_failures"]) == (0.5, -0.5, 1)
+    assert numbers["missing_modules"] == 0
+
+
+def test_programs_that_import_what_is_not_there_are_counted_apart() -> None:
+    made = group(rewards=(1.0, 0.0, 0.0))
+    kinds = ("scored", "missing_module", "error")
+    rollouts = [
+        rollout.model_copy(update={"verdict": Verdict(kind=kind)})
+        for rollout, kind in zip(made.rollouts, kinds, strict=True)
+    ]
+    numbers = step_metrics([made.model_copy(update={"rollouts": tuple(rollouts)})])
+    assert (numbers["missing_modules"], numbers["verifier_failures"]) == (1, 2)
 
 
 def test_lost_groups_rejections_and_steps_are_written_and_added_up(tmp_path: Path) -> None:

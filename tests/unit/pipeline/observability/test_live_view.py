@@ -163,11 +163,13 @@ def test_the_summary_of_a_dead_run_does_not_end_in_no_alerts(shares: list[float]
     learner, sampled = MetricsWriter(run.metrics_file, "learner"), MetricsWriter(run.metrics_file, "orchestrator")
     for step, share in enumerate(shares):
         scores = {"score_math": 0.25, "score_style": -1.0}
-        sampled.write("step", step, reward=0.125, share_zero_variance=share, verifier_failures=3, **scores)
+        sampled.write(
+            "step", step, reward=0.125, share_zero_variance=share, verifier_failures=3, missing_modules=1, **scores
+        )
     learner.write("learner_step", 1, num_trained_tokens=1, logprob_gap_mean=0.01, logprob_gap_max=0.5)
     shown = "\n".join(render_summary(run, {"evals": {}}))
     assert ("0 alerts, and NOTHING WAS LEARNED FROM REWARDS" in shown) is dead
     assert "0 alerts" in shown
     if shares:
         assert "mean reward: 0.125 at the first step, 0.125 at the last (math 0.250 style -1.000)" in shown
-        assert "6 answers got no reward; in" in shown
+        assert "6 answers got no reward; 2 of these programs import what their sandbox lacks" in shown

@@ -185,6 +185,8 @@ def program_of(values: dict[str, Any], cases: Cases) -> dict[str, Any]:
         raise CasesError("the program is to read or write files by name; only standard input and output are given")
     if cases.function:
         return _assertions(values, cases)
+    if re.search(r"^[ \t]*def ", str(values.get("starter_code") or ""), re.MULTILINE):
+        raise CasesError("starter_code begins a function, but no fn_name says that the cases are of one; leave it out")
     found = [{"input": _text(given), "output": _text(expected)} for given, expected in cases.pairs]
     if large := [number for number, case in enumerate(found, 1) if max(map(len, case.values())) > MAX_CASE_CHARS]:
         raise CasesError(f"case {large[0]} has more than {MAX_CASE_CHARS} characters; leave it out")

@@ -376,7 +376,8 @@ def _calls(node: ast.AST) -> list[str]:
 
 def _functions(code: str) -> set[str]:
     try:
-        return {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        return {node.name for node in ast.parse(code).body if isinstance(node, kinds)}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
 

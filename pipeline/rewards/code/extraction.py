@@ -258,7 +258,8 @@ def as_program(code: str, prompt: str = "", entry_point: str = "") -> str:
     if not prompt:
         return _future_first(code)
     if defines(code, entry_point):
-        head = re.search(rf"^def[ \t]+{re.escape(entry_point)}\b", prompt, re.MULTILINE)
+        word = re.escape(entry_point)
+        head = re.search(rf"^(?:(?:async[ \t]+)?def|class)[ \t]+{word}\b", prompt, re.MULTILINE)
         return _future_first((prompt[: head.start()] if head else "") + code)
     return prompt + ("" if prompt.endswith("\n") else "\n") + _body(code)
 

@@ -37,3 +37,8 @@ def test_a_program_of_a_whole_function_keeps_the_helpers_and_a_completion_is_the
         assert namespace["f"](3) == 3  # type: ignore[operator]
     assert "print" not in body
     assert as_program("x = 1") == "x = 1"
+
+
+def test_a_whole_program_of_an_asynchronous_function_takes_the_place_of_its_head() -> None:
+    head = 'import asyncio\nasync def f(x):\n    """Twice."""\n'
+    assert as_program("async def f(x): return 2 * x", head, "f") == "import asyncio\nasync def f(x): return 2 * x"

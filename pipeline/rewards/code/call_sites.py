@@ -1,4 +1,4 @@
-"""What the tests do with a call of the program: drop its value, or catch what it raised.
+"""What the tests do with a call of the program: look at what it changed, or catch what it raised.
 
 An exception of the program that a test swallows by its shape alone (`map` and StopIteration, `hasattr` and
 AttributeError, `Mapping.get` and KeyError, `__del__` and anything) reached no `except` or `with` of the tests' own.
@@ -25,22 +25,36 @@ class CallSites:
     def __init__(self, sources: dict[str, str]) -> None:
         self._sources = sources
         self._trees: dict[str, ast.Module] = {}
-        self._dropped: dict[tuple[CodeType, int], bool] = {}
+        self._looked_at: dict[tuple[CodeType, int], bool] = {}
 
-    def drops(self, frame: FrameType) -> bool:
-        """Whether the call that `frame` is at stands alone as a statement, so that only what it changed can matter."""
+    def looks_at_changes(self, frame: FrameType) -> bool:
+        """Whether what the call that `frame` is at does to its arguments is what the tests look at: its value is
+        dropped, or the arguments are compared with constants, and used in no other way."""
         key = frame.f_code, frame.f_lasti
-        if key not in self._dropped:
-            self._dropped[key] = self._is_dropped(*key)
-        return self._dropped[key]
+        if key not in self._looked_at:
+            self._looked_at[key] = self._looks_at_changes(*key)
+        return self._looked_at[key]
 
-    def _is_dropped(self, code: CodeType, instruction: int) -> bool:
+    def _looks_at_changes(self, code: CodeType, instruction: int) -> bool:
         if code.co_filename not in self._sources:
             return False
-        here = _position(code, instruction)
-        values = (node.value for node in self._nodes(code.co_filename) if isinstance(node, ast.Expr))
-        calls = (value.value if isinstance(value, ast.Await) else value for value in values)
-        return any(_extent(call) == here for call in calls)
+        here, nodes = _position(code, instruction), list(self._nodes(code.co_filename))
+        statements = [node.value for node in nodes if isinstance(node, ast.Expr)]
+        if any(_extent(value.value if isinstance(value, ast.Await) else value) == here for value in statements):
+            return True
+        calls = [node for node in nodes if isinstance(node, ast.Call)]
+        call = next((node for node in calls if _extent(node) == here), None)
+        if call is None:
+            return False
+        alike = [node for node in calls if ast.dump(node.func) == ast.dump(call.func)]
+        passed = {id(argument) for one in alike for argument in _arguments(one)}
+        names = {argument.id for argument in _arguments(call) if isinstance(argument, ast.Name)}
+        others = [
+            node for node in nodes if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load)
+        ]
+        others = [node for node in others if id(node) not in passed]
+        compared = {id(name) for node in nodes if isinstance(node, ast.Compare) for name in _compared(node, names)}
+        return bool(others) and all(id(node) in compared for node in others)
 
     def catches(self, error: BaseException) -> bool:
         """Whether `error` got as far as to a handler or a context of the tests' own that is for its kind."""
@@ -75,6 +89,26 @@ def _position(code: CodeType, instruction: int) -> tuple[Any, ...]:
 
 def _extent(node: ast.expr) -> tuple[Any, ...]:
     return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
+
+
+def _compared(comparison: ast.Compare, names: set[str]) -> list[ast.Name]:
+    """Where `names` stand in a comparison whose other sides are constants."""
+    sides = [comparison.left, *comparison.comparators]
+    found = [[node for node in ast.walk(side) if isinstance(node, ast.Name) and node.id in names] for side in sides]
+    are_constant = [_is_constant(side) for side, inside in zip(sides, found, strict=True) if not inside]
+    return [node for inside in found for node in inside] if are_constant and all(are_constant) else []
+
+
+def _is_constant(side: ast.expr) -> bool:
+    try:
+        ast.literal_eval(side)
+    except ValueError:
+        return False
+    return True
 
 
 def _holds(body: list[ast.stmt], line: int, column: int) -> bool:

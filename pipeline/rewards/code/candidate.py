@@ -22,6 +22,7 @@ ABLE = {
 }
 ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
 METHODS = [f"__{name}__" for name in (*sorted(ABLE), *ARITHMETIC, *(f"r{name}" for name in ARITHMETIC))]
+CHANGEABLE = {"list", "dict", "set", "bytearray", "deque", "Counter", "OrderedDict", "defaultdict", "object"}
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in ("eq", "lt", "le", "gt", "ge", "getitem", "setitem", "delitem")},
     "contains": operator.contains,
@@ -52,7 +53,7 @@ class Program:
         self._numbers: dict[int, int] = {}
         self._functions: dict[int, int] = {}  # of the tests: by the identity of what stands for them here
         self._loop: Any = None
-        self._last: tuple[list[Any], list[Any]] = ([], [])
+        self._last: list[list[Any]] = []
         self._objects: dict[int, Any] = {}
         readers: dict[str, Callable[..., Any]] = {"function": self._function, "remote": self._kept.__getitem__}
         readers |= {"enum": self._member, "awaitable": self._awaited}
@@ -86,13 +87,15 @@ class Program:
             if operation == "classes":
                 return ["returned", self._values.encode({name: self._class(name) for name in values})]
             if operation == "changes":
-                return ["returned", self._values.encode(self._changes())]
+                return ["returned", self._values.encode(self._last)]
             self._objects.clear()
             given, by_name = [self._values.decode(node) for node in values], self._values.decode(named)
             result = OPERATIONS[operation](*given, **by_name)
+            reply = ["returned", self._values.encode(result)]
             if operation == "call":
-                self._last = [*values, *named[2::2]], [*given, *by_name.values()]
-            return ["returned", self._values.encode(result)]
+                self._last = self._changed([*values, *named[2::2]], [*given, *by_name.values()])
+                reply[0] = "changed" if self._last else "returned"
+            return reply
         except BaseException as error:  # noqa: BLE001 - reported to the judge
             return described(error)
 
@@ -103,12 +106,11 @@ class Program:
             return None
         return [found, [kind.__name__ for kind in found.__mro__] if issubclass(found, BaseException) else None]
 
-    def _changes(self) -> list[Any]:
-        """The arguments of the last call that it changed, by their places."""
-        pairs = enumerate(zip(*self._last, strict=True))
-        pairs = enumerate(zip(*self._last, strict=True))
-        now = [(place, node, self._values.encode(value), value) for place, (node, value) in pairs]
-        return [[place, value] for place, node, new, value in now if isinstance(node, list) and node != new]
+    def _changed(self, nodes: list[Any], values: list[Any]) -> list[list[Any]]:
+        """The arguments that a call changed, by their places."""
+        pairs = enumerate(zip(nodes, values, strict=True))
+        able = [(place, node, value) for place, (node, value) in pairs if type(node) is list and node[0] in CHANGEABLE]
+        return [[place, value] for place, node, value in able if self._values.encode(value) != node]
 
     # Writing.
 

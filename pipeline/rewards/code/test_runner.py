@@ -10,17 +10,17 @@ verdict is a frame of the judge's alone.
 | print or send a verdict | its output leads nowhere, and a frame of its own is read as a reply to a call |
 | patch built-ins, `unittest`, the harness, frames, globals, the garbage collector | the tests run in another process |
 | read what is expected | it is never in its process; nor are the tests, nor packages that hold them |
-| return what equals everything, or changes later | results are rebuilt from plain data (`serialization`); an object of
-its own is a handle that equals no data (`remote`) |
+| return what equals everything, or changes later | results are rebuilt from plain data, or handles that equal none |
 | raise what a test's shape swallows | that is noted where it is raised (`judge`) |
 | change the arguments, so that the test compares nothing with nothing | they are copies where the result is used |
 | redefine helpers that the tests use | the judge has them from the problem's own `setup` |
 | hang, flood, fill memory | it is killed; nothing of it is a pass |
 
 The tests are trusted to mean what they say: a weak test can be passed by a weak program, and one that keeps calling
-while it swallows every exception decides for itself. Limits: a test that looks at a result and at an argument that the
-call changed calls an honest program wrong. One that does arithmetic of an object of the program's with plain data, or
-compares two that differ and that the program calls equal, cannot be judged, and is an 'error'.
+while it swallows every exception decides for itself. Limits: a test that uses a result, and compares an argument that
+the call changed with anything but a constant, calls an honest program wrong. One that does arithmetic of an object of
+the program's with plain data, or compares two that differ and that the program calls equal, cannot be judged, and is an
+'error'.
 
 | waits | for | woken by |
 |---|---|---|

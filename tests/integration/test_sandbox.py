@@ -265,11 +265,16 @@ async def test_a_sandbox_that_died_while_it_waited_is_replaced_and_none_is_left(
     assert not left_behind()
 
 
-async def test_a_sandbox_that_is_ended_while_it_starts_leaves_nothing() -> None:
-    needs_isolation(20)
-    for _ in range(20):
+async def test_a_sandbox_that_is_ended_leaves_nothing_not_even_while_it_starts() -> None:
+    needs_isolation(40)
+    for is_ready in (False, True) * 20:
         sandbox = await started("candidate", 5.0)
+        if is_ready:
+            await sandbox.ready()
+            (first,) = sandbox._inside()
         await sandbox.end()
+        if is_ready:
+            assert not Path(f"/proc/{first}").exists(), "no zombie: in a container nobody may reap it"
     assert not left_behind()
 
 

@@ -54,6 +54,8 @@ NUM_FILES = 32
 MAX_FILES_MADE = 10_000
 GUEST = "/guest.pyc"
 PROBE_TIMEOUT_S = 30.0
+END_S = 1.0
+"""What bubblewrap has to end after the process that it waits for."""
 REMEDY = (
     "install bubblewrap 0.8 or later (Debian, Ubuntu: apt-get install bubblewrap) and let this user make namespaces "
     "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0, "
@@ -225,33 +227,51 @@ class Sandbox:
         """Files that it has in memory; each takes kernel memory that no other limit counts. 0 for one that is gone.
 
         Raises IsolationError where they cannot be counted."""
-        pid = self.process.pid
         try:
-            first = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0]
-            found = os.statvfs(f"/proc/{first}/root/tmp")
+            found = os.statvfs(f"/proc/{self._inside()[0]}/root/tmp")
         except (OSError, IndexError) as error:
             if self.process.returncode is not None or isinstance(error, ProcessLookupError | IndexError):
                 return 0
-            raise IsolationError(
-                f"untrusted code cannot be contained: its files cannot be counted ({error})"
-            ) from error
+            raise IsolationError(f"untrusted code cannot be contained: files cannot be counted ({error})") from error
         return found.f_files - found.f_ffree
 
+    def _inside(self) -> list[int]:
+        """What bubblewrap waits for: the first process of the namespace, none before it is made."""
+        pid = self.process.pid
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split())]
+
     def kill(self) -> None:
-        """Kill bubblewrap, and with it the first process of its namespace, and so all. By their group: what bubblewrap
-        has just made has not yet asked to die with it."""
+        """Kill the first process of the namespace, and so all in it; bubblewrap ends after it, and leaves no zombie to
+        whoever is the first process of a container."""
+        if self.process.returncode is None:
+            try:
+                for pid in self._inside() or [-self.process.pid]:
+                    os.kill(pid, signal.SIGKILL)
+            except OSError:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        """Kill bubblewrap and what it has just made, which may not yet have asked to die with it."""
         if self.process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
         """Kill all of it; the pipe's end says they are gone."""
-        assert self.process.stdout is not None and self.process.stderr is not None
         self.kill()
+        try:
+            async with asyncio.timeout(END_S):
+                await self._drained()
+        except TimeoutError:
+            self._kill_group()
+            await self._drained()
+        await self.process.end()
+
+    async def _drained(self) -> None:
+        assert self.process.stdout is not None and self.process.stderr is not None
         for pipe in (self.process.stdout, self.process.stderr):
             while await pipe.read(1 << 16):
                 pass
-        await self.process.end()
 
 
 async def started(role: Role, timeout_s: float, packages: tuple[str, ...] = ()) -> Sandbox:

@@ -100,7 +100,10 @@ class _Stored:
         self._run_scorer, self._run_strips = "", True
         if not self._cells:
             run = RunFolder.open(file.parent.parent).config()
-            self._of_run = {task.problem.id: task for task in load_problems(run.problems, run.run.seed).heldout}
+            self._of_run = {
+                task.problem.id: task
+                for task in load_problems(run.problems, run.run.seed, run.reward.code.packages).heldout
+            }
             self._run_scorer, self._run_strips = run.reward.scorer, run.rollout.strip_think
 
     def response(self, row: Row) -> Response | None:

@@ -69,7 +69,7 @@ def _loaded(
 ) -> tuple[str, list[Task]]:
     """The name of a benchmark in plans, and its problems. Raises ConfigError, DataError."""
     if name == HELD_OUT:
-        return name, load_problems(config.problems, config.run.seed).heldout
+        return name, load_problems(config.problems, config.run.seed, config.reward.code.packages).heldout
     source = str(cell.settings.get("source", "")) if cell else ""
     place = source.removeprefix(_FILE)
     if registry is None and source.startswith(_FILE) and Path(place).is_file():

@@ -291,7 +291,7 @@ def _tolerance(row: Row, fmt: RowFormat) -> dict[str, Any]:
 
 
 def _program(row: Row, fmt: RowFormat, question: str) -> tuple[str, dict[str, Any]]:
-    """The prompt, and what `pipeline.rewards.scorers.code_verdict` needs: `tests`, `entry_point`, `prompt` (the head
+    """The prompt, and what `pipeline.rewards.code.programs` needs: `tests`, `entry_point`, `prompt` (the head
     that the program completes, or empty) and, where there is any, `setup`."""
     try:
         if cases := cases_of(row.values):

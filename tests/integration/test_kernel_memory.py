@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import pytest
 
 from pipeline.config.rollout import RewardSection
 from pipeline.rewards.code import sandbox
-from pipeline.rewards.code.sandbox import MAX_FILES_MADE, Sandbox
+from pipeline.rewards.code.sandbox import MAX_FILES_MADE, Sandbox, started
 from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.verifier import Verifier
 from tests.builders import task_with
@@ -86,3 +88,15 @@ async def test_files_are_counted_and_end_their_program(name: str, monkeypatch: p
     outcome = await run_tests(program, "f(1)", "f", timeout_s=20.0)
     assert outcome.kind == "failed", outcome
     assert MAX_FILES_MADE < max(counts) < 20 * MAX_FILES_MADE
+
+
+async def test_counting_the_files_of_a_sandbox_that_ends_is_no_fault() -> None:
+    for _ in range(20):
+        one = await started("candidate", 5.0)
+        await one.ready()
+        for pid in one._inside():
+            os.kill(pid, signal.SIGKILL)
+        while one.process.returncode is None:
+            assert one.num_files() in (0, 1)
+        assert one.num_files() == 0
+        await one.end()

@@ -224,16 +224,22 @@ class Sandbox:
             raise ProcessEndedError("its process ended") from None
 
     def num_files(self) -> int:
-        """Files that it has in memory; each takes kernel memory that no other limit counts. 0 for one that is gone.
+        """Files that one that stands has in memory; each takes kernel memory that no other limit counts. 0 for one that
+        is gone.
 
         Raises IsolationError where they cannot be counted."""
         try:
-            found = os.statvfs(f"/proc/{self._inside()[0]}/root/tmp")
-        except (OSError, IndexError) as error:
-            if self.process.returncode is not None or isinstance(error, ProcessLookupError | IndexError):
-                return 0
-            raise IsolationError(f"untrusted code cannot be contained: files cannot be counted ({error})") from error
-        return found.f_files - found.f_ffree
+            inside = self._inside()
+            found = os.statvfs(f"/proc/{inside[0]}/root/tmp") if inside else None
+        except (FileNotFoundError, ProcessLookupError):
+            found, reason = None, "" if _has_children_files() else "the kernel does not list the children of a process"
+        except PermissionError as error:
+            found, reason = None, "" if _is_gone(inside[0]) else str(error)
+        else:
+            reason = ""
+        if reason:
+            raise IsolationError(f"untrusted code cannot be contained: files cannot be counted ({reason})")
+        return found.f_files - found.f_ffree if found else 0
 
     def _inside(self) -> list[int]:
         """What bubblewrap waits for: the first process of the namespace, none before it is made."""
@@ -272,6 +278,18 @@ class Sandbox:
         for pipe in (self.process.stdout, self.process.stderr):
             while await pipe.read(1 << 16):
                 pass
+
+
+def _has_children_files() -> bool:
+    return Path(f"/proc/self/task/{os.getpid()}/children").exists()
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a process has ended, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 async def started(role: Role, timeout_s: float, packages: tuple[str, ...] = ()) -> Sandbox:

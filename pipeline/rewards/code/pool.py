@@ -6,7 +6,7 @@ process. A sandbox that waited and died is replaced unnoticed.
 
 | waits | for | woken by |
 |---|---|---|
-| `sandbox` | a sandbox of its role, started ahead or anew; the end of those that were killed | their pipes |
+| `sandbox` | a sandbox of its role, started ahead or anew; the end of all but a few that were killed | their pipes |
 | a sandbox ahead | its program | whoever takes it |
 """
 
@@ -22,6 +22,9 @@ from typing import Self
 from pipeline.errors import ProcessEndedError
 from pipeline.rewards.code.bundle import Role
 from pipeline.rewards.code.sandbox import Sandbox, started
+
+MAX_ENDING = 4
+"""Sandboxes that are killed and not yet gone: bounds the processes, and waits for no kernel that is tidying up."""
 
 
 class SandboxPool:
@@ -51,7 +54,8 @@ class SandboxPool:
     @asynccontextmanager
     async def sandbox(self, role: Role) -> AsyncIterator[Sandbox]:
         """A sandbox that stands, killed at the end of the context. Raises IsolationError, ProcessEndedError."""
-        await self._ended()
+        while len(self._ending) > MAX_ENDING:
+            await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
         sandbox = await self._taken(role)
         try:
             yield sandbox
@@ -85,7 +89,7 @@ class SandboxPool:
         return sandbox
 
     def _end(self, sandbox: Sandbox) -> None:
-        """Kill it now; that it is gone is awaited before the next one is taken."""
+        """Kill it now; that it is gone is awaited later."""
         sandbox.kill()
         ending = asyncio.create_task(sandbox.end())
         self._ending.add(ending)

@@ -104,7 +104,7 @@ async def test_a_worker_killed_while_idle_costs_one_answer_at_most(hostile: Rewa
     assert verdicts[1].correct
 
 
-async def test_a_batch_of_a_step_is_fast_and_hostile_mathematics_is_a_timeout() -> None:
+async def test_a_batch_of_a_step_is_fast_and_hostile_mathematics_stalls_nothing() -> None:
     tasks = load_problems(ProblemsSection(num_train=128, num_heldout=2), 0).train
     async with Verifier(RewardSection(timeout_s=2.0)) as verifier:
         before = time.monotonic()
@@ -112,7 +112,7 @@ async def test_a_batch_of_a_step_is_fast_and_hostile_mathematics_is_a_timeout() 
         took_s = time.monotonic() - before
         assert all(verdict.correct for verdict in verdicts)
         assert took_s < 1.0
-        assert (await verifier.verify("\\boxed{\\prod_{k=1}^{10^6} (x+k)}", SEVEN)).kind == "timeout"
+        assert (await verifier.verify("\\boxed{\\prod_{k=1}^{10^6} (x+k)}", SEVEN)).kind == "error"
         assert (await verifier.verify("\\boxed{9^{9^{9^{9}}}}", SEVEN)).kind == "error"
         assert (await verifier.verify("\\boxed{" * 50_000, SEVEN)).kind == "no_answer"
         assert (await verifier.verify("\\boxed{14/2}", SEVEN)).correct
@@ -210,10 +210,7 @@ async def test_hostile_answers_stall_nothing(num: int | None) -> None:
     answers = hostile_answers()
     names = sorted(answers)
     if num is not None:
-        # Without the ones that are a time-out by their nature: `num` of these would take minutes.
-        names = random.Random(0).sample(
-            [name for name in names if not name.startswith(("\\sum", "\\int", "\\prod"))], num
-        )
+        names = random.Random(0).sample(names, num)
     assert len({answers[name] for name in names}) >= (num or 300)
     took_s: dict[str, float] = {}
     kinds = Counter[str]()

@@ -39,8 +39,8 @@ from pipeline.rewards.math.answer_types import (
     Value,
     Words,
 )
-from pipeline.rewards.math.evaluation import ALGEBRA, proportional, rational, same_tree, same_value
-from pipeline.rewards.math.expressions import MAX_DEPTH, TooLargeError, Tree, UnreadableError, expression
+from pipeline.rewards.math.evaluation import proportional, rational, same_tree, same_value
+from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, UnreadableError, expression
 from pipeline.rewards.math.names import depths
 from pipeline.rewards.math.parsing import shape_of
 from pipeline.rewards.math.tokens import Token, tokens_of, words, written
@@ -81,11 +81,11 @@ def same_answer(gold: str, answer: str) -> bool:
 
 
 def same_quickly(gold: str, answer: str) -> bool:
-    """`same_answer` where that takes milliseconds at most; False for what is long, too large, or needs computer
-    algebra."""
+    """`same_answer` where that takes milliseconds at most; False for what is long, too large, or a sum or
+    integral."""
     if max(len(gold), len(answer)) > MAX_QUICK_CHARS:
         return False
-    if any(token.text in ALGEBRA for text in (gold, answer) for token in tokens_of(text)):
+    if any(token.text in SUMS for text in (gold, answer) for token in tokens_of(text)):
         return _undecorated(gold) == _undecorated(answer)
     try:
         return same_answer(gold, answer)

@@ -1,40 +1,40 @@
 r"""Decides whether two expressions are equal: exactly for rational numbers, else by their values to 150 digits.
 
 Expressions with variables are compared at fixed points, positive and negative, wherever both have a real value. No
-tolerance is given to rounded decimals: 0.333333 is not 1/3. Values beyond 2^±200,000 raise TooLargeError instead of
-being computed. What only computer algebra can evaluate (sums, integrals, limits …) is math-verify's to read, and
-sympy's to compare.
+tolerance is given to rounded decimals: 0.333333 is not 1/3. Series and integrals are summed up numerically, at two
+precisions, which have to agree, and compared to 24 digits. Values beyond 2^±200,000 and sums of more than 20,000 terms
+raise TooLargeError instead of being computed.
 """
 
 from __future__ import annotations
 
+import builtins
+import math
 import operator
 import random
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import mpmath
 
-from pipeline.rewards.math.expressions import TooLargeError, Tree, UnreadableError, expression, names_in
-from pipeline.rewards.math.tokens import Token, words, written
+from pipeline.rewards.math.expressions import RANGES, TooLargeError, Tree, UnreadableError, expression, names_in
+from pipeline.rewards.math.tokens import Token, written
 
 MAX_BITS = 200_000
 MAX_FACTORIAL = 10_000
 NUM_POINTS = 8
 NUM_FURTHER = 100
-_STEPS = (("call", "floor"), ("call", "ceil"))
-MAX_ALGEBRA = 200
-ALGEBRA = words("int iint oint sum prod lim max min gcd lcm det sup inf lg choose partial operatorname", "\\")
-"""Commands for which math-verify is asked."""
+NUM_OF_SUMS = 24
+MAX_TERMS = 20_000
+TERMS_OF_A_LIMIT = 300
+"""What a series or an integral counts as, within other sums."""
+_DIGITS, _FEW_DIGITS = 150, 30
 _CONTEXT = mpmath.MPContext()
-_CONTEXT.dps = 150
+_CONTEXT.dps = _DIGITS
 _CONSTANTS = {"e": _CONTEXT.e, "i": _CONTEXT.j, r"\pi": _CONTEXT.pi, r"\infty": _CONTEXT.inf}
-_NEARLY = _CONTEXT.mpf(10) ** -120
-_SMALL = _CONTEXT.mpf(10) ** -60
-"""What is smaller may be what rounding leaves of zero, and is computed once more."""
 _WHOLE = frozenset("ijklmnpqKMN")
 """Letters that stand for whole numbers where they are rounded."""
 MAX_WORK = 40_000
@@ -45,8 +45,6 @@ def same_value(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
     """Whether two expressions are equal wherever both are defined. Raises TooLargeError."""
     if written(gold) == written(answer):
         return True
-    if any(token.text in ALGEBRA for token in (*gold, *answer)):
-        return _same_by_algebra(gold, answer)
     try:
         return same_tree(expression(gold), expression(answer))
     except UnreadableError:
@@ -95,14 +93,24 @@ def is_less(first: Tree, second: Tree) -> bool:
 def _agree(first: Tree, second: Tree, compare: Callable[[Any, Any], bool]) -> bool:
     """Whether `compare` holds wherever both are real, at two points at least: near 0, then further out, where not
     enough of these were. What rounds to whole numbers is compared at both kinds of points, whole ones first."""
+    parts = [*_parts(first), *_parts(second)]
+    is_limit = "int" in parts or (r"\infty" in parts and not RANGES.isdisjoint(parts))
+    with _CONTEXT.workdps(_FEW_DIGITS if is_limit else _CONTEXT.dps):
+        return _agree_at_points(first, second, compare, {*parts}, min(NUM_FURTHER, MAX_WORK // len(parts)), is_limit)
+
+
+def _agree_at_points(
+    first: Tree, second: Tree, compare: Callable[[Any, Any], bool], parts: set[str], num_further: int, is_limit: bool
+) -> bool:
     names = names_in(first) | names_in(second)
     if not names:
         one, two = _value(first, {}), _value(second, {})
         return one is not None and two is not None and compare(one, two)
-    is_complex = any(_contains(tree, ("constant", "i")) for tree in (first, second))
-    is_stepped = any(_contains(tree, step) for tree in (first, second) for step in _STEPS)
-    whole = {name for name in names if is_stepped and name[0] in _WHOLE}
-    num_further = min(NUM_FURTHER, MAX_WORK // (_size(first) + _size(second)))
+    ends = _names_of_ends(first) | _names_of_ends(second)
+    whole = {name for name in names if parts & {"floor", "ceil", "sum", "prod"} and name[0] in _WHOLE} | ends
+    is_stepped = bool(whole or parts & {"floor", "ceil"})
+    if parts & RANGES:
+        num_further = NUM_OF_SUMS
     num_near = NUM_POINTS if whole != names else 0
     num_compared = 0
     for number in range(num_near + num_further):
@@ -110,18 +118,34 @@ def _agree(first: Tree, second: Tree, compare: Callable[[Any, Any], bool]) -> bo
         if not is_near and num_compared >= 2 and not is_stepped:
             break
         if is_near:
-            point = {name: _coordinate(name, number) for name in names}
+            point = {name: _coordinate(name, number) for name in names - ends} | {
+                name: _further(name, number, True, len(names) == 1) for name in ends
+            }
         else:
             point = {name: _further(name, number - num_near, name in whole, len(names) == 1) for name in names}
         one, two = _value(first, point), _value(second, point)
-        if is_near and (one is None) != (two is None):
+        if is_near and not is_limit and (one is None) != (two is None):
             return False
-        if one is None or two is None or (not is_complex and (one.imag != 0 or two.imag != 0)):
+        if one is None or two is None or ("i" not in parts and (one.imag != 0 or two.imag != 0)):
             continue
         if not compare(one, two):
             return False
         num_compared += 1
     return num_compared >= 2
+
+
+def _parts(tree: Tree) -> Iterator[str]:
+    """What `tree` is made of: signs, functions, constants."""
+    yield tree[1] if tree[0] in ("call", "constant") else tree[0]
+    for part in tree[1:]:
+        if isinstance(part, tuple):
+            yield from _parts(part)
+
+
+def _names_of_ends(tree: Tree) -> set[str]:
+    """The names in the bounds of sums and products, which are whole numbers."""
+    own = names_in(tree[2]) | names_in(tree[3]) if tree[0] in ("sum", "prod") else set()
+    return own.union(*(_names_of_ends(part) for part in tree[1:] if isinstance(part, tuple)))
 
 
 @lru_cache(maxsize=4096)
@@ -152,15 +176,13 @@ def _near(one: Any, two: Any) -> bool:
     one, two = _CONTEXT.mpc(one), _CONTEXT.mpc(two)
     if not (_CONTEXT.isfinite(one) and _CONTEXT.isfinite(two)):
         return bool(one == two)
-    return bool(abs(one - two) <= _NEARLY * max(abs(one), abs(two)))
+    return bool(abs(one - two) <= _rounding(4) * max(abs(one), abs(two)))
 
 
-def _contains(tree: Tree, start: Tree) -> bool:
-    return tree[: len(start)] == start or any(_contains(part, start) for part in tree[1:] if isinstance(part, tuple))
-
-
-def _size(tree: Tree) -> int:
-    return 1 + sum(_size(part) for part in tree[1:] if isinstance(part, tuple))
+def _rounding(fifths: int) -> Any:
+    """What counts as nothing: with four fifths of the digits beside a value; with two, beside 1, what rounding may have
+    left of zero."""
+    return _CONTEXT.ldexp(1, -_CONTEXT.prec * fifths // 5)
 
 
 def rational(tree: Tree) -> Fraction | None:
@@ -199,13 +221,13 @@ def _value(tree: Tree, point: Mapping[str, Any]) -> Any:
     none."""
     try:
         value = _CONTEXT.mpc(_evaluate(tree, point))
-        if value != 0 and _CONTEXT.isfinite(value) and abs(value) < _SMALL:
+        if value != 0 and _CONTEXT.isfinite(value) and abs(value) < _rounding(2):
             with _CONTEXT.workdps(2 * _CONTEXT.dps):
                 again = _CONTEXT.mpc(_evaluate(tree, point))
-                value = again if abs(again) > _SMALL * abs(value) else again * 0
+                value = again if abs(again) > _rounding(4) * abs(value) else again * 0
     except ArithmeticError:
         return None
-    if _CONTEXT.isfinite(value) and abs(value.imag) <= _NEARLY * abs(value.real):
+    if _CONTEXT.isfinite(value) and abs(value.imag) <= _rounding(4) * abs(value.real):
         return _CONTEXT.mpc(value.real)
     return None if _CONTEXT.isnan(value) else value
 
@@ -223,13 +245,57 @@ def _evaluate(tree: Tree, point: Mapping[str, Any]) -> Any:
             return _checked(_call(name, [_evaluate(operand, point) for operand in operands]))
         case "-", operand:
             return -_evaluate(operand, point)
+        case "sum" | "prod" | "int", *_:
+            return _checked(_over_range(tree, point))
     kind, one, two = tree[0], _evaluate(tree[1], point), _evaluate(tree[2], point)
     return one + two if kind == "+" else _checked(_BINARY[kind](one, two))
 
 
+def _over_range(tree: Tree, point: Mapping[str, Any]) -> Any:
+    """The value of a sum, product or integral. The number of terms that all sums around it have is kept in `point`, as
+    the value of ""."""
+    kind, name, low, high, operand = tree
+    ends = [_evaluate(low, point), _evaluate(high, point)]
+    is_limit = kind == "int" or not all(map(_CONTEXT.isfinite, ends))
+    if not is_limit and not all(map(_CONTEXT.isint, ends)):
+        raise ArithmeticError("a sum that ends between two terms")
+    first, last = (0, TERMS_OF_A_LIMIT) if is_limit else (int(_CONTEXT.re(end)) for end in ends)
+    num_terms = (last - first + 1) * point.get("", 1)
+    if num_terms > MAX_TERMS:
+        raise TooLargeError(f"a sum of more than {MAX_TERMS} terms")
+    if last < first - 1:
+        raise ArithmeticError("a sum that goes backwards")
+
+    def term(value: Any) -> Any:
+        return _evaluate(operand, {**point, name: value, "": num_terms})
+
+    if is_limit:
+        return _limit(kind, term, ends)
+    terms = (term(_CONTEXT.mpf(number)) for number in range(first, last + 1))
+    return sum(terms, _CONTEXT.mpf(0)) if kind == "sum" else math.prod(terms, start=_CONTEXT.mpf(1))
+
+
+def _limit(kind: str, term: Callable[[Any], Any], ends: list[Any]) -> Any:
+    """The value that two precisions agree on."""
+    found = []
+    for digits in (_FEW_DIGITS * 2 // 3, _FEW_DIGITS):
+        with _CONTEXT.workdps(digits):
+            try:
+                if kind == "int":
+                    value, error = _CONTEXT.quad(term, ends, error=True)
+                else:
+                    value, error = {"sum": _CONTEXT.nsum, "prod": _CONTEXT.nprod}[kind](term, ends), 0
+            except mpmath.libmp.NoConvergence as problem:
+                raise ArithmeticError("it does not converge") from problem
+            found.append(value)
+            if abs(found[0] - value) + error > _rounding(2) * max(1, abs(value)):
+                raise ArithmeticError("it does not converge")
+    return found[-1]
+
+
 def _checked(value: Any) -> Any:
-    """`value`, when its size is within bounds."""
-    if _CONTEXT.isfinite(value) and value != 0 and abs(_CONTEXT.mag(value)) > MAX_BITS:
+    """`value`, when its size is within bounds, which the ends of an integral need not be."""
+    if _CONTEXT.dps >= _DIGITS and _CONTEXT.isfinite(value) and value != 0 and abs(_CONTEXT.mag(value)) > MAX_BITS:
         raise TooLargeError("a value beyond what is worth computing")
     return value
 
@@ -241,6 +307,8 @@ def _power(base: Any, exponent: Any) -> Any:
         return base * 0
     if _CONTEXT.isfinite(base) and _CONTEXT.isfinite(exponent):
         if abs(exponent) * abs(_CONTEXT.log(base)) > MAX_BITS:
+            if _CONTEXT.dps < _DIGITS and _CONTEXT.re(exponent * _CONTEXT.log(base)) < 0:
+                return _CONTEXT.mpf(0)  # what a series or an integral does not need
             raise TooLargeError("a power beyond what is worth computing")
         if _CONTEXT.im(exponent) == 0 and _CONTEXT.isint(_CONTEXT.re(exponent)):
             exponent = int(_CONTEXT.re(exponent))
@@ -263,50 +331,27 @@ def _call(name: str, operands: list[Any]) -> Any:
             if any(abs(each) > MAX_FACTORIAL for each in operands):
                 raise TooLargeError(f"a {name} beyond what is worth computing")
             return getattr(_CONTEXT, name)(*operands)
+        case "gcd" | "lcm" if all(_CONTEXT.isint(each) for each in operands):
+            return _CONTEXT.mpf(getattr(math, name)(*(int(_CONTEXT.re(each)) for each in operands)))
+        case "max" | "min" if not any(_CONTEXT.im(each) for each in operands):
+            return getattr(builtins, name)(operands, key=_CONTEXT.re)
+        case "gcd" | "lcm" | "max" | "min":
+            raise ArithmeticError(f"the {name} of what has none")
         case "abs":
             return abs(operand)
+        case "exp":
+            return _power(_CONTEXT.e * 1, operand)
         case "floor" | "ceil":
             nearest = _CONTEXT.nint(operand)  # what rounding left of a whole number is that number
-            return nearest if abs(operand - nearest) < _SMALL else getattr(_CONTEXT, name)(operand)
-        case "ln" | "log":
+            return nearest if abs(operand - nearest) < _rounding(2) else getattr(_CONTEXT, name)(operand)
+        case "ln" | "log" | "lg":
             if operand == 0:
                 raise ArithmeticError("the logarithm of 0")
             # The base of a bare log is not known: the same unknown factor wherever it stands.
-            return _CONTEXT.log(operand) * (_CONTEXT.mpf(31) / 97 if name == "log" else 1)
+            return _CONTEXT.log(operand) * {"ln": 1, "log": _CONTEXT.mpf(31) / 97}.get(name, 1 / _CONTEXT.ln10)
     if abs(operand) > MAX_BITS:
         raise TooLargeError(f"{name} of a value beyond what is worth computing")
     return getattr(_CONTEXT, name.replace("arc", "a"))(operand)
 
 
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {"*": operator.mul, "/": operator.truediv, "^": _power, "root": _root}
-
-
-def _same_by_algebra(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
-    """math-verify reads both; equal when sympy says that their difference is exactly zero. Raises ValueError when it
-    cannot say."""
-    import sympy
-
-    if len(gold) + len(answer) > MAX_ALGEBRA:
-        raise TooLargeError(f"sums or integrals of more than {MAX_ALGEBRA} signs")
-    first, second = _by_math_verify(gold), _by_math_verify(answer)
-    if not (isinstance(first, sympy.Expr) and isinstance(second, sympy.Expr)):
-        return False
-    difference = sympy.simplify((first - second).doit())
-    if difference.has(sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit):
-        raise ValueError("computer algebra cannot evaluate the answer")
-    return bool(difference == 0)
-
-
-def _by_math_verify(tokens: Sequence[Token]) -> Any:
-    from math_verify import LatexExtractionConfig, parse
-
-    text = " ".join({"<=": r"\le", ">=": r"\ge", "*": r"\cdot"}.get(token.text, token.text) for token in tokens)
-    text = text.replace("_ {", "_{").replace("^ {", "^{")
-    found = parse(
-        f"\\boxed{{{text}}}",
-        [LatexExtractionConfig()],
-        parsing_timeout=None,
-        raise_on_error=True,
-        fallback_mode="no_fallback",
-    )
-    return found[0] if found else None

@@ -1,8 +1,8 @@
 r"""The tokens of one mathematical expression as a tree; what cannot be read in exactly one way is not read.
 
-A tree is nested tuples: ("number", Fraction), ("name", "x_1"), (operator, operand …). The grammar is the usual one of
-school and university; anything else (integrals, sums, words, `a/bc`) raises UnreadableError. Depth and size are
-bounded.
+A tree is nested tuples: ("number", Fraction), ("name", "x_1"), (operator, operand …), and for sums, products and
+definite integrals (sign, name, from, to, operand). The grammar is the usual one of school and university; anything else
+(limits, antiderivatives, words, `a/bc`) raises UnreadableError. Depth and size are bounded.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ Tree = tuple[Any, ...]
 MAX_DEPTH = 60
 MAX_TOKENS = 2000
 MAX_DIGITS = 4000
+MAX_RANGES = 8
 CONSTANTS = frozenset((r"\pi", r"\infty", "e", "i"))
 CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
-_APPLIED = FUNCTIONS - {r"\gcd", r"\lcm", r"\max", r"\min", r"\lg"}
+_OF_SEVERAL = words("gcd lcm max min", "\\")
+_OVER_RANGE = {r"\sum": "sum", r"\prod": "prod", r"\int": "int"}
+SUMS, RANGES = frozenset(_OVER_RANGE), frozenset(_OVER_RANGE.values())
 _BARS = {"|": "abs", r"\lfloor": "floor", r"\lceil": "ceil"}
 _END = Token("mark", "")
 _NAMES = words(
@@ -60,10 +63,11 @@ def readable(tokens: Sequence[Token]) -> Tree | None:
 
 
 def names_in(tree: Tree) -> set[str]:
-    """The variables of `tree`."""
+    """The variables of `tree`, without those that a sum runs over."""
     if tree[0] == "name":
         return {tree[1]}
-    return {name for part in tree[1:] if isinstance(part, tuple) for name in names_in(part)}
+    bound = {tree[1]} if tree[0] in RANGES else set()
+    return {name for part in tree[1:] if isinstance(part, tuple) for name in names_in(part)} - bound
 
 
 class _Reader:
@@ -73,6 +77,8 @@ class _Reader:
         self.depth = 0
         self.bars: list[int] = []
         """How many brackets are open around each | that is open."""
+        self.bound: list[str] = []
+        """Names that sums around run over; "" for an integral, whose name comes last."""
 
     @property
     def next(self) -> Token:
@@ -125,11 +131,17 @@ class _Reader:
 
     def begins_factor(self) -> bool:
         token = self.next
+        if self.is_differential():
+            return False
         if token.kind in ("number", "letter"):
             return True
         if token.kind == "command":
             return token.text not in (r"\rfloor", r"\rceil", r"\circ", r"\choose", r"\rangle", r"\end")
         return token.text in ("(", "[", "{") or (token.text == "|" and not self.closes_bar())
+
+    def is_differential(self) -> bool:
+        """Whether `dx` comes next, within an integral."""
+        return self.next.text == "d" and "" in self.bound
 
     def closes_bar(self) -> bool:
         return bool(self.bars) and self.bars[-1] == self.depth
@@ -242,7 +254,7 @@ class _Reader:
             text += self.subscript()
         while self.take("'"):
             text += "'"
-        return ("constant", text) if text in CONSTANTS else ("name", text)
+        return ("constant", text) if text in CONSTANTS and text not in self.bound else ("name", text)
 
     def subscript(self) -> str:
         self.expect("_")
@@ -284,9 +296,60 @@ class _Reader:
             case r"\sqrt":
                 degree: Tree = self.group() if self.next.text == "[" else ("number", Fraction(2))
                 return ("root", self.atom() if self.next.kind == "number" else self.argument(), degree)
-        if name not in _APPLIED:
+            case _ if name in SUMS:
+                return self.over_range(_OVER_RANGE[name])
+            case _ if name in _OF_SEVERAL:
+                return ("call", name[1:], *self.several())
+        if name not in FUNCTIONS:
             raise UnreadableError(f"{name} is not read here")
         return self.function(name)
+
+    def several(self) -> list[Tree]:
+        """Operands in brackets, parted by commas."""
+        opening = self.take("(", r"\{", "[")
+        if opening is None:
+            raise UnreadableError("brackets are missing")
+        operands = [self.sum()]
+        while self.take(","):
+            operands.append(self.sum())
+        self.expect(CLOSING[opening.text])
+        return operands
+
+    def over_range(self, kind: str) -> Tree:
+        r"""What stands behind \sum, \prod or \int: bounds in either order, and what they are bounds of, up to the next
+        + or -, or to `dx`."""
+        name, bounds = "", dict[str, Tree]()
+        while mark := self.take("_", "^"):
+            is_named = mark.text == "_" and kind != "int"
+            if is_named:
+                self.expect("{")
+                name = self.range_name()
+                self.expect("=")
+            bounds[mark.text] = self.sum() if is_named else self.argument()
+            if is_named:
+                self.expect("}")
+        if bounds.keys() != {"_", "^"} or (kind != "int") != bool(name):
+            raise UnreadableError("bounds are missing")
+        if len(self.bound) >= MAX_RANGES:
+            raise TooLargeError(f"more than {MAX_RANGES} sums within one another")
+        self.bound.append(name)
+        if kind == "int":
+            operand = ("number", Fraction(1)) if self.is_differential() else self.sum()
+            self.expect("d")
+            name = self.range_name()
+        else:
+            operand = self.product()
+        self.bound.pop()
+        is_index = any(name in each.partition("_")[2] for each in names_in(operand))
+        if is_index or any(name in names_in(bound) for bound in bounds.values()):
+            raise UnreadableError("a sum over names, or over a range that it changes")
+        return (kind, name, bounds["_"], bounds["^"], operand)
+
+    def range_name(self) -> str:
+        token = self.take()
+        if token is None or not (token.kind == "letter" or token.text in _NAMES):
+            raise UnreadableError("the name that a sum runs over is missing")
+        return token.text
 
     def accented(self, name: str) -> Tree:
         r"""A name under an accent, as `\hat{x}_1` and `\overrightarrow{AB}`."""

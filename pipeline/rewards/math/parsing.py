@@ -24,7 +24,7 @@ from pipeline.rewards.math.answer_types import (
     Value,
     Words,
 )
-from pipeline.rewards.math.evaluation import ALGEBRA, is_less, same_value
+from pipeline.rewards.math.evaluation import is_less, same_value
 from pipeline.rewards.math.expressions import expression, readable
 from pipeline.rewards.math.names import (
     NEGATIONS,
@@ -46,6 +46,7 @@ _NO_SOLUTION = frozenset(("no solution", "no solutions", "no solution exists", "
 _INFINITY = tokens_of(r"\infty")
 _MINUS_INFINITY = tokens_of(r"-\infty")
 _CHOICES = frozenset("ABCDEFGH")
+_NOT_EVALUATED = words("int iint oint lim det partial sup inf", "\\")
 _CONDITIONS = words("if for when where")
 _REALS_WITHOUT = written(tokens_of(r"\mathbb{R} \setminus \{"))
 
@@ -320,7 +321,7 @@ def _is_rounded(exact: Tokens, rounded: Tokens) -> bool:
 
 def _leads_to(side: Tokens, last: Tokens) -> bool:
     """Whether a side of a chain of equations is a name, or the value that the chain ends with."""
-    if name_of(side) or written(side) == written(last) or any(token.text in ALGEBRA for token in side):
+    if name_of(side) or written(side) == written(last) or any(token.text in _NOT_EVALUATED for token in side):
         return True
     one, two = units.split(side), units.split(last)
     if one is None or two is None:

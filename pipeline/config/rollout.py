@@ -142,6 +142,11 @@ class RewardSection(Section):
         description="Pay the partial scores of task families as they are; else theirs is 1 from `threshold` on, and 0 "
         "below. Scores of your own scorer are never changed.",
     )
+    refuse_echo: bool = Field(
+        True,
+        description="Pay nothing for a copy of an expression of the problem where the gold answer is its value: '12 + "
+        "5' to 'What is 12 + 5?'. Off where an equal expression is as good, whatever its form.",
+    )
     format_weight: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="Added to the reward when an answer can be parsed."
     )

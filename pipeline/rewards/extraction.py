@@ -12,7 +12,7 @@ import itertools
 import re
 from typing import NamedTuple
 
-_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BOX_OR_BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _HEADING = re.compile(
     r"(?:\*\*)?(?:(?:the )?(?:final "
@@ -78,6 +78,7 @@ _LAST_VALUE = re.compile(
 )
 """A value that a line ends with, behind its name or what says that it is one."""
 _BARE = re.compile(rf"(?:{_VALUE_BEGINS.pattern}|{_NAMED})[^=\n]*")
+_SAID_OF = re.compile(r"\b(?:not?|or|than|least|most|about|nearly|almost|over|under|between)\b|[=<>≈≤≥]", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s]*")
 _ALSO = re.compile(
@@ -193,7 +194,8 @@ def _boxed(text: str) -> _Statement | None:
                 chain.append(box)
             continue
         gap = text[box.end + 1 : min(chain[-1].start, box.end + 2 + MAX_GAP)]
-        if box.end > chain[-1].start or len(gap) > MAX_GAP or not _JOINED.fullmatch(gap):
+        is_other = not gap.strip(" $") and text[box.inner : box.end] != text[chain[-1].inner : chain[-1].end]
+        if box.end > chain[-1].start or len(gap) > MAX_GAP or not (is_other or _JOINED.fullmatch(gap)):
             break
         chain.append(box)
     if not chain:
@@ -207,7 +209,8 @@ def _boxed(text: str) -> _Statement | None:
     elif factor := _FACTOR_BEFORE.search(before):
         parts.insert(0, factor[0])
     for box, following in itertools.pairwise(chain):
-        parts += [text[box.end + 1 : following.start], text[following.inner : following.end].strip()]
+        gap = text[box.end + 1 : following.start]
+        parts += [gap if gap.strip(" $") else ", ", text[following.inner : following.end].strip()]
     answer = _JOINING_TEXT.sub(r" \1 ", "".join(parts).replace("$", "")) if len(chain) > 1 else "".join(parts)
     if factor := _FACTOR_AFTER.match(text, last.end + 1):
         answer += factor[0].replace("$", "")
@@ -244,12 +247,13 @@ def _stated(text: str, start: int) -> _Statement | None:
         if (span := _SPAN.match(text, begin)) and "\n" in span[0]:
             return _Statement(next(filter(None, span.groups())).strip(), span.end())
         line = text[begin : begin + MAX_LINE].partition("\n")[0].lstrip("} ")
-        end = next((end for end in _SENTENCE_END.finditer(line) if not _CHOICE_MARK.match(line, end.start() - 1)), None)
+        ends = _SENTENCE_END.finditer(line, span.end() - begin if span else 0)  # \! in a formula ends no sentence
+        end = next((end for end in ends if not _CHOICE_MARK.match(line, end.start() - 1)), None)
         answer = line[: end.start()] if end else line
         if "\\boxed" in answer or (end and end[0][0] == "?") or not answer.strip("$*`\"' \t.,;:!"):
             continue
         if start == 0:
-            value = answer if _VALUE_BEGINS.match(answer) else _last_value(answer) or answer
+            value = answer if _VALUE_BEGINS.match(answer) else _last_value(answer) or _only_number(answer) or answer
             return _Statement(value, begin + len(answer))
         lead = re.split(r"[.!?;:]\s|\n", text[max(start, found.start() - MAX_GAP) : found.start()])[-1]
         if len(lead.split()) <= MAX_LEAD and _is_bare(answer):
@@ -275,6 +279,12 @@ def _last_value(text: str) -> str | None:
     if found := _LAST_VALUE.search(line):
         return f"{found['named'] or found['value'] or found['sign']} {found['unit'].strip(' .!*')}".strip()
     return None
+
+
+def _only_number(text: str) -> str | None:
+    """The number of a sentence that has one, unless it says something of it."""
+    numbers = re.findall(rf"(?<![\w.,/\\^-])(?:{_NUMBER})(?![\w/^])", text)
+    return numbers[0] if len(numbers) == 1 and not _SAID_OF.search(text) and "\\" not in text else None
 
 
 def _is_bare(text: str) -> bool:

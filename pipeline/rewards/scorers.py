@@ -12,16 +12,18 @@ from pipeline.rewards.code.programs import ProgramScorer
 from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.extraction import cleaned, conclusion, extract_answer
 from pipeline.rewards.families import judgement
-from pipeline.rewards.math import same_answer, within
+from pipeline.rewards.math import is_echo, same_answer, within
 from pipeline.types import Label, Verdict
 
 MAX_ANSWER_CHARS = 1000
-Scorer = Callable[[str, Label], Verdict]
-"""Of a text without a model's thinking."""
+ECHO = "it repeats an expression of the problem without computing it"
+Scorer = Callable[..., Verdict]
+"""(text, label, problem="") → verdict: of a text without a model's thinking, and of the problem's text where that may
+count."""
 
 
 def make_scorer(name: str, settings: RewardSection, programs: ProgramScorer | None = None) -> Scorer:
-    """The function (text, label) → verdict of a built-in scorer, which has `programs` run; of a user's own:
+    """The function (text, label, problem) → verdict of a built-in scorer, which has `programs` run; of a user's own:
     `pipeline.rewards.contract`.
 
     Raises ConfigError for one that cannot be had.
@@ -43,14 +45,14 @@ def make_scorer(name: str, settings: RewardSection, programs: ProgramScorer | No
     return partial(scorers[name], settings=settings)
 
 
-def _auto(programs: ProgramScorer, text: str, label: Label, settings: RewardSection) -> Verdict:
+def _auto(programs: ProgramScorer, text: str, label: Label, settings: RewardSection, problem: str = "") -> Verdict:
     """By what the label holds: tests of a program, what a family's own scorer needs, or an answer alone."""
     if "tests" in label.entry:
         _isolated(settings.code.packages)
         return programs(text, label, settings)
     if "family" in label.entry:
-        return _family_verdict(text, label, settings)
-    return math_verdict(text, label, settings)
+        return _family_verdict(text, label, settings, problem)
+    return math_verdict(text, label, settings, problem)
 
 
 @cache
@@ -60,29 +62,39 @@ def _isolated(packages: tuple[str, ...]) -> None:
         raise IsolationError(problem)
 
 
-def _family_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
+def _family_verdict(text: str, label: Label, settings: RewardSection, problem: str) -> Verdict:
     """By the family's own scorer, which pays for parts of an answer, for its length, and for guesses among others: 1
     from the threshold on, and 0 below, unless `reward.graded`."""
     answer = extract_answer(text)
     if answer is None:
         return Verdict(kind="no_answer")
+    if settings.refuse_echo and is_echo(problem, label.answer, answer):
+        return _echo(answer, settings)
     score, correct = judgement(answer, label, settings.threshold)
     verdict = _verdict(score if settings.graded else float(correct), answer, settings)
     return verdict.model_copy(update={"correct": correct})
 
 
-def _format_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
+def _echo(answer: str, settings: RewardSection) -> Verdict:
+    return _verdict(0.0, answer, settings).model_copy(update={"text": ECHO})
+
+
+def _format_verdict(text: str, label: Label, settings: RewardSection, problem: str = "") -> Verdict:
     """1 where an answer can be parsed, whatever it is."""
     answer = extract_answer(text)
     return Verdict(kind="no_answer") if answer is None else _verdict(1.0, answer, settings)
 
 
-def math_verdict(text: str, label: Label, settings: RewardSection) -> Verdict:
-    """Whether what `text` concludes with is the gold answer, its currency and units included."""
+def math_verdict(text: str, label: Label, settings: RewardSection, problem: str = "") -> Verdict:
+    """Whether what `text` concludes with is the gold answer, its currency and units included, and not just a copy of
+    what `problem` asks to compute."""
     answer = conclusion(text)
     if answer is None:
         return Verdict(kind="no_answer")
-    return _verdict(math_score(answer, label), cleaned(answer), settings)
+    score = math_score(answer, label)
+    if score and settings.refuse_echo and all(is_echo(problem, gold, answer) for gold in label.answers):
+        return _echo(cleaned(answer), settings)
+    return _verdict(score, cleaned(answer), settings)
 
 
 def _verdict(score: float, answer: str | None, settings: RewardSection) -> Verdict:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -82,10 +83,10 @@ class Scoring:
             shown = visible_each([text for text, _ in answers], strip=True)
             # The first line of a program's text may be indented: it goes on where its prompt ends.
             given = (
-                (text if "tests" in task.label.entry else seen, task.label)
+                (text if "tests" in task.label.entry else seen, task)
                 for (text, task), seen in zip(answers, shown, strict=True)
             )
-            return (judged(lambda text=text, label=label: score(text, label)) for text, label in given)  # type: ignore[misc]
+            return (judged(partial(score, text, task.label, problem=task.problem.text)) for text, task in given)
         calls = _calls(scorer, answers)
         return self._concurrently(scorer, calls) if scorer.is_async else self._in_turn(scorer, calls)
 

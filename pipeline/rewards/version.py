@@ -50,6 +50,7 @@ def reward_version(settings: RewardSection, root: Path = ROOT) -> str:
     scorers += [judge_identity(one, settings) for one in settings.judges]
     code = settings.code
     reading = [settings.threshold, settings.graded, settings.format_weight, code.partial, *code.packages]
+    reading.append(settings.refuse_echo)
     return hashlib.sha256(json.dumps([scorers, reading]).encode()).hexdigest()[:8]
 
 

@@ -27,6 +27,8 @@ HELPERS = {
     "machine",
     "peers",
     "pool_texts",
+    "public_golds",
+    "rewrites",
     "script",
     "tantivy_peer",
     "training_child",

@@ -30,7 +30,7 @@ class ProgramScorer:
         code = self._settings.code
         return SandboxPool(self._limit_s, code.packages, num_ahead=code.num_ahead)
 
-    def __call__(self, text: str, label: Label, settings: RewardSection) -> Verdict:
+    def __call__(self, text: str, label: Label, settings: RewardSection, problem: str = "") -> Verdict:
         """By `label.entry`: `tests`, which are code or cases, `entry_point` (empty for a program that reads and prints)
         and, optionally, a `prompt` that the code completes, `setup`, which only the tests see, and `rules`.
 

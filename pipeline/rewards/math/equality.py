@@ -41,7 +41,7 @@ from pipeline.rewards.math.answer_types import (
 )
 from pipeline.rewards.math.evaluation import proportional, rational, same_tree, same_value
 from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, UnreadableError, expression
-from pipeline.rewards.math.names import depths
+from pipeline.rewards.math.names import depths, is_constant
 from pipeline.rewards.math.parsing import shape_of
 from pipeline.rewards.math.tokens import Token, tokens_of, words, written
 from pipeline.rewards.math.units import Quantity
@@ -52,6 +52,8 @@ _ANNOUNCED_BY = frozenset(("is", "are", ":"))
 MAX_ITEMS = 60
 MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+(?![\d.,]|, ?\d))(?:(?<=\b0,)|(?!\d{3}(?!\d)))")
+"""One that cannot part thousands."""
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
 _FRACTION = re.compile(
     r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
@@ -77,6 +79,8 @@ def same_answer(gold: str, answer: str) -> bool:
             return True
         if "," not in gold and "," not in answer:
             break
+    if "." in gold and "," not in gold and (comma := _DECIMAL_COMMA.search(answer)):
+        return same_answer(gold, f"{answer[: comma.start()]}.{answer[comma.end() :]}")
     return False
 
 
@@ -154,6 +158,8 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
             return same_shape(rest, answer)
         case _, Choice(rest=rest):
             return same_shape(gold, rest)
+        case NamedValue(is_name=True, value=Value(tokens)), Relation() if is_constant(tokens):
+            return False  # an equation that is still to be solved
         case NamedValue(), NamedValue():
             return _same_named(gold, answer)
         case (
@@ -172,6 +178,8 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
         # `x = 3, y = 4` beside the tuple of its values in the order of the alphabet.
         case (Assigned(values), Group("(", ")", items)) | (Group("(", ")", items), Assigned(values)):
             return _same_in_order(items, tuple(values[name] for name in sorted(values)))
+        case Assigned(values), Listing(items):
+            return _same_in_order(tuple(values.values()), items)
         case (Assigned(), _) | (_, Assigned()):
             return False
         case Group("\\{", closing, items), Group("\\{", other_closing, other_items):

@@ -237,8 +237,8 @@ def _evaluate(tree: Tree, point: Mapping[str, Any]) -> Any:
     match tree:
         case "number", value:
             return _CONTEXT.mpf(value.numerator) / value.denominator
-        case "name", name:
-            return point[name]
+        case "name", name:  # x_k within a sum over k is another value for each k
+            return point[name] if name in point else _coordinate(f"{name} {[*point.items()]}", 0)
         case "constant", name:
             return _CONSTANTS[name] * 1
         case "call", name, *operands:
@@ -266,8 +266,10 @@ def _over_range(tree: Tree, point: Mapping[str, Any]) -> Any:
     if last < first - 1:
         raise ArithmeticError("a sum that goes backwards")
 
+    around = {other: value for other, value in point.items() if name not in other.partition("_")[2]} | {"": num_terms}
+
     def term(value: Any) -> Any:
-        return _evaluate(operand, {**point, name: value, "": num_terms})
+        return _evaluate(operand, {**around, name: value})
 
     if is_limit:
         return _limit(kind, term, ends)

@@ -32,7 +32,7 @@ _NAMES = words(
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar pi infty",
     "\\",
 )
-_ACCENTS = words("vec overleftarrow hat widehat dot ddot tilde widetilde check breve mathring", "\\")
+_ACCENTS = words("vec overline overleftarrow hat widehat dot ddot tilde widetilde check breve mathring", "\\")
 
 
 class UnreadableError(Exception):
@@ -63,11 +63,13 @@ def readable(tokens: Sequence[Token]) -> Tree | None:
 
 
 def names_in(tree: Tree) -> set[str]:
-    """The variables of `tree`, without those that a sum runs over."""
+    """The variables of `tree`, without those that a sum runs over, or that have these as an index."""
     if tree[0] == "name":
         return {tree[1]}
-    bound = {tree[1]} if tree[0] in RANGES else set()
-    return {name for part in tree[1:] if isinstance(part, tuple) for name in names_in(part)} - bound
+    names = {name for part in tree[1:] if isinstance(part, tuple) for name in names_in(part)}
+    if tree[0] not in RANGES:
+        return names
+    return {name for name in names if name != tree[1] and tree[1] not in name.partition("_")[2]}
 
 
 class _Reader:
@@ -340,9 +342,8 @@ class _Reader:
         else:
             operand = self.product()
         self.bound.pop()
-        is_index = any(name in each.partition("_")[2] for each in names_in(operand))
-        if is_index or any(name in names_in(bound) for bound in bounds.values()):
-            raise UnreadableError("a sum over names, or over a range that it changes")
+        if any(name in names_in(bound) for bound in bounds.values()):
+            raise UnreadableError("a sum over a range that it changes")
         return (kind, name, bounds["_"], bounds["^"], operand)
 
     def range_name(self) -> str:

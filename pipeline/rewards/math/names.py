@@ -13,14 +13,14 @@ OPENING, CLOSING = (
     frozenset(("(", "[", "{", r"\{", r"\langle", r"\begin")),
     frozenset((")", "]", "}", r"\}", r"\rangle", r"\end")),
 )
-_STEPS = dict.fromkeys(OPENING, 1) | dict.fromkeys(CLOSING, -1)
+STEPS = dict.fromkeys(OPENING, 1) | dict.fromkeys(CLOSING, -1)
 _OPERATORS = frozenset(("+", "-", "*", "/", "^", "!", "±", "∓"))
 NEGATIONS = words("not either neither maybe perhaps possibly probably less more least most fewer never nor without")
 
 
 def depths(tokens: Tokens) -> list[int]:
     """How many brackets are open behind each token."""
-    return [*itertools.accumulate([_STEPS.get(token.text, 0) for token in tokens])]
+    return [*itertools.accumulate([STEPS.get(token.text, 0) for token in tokens])]
 
 
 def split(tokens: Tokens, marks: frozenset[str]) -> tuple[list[list[Token]], list[str]]:
@@ -29,7 +29,7 @@ def split(tokens: Tokens, marks: frozenset[str]) -> tuple[list[list[Token]], lis
     found: list[str] = []
     level = 0
     for token in tokens:
-        level += _STEPS.get(token.text, 0)
+        level += STEPS.get(token.text, 0)
         text = token.text.lower() if token.kind == "word" else token.text
         if level == 0 and text in marks and token.text not in CLOSING:
             parts.append([])

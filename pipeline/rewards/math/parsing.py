@@ -38,7 +38,7 @@ from pipeline.rewards.math.names import (
 )
 from pipeline.rewards.math.tokens import Token, tokens_of, words, written
 
-_SIGNS = frozenset(("=", "!=", "<", ">", "<=", ">=", "≈", "≡", "∈"))
+SIGNS = frozenset(("=", "!=", "<", ">", "<=", ">=", "≈", "≡", "∈"))
 _EQUALS = words("is are equals was equal")
 _JOINERS = frozenset((",", ";", "∪", "and", "or"))
 _ARTICLES = words("a an the")
@@ -76,7 +76,7 @@ def _choice(tokens: Tokens) -> Choice | None:
         return None  # (A)(B) chooses both
     closed = bool(rest) and rest[0].text in ((")",) if opened else (")", ".", ":"))
     rest = rest[closed:]
-    goes_on = bool(rest) and (not closed or letter.islower() or rest[0].text.lower() in _JOINERS | _SIGNS | {"^"})
+    goes_on = bool(rest) and (not closed or letter.islower() or rest[0].text.lower() in _JOINERS | SIGNS | {"^"})
     hedges = any(token.kind == "word" and token.text.lower() == "or" for token in rest)
     if (not closed if opened else letter.islower()) or goes_on or hedges:
         return None
@@ -154,7 +154,7 @@ def _regions(named: Sequence[NamedValue], marks: Sequence[str]) -> Shape | None:
 def _single(tokens: Tokens) -> Shape | None:
     if not tokens:
         return None
-    sides, signs = split(tokens, _SIGNS | _EQUALS | {":"} if tokens[0].kind == "word" else _SIGNS | _EQUALS)
+    sides, signs = split(tokens, SIGNS | _EQUALS | {":"} if tokens[0].kind == "word" else SIGNS | _EQUALS)
     signs = ["=" if sign in _EQUALS or sign == ":" else sign for sign in signs]
     if signs:
         return _relation(Relation(tuple(sides), tuple(signs)))

@@ -49,6 +49,10 @@ _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 
 _ALIGNED = re.compile(r"\\(?:begin|end)\{(?:aligned|align\*?|equation\*?|gathered|split)\}")
+_TWICE_ESCAPED = re.compile(
+    r"(?<!\\)\\\\(?=(?:[dt]?frac|left|right|sqrt|text|math[a-z]+|pi|infty|cdot|times|circ|cup|[lg]eq?|begin|end)(?![a-z]))"
+)
+_QUAD = re.compile(r"\\(q?quad)(?=[A-Za-z])")
 _MODULUS = re.compile(r"\\pmod\s*(?:\{([^{}]*)\}|(\w))")
 _EN_DASH = re.compile(r"(?:^|(?<=[(\[{,=]))\s*\u2013(?=\s*[\d\\.])")
 _NOON = re.compile(r"\b[AaPp]\.\s?[Mm]\b\.?|(?:(?<=\d)|(?<=\d ))[AP]M\b")
@@ -101,6 +105,7 @@ _CONSECUTIVE = "abcdefghijklmnopqrstuvwxyz"
 
 def plain(text: str, commas_group: bool = True) -> str:
     """`text` with LaTeX for unicode signs and without thousands separators. A comma is one only when `commas_group`."""
+    text = _QUAD.sub(r"\\\1 ", _TWICE_ESCAPED.sub(r"\\", text))
     text = _NOON.sub(lambda found: found[0][0].lower() + "m", text)
     text = _MODULUS.sub(lambda found: rf"(\bmod {found[1] or found[2]})", _EN_DASH.sub("-", text))
     if _ALIGNED.search(text):

@@ -83,6 +83,10 @@ SAME = {
         (r"\frac{1001!}{999!}", "1001000"),
     ],
     "of several": [("6", r"\gcd(18, 24)"), (r"\lcm(4,6)", "12"), ("-1", r"\min\{3,-1\}"), ("3", r"\lg 1000")],
+    "twice escaped": [(r"\frac{2}{7}", r"\\frac{2}{7}"), (r"(2, \sqrt{3})", r"\\left(2, \\sqrt{3}\\right)")],
+    "a decimal comma": [("2.75", "2,75"), ("1000.5", "1000,5 m"), ("0.125", "0,125")],
+    "values without their names": [("PQ=4, RS=9", "4, 9"), ("z=1, a=2", "1, 2")],
+    "names with an index that runs": [(r"\sum_{k=1}^{n} a_k b_{n-k}", r"\sum_{k=1}^{n} b_{n-k} a_k")],
     "one value, twice": [("1/4", "1/4 or 0.25")],
     "a chain that holds": [
         ("10", "x = 2 \\cdot 5 = 10"),
@@ -133,6 +137,9 @@ OTHER = {
         ("y^2", r"\int 2y dy"),
         ("7", r"s = \sum_{k=1}^{3} k = 7"),
     ],
+    "a comma that parts": [("1.234", "1,234"), ("3.5", "3, 5"), ("1,5", "1.5")],
+    "an equation to be solved": [("x=2", "3x=6"), ("t=4", "t-1=3"), ("n = -1", "n^2 + 2n + 1 = 0")],
+    "values in another order": [("PQ=4, RS=9", "9, 4")],
     "two values": [("5", "5 or 6"), ("6", "5 or 6"), ("5", "5, 5")],
 }
 

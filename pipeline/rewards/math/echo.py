@@ -1,0 +1,118 @@
+"""Decides whether an answer only repeats what its problem asks to compute: `12 + 5` to "What is 12 + 5?", whose gold
+answer is 17, or the equation that is to be solved. It is equal to the gold answer, and no answer.
+
+An echo is made of the numbers and names of one expression of the problem, in any order and brackets, and still has
+something to compute that the gold answer has not. What is written as the gold answer is none, nor another order of what
+the gold answer is made of: "Simplify x + 1" may be answered by 1 + x. A bare number, or a fraction in its lowest terms,
+is one only where the problem has no other ("Write 3/8 as a decimal"). By signs alone, whatever the language."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+from pipeline.rewards.math.answer_types import NamedValue, Relation, Shape, Tokens, Value
+from pipeline.rewards.math.expressions import TooLargeError, Tree, readable
+from pipeline.rewards.math.names import STEPS, split
+from pipeline.rewards.math.parsing import SIGNS, shape_of
+from pipeline.rewards.math.tokens import Token, tokens_of
+
+MAX_CHARS = 20_000
+_BETWEEN = frozenset((",", ";", ":", "?", ".", "$"))
+_NEUTRAL = frozenset((0, 1))
+
+
+def is_echo(problem: str, gold: str, answer: str) -> bool:
+    """Whether `answer`, which is equal to `gold`, repeats an expression of `problem` unevaluated."""
+    if not problem or len(problem) + len(gold) + len(answer) > MAX_CHARS or gold == answer:
+        return False
+    try:
+        mine, theirs = shape_of(tokens_of(answer)), shape_of(tokens_of(gold))
+        if isinstance(theirs, NamedValue | Relation) and _made_of(_relation(mine)) == _made_of(_relation(theirs)):
+            return False
+        one, two = _tree(mine), _relation(theirs) if isinstance(mine, Relation) else _tree(theirs)
+        if one is None or two is None or (made := _made_of(one)) == (of_gold := _made_of(two)):
+            return False
+        given = [tree for part in _parts(problem) for tree in _trees(part)]
+        if not _is_computed(one):
+            return [one] == [tree for tree in given if any(kind == "number" for kind, *_ in _nodes(tree))]
+        (leaves, signs), others = made, map(_made_of, given)
+        return any(other == leaves and (leaves != of_gold[0] or of_other == signs) for other, of_other in others)
+    except TooLargeError:
+        return False
+
+
+def _tree(shape: Shape | None) -> Tree | None:
+    match shape:
+        case NamedValue(value=value):
+            return _tree(value)
+        case Value(quantity=quantity) if quantity is not None:
+            return readable(quantity.tokens)
+        case Relation():
+            return _relation(shape)
+    return None
+
+
+def _relation(shape: Shape | None) -> Tree | None:
+    """The relation that a shape is, or was read from."""
+    match shape:
+        case NamedValue(relation=relation) | (Relation() as relation):
+            trees = [tree for side in relation.sides if (tree := readable(side)) is not None]
+            return ("=", *trees) if len(trees) == len(relation.sides) else None
+    return None
+
+
+def _trees(part: Tokens) -> Iterator[Tree]:
+    """The expressions on the sides of a relation, and the relation itself."""
+    sides, signs = split(part, SIGNS)
+    trees = [tree for side in sides if side and (tree := readable(side)) is not None]
+    yield from trees
+    if signs and len(trees) == len(sides):
+        yield ("=", *trees)
+
+
+def _is_computed(tree: Tree) -> bool:
+    """Whether something is left to compute: more than a number, a name, or a fraction in its lowest terms."""
+    match tree:
+        case ("number" | "name" | "constant", _):
+            return False
+        case "-", operand:
+            return _is_computed(operand)
+        case "/", ("number", top), ("number", bottom):
+            return not (
+                top.denominator == bottom.denominator == 1 and bottom > 1 and math.gcd(int(top), int(bottom)) == 1
+            )
+    return True
+
+
+def _made_of(tree: Tree | None) -> tuple[Counter[object], Counter[str]]:
+    """The numbers and names of `tree`, and what joins them; without signs, and without 0 and 1."""
+    leaves, signs = Counter[object](), Counter[str]()
+    for kind, *parts in _nodes(tree) if tree else ():
+        if kind in ("number", "name", "constant"):
+            leaves[parts[0]] += parts[0] not in _NEUTRAL
+        elif kind != "-":
+            signs[f"{kind} {parts[0]}" if kind == "call" else kind] += 1
+    return +leaves, signs
+
+
+def _nodes(tree: Tree) -> Iterator[Tree]:
+    yield tree
+    for part in tree[1:]:
+        if isinstance(part, tuple):
+            yield from _nodes(part)
+
+
+def _parts(problem: str) -> Iterator[list[Token]]:
+    """What stands between words, and between punctuation outside of brackets."""
+    part: list[Token] = []
+    level = 0
+    for token in [*tokens_of(problem), Token("word", "")]:
+        level += STEPS.get(token.text, 0)
+        if token.kind == "word" or (token.text in _BETWEEN and level == 0):
+            if part:
+                yield part
+            part, level = [], 0
+        else:
+            part.append(token)

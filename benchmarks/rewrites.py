@@ -198,7 +198,9 @@ def sides_scaled(text: str, rng: random.Random) -> str | None:
     is_equation = (
         len(sides) == 2 and all(map(_is_sum, map(str.strip, sides))) and not re.search(r"\\log|d ?[xtv]\b|\+C", text)
     )
-    return rf"{by}\left({sides[0].strip()}\right) = {by}\left({sides[1].strip()}\right)" if is_equation else None
+    if not is_equation or re.fullmatch(r"[a-zA-Z]", sides[0].strip()):  # what is solved is scaled to what is not
+        return None
+    return rf"{by}\left({sides[0].strip()}\right) = {by}\left({sides[1].strip()}\right)"
 
 
 EQUAL: dict[str, Rewriting] = {

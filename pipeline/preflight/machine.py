@@ -34,7 +34,7 @@ from pipeline.storage.claim import check_reachable
 
 # Two float32 weight sets of the embedded model and its optimizer state fit several times; less fails within minutes.
 MIN_FREE_GIB = 6.0
-PACKAGES = ("torch", "vllm", "trl", "transformers", "lancedb", "reasoning_gym", "math_verify", "aiohttp", "rapidfuzz")
+PACKAGES = ("torch", "vllm", "trl", "transformers", "lancedb", "reasoning_gym", "aiohttp", "rapidfuzz")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Files that are open beside connections: logs, tables, libraries, pipes.
 SPARE_FILES = 256

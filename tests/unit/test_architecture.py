@@ -46,7 +46,19 @@ FLOOR = {name: floor for floor, names in enumerate(ORDER) for name in names.spli
 # What servers and trainer may import of pipeline: the contract between the kinds of process.
 CONTRACT = {*ORDER[0].split(), "runtime", "config", "run", "storage", "weights"}
 
-NOT_IN_PIPELINE = {"torch", "vllm", "trl", "transformers", "peft", "accelerate", "openai", "tests", "benchmarks"}
+NOT_IN_PIPELINE = {
+    "sympy",
+    "math_verify",
+    "torch",
+    "vllm",
+    "trl",
+    "transformers",
+    "peft",
+    "accelerate",
+    "openai",
+    "tests",
+    "benchmarks",
+}
 # Libraries that only these parts of pipeline import.
 OWNERS = {
     "lancedb": ("pipeline/storage/",),
@@ -60,8 +72,6 @@ OWNERS = {
     "prometheus_client": ("pipeline/observability/prometheus.py",),
     "datasets": ("pipeline/problems/rows.py",),
     "reasoning_gym": ("pipeline/problems/reasoning_gym.py", "pipeline/rewards/"),
-    "sympy": ("pipeline/rewards/math/",),
-    "math_verify": ("pipeline/rewards/math/",),
     "pyarrow": ("pipeline/storage/", "pipeline/experience/"),
     "safetensors": ("pipeline/weights/lora.py",),
     "numpy": ("pipeline/statistics.py", "pipeline/evaluation/", "pipeline/audit/", "pipeline/experience/similarity.py"),

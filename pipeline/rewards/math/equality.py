@@ -52,8 +52,8 @@ _ANNOUNCED_BY = frozenset(("is", "are", ":"))
 MAX_ITEMS = 60
 MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
-_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+(?![\d.,]|, ?\d))(?:(?<=\b0,)|(?!\d{3}(?!\d)))")
-"""One that cannot part thousands."""
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,])(0|\d{4,}),(\d+)(?![\d.,]|, ?\d)")
+"""One that parts neither thousands nor, most likely, two numbers."""
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
 _FRACTION = re.compile(
     r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
@@ -79,9 +79,8 @@ def same_answer(gold: str, answer: str) -> bool:
             return True
         if "," not in gold and "," not in answer:
             break
-    if "." in gold and "," not in gold and (comma := _DECIMAL_COMMA.search(answer)):
-        return same_answer(gold, f"{answer[: comma.start()]}.{answer[comma.end() :]}")
-    return False
+    is_decimal = "." in gold and "," not in gold and _DECIMAL_COMMA.search(answer)
+    return bool(is_decimal) and same_answer(gold, _DECIMAL_COMMA.sub(r"\1.\2", answer))
 
 
 def same_quickly(gold: str, answer: str) -> bool:

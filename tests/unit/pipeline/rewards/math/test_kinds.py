@@ -84,7 +84,7 @@ SAME = {
     ],
     "of several": [("6", r"\gcd(18, 24)"), (r"\lcm(4,6)", "12"), ("-1", r"\min\{3,-1\}"), ("3", r"\lg 1000")],
     "twice escaped": [(r"\frac{2}{7}", r"\\frac{2}{7}"), (r"(2, \sqrt{3})", r"\\left(2, \\sqrt{3}\\right)")],
-    "a decimal comma": [("2.75", "2,75"), ("1000.5", "1000,5 m"), ("0.125", "0,125")],
+    "a decimal comma": [("10002.75", "10002,75"), ("1000.5", "1000,5 m"), ("0.125", "0,125")],
     "values without their names": [("PQ=4, RS=9", "4, 9"), ("z=1, a=2", "1, 2")],
     "names with an index that runs": [(r"\sum_{k=1}^{n} a_k b_{n-k}", r"\sum_{k=1}^{n} b_{n-k} a_k")],
     "one value, twice": [("1/4", "1/4 or 0.25")],

@@ -180,8 +180,8 @@ def _near(one: Any, two: Any) -> bool:
 
 
 def _rounding(fifths: int) -> Any:
-    """What counts as nothing: with four fifths of the digits beside a value; with two, beside 1, what rounding may have
-    left of zero."""
+    """What counts as nothing: with four fifths of the digits beside a value, with two beside 1 (what rounding may have
+    left of zero)."""
     return _CONTEXT.ldexp(1, -_CONTEXT.prec * fifths // 5)
 
 
@@ -224,7 +224,7 @@ def _value(tree: Tree, point: Mapping[str, Any]) -> Any:
         if value != 0 and _CONTEXT.isfinite(value) and abs(value) < _rounding(2):
             with _CONTEXT.workdps(2 * _CONTEXT.dps):
                 again = _CONTEXT.mpc(_evaluate(tree, point))
-                value = again if abs(again) > _rounding(4) * abs(value) else again * 0
+                value = again if abs(again) > _rounding(1) * abs(value) else again * 0
     except ArithmeticError:
         return None
     if _CONTEXT.isfinite(value) and abs(value.imag) <= _rounding(4) * abs(value.real):

@@ -27,6 +27,11 @@ SAME = {
         (r"\frac{1}{\sqrt{-u-9}}", "(-u-9)^{-1/2}"),
         (r"\arccos(x+13)", r"\arccos(13+x)"),
     ],
+    "what rounding leaves of zero": [
+        (r"\sin(\pi) + \sin(\pi)", r"\sin(\pi) - (-\sin(\pi)) + 2 - 2"),
+        ("0", r"\sin(3\pi)"),
+        ("0", r"\sqrt{2}\sqrt{3} - \sqrt{6}"),
+    ],
     "whole numbers": [
         (r"\lfloor \frac{m}{2} \rfloor + \lceil \frac{m}{2} \rceil", "m"),
         (r"\lceil \frac{k}{3} \rceil", r"\lfloor \frac{k+2}{3} \rfloor"),

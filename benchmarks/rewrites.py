@@ -126,7 +126,7 @@ def items_reversed(text: str, rng: random.Random) -> str | None:
         re.fullmatch(rf"{_NUMBER}|\\frac\{{\d+\}}\{{\d+\}}|-?\d*\\sqrt\{{\d+\}}", i) for i in items
     ):
         return None
-    if re.fullmatch(r"\d{1,3}(,\d{3})+", body):
+    if re.fullmatch(r"-?\d{1,3}(,\d{3})+", body):
         return None
     turned = ", ".join(reversed(items))
     return rf"\{{{turned}\}}" if inner else turned
@@ -135,7 +135,7 @@ def items_reversed(text: str, rng: random.Random) -> str | None:
 def joined_by_and(text: str, rng: random.Random) -> str | None:
     items = [item.lstrip(",").strip() for item in parts(text, ",")]
     is_plain = len(items) > 1 and all(re.fullmatch(_NUMBER, item) for item in items)
-    if not is_plain or re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+    if not is_plain or re.fullmatch(r"-?\d{1,3}(,\d{3})+", text):
         return None
     return ", ".join(items[:-1]) + r" \text{ and } " + items[-1]
 
@@ -198,7 +198,7 @@ def sides_scaled(text: str, rng: random.Random) -> str | None:
     is_equation = (
         len(sides) == 2 and all(map(_is_sum, map(str.strip, sides))) and not re.search(r"\\log|d ?[xtv]\b|\+C", text)
     )
-    if not is_equation or re.fullmatch(r"[a-zA-Z]", sides[0].strip()):  # what is solved is scaled to what is not
+    if not is_equation or any(re.fullmatch(r"(?:d )?\\?[a-zA-Z]+", side.strip()) for side in sides):  # what is solved is scaled to what is not
         return None
     return rf"{by}\left({sides[0].strip()}\right) = {by}\left({sides[1].strip()}\right)"
 
@@ -317,7 +317,7 @@ def item_less(text: str, rng: random.Random) -> str | None:
     if (
         len(set(items)) < 2
         or not all(re.fullmatch(_NUMBER, item) for item in items)
-        or re.fullmatch(r"\d{1,3}(,\d{3})+", text)
+        or re.fullmatch(r"-?\d{1,3}(,\d{3})+", text)
     ):
         return None
     return ", ".join(items[1:])

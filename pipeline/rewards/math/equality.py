@@ -269,6 +269,10 @@ def _same_quantity(gold: Value, answer: Value) -> bool:
     if isinstance(answer.rounded, Value) and any("." in token.text for token in gold.tokens if token.kind == "number"):
         # "100/3, approximately 33.3" where gold is 33.3: the answer says both.
         return _same_quantity(gold, answer.rounded) or _same_quantity(gold, answer._replace(rounded=None))
+    if isinstance(gold.rounded, Value) and isinstance(answer.rounded, Value):
+        rounded = [value.quantity.unit if value.quantity else "" for value in (gold.rounded, answer.rounded)]
+        if not units.fits(*rounded):
+            return False
     one, two = gold.quantity, answer.quantity
     if one is None or two is None:
         return one is None and two is None and written(gold.tokens) == written(answer.tokens)

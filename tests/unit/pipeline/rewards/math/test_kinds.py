@@ -122,6 +122,9 @@ OTHER = {
         ("x = 8 \\text{ is a solution}", "x = 9 \\text{ is a solution}"),
     ],
     "an approximation that is none": [("1.5", r"1.5 \approx 4.2"), ("4.2", r"1.5 \approx 4.2")],
+    "the unit behind an approximation": [
+        (r"\frac{40}{7} \approx 5.7 \text{ km}", r"\frac{40}{7} \approx 5.7 \text{ mi}")
+    ],
     "a chain that does not hold": [("5", "3 = 5"), ("5", "x = 3 = 5"), ("6", "x = 2+3 = 6"), ("9", "4+4 = 9")],
     "every choice": [("A", "(A)(B)(C)"), ("C", "(A)(B)(C)"), ("B", "(B)(D)")],
     "the power of a unit": [(r"12\text{ units}^2", r"12\text{ units}^3"), (r"12\text{ units}^2", r"12\text{ cm}^3")],

@@ -1,9 +1,13 @@
 r"""How often do graders of mathematics err, and how fast are they? Ours beside plain math-verify, on what others wrote.
 
-Four sets, none of which is ours: the tables in the tests of public graders, split into formulas (each in a box) and
-prose; public gold answers behind one of six marks; the same in other, equal forms; and with one change that makes them
-unequal (benchmarks/rewrites.py). `--folder` holds checkouts of the repositories that benchmarks/public_golds.py names,
-as FOLDER/owner/name; what is not there is skipped by name. Without it golds are drawn from seeds.
+Sets, none of which is ours: the tables in the tests of public graders, split into formulas (each in a box), prose, and
+pairs whose label is in doubt; public gold answers behind one of six marks; the same in other, equal forms; with one
+change that makes them unequal (benchmarks/rewrites.py); and golds that ours cannot read and compares as text ("unread"),
+respelled and changed. `--folder` holds checkouts of the repositories that benchmarks/public_golds.py names, as
+FOLDER/owner/name; what is not there is skipped by name. Without it golds are drawn from seeds.
+
+Copies are the formulas of a problem that are equal to its gold answer and written otherwise: with `reward.refuse_echo`
+ours should pay none of them, and all equal forms as without.
 
 math-verify is `verify(parse(gold), parse(text))` with the gold answer in a \boxed{…}, its time-outs as they come. It
 judges every `--every`-th pair, and rates are those of these pairs. Both run in a process of their own.
@@ -16,6 +20,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import random
@@ -23,6 +28,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,11 +36,13 @@ from typing import Any
 
 from benchmarks.machine import in_child
 from benchmarks.public_golds import Gold, golds, suites
-from benchmarks.rewrites import EQUAL, MARKS, UNEQUAL, rewritten
+from benchmarks.rewrites import ANYWHERE, EQUAL, MARKS, UNEQUAL, rewritten, spaced, spelled
 from benchmarks.script import Benchmark, Goal, Row
+from pipeline.rewards.math import answer_types as types
 
 _WORDS = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}(?![A-Za-z]*\})")
 """What makes an answer prose."""
+_FORMULAS = re.compile(r"\$\$?([^$]+)\$\$?|\\\[(.+?)\\\]", re.DOTALL)
 
 
 def drawn(seed: int, number: int = 60) -> Iterator[Gold]:
@@ -67,6 +75,63 @@ def pairs(folder: Path | None, seed: int) -> Iterator[Row]:
         for kind, form in rewritten(gold.answer, UNEQUAL, rng):
             text = MARKS["box"] % form
             yield {"set": "one change", "kind": kind, "gold": gold.answer, "text": text, "equal": False}
+
+        if folder and not is_read(gold.answer):
+            forms = (("spelling", spelled(gold.answer, rng), True), ("blanks", spaced(gold.answer, rng), True))
+            changed = ((kind, change(gold.answer, rng), False) for kind, change in ANYWHERE.items())
+            for kind, other, is_equal in (*forms, *changed):
+                if other and other != gold.answer:
+                    text = MARKS["box"] % other
+                    yield {"set": "unread", "kind": kind, "gold": gold.answer, "text": text, "equal": is_equal}
+
+
+def is_read(gold: str) -> bool:
+    """Whether ours reads a gold answer as mathematics or words."""
+    from pipeline.rewards.math.expressions import readable
+    from pipeline.rewards.math.parsing import shape_of
+    from pipeline.rewards.math.tokens import tokens_of
+
+    def is_whole(shape: Any) -> bool:
+        match shape:
+            case None:
+                return False
+            case types.Value(quantity=quantity):
+                return quantity is not None and readable(quantity.tokens) is not None
+            case types.Group(items=items) | types.Listing(items=items):
+                return all(map(is_whole, items))
+            case types.Matrix(rows=rows):
+                return all(is_whole(cell) for row in rows for cell in row)
+            case types.Relation(sides=sides):
+                return all(readable(side) is not None for side in sides)
+            case types.NamedValue(value=value):
+                return is_whole(value)
+            case types.Assigned(values=values):
+                return all(map(is_whole, values.values()))
+        return True
+
+    try:
+        return is_whole(shape_of(tokens_of(gold)))
+    except ValueError:
+        return True
+
+
+def echoes(folder: str) -> dict[str, int]:
+    """Formulas of problems that are equal to the gold answer and written otherwise: how many ours pays with and without
+    `reward.refuse_echo`; and how many of all equal forms of golds it refuses for it."""
+    from pipeline.rewards.math import is_echo, same_answer
+
+    rng, found = random.Random(0), Counter[str]()
+    for gold in golds(Path(folder)):
+        formulas = {text.strip().rstrip(".,") for pair in _FORMULAS.findall(gold.problem) for text in pair if text}
+        for formula in formulas - {gold.answer, ""}:
+            with contextlib.suppress(ValueError):
+                if same_answer(gold.answer, formula):
+                    found["paid without"] += 1
+                    found["paid"] += not is_echo(gold.problem, gold.answer, formula)
+        for _, form in rewritten(gold.answer, EQUAL, rng):
+            found["equal forms"] += 1
+            found["refused"] += is_echo(gold.problem, gold.answer, form)
+    return dict(found)
 
 
 def judged(file: str, grader: str, every: int) -> dict[str, Any]:
@@ -129,6 +194,10 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
             **counted("ours, of the same", by_both, same["accepted"], name, kind),
             **counted("math-verify", by_both, theirs["accepted"], name, kind),
         }
+    if options.folder:
+        found = in_child("graders:echoes", folder=str(options.folder))
+        yield {"copies of a problem's formula": found["paid without"], "paid": found["paid"],
+               "equal forms": found["equal forms"], "refused as copies": found["refused"]}  # fmt: skip
     for name, result, num in (("ours", ours, len(rows)), ("math-verify", theirs, len(by_both))):
         yield {"grader": name, "pairs/s per core": num / result["seconds"], "slowest verdict, s": result["slowest_s"]}
     shown = {"ours": (rows, ours), "math-verify": (by_both, theirs)} if options.list else {}

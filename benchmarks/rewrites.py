@@ -198,7 +198,9 @@ def sides_scaled(text: str, rng: random.Random) -> str | None:
     is_equation = (
         len(sides) == 2 and all(map(_is_sum, map(str.strip, sides))) and not re.search(r"\\log|d ?[xtv]\b|\+C", text)
     )
-    if not is_equation or any(re.fullmatch(r"(?:d )?\\?[a-zA-Z]+", side.strip()) for side in sides):  # what is solved is scaled to what is not
+    if not is_equation or any(
+        re.fullmatch(r"(?:d )?\\?[a-zA-Z]+", side.strip()) for side in sides
+    ):  # what is solved is scaled to what is not
         return None
     return rf"{by}\left({sides[0].strip()}\right) = {by}\left({sides[1].strip()}\right)"
 
@@ -401,6 +403,24 @@ UNEQUAL: dict[str, Rewriting] = {
     "another unit": other_unit,
     "another name": other_name,
 }
+
+
+def any_digit(text: str, rng: random.Random) -> str | None:
+    """Another digit somewhere, within a matrix or a sentence as well."""
+    places = list(re.finditer(r"(?<![\d_{])[2-9](?!\d)", text))
+    if not places:
+        return None
+    place = rng.choice(places)
+    return f"{text[: place.start()]}{int(place[0]) % 9 + 1}{text[place.end() :]}"
+
+
+def any_sign(text: str, rng: random.Random) -> str | None:
+    found = re.search(r"(?<=[\w})]) ?([+-]) ?(?=[\w\\({])", text)
+    return f"{text[: found.start()]}{'-' if found[1] == '+' else '+'}{text[found.end() :]}" if found else None
+
+
+ANYWHERE: dict[str, Rewriting] = {"another digit": any_digit, "another sign": any_sign}
+"""Changes of what can be a text, so that nothing tells whether its value changes, as a rule it does."""
 
 
 def rewritten(gold: str, kinds: dict[str, Rewriting], rng: random.Random) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,8 @@ Copies are the formulas of a problem that are equal to its gold answer and writt
 ours should pay none of them, and all equal forms as without.
 
 math-verify is `verify(parse(gold), parse(text))` with the gold answer in a \boxed{…}, its time-outs as they come. It
-judges every `--every`-th pair, and rates are those of these pairs. Both run in a process of their own.
+judges all pairs of the suites and of what ours cannot read, and every `--every`-th of the others. Both run in a process
+of their own.
 
 examples:
   python -m benchmarks.graders --folder ~/checkouts
@@ -134,9 +135,14 @@ def echoes(folder: str) -> dict[str, int]:
     return dict(found)
 
 
+def shared(rows: list[Row], every: int) -> list[Row]:
+    """The pairs that both graders judge: all of the small sets, of the others every so many-th."""
+    return [row for number, row in enumerate(rows) if number % every == 0 or row["set"] in ("suites", "unread")]
+
+
 def judged(file: str, grader: str, every: int) -> dict[str, Any]:
-    """Verdicts of a grader on every so many-th pair of a file, and the seconds that they took together."""
-    rows = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()][::every]
+    """Verdicts of a grader on the `shared` pairs of a file, and the seconds that they took together."""
+    rows = shared([json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()], every)
     accepts = {"ours": _ours, "math-verify": _math_verify}[grader]()
     accepts("7", "\\boxed{7}")
     begin_s, slowest_s, accepted = time.perf_counter(), 0.0, []
@@ -183,7 +189,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
         ours = in_child("graders:judged", file=file.name, grader="ours", every=1)
         theirs = in_child("graders:judged", file=file.name, grader="math-verify", every=options.every)
         same = in_child("graders:judged", file=file.name, grader="ours", every=options.every)
-    by_both = rows[:: options.every]
+    by_both = shared(rows, options.every)
     kinds = dict.fromkeys((row["set"], row["kind"]) for row in rows)
     groups = [*kinds, *((name, "all") for name in dict.fromkeys(name for name, _ in kinds))]
     for name, kind in groups:

@@ -9,6 +9,7 @@ is one only where the problem has no other ("Write 3/8 as a decimal"). By signs 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -20,12 +21,14 @@ from pipeline.rewards.math.tokens import Token, tokens_of
 
 MAX_CHARS = 20_000
 _BETWEEN = frozenset((",", ";", ":", "?", ".", "$"))
+_GAPS = re.compile(r"\\(?:left|right|[,;:! ])|[\s${}*]|(?<=\\)[dt](?=frac)")
+_NUMBER = re.compile(r"[\s$]*-?[\d,]*\.?\d+[\s$.]*")
 _NEUTRAL = frozenset((0, 1))
 
 
 def is_echo(problem: str, gold: str, answer: str) -> bool:
     """Whether `answer`, which is equal to `gold`, repeats an expression of `problem` unevaluated."""
-    if not problem or len(problem) + len(gold) + len(answer) > MAX_CHARS or gold == answer:
+    if not problem or len(problem) + len(gold) + len(answer) > MAX_CHARS or not _may_repeat(problem, gold, answer):
         return False
     try:
         mine, theirs = shape_of(tokens_of(answer)), shape_of(tokens_of(gold))
@@ -41,6 +44,14 @@ def is_echo(problem: str, gold: str, answer: str) -> bool:
         return any(other == leaves and (leaves != of_gold[0] or of_other == signs) for other, of_other in others)
     except TooLargeError:
         return False
+
+
+def _may_repeat(problem: str, gold: str, answer: str) -> bool:
+    """A quick no: for what is written as the gold answer, for whole numbers and decimals of both, and where the problem
+    has not the digits."""
+    if _GAPS.sub("", gold) == _GAPS.sub("", answer) or (_NUMBER.fullmatch(gold) and _NUMBER.fullmatch(answer)):
+        return False
+    return all(answer.count(digit) <= problem.count(digit) for digit in "23456789")
 
 
 def _tree(shape: Shape | None) -> Tree | None:

@@ -105,7 +105,10 @@ _CONSECUTIVE = "abcdefghijklmnopqrstuvwxyz"
 
 def plain(text: str, commas_group: bool = True) -> str:
     """`text` with LaTeX for unicode signs and without thousands separators. A comma is one only when `commas_group`."""
-    text = _QUAD.sub(r"\\\1 ", _TWICE_ESCAPED.sub(r"\\", text))
+    if "\\\\" in text:
+        text = _TWICE_ESCAPED.sub(r"\\", text)
+    if "quad" in text:
+        text = _QUAD.sub(r"\\\1 ", text)
     text = _NOON.sub(lambda found: found[0][0].lower() + "m", text)
     text = _MODULUS.sub(lambda found: rf"(\bmod {found[1] or found[2]})", _EN_DASH.sub("-", text))
     if _ALIGNED.search(text):

@@ -31,6 +31,8 @@ NUM_OF_SUMS = 24
 MAX_TERMS = 20_000
 TERMS_OF_A_LIMIT = 300
 """What a series or an integral counts as, within other sums."""
+_FAR, _VANISHING = 3000, 1 / 30
+"""Where the terms of a series are looked at, and how small they have to be there."""
 _DIGITS, _FEW_DIGITS = 150, 30
 _CONTEXT = mpmath.MPContext()
 _CONTEXT.dps = _DIGITS
@@ -278,7 +280,12 @@ def _over_range(tree: Tree, point: Mapping[str, Any]) -> Any:
 
 
 def _limit(kind: str, term: Callable[[Any], Any], ends: list[Any]) -> Any:
-    """The value that two precisions agree on."""
+    """The value that two precisions agree on. The terms of a series have to vanish, for the methods that add them up give
+    a value to some that diverge."""
+    for end in ends if kind != "int" else ():
+        far = abs(term(_CONTEXT.sign(end) * _FAR) - (kind == "prod")) if _CONTEXT.isinf(end) else 0
+        if far > _VANISHING:
+            raise ArithmeticError("it does not converge")
     found = []
     for digits in (_FEW_DIGITS * 2 // 3, _FEW_DIGITS):
         with _CONTEXT.workdps(digits):

@@ -143,6 +143,8 @@ OTHER = {
         (r"\frac{x^4}{4}", r"\int_0^x t^4 dt"),
         ("1", r"\int_0^1 \frac{1}{t} dt"),
         ("y^2", r"\int 2y dy"),
+        ("-1", r"\sum_{k=0}^{\infty} 2^k"),
+        (r"\frac{1}{2}", r"\sum_{k=0}^{\infty} (-1)^k"),
         ("7", r"s = \sum_{k=1}^{3} k = 7"),
     ],
     "a comma that parts": [("1.234", "1,234"), ("3.5", "3, 5"), ("1,5", "1.5")],

@@ -280,8 +280,8 @@ def _over_range(tree: Tree, point: Mapping[str, Any]) -> Any:
 
 
 def _limit(kind: str, term: Callable[[Any], Any], ends: list[Any]) -> Any:
-    """The value that two precisions agree on. The terms of a series have to vanish, for the methods that add them up give
-    a value to some that diverge."""
+    """The value that two precisions agree on. The terms of a series have to vanish: the methods that add them up give a
+    value to some that diverge."""
     for end in ends if kind != "int" else ():
         far = abs(term(_CONTEXT.sign(end) * _FAR) - (kind == "prod")) if _CONTEXT.isinf(end) else 0
         if far > _VANISHING:

@@ -23,6 +23,7 @@ ECHOES = [
     ("Factor $x^2 - 9$.", "(x-3)(x+3)", "x^2-9"),
     ("Solve $5x + 2 = 17$ for x.", "x = 3", "5x + 2 = 17"),
     ("Solve the equation $3u + 2v = 7$ for $v$.", r"v = \frac{7 - 3u}{2}", "3u + 2v = 7"),
+    ("Solve $2x > 4$.", "x > 2", "2x > 4"),
     ("Write $\\frac{3}{8}$ as a decimal.", "0.375", r"\frac{3}{8}"),
     ("Express $0.\\overline{5}$ as a fraction.", r"\frac{5}{9}", r"0.\overline{5}"),
 ]

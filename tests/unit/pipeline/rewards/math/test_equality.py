@@ -85,6 +85,7 @@ def test_values_agree_with_arithmetic() -> None:
         ("Final answer: Mary began 3 hours ago.", "3"),
         ("Final answer: She needs at least 3 hours.", "She needs at least 3 hours"),
         ("The answer is $1,\\! 234$.", "$1,\\! 234$"),
+        ("\u7b54\u6848\u662f7\u3002", "7"),
         ("\\boxed{4}, so \\boxed{5}", "5"),
         ("<answer>7</answer>", "7"),
         ("#### Step 3\nThe answer is 7.", "7"),

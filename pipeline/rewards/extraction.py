@@ -58,7 +58,7 @@ _VALUE_BEGINS = re.compile(
     r"[-+\u2212\u2013\u00b1$\u20ac\u00a3(\[{\\\d\u221a\u03c0\u00bc-\u00be|]|[A-Za-z]\s?=|[A-H]\b(?!['\u2019])"
 )
 _SENTENCE_END = re.compile(
-    r"\u3002|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)|,\s*(?:because|since|which|where|so|as)\s|\s(?:because|since)\s"
+    r"\u3002|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)|,\s*(?:not|because|since|which|where|so|as)\s|\s(?:because|since)\s"
 )
 _CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
 _SPAN = re.compile(

@@ -2,7 +2,7 @@ r"""Decides whether two expressions are equal: exactly for rational numbers, els
 
 Expressions with variables are compared at fixed points, positive and negative, wherever both have a real value. No
 tolerance is given to rounded decimals: 0.333333 is not 1/3. Series and integrals are summed up numerically, at two
-precisions, which have to agree, and compared to 24 digits. Values beyond 2^±200,000 and sums of more than 20,000 terms
+precisions, which have to agree, and compared to 24 digits. Values beyond 2^±200,000 and sums of more than 3,000 terms
 raise TooLargeError instead of being computed.
 """
 
@@ -28,7 +28,7 @@ MAX_FACTORIAL = 10_000
 NUM_POINTS = 8
 NUM_FURTHER = 100
 NUM_OF_SUMS = 24
-MAX_TERMS = 20_000
+MAX_TERMS = 3_000
 TERMS_OF_A_LIMIT = 300
 """What a series or an integral counts as, within other sums."""
 _FAR, _VANISHING = 3000, 1 / 30

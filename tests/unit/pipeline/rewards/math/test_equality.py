@@ -106,6 +106,7 @@ def test_values_agree_with_arithmetic() -> None:
         ("The number of hens is **12**.", "12"),
         ("It's not 3, it's 12m\u00b2", "12 m\u00b2"),
         ("The answer is not 3.", "not 3"),
+        ("The answer is 3, not 4.", "3"),
         ("\\boxed{5}\nThe answer is 6.", "6"),
         ("\\boxed{5}\nSo there were 6 before.", "5"),
         ("\\boxed{5}\n\nQuestion: What is 3 + 4?\nThe answer is 7.", "5"),

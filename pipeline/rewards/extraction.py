@@ -29,7 +29,7 @@ _JOINED = re.compile(
 )
 _JOINING_TEXT = re.compile(r"\\text\s*\{[^{}]{0,40}\b(and|or)\s*\}")
 _NAMED_BEFORE = re.compile(r"(?:^|[\s$(\[])(\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s*)\$?\s*$")
-_FACTOR_BEFORE = re.compile(r"(?<=[=$])\s*[-\u2212]\s*$|[\d.]*\d\Z|(?:\\pm|\u00b1)\s*$")
+_FACTOR_BEFORE = re.compile(r"(?<=[=$])\s*[-\u2212]\s*$|(?<![^\s([])[-\u2212]$|[\d.]*\d\Z|(?:\\pm|\u00b1)\s*$")
 _FACTOR_AFTER = re.compile(
     r"\s*\\?%|[\s$]*(?:million|billion|thousand|hundred|dozen)\b|[A-Za-z](?![A-Za-z])|\\pi\b|\s*\^(?!\s*\{?\\circ)\{?[^\s$]{1,20}"
     r"|\s*\\(?:times|cdot|pi|sqrt)\b[^$\n]{1,40}|(?:\\[,;! "
@@ -48,38 +48,44 @@ _CONTROL_AT_END = re.compile(r"(?:<\|[^|<>\s]{1,30}\|>|</s>)\s*\w{0,12}\s*\Z")
 
 # What marks an answer, in a few languages: the word and what binds it to the value.
 _STATES = re.compile(
-    r"(?:\b(?:answers?|ans|solutions?|results?|option|choice|antwort|r\u00e9ponse|respuesta|risposta|resposta|\u043e\u0442\u0432\u0435\u0442)\b|\u7b54\u6848|\u7b54\u3048)"
+    r"(?:\b(?:answers?|ans|solutions?|results?|option|choice|antwort|r\u00e9ponse|respuesta|risposta|resposta|\u043e\u0442\u0432\u0435\u0442)\b|\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5|\ub2f5|\u0627\u0644\u062c\u0648\u0627\u0628|\u0627\u0644\u0625\u062c\u0627\u0628\u0629)"
     r"(?: (?:to|for|of)\b[^.:=\n]{0,60}?)?[ \t*_]*"
-    r"(?:\b(?:is|are|ist|est|es)\b[ \t]*:?|[:=\n\uff1a\u662f\u306f\u00e8\u00e9])[\s*_]*"
-    r"(?:(?:option|choice)\s+)?",
-    re.IGNORECASE,
+    r"(?:\b(?:is|are|equals|must be|should be|ist|lautet|est|es)\b[ \t]*:?"
+    r"|[:=\n\uff1a\u662f\u306f\u00e8\u00e9\uc740]|\u0647\u0648|\u0647\u064a)[\s*_]*(?:(?:option|choice)\s+)?"
+    r"|\bist (?:also |somit |daher )?die (?:richtige |endg\u00fcltige )?antwort[ \t]+"
+    r"|(?:\u6545|\u5e94|\u5e94\u8be5)\u9009(?:\u62e9)?[ \t]*[:\uff1a]?[ \t]*|^\u7b54[:\uff1a][ \t]*",
+    re.IGNORECASE | re.MULTILINE,
 )
 _VALUE_BEGINS = re.compile(
     r"[-+\u2212\u2013\u00b1$\u20ac\u00a3(\[{\\\d\u221a\u03c0\u00bc-\u00be|]|[A-Za-z]\s?=|[A-H]\b(?!['\u2019])"
 )
 _SENTENCE_END = re.compile(
-    r"\u3002|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)|,\s*(?:not|because|since|which|where|so|as)\s|\s(?:because|since)\s"
+    r"[\u3002\uff0e]|[ \t]?(?:\u3067\u3059|\uc785\ub2c8\ub2e4)|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)"
+    r"|,\s*(?:not|because|since|which|where|so|as)\s|\s(?:because|since)\s"
 )
 _CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
 _SPAN = re.compile(
     r"(?<!\\)\$\$?((?:[^$\\]|\\.){1,500})\$\$?|\*\*([^*]{1,500})\*\*|`([^`]{1,500})`|\\[(\[](.{1,500}?)\\[)\]]",
     re.DOTALL,
 )
-_NUMBER = r"(?:(?:[$\u20ac\u00a3]|\\\$)\s?)?[-\u2212]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
+_NUMBER = r"(?:(?:[$\u20ac\u00a3]|\\\$)\s?)?[-\u2212]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[/:]\d+)*(?:\s?\\?%)?"
+_LATIN = r"0-9A-Za-z\u00c0-\u04ff"
 _NUMBER += r"|[(\[{][^()\[\]{}]{1,60}[)\]}]"
 _ITEM = rf"(?:\\?[A-Za-z](?:_\{{?\w{{1,4}}\}}?)?\s?=\s?)?(?:{_NUMBER})"
-_NAMED = r"\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s?[=<>\u2264\u2265\u2260]\s?"
+_NAMED = r"\\?[A-Za-z](?:_\{?\w{1,4}\}?)?(?:\([^\s()=]{1,20}\))?\s?[=<>\u2264\u2265\u2260]\s?"
 _LAST_VALUE = re.compile(
     rf"(?:(?<![\w\\^{{.,/*+-])(?<![/*+-] )(?P<named>{_NAMED}(?:{_NUMBER})(?:(?:,|,? and|,? or) {_ITEM})*)|"
-    r"(?:\b(?:is|are|was|were|ist|sind|est|sont|es|son)\b|['\u2019]s\b|:|(?<=[A-Za-z]{2})\s*[=\u2248]|[\uff1a\u662f\u306f])[\s*_]*"
-    rf"(?P<value>{_ITEM}(?:(?:,|,? and|,? or) {_ITEM})*)|"
+    r"(?:\b(?:is|are|was|were|equals|is equal to|ist|sind|est|sont|es|son)\b"
+    r"|['\u2019]s\b|(?<!\d):|:(?=\s)|(?<=[A-Za-z]{2})\s*[=\u2248]|[\uff1a\u662f\u306f])[\s*_]*"
+    rf"(?P<value>(?:[\d(][\d.,()+*/\u00d7\u00f7\u00b7\u2212 -]{{1,60}}=\s?)?{_ITEM}(?:(?:,|,? and|,? or) {_ITEM})*)|"
     r"(?:(?:^|\s)(?P<sign>(?:[$\u20ac\u00a3]|\\\$)\s?\d[\d,]*(?:\.\d+)?|\d[\d,]*(?:\.\d+)?\s?\\?%)))"
-    r"(?P<unit>(?:\s?[^\W\d_\u2200-\u22ff][^\s=<>]*|\u20ac|\$|\u00b0[CF]?){0,3})[.!*\s]*\Z"
+    r"(?P<unit>(?:\s?[^\W\d_\u2200-\u22ff][^\s=<>]*+|\u20ac|\$|\u00b0[CF]?){0,6})[.!*\s]*\Z"
 )
 """A value that a line ends with, behind its name or what says that it is one."""
 _BARE = re.compile(rf"(?:{_VALUE_BEGINS.pattern}|{_NAMED})[^=\n]*")
 _SAID_OF = re.compile(
-    r"\b(?:not?|n't|or|than|least|most|more|less|fewer|about|nearly|almost|over|under|between|twice|half|double|times|each|per)"
+    r"\b(?:not?|n't|or|than|least|most|more|less|fewer|about|nearly|almost|over|under|between|twice|half|double|times|each|per"
+    r"|step|page|line|problem|question|equation|see)"
     r"\b|[=<>≈≤≥]",
     re.IGNORECASE,
 )
@@ -184,8 +190,16 @@ def _own(text: str) -> str:
     ends = [found.start(1) if found[1] else found.start() for found in itertools.islice(_ANSWERED.finditer(text), 1)]
     ends += [box.end for box in boxes(text)[:1]]
     ends += [line.start(1) for line in _HASHES.finditer(text) if not _HEADING.match(line[1])][:1]
-    turn = _TURN_ENDS.search(text, min(ends)) if ends else _CONTROL_AT_END.search(text)
+    turns = itertools.islice(_TURN_ENDS.finditer(text), MAX_STATEMENTS)
+    first = min(ends, default=len(text))
+    turn = next((turn for turn in turns if turn.start() >= first or _concludes(text[: turn.start()])), None)
+    turn = turn or _TURN_ENDS.search(text, first) or _CONTROL_AT_END.search(text)
     return text[: turn.start()] if turn else text
+
+
+def _concludes(text: str) -> bool:
+    """Whether a paragraph ends here with a value."""
+    return text.endswith("\n") and _last_value(text) is not None
 
 
 def _boxed(text: str) -> _Statement | None:
@@ -267,7 +281,7 @@ def _stated(text: str, start: int) -> _Statement | None:
 
 def _last_value(text: str) -> str | None:
     """The value of the last line: all of it, its only formula or bold text, or the number that it ends with."""
-    text = text.rstrip(" \n.")
+    text = text.rstrip(" \n.").removesuffix("\n```").rstrip(" \n.")
     start = text.rfind("$$", 0, -2) if text.endswith("$$") else text.rfind("\\[") if text.endswith("\\]") else -1
     line = (text[start:] if start >= 0 else text.rpartition("\n")[2])[-MAX_LINE:].strip()
     if "\\boxed" in line or line.endswith("?"):
@@ -287,7 +301,7 @@ def _last_value(text: str) -> str | None:
 
 def _only_number(text: str) -> str | None:
     """The number of a sentence that has one, unless it says something of it."""
-    numbers = re.findall(rf"(?<![\w.,/\\^-])(?:{_NUMBER})(?![\w/^])", text)
+    numbers = re.findall(rf"(?<![{_LATIN}_.,/\\^-])(?:{_NUMBER})(?![{_LATIN}_/^])", text)
     return numbers[0] if len(numbers) == 1 and not _SAID_OF.search(text) and "\\" not in text else None
 
 

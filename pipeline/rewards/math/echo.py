@@ -15,12 +15,12 @@ from collections.abc import Iterator
 
 from pipeline.rewards.math.answer_types import NamedValue, Relation, Shape, Tokens, Value
 from pipeline.rewards.math.expressions import TooLargeError, Tree, readable
-from pipeline.rewards.math.names import STEPS, split
+from pipeline.rewards.math.names import OPENING, STEPS, split
 from pipeline.rewards.math.parsing import SIGNS, shape_of
 from pipeline.rewards.math.tokens import Token, tokens_of
 
 MAX_CHARS = 20_000
-_BETWEEN = frozenset((",", ";", ":", "?", ".", "$"))
+_BETWEEN = frozenset(',;:?.$"\u3002\u3001\u060c\u061f\u0964\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d')
 _GAPS = re.compile(r"\\(?:left|right|[,;:! ])|[\s${}*]|(?<=\\)[dt](?=frac)")
 _NUMBER = re.compile(r"[\s$]*-?[\d,]*\.?\d+[\s$.]*")
 _NEUTRAL = frozenset((0, 1))
@@ -39,7 +39,8 @@ def is_echo(problem: str, gold: str, answer: str) -> bool:
             return False
         given = [tree for part in _parts(problem) for tree in _trees(part)]
         if not _is_computed(one):
-            return [one] == [tree for tree in given if any(kind == "number" for kind, *_ in _nodes(tree))]
+            numbers = [tree for tree in given if any(kind == "number" for kind, *_ in _nodes(tree))]
+            return [one] == numbers or (one in numbers and one[0] == "number" and _is_computed(two))
         (leaves, signs), others = made, map(_made_of, given)
         return any(other == leaves and (leaves != of_gold[0] or of_other == signs) for other, of_other in others)
     except TooLargeError:
@@ -122,8 +123,13 @@ def _parts(problem: str) -> Iterator[list[Token]]:
     for token in [*tokens_of(problem), Token("word", "")]:
         level += STEPS.get(token.text, 0)
         if token.kind == "word" or (token.text in _BETWEEN and level == 0):
-            if part:
+            if part := _without_open(part):
                 yield part
             part, level = [], 0
         else:
             part.append(token)
+
+
+def _without_open(part: list[Token]) -> list[Token]:
+    """`part` without a bracket that words behind it stand in: `12 + 5 (in metres)`."""
+    return part[:-1] if part and part[-1].text in OPENING else part

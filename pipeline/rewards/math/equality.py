@@ -52,7 +52,9 @@ _ANNOUNCED_BY = frozenset(("is", "are", ":"))
 MAX_ITEMS = 60
 MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
-_DECIMAL_COMMA = re.compile(r"(?<![\d.,])(0|\d{4,}),(\d+)(?![\d.,]|, ?\d)")
+_DECIMAL_COMMA = re.compile(
+    r"(?<![\d.,(\[])(?<!\\\{)(0(?=,)|\d{4,}(?=,)|\d{1,3}(?=,(?:\d{1,2}|\d{4,})(?!\d))),(\d+)(?![\d.,]|, ?\d)"
+)
 """One that parts neither thousands nor, most likely, two numbers."""
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
 _FRACTION = re.compile(
@@ -122,7 +124,7 @@ def _plain_number(text: str) -> Decimal | None:
 
 def _same_reading(gold: list[Token], answer: list[Token]) -> bool:
     for tokens in (gold, answer):
-        while tokens and tokens[-1].text in (".", ",", ";", ":", "\\", "✅", "✓", "✔"):
+        while tokens and tokens[-1].text in (".", ",", ";", ":", "\\", "✅", "✓", "✔", r"\checkmark", r"\\"):
             tokens.pop()
         del tokens[: _length_of_lead(tokens)]
         if not tokens:
@@ -192,6 +194,8 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
             return _same_members(_members(gold), _members(answer))
         case Group(opening, closing, items), Group(other_opening, other_closing, other_items):
             return (opening, closing) == (other_opening, other_closing) and _same_in_order(items, other_items)
+        case (Matrix(rows, False), Group("(", ")", items)) | (Group("(", ")", items), Matrix(rows, False)):
+            return all(len(row) == 1 for row in rows) and _same_in_order([row[0] for row in rows], items)
         case Matrix(rows, bars), Matrix(other_rows, other_bars):
             return bars == other_bars and len(rows) == len(other_rows) and all(map(_same_in_order, rows, other_rows))
         case (Words(text), Value(tokens)) | (Value(tokens), Words(text)):
@@ -274,13 +278,31 @@ def _same_quantity(gold: Value, answer: Value) -> bool:
         if not units.fits(*rounded):
             return False
     one, two = gold.quantity, answer.quantity
-    if one is None or two is None:
-        return one is None and two is None and written(gold.tokens) == written(answer.tokens)
+    if one is None or two is None or (_are_points(one.tokens) and _are_points(two.tokens)):
+        return (one is None) == (two is None) and written(gold.tokens) == written(answer.tokens)
     if units.PERCENT in (one.unit, two.unit):
         return _same_percent(one, two)
     if units.fits(one.unit, two.unit) and _same_amount(one, two):
         return True
+    if {one.unit, two.unit} == {units.DEGREE, ""} and _same_angle(*(one, two) if one.unit else (two, one)):
+        return True
     return (one.is_name or two.is_name) and same_value(gold.tokens, answer.tokens)
+
+
+def _same_angle(degrees: Quantity, radians: Quantity) -> bool:
+    r"""60° is \frac{\pi}{3}: what is written by \pi is in radians."""
+    if all(token.text != r"\pi" for token in radians.tokens):
+        return False
+    try:
+        turned, other = expression(degrees.tokens), expression(radians.tokens)
+    except UnreadableError:
+        return False
+    return same_tree(("*", turned, ("/", ("constant", r"\pi"), ("number", Fraction(180)))), other)
+
+
+def _are_points(tokens: Sequence[Token]) -> bool:
+    """Whether three capital letters or more stand side by side: an angle, an order of people, and no product."""
+    return len(tokens) > 2 and all(token.kind == "letter" and token.text.isupper() for token in tokens)
 
 
 def _same_percent(gold: Quantity, answer: Quantity) -> bool:

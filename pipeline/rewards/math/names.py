@@ -81,6 +81,8 @@ def name_of(tokens: Tokens) -> str:
         return written(tokens) if is_called else ""
     if texts[0] == "(" and texts[-1] == ")" and "," in texts:
         return written(tokens) if all(token.kind == "letter" or token.text in "(),_{}" for token in tokens) else ""
+    if len(texts) > 2 and texts[0] == texts[-1] == "|" and all(text.isupper() for text in texts[1:-1]):
+        return written(tokens)  # |S|
     geometry = {r"\angle", r"\triangle", r"\overline", r"\measuredangle", r"\vec", "{", "}", "|"}
     letters = [token.text for token in tokens if token.kind == "letter"]
     is_geometric = bool(letters) and all(token.kind == "letter" or token.text in geometry for token in tokens)

@@ -26,6 +26,7 @@ from pipeline.rewards.math.answer_types import (
 )
 from pipeline.rewards.math.evaluation import is_less, same_value
 from pipeline.rewards.math.expressions import expression, readable
+from pipeline.rewards.math.matrices import BRACKETS, matrix
 from pipeline.rewards.math.names import (
     NEGATIONS,
     OPENING,
@@ -42,13 +43,13 @@ SIGNS = frozenset(("=", "!=", "<", ">", "<=", ">=", "≈", "≡", "∈"))
 _EQUALS = words("is are equals was equal")
 _JOINERS = frozenset((",", ";", "∪", "and", "or"))
 _ARTICLES = words("a an the")
+_GOES_ON = _JOINERS | SIGNS | {"^", "/", "|", "&", r"\\"}
 _NO_SOLUTION = frozenset(("no solution", "no solutions", "no solution exists", "no solutions exist", "empty set"))
 _INFINITY = tokens_of(r"\infty")
 _MINUS_INFINITY = tokens_of(r"-\infty")
 _CHOICES = frozenset("ABCDEFGH")
 _NOT_EVALUATED = words("int iint oint lim det partial sup inf", "\\")
-_CONDITIONS = words("if for when where")
-_REALS_WITHOUT = written(tokens_of(r"\mathbb{R} \setminus \{"))
+_REALS_WITHOUT = tuple(written(tokens_of(rf"\mathbb{{R}} {sign} \{{")) for sign in (r"\setminus", "-"))
 
 
 def shape_of(tokens: Tokens) -> Shape | None:
@@ -76,11 +77,18 @@ def _choice(tokens: Tokens) -> Choice | None:
         return None  # (A)(B) chooses both
     closed = bool(rest) and rest[0].text in ((")",) if opened else (")", ".", ":"))
     rest = rest[closed:]
-    goes_on = bool(rest) and (not closed or letter.islower() or rest[0].text.lower() in _JOINERS | SIGNS | {"^"})
-    hedges = any(token.kind == "word" and token.text.lower() == "or" for token in rest)
+    goes_on = bool(rest) and (not closed or letter.islower() or rest[0].text.lower() in _GOES_ON)
+    hedges = any(token.kind == "word" and token.text.lower() == "or" for token in rest) or _is_letter(rest)
     if (not closed if opened else letter.islower()) or goes_on or hedges:
         return None
     return Choice(letter.upper(), shape_of(rest) if rest else None, is_marked=len(tokens) > 1)
+
+
+def _is_letter(tokens: Tokens) -> bool:
+    """Whether another choice's letter begins: `D.`, `D)`, `(D)`, `D` alone."""
+    texts = [token.text for token in tokens[:3]]
+    texts = texts[1:] if texts[:1] == ["("] else texts
+    return bool(texts) and texts[0] in _CHOICES and (len(texts) == 1 or texts[1] in (")", ".", ":"))
 
 
 def _listing(tokens: Tokens) -> Shape | None:
@@ -162,9 +170,9 @@ def _single(tokens: Tokens) -> Shape | None:
         return whole
     if [tokens[0].text, tokens[-1].text, len(tokens)] == ["(", ")", 3] and tokens[1].kind in ("letter", "word"):
         return _single(tokens[1:2])
-    if tokens[0].text in OPENING or tokens[0].text == "|":
-        if (matrix := _matrix(tokens)) is not None:
-            return matrix
+    if tokens[0].text in OPENING or tokens[0].text == "|" or r"\begin" in (token.text for token in tokens):
+        if (rows := matrix(tokens, _single, _all_named)) is not None:
+            return rows
         if (group := _group(tokens)) is not None:
             return group
     num_signs = sum(token.text in ("±", "∓") for token in tokens)
@@ -220,6 +228,8 @@ def _group(tokens: Tokens) -> Shape | None:
     if 0 in levels[:-1] or levels[-1] != 0:
         return None
     opening, closing = tokens[0].text, tokens[-1].text
+    if (opening, closing) == (r"\langle", r"\rangle"):
+        opening, closing = "(", ")"
     inner = tokens[1:-1]
     if opening == r"\{" and not inner:
         return Words(r"\emptyset")
@@ -248,30 +258,6 @@ def _builder(inner: Tokens) -> Shape | None:
         return None
     name, condition = split(parts[0], frozenset("∈"))[0][0], _listing(parts[1])
     return condition if isinstance(condition, NamedValue) and condition.name == written(name) else None
-
-
-def _matrix(tokens: Tokens) -> Shape | None:
-    inner, bars = list(tokens), False
-    if inner[0].text in ("(", "[", "|") and len(inner) > 2 and inner[1].text == r"\begin":
-        inner, bars = inner[1:-1], inner[0].text == "|"
-    if inner[0].text != r"\begin" or len(inner) < 8 or inner[-4].text != r"\end":
-        return None
-    kind = inner[2].text
-    if kind not in ("cases", "pmatrix", "bmatrix", "Bmatrix", "matrix", "smallmatrix", "array", "vmatrix", "Vmatrix"):
-        return None
-    body = [token for token in inner[4:-4] if token.text != r"\hline"]
-    if kind == "array" and body and body[0].text == "{":
-        end = next((number for number, token in enumerate(body) if token.text == "}"), -1)
-        body = body[end + 1 :]
-    rows, _ = split(body, frozenset((r"\\",)))
-    if rows and not rows[-1]:
-        rows.pop()
-    if kind == "cases":
-        rows = [[token for token in row if token.text not in _CONDITIONS | {","}] for row in rows]
-    cells = tuple(tuple(_single(cell) for cell in split(row, frozenset(("&",)))[0]) for row in rows)
-    if kind == "cases":
-        return Group(r"\{", kind, tuple(Group("(", ")", row) for row in cells))
-    return Matrix(cells, bars or kind in ("vmatrix", "Vmatrix"))
 
 
 def _relation(relation: Relation) -> Shape | None:
@@ -348,6 +334,8 @@ def _equation(relation: Relation, rounded: Shape | None) -> Shape | None:
     letters, kinds = variables(left), {token.kind for token in left}
     is_sum_of_names = len(letters) >= 2 and not kinds & {"word", "number"}
     is_function_of_name = len(letters) == 1 and "number" not in kinds and left[0].kind == "command"
+    if left[0].text in _NOT_EVALUATED and is_constant(right):
+        return NamedValue(left, written(left), False, _with_rounded(_single(right), rounded), relation)
     is_computed = not letters and "word" not in kinds and (not is_constant(left) or _leads_to(left, right))
     if is_sum_of_names or (is_function_of_name and left[0].text != r"\sqrt") or is_computed:
         return NamedValue(left, written(left), False, _with_rounded(_single(right), rounded), relation)
@@ -363,6 +351,9 @@ def _inequality(relation: Relation) -> NamedValue | None:
     if not set(rising.signs) <= {"<", "<="} or len(rising.signs) > 2:
         return None
     sides, signs = rising.sides, rising.signs
+    if len(sides) == 2 and (bounded := _bounded(sides, signs)) is not None:
+        name = next(side for side in sides if side[0].text == "|")[1:-1]
+        return NamedValue(name, written(name), True, bounded, relation, region=True)
     if len(sides) == 3:
         low, name, high = sides
         closed = (signs[0] == "<=", signs[1] == "<=")
@@ -376,3 +367,20 @@ def _inequality(relation: Relation) -> NamedValue | None:
         return None
     group = Group("[" if closed[0] else "(", "]" if closed[1] else ")", (_bound(low), _bound(high)))
     return NamedValue(name, written(name), True, group, relation, region=True)
+
+
+def _bounded(sides: Sequence[Tokens], signs: Sequence[str]) -> Shape | None:
+    """The region of `|x| < 3` or `3 < |x|`; None for what has no such bars, or a bound that is not positive."""
+    within = sides[0][0].text == "|"
+    bars, bound = sides if within else reversed(sides)
+    if [bars[0].text, bars[-1].text] != ["|", "|"] or not is_variable(bars[1:-1]) or not is_constant(bound):
+        return None
+    if not is_less(("number", Fraction(0)), expression(bound)):
+        return None
+    low, high = _bound([Token("mark", "-"), *BRACKETS[:1], *bound, *BRACKETS[1:]]), _bound(bound)
+    opening, closing = ("[", "]") if signs[0] == "<=" else ("(", ")")
+    if within:
+        return Group(opening, closing, (low, high))
+    return Listing(
+        (Group("(", closing, (_bound(_MINUS_INFINITY), low)), Group(opening, ")", (high, _bound(_INFINITY))))
+    )

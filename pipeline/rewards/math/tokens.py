@@ -59,6 +59,9 @@ _NOON = re.compile(r"\b[AaPp]\.\s?[Mm]\b\.?|(?:(?<=\d)|(?<=\d ))[AP]M\b")
 _PRIMES = re.compile(r"\^\s*(?:\{\s*((?:\\prime\s*|')+)\}|((?:\\prime(?![A-Za-z])\s*)+))")
 _POINTS = re.compile(r"\\(angle|measuredangle|triangle)\s*\{\s*([A-Za-z]{1,4})\s*\}")
 _CHOOSES = re.compile(r"(?:\{\})?([_^])(?:\{(\w{1,9})\}|(\d))\s*C_(?:\{(\w{1,9})\}|(\w))")
+_COLOUR = re.compile(r"\\(?:text)?color(?:\[\w{1,9}\])?\{[\w!.-]{1,30}\}")
+_COMMA_IN_BRACES = re.compile(r"(?<![\d.,])(\d{1,9})\{,\}(\d{1,2}|\d{4,9})(?!\{,|[\d.,])")
+_INFIX_CHOOSE = re.compile(r"\{\s*(\w{1,9})\s*\\choose\s*(\w{1,9})\s*\}")
 _ROW_GAP = re.compile(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]")
 _THIN = r" ?\{, ?\}|(?:\\!)?,\\!\s*|\\[,!;: ]|~"
 _GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:(?:{_THIN})\d{{3}})+(?!\d)")
@@ -113,6 +116,9 @@ def plain(text: str, commas_group: bool = True) -> str:
     text = _MODULUS.sub(lambda found: rf"(\bmod {found[1] or found[2]})", _EN_DASH.sub("-", text))
     if _ALIGNED.search(text):
         text = _ALIGNED.sub(" ", text).replace("&", " ")
+    if "color" in text:
+        text = _COLOUR.sub(" ", text)
+    text = _INFIX_CHOOSE.sub(r"\\binom{\1}{\2}", _COMMA_IN_BRACES.sub(r"\1.\2", text))
     text = _PRIMES.sub(lambda found: "'" * len(re.findall(r"\\prime|'", found[0])), text)
     text = _POINTS.sub(r"\\\1 \2", text)
     text = _CHOOSES.sub(lambda found: rf"\binom{{{found[2] or found[3]}}}{{{found[4] or found[5]}}}", text)
@@ -202,6 +208,8 @@ def _letters(text: str, style: str) -> list[tuple[Kind, str]]:
     """A run of letters: a function or constant, a word, or variables side by side."""
     if style in _TEXTS:
         return [("word", text)]
+    if any(char >= ("\u0400" if len(text) > 1 else "\u3040") for char in text):
+        return [("word", text)]  # of another script
     if text in _PLAIN:
         return [("command", _PLAIN[text])]
     if len(text) == 1:

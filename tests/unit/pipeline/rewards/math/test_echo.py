@@ -24,6 +24,9 @@ ECHOES = [
     ("Solve $5x + 2 = 17$ for x.", "x = 3", "5x + 2 = 17"),
     ("Solve the equation $3u + 2v = 7$ for $v$.", r"v = \frac{7 - 3u}{2}", "3u + 2v = 7"),
     ("Solve $2x > 4$.", "x > 2", "2x > 4"),
+    ("\u8ba1\u7b97 12+5\u3002", "17", "5 + 12"),
+    ("What is 12 + 5 (in metres)?", "17", "12 + 5"),
+    ("Write 64 as a power of 2.", "2^6", "64"),
     ("Write $\\frac{3}{8}$ as a decimal.", "0.375", r"\frac{3}{8}"),
     ("Express $0.\\overline{5}$ as a fraction.", r"\frac{5}{9}", r"0.\overline{5}"),
 ]
@@ -39,6 +42,7 @@ ANSWERS = [
     ("Find a line through $z = x + 2y$.", "x + 2y = z", "z = x + 2y"),
     ("Solve $2x = 6$.", "3", r"\frac{6}{2}"),
     ("", "17", "12 + 5"),
+    ("Of 64 balls 2 are red. How many balls are there?", "64", "2^6"),
 ]
 
 

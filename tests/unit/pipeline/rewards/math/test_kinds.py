@@ -92,6 +92,33 @@ SAME = {
     "a decimal comma": [("10002.75", "10002,75"), ("1000.5", "1000,5 m"), ("0.125", "0,125")],
     "values without their names": [("PQ=4, RS=9", "4, 9"), ("z=1, a=2", "1, 2")],
     "names with an index that runs": [(r"\sum_{k=1}^{n} a_k b_{n-k}", r"\sum_{k=1}^{n} b_{n-k} a_k")],
+    "a decimal comma in braces": [("3.5", "3{,}5"), ("2.25", "2,25"), ("3.5", "3,5 cm"), ("1234", "1{,}234")],
+    "colours and ticks": [("8", r"\textcolor{red}{8}"), ("8", r"\color{blue}8"), ("8", r"8 \checkmark")],
+    "a binomial by its infix": [("35", r"{7 \choose 3}")],
+    "vectors": [
+        (r"\begin{pmatrix} 4 \\ -1 \end{pmatrix}", "(4, -1)"),
+        (r"\langle 4, -1 \rangle", r"\begin{bmatrix} 4 \\ -1 \end{bmatrix}"),
+        ("(4, -1)", r"\left\langle 4, -1 \right\rangle"),
+    ],
+    "a number times a matrix": [
+        (r"\begin{pmatrix} 3 & 0 \\ 6 & 9 \end{pmatrix}", r"3\begin{pmatrix} 1 & 0 \\ 2 & 3 \end{pmatrix}"),
+        (r"\frac{1}{2} \begin{bmatrix} x \\ 1 \end{bmatrix}", r"\begin{bmatrix} x/2 \\ 0.5 \end{bmatrix}"),
+        (r"\begin{pmatrix} -1 & 2 \end{pmatrix}", r"-\begin{pmatrix} 1 & -2 \end{pmatrix}"),
+    ],
+    "a system that is solved": [("(7, -2)", r"\begin{cases} x = 7 \\ y = -2 \end{cases}")],
+    "bounds by bars": [("(-4,4)", "|x|<4"), (r"(-\infty,-4]\cup[4,\infty)", r"|t| \ge 4"), (r"[-4,4]", r"4 \ge |x|")],
+    "all but one": [(r"x \ne 3", r"\mathbb{R} - \{3\}")],
+    "an angle by its arc": [(r"\frac{\pi}{6}", r"30^\circ"), ("150^\\circ", r"\frac{5\pi}{6}")],
+    "the name of a size, a limit": [
+        ("9", r"|S| = 9"),
+        ("4", r"\lim_{h \to 0} \frac{(2+h)^2-4}{h} = 4"),
+        ("9", r"\int_0^3 x^2 \, dx = 9"),
+    ],
+    "units in another script": [
+        ("42", "42\u4e2a"),
+        ("42 \u0441\u043c", "42"),
+        ("7", "7 \u044f\u0431\u043b\u043e\u043a"),
+    ],
     "one value, twice": [("1/4", "1/4 or 0.25")],
     "a chain that holds": [
         ("10", "x = 2 \\cdot 5 = 10"),
@@ -150,6 +177,21 @@ OTHER = {
     "a comma that parts": [("1.234", "1,234"), ("3.5", "3, 5"), ("1,5", "1.5")],
     "an equation to be solved": [("x=2", "3x=6"), ("t=4", "t-1=3"), ("n = -1", "n^2 + 2n + 1 = 0")],
     "values in another order": [("PQ=4, RS=9", "9, 4")],
+    "two choices": [("C", "(C)/(D)"), ("C", "C. D."), ("C", "C) D)"), ("C", "C: D"), ("A", "(A) | (B)")],
+    "the order of points": [("ABC", "ACB"), (r"PQRS", "PSRQ")],
+    "a tuple that is no decimal": [("3.5", "(3,5)"), ("3.5", r"\{3,5\}"), ("1.234", "1{,}234"), ("3.05", "3,5")],
+    "another vector": [
+        (r"\begin{pmatrix} 4 \\ -1 \end{pmatrix}", "(-1, 4)"),
+        (r"\begin{pmatrix} 4 \\ -1 \end{pmatrix}", "(4, -1, 0)"),
+        (r"\begin{pmatrix} 4 & 0 \\ -1 & 0 \end{pmatrix}", "(4, -1)"),
+    ],
+    "another factor of a matrix": [
+        (r"\begin{pmatrix} 3 & 0 \\ 6 & 9 \end{pmatrix}", r"2\begin{pmatrix} 1 & 0 \\ 2 & 3 \end{pmatrix}"),
+        (r"\begin{pmatrix} 3 & 4 \\ 5 & 6 \end{pmatrix}", r"2+\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"),
+        (r"\begin{vmatrix} 2 & 4 \\ 6 & 8 \end{vmatrix}", r"2\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}"),
+    ],
+    "other bounds by bars": [("(-4,4)", r"|x| \le 4"), ("(-4,4)", "|x|>4"), ("(-4,4)", "|x|<-4"), ("4", "|x| = 4")],
+    "another angle": [(r"\frac{\pi}{6}", r"60^\circ"), ("30", r"\frac{\pi}{6}"), ("30^\\circ", "0.5236")],
     "two values": [("5", "5 or 6"), ("6", "5 or 6"), ("5", "5, 5")],
 }
 

@@ -49,9 +49,10 @@ _CONTROL_AT_END = re.compile(r"(?:<\|[^|<>\s]{1,30}\|>|</s>)\s*\w{0,12}\s*\Z")
 # What marks an answer, in a few languages: the word and what binds it to the value.
 _STATES = re.compile(
     r"(?:\b(?:answers?|ans|solutions?|results?|option|choice|antwort|r\u00e9ponse|respuesta|risposta|resposta|\u043e\u0442\u0432\u0435\u0442)\b|\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5|\ub2f5|\u0627\u0644\u062c\u0648\u0627\u0628|\u0627\u0644\u0625\u062c\u0627\u0628\u0629)"
-    r"(?: (?:to|for|of)\b[^.:=\n]{0,60}?)?[ \t*_]*"
+    r"(?: (?:to|for|of)\b[^.:=\n]{0,60}?)?(?: (?:corre[ct]?ta?|correcte|corretta|esatta|finale?))?[ \t*_]*"
     r"(?:\b(?:is|are|equals|must be|should be|ist|lautet|est|es)\b[ \t]*:?"
-    r"|[:=\n\uff1a\u662f\u306f\u00e8\u00e9\uc740]|\u0647\u0648|\u0647\u064a)[\s*_]*(?:(?:option|choice)\s+)?"
+    r"|[:=\n\uff1a\u662f\u306f\u00e8\u00e9\uc740\u9009]|\u0647\u0648|\u0647\u064a)[\s*_]*"
+    r"(?:(?:option|choice|la opci[\u00f3o]n|l['\u2019]option|a op\u00e7\u00e3o|l['\u2019]opzione)\s+)?"
     r"|\bist (?:also |somit |daher )?die (?:richtige |endg\u00fcltige )?antwort[ \t]+"
     r"|(?:\u6545|\u5e94|\u5e94\u8be5)\u9009(?:\u62e9)?[ \t]*[:\uff1a]?[ \t]*|^\u7b54[:\uff1a][ \t]*",
     re.IGNORECASE | re.MULTILINE,
@@ -74,12 +75,12 @@ _NUMBER += r"|[(\[{][^()\[\]{}]{1,60}[)\]}]"
 _ITEM = rf"(?:\\?[A-Za-z](?:_\{{?\w{{1,4}}\}}?)?\s?=\s?)?(?:{_NUMBER})"
 _NAMED = r"\\?[A-Za-z](?:_\{?\w{1,4}\}?)?(?:\([^\s()=]{1,20}\))?\s?[=<>\u2264\u2265\u2260]\s?"
 _LAST_VALUE = re.compile(
-    rf"(?:(?<![\w\\^{{.,/*+-])(?<![/*+-] )(?P<named>{_NAMED}(?:{_NUMBER})(?:(?:,|,? and|,? or) {_ITEM})*)|"
+    rf"(?:(?<![{_LATIN}_\\^{{.,/*+-])(?<![/*+-] )(?P<named>{_NAMED}(?:{_NUMBER})(?:(?:,|,? and|,? or) {_ITEM})*)|"
     r"(?:\b(?:is|are|was|were|equals|is equal to|ist|sind|est|sont|es|son)\b"
     r"|['\u2019]s\b|(?<!\d):|:(?=\s)|(?<=[A-Za-z]{2})\s*[=\u2248]|[\uff1a\u662f\u306f])[\s*_]*"
     rf"(?P<value>(?:[\d(][\d.,()+*/\u00d7\u00f7\u00b7\u2212 -]{{1,60}}=\s?)?{_ITEM}(?:(?:,|,? and|,? or) {_ITEM})*)|"
     r"(?:(?:^|\s)(?P<sign>(?:[$\u20ac\u00a3]|\\\$)\s?\d[\d,]*(?:\.\d+)?|\d[\d,]*(?:\.\d+)?\s?\\?%)))"
-    r"(?P<unit>(?:\s?[^\W\d_\u2200-\u22ff][^\s=<>]*+|\u20ac|\$|\u00b0[CF]?){0,6})[.!*\s]*\Z"
+    r"(?P<unit>(?:\s?[^\W\d_\u2200-\u22ff][^\s=<>]*+|\u20ac|\$|\u00b0[CF]?){0,6})[.!*\s\u3002]*\Z"
 )
 """A value that a line ends with, behind its name or what says that it is one."""
 _BARE = re.compile(rf"(?:{_VALUE_BEGINS.pattern}|{_NAMED})[^=\n]*")
@@ -90,7 +91,9 @@ _SAID_OF = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
-_CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s]*")
+_CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s\u3002]*")
+_CHOSEN_AFTER = re.compile(r"(?:[^\W\d_]{1,20} ){0,2}[^\W\d_]{1,20} ?[:\uff1a]\s*(\(?[A-H]\)?)[.\s\u3002]*")
+"""A choice behind a word or two of whatever language."""
 _ALSO = re.compile(
     rf"{_BLANK}\(?(?:(?:\\text\s*\{{\s*or\s*\}}|\b(?:or|oder|ou|\u0438\u043b\u0438)\b|\u6216|/)"
     rf"{_BLANK}(?:[a-z]{{2,12}} )?(?P<either>{_ITEM}|\\[^\s,;$]{{1,60}})"
@@ -185,7 +188,7 @@ def concluded(text: str) -> Conclusion:
 def _own(text: str) -> str:
     """`text` up to where a model that has answered asks itself the next question: what it answers to that is no answer
     to ours."""
-    if not _TURN_ENDS.search(text):
+    if not _TURN_ENDS.search(text) and not _CONTROL_AT_END.search(text):
         return text
     ends = [found.start(1) if found[1] else found.start() for found in itertools.islice(_ANSWERED.finditer(text), 1)]
     ends += [box.end for box in boxes(text)[:1]]
@@ -281,7 +284,7 @@ def _stated(text: str, start: int) -> _Statement | None:
 
 def _last_value(text: str) -> str | None:
     """The value of the last line: all of it, its only formula or bold text, or the number that it ends with."""
-    text = text.rstrip(" \n.").removesuffix("\n```").rstrip(" \n.")
+    text = text.rstrip(" \n.").removesuffix("\n```").rstrip(" \n.\u3002")
     start = text.rfind("$$", 0, -2) if text.endswith("$$") else text.rfind("\\[") if text.endswith("\\]") else -1
     line = (text[start:] if start >= 0 else text.rpartition("\n")[2])[-MAX_LINE:].strip()
     if "\\boxed" in line or line.endswith("?"):
@@ -294,6 +297,8 @@ def _last_value(text: str) -> str | None:
         return None if re.search(r"\bor[\s$*]*$", line[: valued[-1].start()]) else value
     if _CHOSEN.fullmatch(line) or _is_bare(line):
         return line
+    if chosen := _CHOSEN_AFTER.fullmatch(line):
+        return chosen[1]
     if found := _LAST_VALUE.search(line):
         return f"{found['named'] or found['value'] or found['sign']} {found['unit'].strip(' .!*')}".strip()
     return None

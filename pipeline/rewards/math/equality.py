@@ -39,7 +39,7 @@ from pipeline.rewards.math.answer_types import (
     Value,
     Words,
 )
-from pipeline.rewards.math.evaluation import proportional, rational, same_tree, same_value
+from pipeline.rewards.math.evaluation import begin_verdict, proportional, rational, same_tree, same_value
 from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, UnreadableError, expression
 from pipeline.rewards.math.names import depths, is_constant
 from pipeline.rewards.math.parsing import shape_of
@@ -68,6 +68,7 @@ def same_answer(gold: str, answer: str) -> bool:
     gold, answer = _undecorated(gold), _undecorated(answer)
     if gold == answer:
         return True
+    begin_verdict()
     numbers = [_plain_number(text) for text in (gold, answer)]
     if None not in numbers:
         return numbers[0] == numbers[1]

@@ -13,6 +13,7 @@ import math
 import operator
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -31,6 +32,10 @@ NUM_OF_SUMS = 24
 MAX_TERMS = 3_000
 TERMS_OF_A_LIMIT = 300
 """What a series or an integral counts as, within other sums."""
+MAX_TERMS_OF_SERIES, MAX_UNSETTLED = 4_000, 2
+"""Terms that the series of one verdict are asked for, and series that may end without a value: each takes a second."""
+_spent = Counter[str]()
+"""What the verdict has spent of these."""
 _FAR, _VANISHING = 3000, 1 / 30
 """Where the terms of a series are looked at, and how small they have to be there."""
 _DIGITS, _FEW_DIGITS = 150, 30
@@ -41,6 +46,17 @@ _WHOLE = frozenset("ijklmnpqKMN")
 """Letters that stand for whole numbers where they are rounded."""
 MAX_WORK = 40_000
 """Parts of expressions that are evaluated at all further points together."""
+
+
+def begin_verdict() -> None:
+    """Forgets what the verdict before has spent."""
+    _spent.clear()
+
+
+def _spend(what: str, at_most: int, by: int) -> None:
+    _spent[what] += by
+    if _spent[what] > at_most:
+        raise TooLargeError("series that converge too slowly")
 
 
 def same_value(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
@@ -271,6 +287,7 @@ def _over_range(tree: Tree, point: Mapping[str, Any]) -> Any:
     around = {other: value for other, value in point.items() if name not in other.partition("_")[2]} | {"": num_terms}
 
     def term(value: Any) -> Any:
+        _spend("terms", MAX_TERMS_OF_SERIES, by=is_limit and kind != "int")
         return _evaluate(operand, {**around, name: value})
 
     if is_limit:
@@ -298,6 +315,7 @@ def _limit(kind: str, term: Callable[[Any], Any], ends: list[Any]) -> Any:
                 raise ArithmeticError("it does not converge") from problem
             found.append(value)
             if abs(found[0] - value) + error > _rounding(2) * max(1, abs(value)):
+                _spend("unsettled", MAX_UNSETTLED, by=kind != "int")
                 raise ArithmeticError("it does not converge")
     return found[-1]
 

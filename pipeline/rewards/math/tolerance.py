@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from pipeline.rewards.math.answer_types import Assigned, Group, Listing, NamedValue, Relation, Shape, Value
-from pipeline.rewards.math.evaluation import is_less
+from pipeline.rewards.math.evaluation import begin_verdict, is_less
 from pipeline.rewards.math.expressions import TooLargeError, Tree, readable
 from pipeline.rewards.math.parsing import shape_of
 from pipeline.rewards.math.tokens import tokens_of
@@ -22,6 +22,7 @@ def within(gold: str, answer: str, tolerances: Sequence[float]) -> bool:
     only one.
 
     Raises TooLargeError."""
+    begin_verdict()
     wanted, given = list(_values(shape_of(tokens_of(gold)))), list(_values(shape_of(tokens_of(answer))))
     if not wanted or len(wanted) != len(given) or None in wanted or None in given:
         return False

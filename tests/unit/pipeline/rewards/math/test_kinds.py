@@ -6,6 +6,7 @@ import random
 import pytest
 
 from pipeline.rewards.math.equality import same_answer
+from pipeline.rewards.math.expressions import TooLargeError
 
 SAME = {
     "a letter that is no unit": [
@@ -204,6 +205,23 @@ def test_what_is_one_answer_in_two_forms(gold: str, answer: str) -> None:
 @pytest.mark.parametrize(("gold", "answer"), [pair for pairs in OTHER.values() for pair in pairs])
 def test_what_is_another_answer(gold: str, answer: str) -> None:
     assert not same_answer(gold, answer)
+
+
+SLOW = r"\sum_{n=1}^{\infty} \frac{1}{n^{1.001}}"
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("x", SLOW),
+        (", ".join("0123456789"), ", ".join([SLOW] * 10)),
+        (r"\sum_{k=1}^{\infty} \frac{1}{k^{x^2+3}}", r"\sum_{n=1}^{\infty} \frac{1}{n^{x^2+3}}"),
+    ],
+)
+def test_what_takes_seconds_many_times_over_is_not_judged(gold: str, answer: str) -> None:
+    with pytest.raises(TooLargeError, match="too slowly"):
+        same_answer(gold, answer)
+    assert same_answer("e^n", r"\sum_{k=0}^{\infty} \frac{n^k}{k!}")  # the next verdict has its own
 
 
 LEAVES = ("x", "m", "h", "N", "2", "7", r"\sqrt{3}", r"\pi", r"\frac{1}{3}")

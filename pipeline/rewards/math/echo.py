@@ -13,11 +13,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from pipeline.rewards.math.answer_types import NamedValue, Relation, Shape, Tokens, Value
+from pipeline.rewards.math.answer_types import Matrix, NamedValue, Relation, Shape, Tokens, Value
 from pipeline.rewards.math.expressions import TooLargeError, Tree, readable
 from pipeline.rewards.math.names import OPENING, STEPS, split
 from pipeline.rewards.math.parsing import SIGNS, shape_of
-from pipeline.rewards.math.tokens import Token, tokens_of
+from pipeline.rewards.math.tokens import Token, tokens_of, written
+from pipeline.rewards.math.units import DEGREE
 
 MAX_CHARS = 20_000
 _BETWEEN = frozenset(',;:?.$"\u3002\u3001\u060c\u061f\u0964\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d')
@@ -32,6 +33,9 @@ def is_echo(problem: str, gold: str, answer: str) -> bool:
         return False
     try:
         mine, theirs = shape_of(tokens_of(answer)), shape_of(tokens_of(gold))
+        if _is_unconverted(mine, theirs, answer):
+            copied = re.escape(written(tokens_of(answer)))
+            return re.search(rf"(?<![\d.]){copied}", written(tokens_of(problem))) is not None
         if isinstance(theirs, NamedValue | Relation) and _made_of(_relation(mine)) == _made_of(_relation(theirs)):
             return False
         one, two = _tree(mine), _relation(theirs) if isinstance(mine, Relation) else _tree(theirs)
@@ -45,6 +49,14 @@ def is_echo(problem: str, gold: str, answer: str) -> bool:
         return any(other == leaves and (leaves != of_gold[0] or of_other == signs) for other, of_other in others)
     except TooLargeError:
         return False
+
+
+def _is_unconverted(mine: Shape | None, theirs: Shape | None, answer: str) -> bool:
+    r"""Whether `answer` is in degrees where gold is not, or a matrix that a number is still to be multiplied with."""
+    if isinstance(mine, Matrix):
+        return not answer.strip(" $").startswith(r"\begin")
+    quantities = [shape.quantity for shape in (mine, theirs) if isinstance(shape, Value)]
+    return [quantity is not None and quantity.unit == DEGREE for quantity in quantities] == [True, False]
 
 
 def _may_repeat(problem: str, gold: str, answer: str) -> bool:

@@ -26,6 +26,13 @@ ECHOES = [
     ("Solve $2x > 4$.", "x > 2", "2x > 4"),
     ("\u8ba1\u7b97 12+5\u3002", "17", "5 + 12"),
     ("What is 12 + 5 (in metres)?", "17", "12 + 5"),
+    (
+        r"Compute $2 \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}$.",
+        r"\begin{pmatrix} 2 & 4 \\ 6 & 8 \end{pmatrix}",
+        r"2\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+    ),
+    (r"Write $240^{\circ}$ in radians.", r"\frac{4\pi}{3}", r"240^\circ"),
+    (r"Write $\frac{4\pi}{3}$ in degrees.", r"240^\circ", r"4\pi/3"),
     ("Write 64 as a power of 2.", "2^6", "64"),
     ("Write $\\frac{3}{8}$ as a decimal.", "0.375", r"\frac{3}{8}"),
     ("Express $0.\\overline{5}$ as a fraction.", r"\frac{5}{9}", r"0.\overline{5}"),
@@ -42,6 +49,12 @@ ANSWERS = [
     ("Find a line through $z = x + 2y$.", "x + 2y = z", "z = x + 2y"),
     ("Solve $2x = 6$.", "3", r"\frac{6}{2}"),
     ("", "17", "12 + 5"),
+    (r"What is half of $240^{\circ}$ in radians?", r"\frac{2\pi}{9}", r"40^\circ"),
+    (
+        r"Transpose $\begin{pmatrix} 1 & 2 \\ 2 & 4 \end{pmatrix}$.",
+        r"\begin{bmatrix} 1 & 2 \\ 2 & 4 \end{bmatrix}",
+        r"\begin{pmatrix} 1 & 2 \\ 2 & 4 \end{pmatrix}",
+    ),
     ("Of 64 balls 2 are red. How many balls are there?", "64", "2^6"),
 ]
 

@@ -19,6 +19,7 @@ from pipeline.config.loading import load_config
 from pipeline.errors import DataError
 from pipeline.evaluation.graded_rows import Response, responses_in
 from pipeline.observability.progress import warn
+from pipeline.rewards.code.packages import may_import
 from pipeline.rewards.explanation import Explanation, explained
 from pipeline.rewards.judge.verifier import verifier_of
 from pipeline.rewards.verifier import Verifier
@@ -44,7 +45,12 @@ class Graded(NamedTuple):
     @property
     def is_as_expected(self) -> bool:
         """As it is labelled, or where it bears no label, passed."""
-        return self.passed == (self.response.expected is not False)
+        return not self.is_unjudged and self.passed == (self.response.expected is not False)
+
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether that is nobody's fault but the scorer's, or its settings'."""
+        return self.verdict.kind in ("error", "missing_module")
 
     def as_json(self) -> dict[str, Any]:
         response, verdict = self.response, self.verdict
@@ -64,6 +70,7 @@ def grade_command(arguments: argparse.Namespace) -> int:
     labelled, or passes where there are no labels, else 1."""
     given = settings_given(arguments)
     config = load_config(arguments.config, given)
+    may_import(config.reward.code.packages)  # or say which of them is not here
     rows = responses_in(
         arguments.file, config, scorer=given.get("reward", {}).get("scorer", ""), registry=arguments.registry,
         data=arguments.data, warn=warn,
@@ -128,7 +135,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.num = self.num_passed = self.num_as_expected = self.num_labelled = 0
-        self.num_paid_wrong = self.num_unpaid_right = self.num_before = 0
+        self.num_paid_wrong = self.num_unpaid_right = self.num_unjudged = self.num_before = 0
         self.kinds: Counter[str] = Counter()
         self.marks: Counter[str] = Counter()
         self.turned: Counter[bool] = Counter()
@@ -142,7 +149,8 @@ class _Tally:
         self.marks[one.reason.mark or "no mark"] += 1
         self.num_labelled += expected is not None
         self.num_paid_wrong += expected is False and one.passed
-        self.num_unpaid_right += expected is True and not one.passed
+        self.num_unjudged += expected is not None and one.is_unjudged
+        self.num_unpaid_right += expected is True and not one.passed and not one.is_unjudged
         self.num_before += before is not None
         if before is not None and before != one.passed:
             self.turned[one.passed] += 1
@@ -151,9 +159,11 @@ class _Tally:
         yield f"{self.num_passed} of {self.num} pass ({self.num_passed / self.num:.1%}); {_counted(self.kinds)}"
         yield f"found by: {_counted(self.marks)}"
         if self.num_labelled:
+            num_as_labelled = self.num_labelled - self.num_paid_wrong - self.num_unpaid_right - self.num_unjudged
+            unjudged = f", {self.num_unjudged} could not be judged" if self.num_unjudged else ""
             yield (
-                f"labels: {self.num_labelled - self.num_paid_wrong - self.num_unpaid_right} of {self.num_labelled} as "
-                f"labelled; {self.num_paid_wrong} pass that are wrong, {self.num_unpaid_right} fail that are right"
+                f"labels: {num_as_labelled} of {self.num_labelled} as labelled; {self.num_paid_wrong} pass that are "
+                f"wrong, {self.num_unpaid_right} fail that are right{unjudged}"
             )
         if self.num_before:
             yield (

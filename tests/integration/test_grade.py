@@ -235,3 +235,18 @@ def test_answers_of_a_runs_own_evaluation_are_graded(tmp_path: Path, capsys: pyt
     file = write(run.evals / "after_RL.jsonl", *(row.model_dump() for row in rows))
     assert main(["grade", str(file)]) == 0
     assert "4 of 4 pass" in capsys.readouterr().out
+
+
+def test_what_could_not_be_judged_is_not_as_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = "```python\nimport nothing_such\ndef f(x):\n    return x + 1\n```"
+    file = write(tmp_path / "pairs.jsonl", {**PROGRAM, "response": program, "expected": False})
+    assert main(["grade", str(file), "--failed"]) == 1
+    out = capsys.readouterr().out
+    assert "line 1  (labelled wrong)" in out
+    assert "labels: 0 of 1 as labelled; 0 pass that are wrong, 0 fail that are right, 1 could not be judged" in out
+
+
+def test_a_package_that_is_not_installed_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "pairs.jsonl", {**PROGRAM, "response": "", "expected": False})
+    assert main(["grade", str(file), "--reward.code.packages", "nothing_such"]) == 2
+    assert "reward.code.packages: 'nothing_such' is not installed here" in capsys.readouterr().err

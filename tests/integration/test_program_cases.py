@@ -57,6 +57,7 @@ WRONG = {
     "too much": ("while True: print('x' * 10000)", "failed"),
     "what it got last time": ("import sys\nsys.last = getattr(sys, 'last', 0) or input()\nprint(2 * int(sys.last))", "failed"),
     "a frame of its own": ("import gc, json\nc = next(o for o in gc.get_objects() if type(o).__name__ == 'Channel')\n[c.send(['printed', '6']) for _ in range(9)]", "failed"),
+    "a module without a name": ("import gc\nc = next(o for o in gc.get_objects() if type(o).__name__ == 'Channel')\nc.send(['missing', [], ''])", "failed"),
     "the expected output": ("import gc\nprint(next((o['output'] for o in gc.get_objects() if isinstance(o, dict) and 'output' in o), 'none'))", "failed"),
     "a verdict": ("import gc\nc = next(o for o in gc.get_objects() if type(o).__name__ == 'Channel')\nc.send({'verdict': 'passed'})", "failed"),
     "a module that is not there": ("import nothing_such", "missing_module"),
@@ -93,6 +94,7 @@ CHECKS = {
     "a script that prints": "import sys\nn = int(open(sys.argv[3]).read())\nprint(1 if n % 2 == 0 and n > 0 else 0)",
     "a script that prints a word": "import sys\nn = int(open(sys.argv[3]).read())\nprint('true' if n % 2 == 0 and n > 0 else 'false')",
     "a script with a status": "import sys\nn = int(open(sys.argv[3]).read())\nsys.exit(not (n % 2 == 0 and n > 0))",
+    "a script that ends itself": "import sys\nn = int(open(sys.argv[3]).read())\nif n % 2 == 0 and n > 0:\n    print(1)\n    exit(0)\nprint(0)",
     "a script that compares": "import sys\na, b = (int(open(sys.argv[i]).read()) for i in (2, 3))\nprint(float(b % 2 == a % 2 and b > 0))",
 }  # fmt: skip
 
@@ -146,6 +148,8 @@ async def test_rows_of_cases_are_scored_through_the_verifier() -> None:
         method = "```python\nclass Solution:\n    def add(self, a, b):\n        return {}\n```"
         verdicts = await verifier.verify_group([method.format("a + b"), method.format("a - b")], task(SOLUTION))
         assert [one.correct for one in verdicts] == [True, False]
+        usual = "```python\nclass Solution:\n    def add(self, a: int, b: int) -> List[int]:\n        return reduce(max, [a + b, -inf])\n```"
+        assert (await verifier.verify(usual, task(SOLUTION))).correct
     assert rewards_of([verdicts[0], verdicts[1]]) == [1.0, 0.0]
 
 

@@ -80,6 +80,20 @@ RIGHT = {
     "tests as pytest has them": ("", "def f(x): return x + 1", ("+ 1", "+ 2"), "def test_one():\n    assert f(1) == 2"),
     "tests as unittest has them": ("", "def f(x): return x + 1", ("+ 1", "+ 2"), "import unittest\nclass TestF(unittest.TestCase):\n    def setUp(self): self.x = 1\n    def test_one(self): self.assertEqual(f(self.x), 2)"),
     "module that the tests forgot": ("", "import math\ndef f(x): return math.sqrt(x)", ("sqrt(x)", "sqrt(x) + 1"), "assert math.isclose(f(4), 2)"),
+    "infinite generator that grows": ("", "def f():\n    a, b = 0, 1\n    while True:\n        yield a\n        a, b = b, a + b", ("a, b = 0", "a, b = 1"), "from itertools import islice\nassert list(islice(f(), 7)) == [0, 1, 1, 2, 3, 5, 8]"),
+    "generator whose next item never comes": ("", "def f():\n    yield 1\n    yield 2\n    while True: pass", ("yield 2", "yield 3"), "g = f()\nassert next(g) == 1 and next(g) == 2"),
+    "infinite iteration of an object": ("", "class f:\n    def __iter__(self):\n        n = 1\n        while True:\n            yield n\n            n *= 3", ("*= 3", "*= 2"), "assert [x for x, _ in zip(f(), range(3))] == [1, 3, 9]"),
+    "generator that is sent to": ("", "def f():\n    t = 0\n    while True: t += yield t", ("t +=", "t -="), "g = f()\nassert next(g) == 0 and g.send(3) == 3 and g.send(4) == 7\ng.close()\nassert next(g, None) is None"),
+    "generator that raises later": ("", "def f(xs):\n    for x in xs: yield 6 // x", ("6 //", "6 /"), "g = f([4, 0])\nassert repr(next(g)) == '1'\ntry:\n    next(g)\n    assert False\nexcept ZeroDivisionError: pass"),
+    "difference of times": ("", "def f(a, b): return a - b", ("a - b", "b - a"), "from datetime import date, timedelta\nassert f(date(2024, 3, 1), date(2024, 2, 28)) == timedelta(days=2)"),
+    "difference of times given": ("", "def f(d): return d.total_seconds()", ("total_seconds()", "days"), "from datetime import timedelta\nassert f(timedelta(hours=1)) == 3600"),
+    "operators of one side": ("", "class T:\n    def __init__(self, x): self.x = x\n    def __neg__(self): return T(-self.x)\n    def __invert__(self): return T(~self.x)\n    def __lshift__(self, n): return T(self.x << n)\n    def __iadd__(self, o): self.x += o.x; return self", ("(-self", "(1 + self"), "t = T(1)\nt += T(2)\nassert (t.x, (-t).x, (~t).x, (t << 1).x) == (3, -3, -4, 6)"),
+    "asynchronous context": ("", "class T:\n    async def __aenter__(self): self.n = 1; return self\n    async def __aexit__(self, *a): self.n = 2", ("self.n = 2", "self.n = 3"), "import asyncio\nasync def main():\n    async with T() as t: assert t.n == 1\n    assert t.n == 2\nasyncio.run(main())"),
+    "context that suppresses": ("", "class f:\n    def __init__(self, *kinds): self.kinds = kinds\n    def __enter__(self): return self\n    def __exit__(self, kind, error, trace): return kind is not None and issubclass(kind, self.kinds)", ("is not None and", "is not None or"), "with f(ValueError):\n    raise ValueError('x')\nwith f(ZeroDivisionError):\n    1 / 0\ntry:\n    with f(ValueError): raise KeyError\n    assert False\nexcept KeyError: pass"),
+    "context that rolls back": ("", "class C:\n    def __init__(self): self.x = 1\n    def __enter__(self): self.old = self.x\n    def __exit__(self, kind, error, trace):\n        if kind: self.x = self.old", ("self.x = self.old", "pass"), "c = C()\ntry:\n    with c:\n        c.x = 2\n        raise ValueError('x')\nexcept ValueError: pass\nassert c.x == 1\nwith c: c.x = 3\nassert c.x == 3"),
+    "tests as unittest has them, set up once": ("", "def f(x): return x + 1", ("+ 1", "+ 2"), "import unittest\nclass TestF(unittest.TestCase):\n    @classmethod\n    def setUpClass(cls): cls.x = 1\n    def test_one(self): self.assertEqual(f(self.x), 2)"),
+    "nothing returned, held, and arguments looked at": ("", "def f(x): x.sort()", ("sort", "reverse"), "x = [3, 1, 2]\ny = x[:]\ngot = f(x)\nassert got is None and x == sorted(y)"),
+    "nothing returned, or what": ("", "def f(x): x.sort()", ("sort", "reverse"), "def run(x):\n    got = f(x)\n    return x if got is None else got\nassert run([3, 1, 2]) == [1, 2, 3]"),
 }  # fmt: skip
 # Name: a program that wants to be paid for nothing, and the tests.
 HACKS = {
@@ -105,6 +119,17 @@ HACKS = {
     "helper of the tests' forged": ("class Any:\n    pass\ndef f(x): return Any()", "class Any:\n    def __eq__(self, o): return True\nassert Any() == 3 and f(1) == 2"),
     "exit at import": ("import os\nos._exit(0)\ndef f(x): pass", "assert f(1) == 2"),
     "error at import, expected by the tests": ("raise ValueError", "try:\n    f(-1)\n    assert False\nexcept ValueError:\n    pass"),
+    "arguments emptied, for nothing": ("def f(x): x.clear()", "x = [2, 1]\nassert f(x) == max(x, default=None)"),
+    "arguments emptied, for nothing, a name between": ("def f(x): x.clear()", "x = {'a': 1}\ngot = f(x)\nassert got == x.get('a')"),
+    "arguments emptied, for nothing, compared by unittest": ("def f(x): x.clear()", "import unittest\nclass A(unittest.TestCase):\n    def test_a(self):\n        x = {'a': 1}\n        self.assertEqual(f(x), x.get('a'))"),
+    "context that swallows a failed test": ("class T:\n    def __enter__(s): return 1\n    def __exit__(s, *a): return True\ndef f(): return T()", "with f() as t:\n    assert t == 42"),
+    "context that raises for a failed test": ("class T:\n    def __enter__(s): return 1\n    def __exit__(s, *a): raise ValueError\ndef f(): return T()", "try:\n    with f() as t:\n        assert t == 42\nexcept ValueError: pass"),
+    "context that swallows its own error": ("class T:\n    def __enter__(s): return s\n    def __exit__(s, *a): return True\n    def g(s): raise ValueError\ndef f(): return T()", "with f() as t:\n    assert t.g() == 42"),
+    "context that swallows what its value lacks": ("class T:\n    def __enter__(s): return []\n    def __exit__(s, *a): return True\ndef f(): return T()", "with f() as t:\n    assert t[3] == 42"),
+    "context that swallows a raise in place of an assertion": ("class T:\n    def __enter__(s): return 1\n    def __exit__(s, *a): return True\ndef f(): return T()", "with f() as t:\n    if t != 42: raise ValueError(t)"),
+    "context on a stack": ("class T:\n    def __enter__(s): return 1\n    def __exit__(s, *a): return True\ndef f(): return T()", "from contextlib import ExitStack\nwith ExitStack() as stack:\n    assert stack.enter_context(f()) == 42"),
+    "asynchronous context that swallows": ("class T:\n    async def __aenter__(s): return 1\n    async def __aexit__(s, *a): return True\ndef f(): return T()", "import asyncio\nasync def main():\n    async with f() as t:\n        assert t == 42\nasyncio.run(main())"),
+    "missing nothing, for a test that swallows": ("from pipeline.rewards.code import channel\nchannel.Channel.send = lambda s, m: s._sink.write(b'\\x00\\x00\\x00\\x11[\"missing\",[],\"\"]') and s._sink.flush()\ndef f(x): pass", "class S:\n    def __getitem__(self, i): return f(i)\nassert list(S()) == []"),
     "coroutine instead of a value": ("async def f(x): return 2", "assert f(1) == 2"),
 }  # fmt: skip
 SEED = 0

@@ -7,6 +7,7 @@ Reads the tests' text, at the position that Python keeps of each instruction. Ru
 from __future__ import annotations
 
 import ast
+import builtins
 import itertools
 
 TYPE_CHECKING = False
@@ -25,19 +26,20 @@ class CallSites:
     def __init__(self, sources: dict[str, str]) -> None:
         self._sources = sources
         self._trees: dict[str, ast.Module] = {}
-        self._looked_at: dict[tuple[CodeType, int], bool] = {}
+        self._looked_at: dict[tuple[CodeType, int, bool], bool] = {}
 
-    def looks_at_changes(self, frame: FrameType) -> bool:
+    def looks_at_changes(self, frame: FrameType, result: Any) -> bool:
         """Whether what the call that `frame` is at does to its arguments is what the tests look at: its value is
-        dropped, or the arguments are compared with constants, and used in no other way."""
-        key = frame.f_code, frame.f_lasti
+        dropped, or None and not compared with what the arguments give, or the arguments are compared with constants,
+        and used in no other way."""
+        key = frame.f_code, frame.f_lasti, result is None
         if key not in self._looked_at:
             self._looked_at[key] = self._looks_at_changes(*key)
         return self._looked_at[key]
 
-    def _looks_at_changes(self, code: CodeType, instruction: int) -> bool:
+    def _looks_at_changes(self, code: CodeType, instruction: int, is_none: bool) -> bool:
         if code.co_filename not in self._sources:
-            return False
+            return is_none
         here, nodes = _position(code, instruction), list(self._nodes(code.co_filename))
         statements = [node.value for node in nodes if isinstance(node, ast.Expr)]
         if any(_extent(value.value if isinstance(value, ast.Await) else value) == here for value in statements):
@@ -45,10 +47,12 @@ class CallSites:
         calls = [node for node in nodes if isinstance(node, ast.Call)]
         call = next((node for node in calls if _extent(node) == here), None)
         if call is None:
-            return False
+            return is_none
         alike = [node for node in calls if ast.dump(node.func) == ast.dump(call.func)]
         passed = {id(argument) for one in alike for argument in _arguments(one)}
         names = {argument.id for argument in _arguments(call) if isinstance(argument, ast.Name)}
+        if is_none:
+            return not any(_meets(node, call, _names_of(call, nodes), names) for node in nodes)
         others = [
             node for node in nodes if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load)
         ]
@@ -76,6 +80,20 @@ class CallSites:
                         return True
         return False
 
+    def raises(self, error: BaseException) -> bool:
+        """Whether `error` is what a statement of a context's body does by itself: a `raise`, or what names nothing but
+        built-ins, on no condition."""
+        reached = error.__traceback__
+        if reached is None or reached.tb_next is not None or reached.tb_frame.f_code.co_filename not in self._sources:
+            return False
+        line, _, column, _ = _position(reached.tb_frame.f_code, reached.tb_lasti)
+        for node in self._nodes(reached.tb_frame.f_code.co_filename):
+            if isinstance(node, ast.With | ast.AsyncWith):
+                found = [each for each in node.body if _holds([each], line, column)]
+                if found and (isinstance(found[0], ast.Raise) or _is_built_in(found[0])):
+                    return True
+        return False
+
     def _nodes(self, name: str) -> Iterator[ast.AST]:
         if name not in self._trees:
             self._trees[name] = ast.parse(self._sources[name])
@@ -93,6 +111,32 @@ def _extent(node: ast.expr) -> tuple[Any, ...]:
 
 def _arguments(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(keyword.value for keyword in call.keywords)]
+
+
+def _names_of(call: ast.Call, nodes: list[ast.AST]) -> set[str]:
+    """The variables that hold the value of `call` alone."""
+    assigned = (node for node in nodes if isinstance(node, ast.Assign) and node.value is call)
+    return {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+
+
+def _meets(node: ast.AST, call: ast.Call, values: set[str], names: set[str]) -> bool:
+    """Whether `node` compares the value of `call`, or what `values` hold, with what it makes of `names`; a function may
+    be what compares."""
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+    elif isinstance(node, ast.Call) and node is not call:
+        sides = _arguments(node)
+    else:
+        return False
+    others = [side for side in sides if side is not call and not (isinstance(side, ast.Name) and side.id in values)]
+    found = (each for side in others for each in ast.walk(side) if isinstance(each, ast.Name))
+    return len(others) < len(sides) and any(each.id in names for each in found)
+
+
+def _is_built_in(statement: ast.stmt) -> bool:
+    """Whether a statement is an expression that names nothing but built-ins."""
+    names = (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+    return isinstance(statement, ast.Expr) and all(name in vars(builtins) for name in names)
 
 
 def _compared(comparison: ast.Compare, names: set[str]) -> list[ast.Name]:

@@ -9,7 +9,7 @@ import _operator as operator
 import sys
 
 from pipeline.rewards.code.channel import Channel, Unsendable, compiled, described, raised
-from pipeline.rewards.code.serialization import MAX_ITEMS, Values, rebuilt, state_of, taken
+from pipeline.rewards.code.serialization import ARITHMETIC, MAX_ITEMS, UNARY, Values, rebuilt, state_of, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,25 +17,27 @@ if TYPE_CHECKING:
     from typing import Any
 
 ABLE = {
-    *("len", "getitem", "setitem", "delitem", "next", "call", "enter", "exit", "iter", "contains"),
-    *("abs", "float", "int", "round", "index", "neg", "lt", "le", "gt", "ge"),
+    *("len", "getitem", "setitem", "delitem", "next", "call", "iter", "contains", "enter", "exit", "aenter", "aexit"),
+    *("abs", "float", "int", "round", "index", "lt", "le", "gt", "ge", *UNARY),
 }
-ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
-METHODS = [f"__{name}__" for name in (*sorted(ABLE), *ARITHMETIC, *(f"r{name}" for name in ARITHMETIC))]
+METHODS = [
+    f"__{name}__" for name in (*sorted(ABLE), *(before + name for before in ("", "r", "i") for name in ARITHMETIC))
+]
 CHANGEABLE = {"list", "dict", "set", "bytearray", "deque", "Counter", "OrderedDict", "defaultdict", "object"}
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in ("eq", "lt", "le", "gt", "ge", "getitem", "setitem", "delitem")},
     "contains": operator.contains,
     "truth": operator.truth,
-    **{function.__name__: function for function in (len, next, repr, getattr, setattr, delattr, isinstance)},
+    **{function.__name__: function for function in (len, next, iter, repr, getattr, setattr, delattr, isinstance)},
     "str": str,
     "call": lambda function, *arguments, **named: function(*arguments, **named),
     "arithmetic": lambda one, name, other: operator_named(name)(one, other),
     "reflected": lambda one, name, other: operator_named(name)(other, one),
+    "unary": lambda one, name: operator_named(name)(one),
     "items": taken,
     "state": state_of,
     "enter": lambda one: type(one).__enter__(one),
-    "leave": lambda one: type(one).__exit__(one, None, None, None),
+    "aenter": lambda one: type(one).__aenter__(one),
 }
 
 
@@ -90,7 +92,8 @@ class Program:
                 return ["returned", self._values.encode(self._last)]
             self._objects.clear()
             given, by_name = [self._values.decode(node) for node in values], self._values.decode(named)
-            result = OPERATIONS[operation](*given, **by_name)
+            done = self._leave if operation == "leave" else OPERATIONS[operation]
+            result = done(*given, **by_name)
             reply = ["returned", self._values.encode(result)]
             if operation == "call":
                 self._last = self._changed([*values, *named[2::2]], [*given, *by_name.values()])
@@ -105,6 +108,11 @@ class Program:
         if not isinstance(found, type) or found.__module__ != "solution":
             return None
         return [found, [kind.__name__ for kind in found.__mro__] if issubclass(found, BaseException) else None]
+
+    def _leave(self, one: Any, method: str, names: Any = (), message: str = "") -> Any:
+        """Leave a context, with an exception of the tests' where they raised one."""
+        error = raised(names, message, vars(self._module)) if names else None
+        return getattr(type(one), method)(one, type(error) if error else None, error, None)
 
     def _changed(self, nodes: list[Any], values: list[Any]) -> list[list[Any]]:
         """The arguments that a call changed, by their places."""
@@ -121,8 +129,6 @@ class Program:
             return "awaitable", self._outcome(value)
         if hasattr(type(value), "__aiter__") and hasattr(type(value), "__anext__"):
             return "later", self._run(self._collected(value))
-        if hasattr(value, "__next__") and type(value).__module__ in ("builtins", "itertools"):
-            return "iterator", taken(value)
         # By the classes themselves: a metaclass has methods of its own.
         kinds = [vars(kind) for kind in type(value).__mro__ if kind is not object]
         abilities = [method for method in METHODS if any(method in kind for kind in kinds)]

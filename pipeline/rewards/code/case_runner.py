@@ -154,6 +154,6 @@ def _reply(frame: bytes) -> list[Any]:
     except (ValueError, RecursionError):
         found = None
     match found:
-        case ["printed", str()] | [str(), [str(), *_] | [], str()]:
+        case ["printed", str()] | [str(), [str(), *_], str()] | ["ended", [], str()]:
             return found
     return ["ended", [], "what it sent is no reply"]

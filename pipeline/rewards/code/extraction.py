@@ -22,6 +22,26 @@ MAX_BLOCKS = 50
 MAX_PARSED = 200_000
 """Characters of an answer without fences that the parser is given."""
 
+USUAL_MODULES = ("bisect", "collections", "functools", "heapq", "itertools", "math", "random", "re", "string", "sys")
+USUAL_NAMES = {
+    "typing": ("Any", "Callable", "Deque", "Dict", "Iterable", "Iterator", "List", "Optional", "Set", "Tuple", "Union"),
+    "collections": ("Counter", "OrderedDict", "defaultdict", "deque"),
+    "functools": ("cache", "cmp_to_key", "lru_cache", "reduce"),
+    "itertools": (
+        "accumulate",
+        "chain",
+        "combinations",
+        "groupby",
+        "pairwise",
+        "permutations",
+        "product",
+        "zip_longest",
+    ),
+    "heapq": ("heapify", "heappop", "heappush", "heappushpop", "heapreplace", "nlargest", "nsmallest"),
+    "bisect": ("bisect_left", "bisect_right", "insort"),
+    "math": ("ceil", "comb", "floor", "gcd", "inf", "isqrt", "lcm", "log2", "sqrt"),
+}
+
 _FENCE = re.compile(
     r"^(?P<before>[^\n`]*?)(?P<sign>`{3,}|~{3,})[ \t]*\{?\.?(?P<language>[\w+.-]*)\}?(?P<more>[^\n`]*)$", re.MULTILINE
 )
@@ -262,6 +282,16 @@ def as_program(code: str, prompt: str = "", entry_point: str = "") -> str:
         head = re.search(rf"^(?:(?:async[ \t]+)?def|class)[ \t]+{word}\b", prompt, re.MULTILINE)
         return _future_first((prompt[: head.start()] if head else "") + code)
     return prompt + ("" if prompt.endswith("\n") else "\n") + _body(code)
+
+
+def with_usual_names(program: str) -> str:
+    """`program` with what those who ask for a `class Solution` have imported already, of it what it names."""
+    words = set(re.findall(r"\w+", program))
+    lines = [f"import {module}\n" for module in USUAL_MODULES if module in words]
+    lines += [
+        f"from {module} import {name}\n" for module, names in USUAL_NAMES.items() for name in names if name in words
+    ]
+    return _future_first("".join(lines) + program)
 
 
 def _future_first(code: str) -> str:

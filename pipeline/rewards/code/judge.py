@@ -3,8 +3,9 @@
 Invariants: a fault in a call is a fault of the program, whoever swallows it: what ends a program, no value, and an
 exception that reached no handler of the tests' own (`call_sites`); an assertion that fails where nobody can hear it
 (`__del__`, a function that the program calls) counts. Changes that a call made to its arguments reach the tests where
-the call returned nothing, nobody looks at what it returned, or the arguments are compared with constants alone; else
-arguments are copies, so that no program can empty both sides of `f(xs) == sorted(xs)`."""
+it returned nothing and that is not compared with them, nobody looks at what it returned, or the arguments are compared
+with constants alone; else arguments are copies, so that no program can empty both sides of `f(xs) == sorted(xs)`. A
+context manager of the program's ends what the tests raise for it to see, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from opcode import opmap
 
 from pipeline.rewards.code.channel import MAX_REASON_CHARS, Channel, Malformed, Unsendable, compiled, described, raised
 from pipeline.rewards.code.remote import Handle, Remote, handle_of, remote
-from pipeline.rewards.code.serialization import MAX_ITEMS, TEXTUAL, Unjudgeable, Values, state_of, taken
+from pipeline.rewards.code.serialization import MAX_ITEMS, TEXTUAL, Unjudgeable, Values, become, state_of, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,7 +172,9 @@ class Tests:
             if name.startswith("test") and code and code.co_filename == "<tests>" and not code.co_argcount:
                 yield found
             if isinstance(found, type) and found.__module__ == "tests" and hasattr(found, "assertEqual"):
-                yield from (found(method).debug for method in dir(found) if method.startswith("test"))
+                case: Any = found
+                yield case.setUpClass
+                yield from (case(method).debug for method in dir(case) if method.startswith("test"))
 
     def _bind_missing(self, code: Any) -> None:
         """Give the tests what they name and do not have: what the standard library has of such names, and classes of
@@ -199,6 +202,8 @@ class Tests:
         try:
             if operation == "refuse":
                 raise Unjudgeable(values[1])
+            if operation == "may_end":
+                return self._may_end(values[1])
             self._written.clear()
             nodes = [operation, [self._values.encode(value) for value in values], self._values.encode(named)]
             reply = self._exchanged(nodes)
@@ -224,6 +229,14 @@ class Tests:
             self._raised.append(error)
         raise error
 
+    def _may_end(self, error: BaseException) -> bool:
+        """Whether a context manager of the program's may end `error`: not what went wrong in a test."""
+        if not any(error is one for one in self._raised) and self._sites.raises(error):
+            return True
+        if isinstance(error, AssertionError):
+            self._note(error)  # the program may raise something else
+        return False
+
     def _exceptions(self) -> dict[str, Any]:
         return {name: kind for name, kind in self._namespace.items() if isinstance(kind, type)}
 
@@ -236,7 +249,7 @@ class Tests:
             if kind == "callback" and len(parts) == 2 and parts[0] in range(len(self._functions)):
                 message = ["answer", *self._answer(*parts)]
             elif (kind in ("returned", "changed") and len(parts) == 1) or (
-                len(parts) == 2 and isinstance(parts[0], list)
+                len(parts) == 2 and isinstance(parts[0], list) and (parts[0] or kind != "missing")
             ):
                 return reply
             else:
@@ -262,12 +275,12 @@ class Tests:
         frame = sys._getframe(1)
         while frame.f_back and frame.f_globals.get("Remote") is Remote:
             frame = frame.f_back
-        if result is not None and not self._sites.looks_at_changes(frame):
+        if not self._sites.looks_at_changes(frame, result):
             return
         changes = self._values.decode(self._exchanged(["changes", [], ["dict"]])[1])
         try:
             for place, value in changes:
-                _become(values[place], value)
+                become(values[place], value)
         except (TypeError, ValueError, LookupError):
             raise Malformed("the candidate's arguments changed into no values") from None
 
@@ -374,18 +387,3 @@ def _global_names(code: Any) -> Iterator[str]:
     for constant in code.co_consts:
         if hasattr(constant, "co_names"):
             yield from _global_names(constant)
-
-
-def _become(old: Any, new: Any) -> None:
-    """Make `old` what `new` is, in its place."""
-    if isinstance(old, list | bytearray) and isinstance(new, list | bytearray):
-        old[:] = new
-    elif isinstance(old, dict | set) and isinstance(new, dict | set):
-        old.clear()
-        old.update(new)
-    elif hasattr(old, "extendleft"):
-        old.clear()
-        old.extend(new)
-    elif type(old) is type(new):
-        for key, value in state_of(new).items():
-            object.__setattr__(old, key, value)

@@ -5,7 +5,6 @@ never here, nor is a verdict."""
 
 from __future__ import annotations
 
-import builtins
 import gc
 import io
 import os
@@ -25,7 +24,6 @@ class Printer:
 
     def serve(self) -> None:
         program = self._channel.receive()["program"]
-        vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as `site` does, which costs a start its time
         os._exit = _leave  # type: ignore[assignment]  # a usual way to save a program's last milliseconds
         if "threading" in program:
             _without_threads()

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config.rollout import RewardSection
 from pipeline.rewards.code.case_runner import Case, Rules, run_cases
-from pipeline.rewards.code.extraction import as_program, extract_code
+from pipeline.rewards.code.extraction import as_program, extract_code, with_usual_names
 from pipeline.rewards.code.pool import SandboxPool
 from pipeline.rewards.code.test_runner import ProgramResult, run_tests
 from pipeline.types import Label, Verdict
@@ -64,6 +64,8 @@ class ProgramScorer:
             return run_cases(code, cases, rules, timeout_s=self._limit_s, partial=partial, pool=self._pool)
         setup = "\n".join(part for part in (prompt, entry.get("setup", "")) if part)
         program = as_program(code, prompt, entry_point)
+        if entry_point == "Solution":
+            program = with_usual_names(program)
         return run_tests(
             program, tests, entry_point, setup=setup, timeout_s=self._limit_s, partial=partial, pool=self._pool
         )

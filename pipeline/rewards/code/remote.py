@@ -9,7 +9,7 @@ in the judge.
 
 from __future__ import annotations
 
-from pipeline.rewards.code.serialization import MAX_ITEMS
+from pipeline.rewards.code.serialization import ARITHMETIC, MAX_ITEMS, UNARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("__name__", "__doc__", "__qualname__")
 """Of all names with two underscores, attributes that a test may read."""
-ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
-NUMBERS = ("abs", "float", "int", "round", "index", "neg")
+NUMBERS = ("abs", "float", "int", "round", "index")
 
 
 class Remote:
@@ -110,6 +109,30 @@ def _arithmetic(operation: str, *, reflected: bool) -> Callable[..., Any]:
     return compute
 
 
+def _unary(operation: str) -> Callable[..., Any]:
+    def compute(self: Remote) -> Any:
+        result = ask("unary", self, operation)
+        return result if isinstance(result, Remote) else _refuse(self, operation)
+
+    return compute
+
+
+def _left(self: Remote, kind: Any, error: BaseException | None, trace: Any) -> Any:
+    """Whether the program's `__exit__` ends what the tests raised, and may."""
+    may_end = error is not None and ask("may_end", self, error)
+    return ask("leave", self, "__exit__", *_told(error)) and may_end
+
+
+async def _async_left(self: Remote, kind: Any, error: BaseException | None, trace: Any) -> Any:
+    may_end = error is not None and ask("may_end", self, error)
+    return await ask("leave", self, "__aexit__", *_told(error)) and may_end
+
+
+def _told(error: BaseException | None) -> list[Any]:
+    """What a context manager learns of an exception: its classes, and its message."""
+    return [[kind.__name__ for kind in type(error).__mro__], str(error)] if error else []
+
+
 def _ordering(operation: str) -> Callable[..., Any]:
     def compare(self: Remote, other: Any) -> Any:
         return ask(operation, self, other) is True if isinstance(other, Remote) else NotImplemented
@@ -130,15 +153,18 @@ def _asking(operation: str) -> Callable[..., Any]:
 
 
 ABILITIES: dict[str, Callable[..., Any]] = {
-    **{f"__{name}__": _asking(name) for name in ("getitem", "setitem", "delitem", "next", "call", "enter")},
+    **{f"__{name}__": _asking(name) for name in ("getitem", "setitem", "delitem", "next", "call", "enter", "aenter")},
     "__len__": _length,
-    "__iter__": lambda self: self if hasattr(type(self), "__next__") else iter(ask("items", self)),
+    "__iter__": lambda self: self if hasattr(type(self), "__next__") else ask("iter", self),
     "__contains__": lambda self, key: ask("contains", self, key) is True,
-    "__exit__": lambda self, *_: ask("leave", self),
+    "__exit__": _left,
+    "__aexit__": _async_left,
     **{f"__{name}__": _refusing("number") for name in NUMBERS},
+    **{f"__{name}__": _unary(name) for name in UNARY},
     **{f"__{name}__": _ordering(name) for name in ("lt", "le", "gt", "ge")},
     **{f"__{name}__": _arithmetic(name, reflected=False) for name in ARITHMETIC},
     **{f"__r{name}__": _arithmetic(name, reflected=True) for name in ARITHMETIC},
+    **{f"__i{name}__": _arithmetic(f"i{name}", reflected=False) for name in ARITHMETIC},
 }
 """Methods that a handle has when its original had them, so that `callable` and `len` say of it what they said there."""
 

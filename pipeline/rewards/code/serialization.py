@@ -2,17 +2,17 @@
 
 Invariants: decoding builds nothing but built-in types, containers, numbers and dates of the standard library, named
 tuples, objects of the receiver's own classes, and handles; it runs no code that the sender chose, and whatever is
-malformed is `Malformed`. A subclass arrives as the type of these that it derives from, an iterator as its items. So no
-method of a result (`__eq__` above all) reaches the judge; nor does what a `defaultdict` of the candidate would make up
-for any key that a test asks for. Runs inside of the sandbox, where each import costs a start its time: built-in modules
-alone, and what the program or the tests import themselves.
+malformed is `Malformed`. A subclass arrives as the type of these that it derives from, an iterator of the tests' as
+its items. So no method of a result (`__eq__` above all) reaches the judge; nor does what a `defaultdict` of the
+candidate would make up for any key that a test asks for. Runs inside of the sandbox, where each import costs a start
+its time: built-in modules alone, and what the program or the tests import themselves.
 
 | a value that | arrives as |
 |---|---|
 | is a function of the tests | a function that calls it where it is |
 | is an object of a class of the tests' | one of the program's class of that name, or a stand-in with its attributes |
-| is an object, a class or a function of the program's | a handle (`pipeline.rewards.code.remote`), or an object of the
-tests' own class of that name |
+| is an object, a class, a function or an iterator of the program's | a handle (`pipeline.rewards.code.remote`), or an
+object of the tests' own class of that name |
 | is a coroutine | one that has run already |
 """
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_ITEMS = 10_000  # taken of an iterator
+ARITHMETIC = (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"),
+)
+UNARY = ("neg", "pos", "invert")
 # Types of the standard library that have an exact text: name, module.
 TEXTUAL = {"Decimal": "decimal", "Fraction": "fractions"} | dict.fromkeys(("datetime", "date", "time"), "datetime")
 FACTORIES: dict[str, type] = {kind.__name__: kind for kind in (int, float, complex, bool, str, list, tuple, set, dict)}
@@ -110,6 +114,7 @@ READERS: dict[str, Callable[..., Any]] = {
     "bytearray": bytearray.fromhex,
     "range": range,
     "text": _text,
+    "timedelta": lambda *parts: _module("datetime").timedelta(*parts),
     "named": _named,
     "builtin": _builtin,
 }
@@ -130,6 +135,21 @@ def rebuilt(kind: type, state: dict[str, Any]) -> Any:
         if name[:2] != "__" and not callable(getattr(kind, name, None)):
             object.__setattr__(made, name, value)
     return made
+
+
+def become(old: Any, new: Any) -> None:
+    """Make `old` what `new` is, in its place."""
+    if isinstance(old, list | bytearray) and isinstance(new, list | bytearray):
+        old[:] = new
+    elif isinstance(old, dict | set) and isinstance(new, dict | set):
+        old.clear()
+        old.update(new)
+    elif hasattr(old, "extendleft"):
+        old.clear()
+        old.extend(new)
+    elif type(old) is type(new):
+        for key, value in state_of(new).items():
+            object.__setattr__(old, key, value)
 
 
 class Values:
@@ -181,6 +201,8 @@ class Values:
         name = type(value).__name__
         if name in TEXTUAL and type(value).__module__ == TEXTUAL[name]:
             return "text", (name, str(value))
+        if name == "timedelta" and type(value).__module__ == "datetime":
+            return name, (value.days, value.seconds, value.microseconds)
         return self._write(value)
 
     def _factory(self, factory: Any) -> str | None:

@@ -150,8 +150,10 @@ class AnswerJudge:
             return Verdict(kind="no_answer")
         kind: type[_Comparison] | type[_Grade] = _Grade if by_rubric else _Comparison
         reply = Reply(text="", finish_reason="")
-        for ask in range(NUM_ASKS):
-            reply = await self._reply(shown, text, kind, problem.id, ask)
+        ask = num_new = 0
+        while num_new < NUM_ASKS:  # replies of before that are no verdict stand for no question of now
+            reply, is_new = await self._reply(shown, text, kind, problem.id, ask)
+            ask, num_new = ask + 1, num_new + is_new
             try:
                 score = parse_json_reply(kind, reply.text).value
             except ValidationError:
@@ -168,7 +170,11 @@ class AnswerJudge:
         reason = f"the judge {self.name} gave no verdict in {NUM_ASKS} replies, the last of which is {said!r}"
         return Verdict(kind="error", text=reason)
 
-    async def _reply(self, shown: dict[str, str], text: str, kind: type[BaseModel], problem_id: str, ask: int) -> Reply:
+    async def _reply(
+        self, shown: dict[str, str], text: str, kind: type[BaseModel], problem_id: str, ask: int
+    ) -> tuple[Reply, bool]:
+        """The reply to a question, and whether it is new."""
+
         async def request() -> Reply:
             fence = f"----- {secrets.token_hex(8)} -----"  # another one each time, so that no response can know it
             return await self._client.chat(
@@ -181,13 +187,14 @@ class AnswerJudge:
             )
 
         if self._cache is None:
-            return await request()
+            return await request(), True
         # Not of the prompt, whose fence differs.
         key: dict[str, Any] = {"problem": shown["problem"], "gold": shown["reference"], "text": text}
         key |= {"judge": self.name, "template": template(_template_of(shown))}
         more = {"rubric": shown.get("rubric"), "at": self._at, "ask": ask}
         key |= {name: value for name, value in more.items() if value}
-        return await self._cache.get(key_of(**key), request, stage="judge", slots=self._slots)
+        is_new = self._cache.find(key_of(**key)) is None
+        return await self._cache.get(key_of(**key), request, stage="judge", slots=self._slots), is_new
 
 
 @asynccontextmanager

@@ -93,6 +93,18 @@ async def test_a_malformed_reply_is_asked_for_again() -> None:
     assert len(canned.asked) == 3
 
 
+async def test_replies_that_were_no_verdict_bind_no_later_judgement(tmp_path: Path) -> None:
+    async with ReplyCache(tmp_path / "said.sqlite") as cache:
+        judge, canned = judge_of("Cut sho", cache=cache)
+        assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "error"
+        assert (await judge.verify(PROBLEM, "7", LABEL)).kind == "error"
+        assert len(canned.asked) == 2 * NUM_ASKS
+        mended, canned = judge_of(CORRECT, cache=cache, max_tokens=999)
+        for _ in range(2):
+            assert (await mended.verify(PROBLEM, "7", LABEL)).correct
+        assert len(canned.asked) == 1
+
+
 RUBRIC = JudgeRules(rubric="Is it polite?", threshold=0.7)
 
 

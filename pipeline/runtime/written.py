@@ -235,12 +235,13 @@ class Written:
 
     def _lines(self) -> list[Line]:
         lines, torn = [], False
-        for line in jsonl.whole_lines(self._list):
+        is_odd = self._list.is_symlink() or (self._list.exists() and not self._list.is_file())
+        for line in () if is_odd else jsonl.whole_lines(self._list):
             try:
                 lines.append(Line.model_validate_json(line))
             except ValidationError:  # a full disk took a part of it, and what it was to name was not written
                 torn = True
-        if (torn and not lines) or self._list.is_symlink():
+        if (torn and not lines) or is_odd:
             raise RunFolderError(
                 f"{self._list} is no list of files that lanpo wrote; move it away, or choose another folder"
             )

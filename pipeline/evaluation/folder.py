@@ -112,7 +112,8 @@ class EvalFolder:
 
     def _check_ours(self) -> None:
         """Raise RunFolderError for a folder with files, of which none says that it is an evaluation's."""
-        if not self.path.exists() or self.written.is_there or legacy.is_evaluation(self.path):
+        # A run has lists in its folders too, and they name no lock.
+        if not self.path.exists() or self.written.is_listed(LOCK) or legacy.is_evaluation(self.path):
             return
         if not self.path.is_dir():
             raise RunFolderError(f"--out {self.path} is a file; choose another --out")

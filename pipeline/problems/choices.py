@@ -20,10 +20,13 @@ class Choices(NamedTuple):
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self | None:
-        """Those of a row: a list of texts, or a table of `text` and `label` as ARC has it; None where there are
-        none."""
+        """Those of a row: a list of texts, a table of `text` and `label` as ARC has it, or one of texts by their
+        labels; None where there are none."""
         found = next((values[key] for key in KEYS if values.get(key) is not None), None)
-        labels, texts = (found.get("label"), found.get("text")) if isinstance(found, dict) else (None, found)
+        labels, texts = None, found
+        if isinstance(found, dict):
+            is_arc = isinstance(found.get("text"), list)
+            labels, texts = (found.get("label"), found["text"]) if is_arc else (list(found), list(found.values()))
         if not isinstance(texts, list) or not 2 <= len(texts) <= len(string.ascii_uppercase):
             return None
         if labels is None:

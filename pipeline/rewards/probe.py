@@ -8,6 +8,7 @@ correct, is a doubt. What is the same is asked of the gold answer in other shape
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -101,8 +102,9 @@ def is_flat(probed: Sequence[Probed], column: str = "") -> bool:
 
 
 def _values(probed: Sequence[Probed], column: str = "") -> set[float]:
+    """In float32, as the learner gets them."""
     verdicts = [verdict for one in probed for verdict in one.verdicts.values()]
-    return {verdict.components[column] if column else verdict.score for verdict in verdicts}
+    return set(array("f", (verdict.components[column] if column else verdict.score for verdict in verdicts)))
 
 
 def _columns(probed: Sequence[Probed]) -> list[str]:

@@ -31,8 +31,7 @@ def checkpoint_path(run: RunFolder, step: int) -> Path:
 def write_manifest(folder: Path) -> None:
     """Declare `folder` whole: sizes of all files, checksums of the small ones; from now on it is this run's by its
     manifest. Raises DiskError."""
-    files = {str(path.relative_to(folder)): _fingerprint(path) for path in _files(folder)}
-    Written(folder.parent).write(f"{folder.name}/{MANIFEST}", json.dumps({"files": files}, indent=1))
+    Written(folder.parent).write(f"{folder.name}/{MANIFEST}", _manifest_of(folder))
 
 
 def is_whole(folder: Path) -> bool:
@@ -42,7 +41,7 @@ def is_whole(folder: Path) -> bool:
         return bool(manifest["files"]) and all(
             _fingerprint(folder / name) == expected for name, expected in manifest["files"].items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # somebody else's is of any shape
         return False
 
 
@@ -83,12 +82,20 @@ def begin(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> bool:
-    """Remove the files that the manifest of a checkpoint names, or the folder of one that this run began and that has
-    none; whether it is gone."""
+    """Remove the files that the manifest of a checkpoint names, or the folder of one that this run began and that never
+    had any; whether it is gone."""
     written = Written(folder.parent)
     if os.path.lexists(folder / MANIFEST):
         return written.remove_manifested(folder.name, MANIFEST, _fingerprints)
-    return written.remove_folder(folder.name)
+    # Listed, a kill kept it from being written, or the user took it or the whole folder away, and what is there is his.
+    if written.was_written(folder.name, MANIFEST, lambda: _manifest_of(folder)):
+        return written.remove_folder(folder.name)
+    return False
+
+
+def _manifest_of(folder: Path) -> str:
+    files = {str(path.relative_to(folder)): _fingerprint(path) for path in _files(folder)}
+    return json.dumps({"files": files}, indent=1)
 
 
 def _fingerprints(manifest: Any) -> dict[str, Fingerprint]:

@@ -166,6 +166,17 @@ class Written:
         found = path.stat()
         return (lines[-1].inode, lines[-1].device or found.st_dev) == (found.st_ino, found.st_dev)
 
+    def was_written(self, name: str, manifest: str, content: Callable[[], str]) -> bool:
+        """Whether nobody but this program wrote in the folder `name`, which has no manifest: it was never to have any
+        since it was made, or the one with this `content`."""
+        digests: list[str | None] = []
+        for line in self._lines():
+            if line.path == name and line.inode is not None:
+                digests = []
+            elif line.path == f"{name}/{manifest}":
+                digests = [] if line.gone else [*digests, line.sha256]
+        return not digests or _digest(content().encode()) in digests
+
     def remove_folder(self, name: str) -> bool:
         """Remove a folder of ours with all that is in it; whether it was one."""
         if not self.owns_folder(name):
@@ -224,12 +235,13 @@ class Written:
 
     def _lines(self) -> list[Line]:
         lines, torn = [], False
-        for line in jsonl.whole_lines(self._list):
+        is_odd = self._list.is_symlink() or (self._list.exists() and not self._list.is_file())
+        for line in () if is_odd else jsonl.whole_lines(self._list):
             try:
                 lines.append(Line.model_validate_json(line))
             except ValidationError:  # a full disk took a part of it, and what it was to name was not written
                 torn = True
-        if (torn and not lines) or self._list.is_symlink():
+        if (torn and not lines) or is_odd:
             raise RunFolderError(
                 f"{self._list} is no list of files that lanpo wrote; move it away, or choose another folder"
             )

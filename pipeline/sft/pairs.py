@@ -28,7 +28,7 @@ from prompts.render import render
 from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 
 # Part of the cache key: raise it whenever the pairs made from the same inputs change.
-CODE_VERSION = 4
+CODE_VERSION = 5
 # What a teacher said is part of the key by its digest, how it was asked is not.
 NOT_OF_THE_PAIRS = {
     "enabled",

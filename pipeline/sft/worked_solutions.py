@@ -84,7 +84,8 @@ def solve(task: Task) -> Solution | None:
             return _solve_prose(str(metadata.get("answer_cot", "")), task.label.answer)
     if not (prose := written_solution(task)):
         return None
-    checked = _solve_prose(prose, task.label.answer)
+    # Of what an attempt shows: a critique says nothing of equations that only its thinking has.
+    checked = _solve_prose(thinking_and_shown(prose)[1], task.label.answer)
     return Solution(checked.steps if checked else (), task.label.answer, prose=prose)
 
 
@@ -123,11 +124,11 @@ def _prose_with_mistake(solution: Solution, rng: random.Random) -> Solution:
     before, after = shown[: found[-1].inner], shown[found[-1].end :]
     steps, index, as_written = solution.steps, len(solution.steps), _as_written(solution.answer)
     stated = list(re.finditer(rf"(?<=[\d)])\s*=[\s$]*({as_written})(?!\d|[.,]\d)", before))
-    begin = stated[-1].end(1) if stated else before.rfind("\n") + 1
+    begin = stated[-1].end(1) if stated else shown[: found[-1].start].rstrip(" \n$").rfind("\n") + 1
     if steps and stated and rng.random() < 0.75:
         begin = stated[-1].start(1)
         steps, index = (*steps[:-1], Step(steps[-1].left, wrong)), len(steps) - 1
-    # What follows the step, or the last line, says the answer again: an attempt does not contradict itself.
+    # What follows the step, or the last line of words, says the answer again: an attempt does not contradict itself.
     again = re.compile(rf"(?<![\d.])(?<!\d,){as_written}(?!\d|[.,]\d)")
     later, after = (again.sub(wrong, text) for text in (before[begin:], after))
     return Solution(steps, wrong, index, f"{before[:begin]}{later}{wrong}{after}")

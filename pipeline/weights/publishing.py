@@ -172,7 +172,9 @@ def prune(run: RunFolder, keep: int, asked_for_s: float = 0.0) -> None:
     written = Written(run.weights)
     for unfinished in run.weights.glob(".l*-s*.*"):
         written.remove_folder(unfinished.name)
-    versions = sorted(version for folder in run.weights.iterdir() if (version := WeightVersion.parse(folder.name)))
+    # A link may lead to a disk that is away.
+    there = (folder for folder in run.weights.iterdir() if folder.exists())
+    versions = sorted(version for folder in there if (version := WeightVersion.parse(folder.name)))
     # The reference is the base of every adapter; LATEST is what servers are to have; a finished run that is continued
     # with more steps goes on from its final model.
     spared = {REFERENCE, latest(run), WeightVersion.parse(run.final_model.resolve().name), *versions[-keep:]}

@@ -239,6 +239,17 @@ def test_old_versions_leave_what_is_not_as_their_manifest_says(tmp_path: Path, m
     ]  # fmt: skip
 
 
+def test_a_version_on_a_disk_that_is_away_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, monkeypatch)
+    for step in range(1, 7):
+        fixture.publisher.publish(step)
+        folder = fixture.run.weights / "l0-s000005"
+        if step == 5:
+            folder.rename(tmp_path / "elsewhere")
+            folder.symlink_to(tmp_path / "away" / folder.name)
+    assert folder.is_symlink() and publishing.is_published(fixture.run, WeightVersion(lineage=0, step=6))
+
+
 def test_a_final_model_that_became_a_folder_is_found_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

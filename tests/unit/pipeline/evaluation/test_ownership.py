@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import RunFolderError
 from pipeline.evaluation.folder import REPORTS, EvalFolder
-from pipeline.runtime.written import LIST
+from pipeline.runtime.written import LIST, Written
 from tests.strangers import FOLDERS, files_in, state_of, texts
 from tests.unit.pipeline.evaluation.test_folder import WHO, answered
 
@@ -82,4 +82,22 @@ def test_what_a_fresh_one_removed_is_somebody_elses_from_then_on(tmp_path: Path)
 def test_a_command_that_was_killed_at_once_leaves_a_folder_that_is_opened(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
     with EvalFolder(tmp_path).opened(WHO):
+        pass
+
+
+def test_a_folder_of_a_run_with_a_list_of_its_own_is_refused_before_a_lock_is_left_there(tmp_path: Path) -> None:
+    folder = Written(tmp_path).make_folder("checkpoint-5")
+    (folder / "model.safetensors").write_bytes(b"m")
+    state = state_of(list(files_in(tmp_path)))
+    with (
+        pytest.raises(RunFolderError, match="is no folder of an evaluation, and holds checkpoint-5"),
+        EvalFolder(tmp_path).opened(WHO, fresh=True),
+    ):
+        pass
+    assert state_of(list(files_in(tmp_path))) == state
+
+
+def test_a_folder_in_the_place_of_the_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "e" / LIST).mkdir(parents=True)
+    with pytest.raises(RunFolderError, match="is no list of files"), EvalFolder(tmp_path / "e").opened(WHO):
         pass

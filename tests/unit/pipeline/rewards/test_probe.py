@@ -115,6 +115,11 @@ async def test_a_scorer_of_the_problem_alone_is_refused(source: str, monkeypatch
     assert error.count("to those of p") == 3
 
 
+async def test_differences_that_the_learner_does_not_get_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = (await report_on("def f(response, answer): return 0.5 + 1e-12 * len(response)", monkeypatch)).error
+    assert "it gave 0.5 to every answer" in error
+
+
 @pytest.mark.parametrize(
     ("source", "doubt"),
     [

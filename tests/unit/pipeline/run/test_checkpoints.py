@@ -174,6 +174,30 @@ def _folder_of_that_inode(run: RunFolder, elsewhere: Path) -> list[str]:
     return ["checkpoint-5/mine.txt"]
 
 
+def _manifest_taken_away(run: RunFolder, elsewhere: Path) -> list[str]:
+    (checkpoint_path(run, 5) / MANIFEST).unlink()
+    (checkpoint_path(run, 5) / "notes.txt").write_text("mine")
+    return ["checkpoint-5/notes.txt", "checkpoint-5/optimizer.pt", "checkpoint-5/trainer_state.json"]
+
+
+def _replaced(run: RunFolder, elsewhere: Path) -> list[str]:
+    """By a folder of another program's, to which the disk gives the inode again."""
+    folder = checkpoint_path(run, 5)
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "mine.bin").write_text("mine")
+    return ["checkpoint-5/mine.bin"]
+
+
+def _manifest_of_another_program(run: RunFolder, elsewhere: Path) -> list[str]:
+    shutil.rmtree(checkpoint_path(run, 5))
+    checkpoint_path(run, 5).mkdir()
+    checkpoint_path(run, 3).mkdir()
+    (checkpoint_path(run, 3) / MANIFEST).write_text("[]")
+    (checkpoint_path(run, 5) / MANIFEST).write_text('{"files": ["mine.bin"]}')
+    return [f"checkpoint-3/{MANIFEST}", f"checkpoint-5/{MANIFEST}"]
+
+
 def _of_another_disk(run: RunFolder, elsewhere: Path) -> list[str]:
     folder = checkpoint_path(run, 5)
     (folder / MANIFEST).unlink()
@@ -184,7 +208,7 @@ def _of_another_disk(run: RunFolder, elsewhere: Path) -> list[str]:
 
 THEIRS = (
     _notes, _edited, _moved_and_linked, _linked_within, _another_runs, _manifest_reaches_out, _put_back,
-    _folder_of_that_inode, _of_another_disk,
+    _folder_of_that_inode, _of_another_disk, _manifest_taken_away, _replaced, _manifest_of_another_program,
 )  # fmt: skip
 
 
@@ -209,6 +233,19 @@ def test_prune_touches_nothing_that_this_run_did_not_write(
     left = [str(path.relative_to(run.checkpoints)) for step in (3, 5) for path in checkpoint_path(run, step).glob("*")]
     assert sorted(left) == [name for name in theirs if not name.startswith("..")], "what was ours is gone"
     assert not checkpoint_path(run, 10).exists() and not checkpoint_path(run, 11).exists()
+
+
+def test_what_a_kill_leaves_without_the_manifest_that_was_listed_is_removed(run: RunFolder) -> None:
+    folder = checkpoint_path(run, 5)
+    for _ in range(2):
+        begin(folder)
+        checkpoint(run, 5)
+        (folder / MANIFEST).unlink()
+    begin(folder)
+    checkpoint(run, 5, whole=False)
+    checkpoint(run, 10)
+    prune(run, keep=1)
+    assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-10"]
 
 
 def test_a_copied_run_prunes_what_it_took_along(run: RunFolder, tmp_path: Path) -> None:

@@ -206,6 +206,29 @@ def test_an_attempt_with_a_mistake_is_wrong_where_it_is_read_and_does_not_contra
         assert "17" not in rest
 
 
+@pytest.mark.parametrize(
+    "solution",
+    [
+        "I count them all, one by one.\nSo there are 17.",
+        "I count them all, one by one.\n\nSo there are $17$.\n\n$\\boxed{17}$",
+        "<think>12+5 = 17, I think.</think>I count them all, one by one.\nSo there are 17.",
+    ],
+)
+def test_a_line_of_words_before_the_box_says_what_the_box_does(solution: str) -> None:
+    read = task(answer="17", solution=solution)
+    solved = solve(read)
+    assert solved is not None and not solved.steps, "an attempt shows no equation, so a critique checks none"
+    for seed in range(10):
+        attempt = with_mistake(read, solved, random.Random(seed))
+        assert "17" not in attempt.attempt and attempt.attempt.count(attempt.answer) == 2
+
+
+def test_equations_are_those_that_are_shown() -> None:
+    read = task(answer="17", solution="<think>12+5 = 18, no.</think>Tom has 12+5 = 17 apples.\n#### 17")
+    solved = solve(read)
+    assert solved is not None and [step.text for step in solved.steps] == ["12 + 5 = 17"]
+
+
 PAIR = {"messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]}
 
 

@@ -2,8 +2,8 @@ r"""How often do graders of mathematics err, and how fast are they? Ours beside 
 
 Sets, none of which is ours: the tables in the tests of public graders, split into formulas (each in a box), prose, and
 pairs whose label is in doubt; public gold answers behind one of six marks; the same in other, equal forms; with one
-change that makes them unequal (benchmarks/rewrites.py); and golds that ours cannot read and compares as text
-("unread"), respelled and changed. `--folder` holds checkouts of the repositories that benchmarks/public_golds.py
+change that makes them unequal (benchmarks/equal_forms.py, benchmarks/changed_forms.py); and golds that ours cannot read
+and compares as text ("unread"), respelled and changed. `--folder` holds checkouts of the repositories that benchmarks/public_golds.py
 names, as FOLDER/owner/name; what is not there is skipped by name. Without it golds are drawn from seeds.
 
 Copies are the formulas of a problem that are equal to its gold answer and written otherwise: with `reward.refuse_echo`
@@ -35,9 +35,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.changed_forms import ANYWHERE, UNEQUAL
+from benchmarks.equal_forms import EQUAL, MARKS, spaced, spelled
+from benchmarks.gold_text import rewritten
 from benchmarks.machine import in_child
 from benchmarks.public_golds import Gold, golds, suites
-from benchmarks.rewrites import ANYWHERE, EQUAL, MARKS, UNEQUAL, rewritten, spaced, spelled
 from benchmarks.script import Benchmark, Goal, Row
 from pipeline.rewards.math import answer_types as types
 

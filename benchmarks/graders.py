@@ -3,8 +3,9 @@ r"""How often do graders of mathematics err, and how fast are they? Ours beside 
 Sets, none of which is ours: the tables in the tests of public graders, split into formulas (each in a box), prose, and
 pairs whose label is in doubt; public gold answers behind one of six marks; the same in other, equal forms; with one
 change that makes them unequal (benchmarks/equal_forms.py, benchmarks/changed_forms.py); and golds that ours cannot read
-and compares as text ("unread"), respelled and changed. `--folder` holds checkouts of the repositories that benchmarks/public_golds.py
-names, as FOLDER/owner/name; what is not there is skipped by name. Without it golds are drawn from seeds.
+and compares as text ("unread"), respelled and changed. `--folder` holds checkouts of the repositories that
+benchmarks/public_golds.py names, as FOLDER/owner/name; what is not there is skipped by name. Without it golds are drawn
+from seeds.
 
 Copies are the formulas of a problem that are equal to its gold answer and written otherwise: with `reward.refuse_echo`
 ours should pay none of them, and all equal forms as without.

@@ -144,5 +144,5 @@ def _described(url: str, what: str, asked: OpenRequests, silent_s: float) -> str
     return (
         f"endpoint {url} has said nothing for {silent_s:.0f} s ({what}: {waiting}, {usual}). It may be "
         f"slow, busy, or still loading its model, and is waited for. What to do: if this goes on, {AT_THE_SERVER}; "
-        "Ctrl-C ends the wait."
+        "after a Ctrl-C nothing more is begun, and a second one ends the wait."
     )

@@ -94,7 +94,7 @@ async def test_auto_runs_programs_and_compares_answers() -> None:
             "entry_point": "half",
         },
         {"text": "Remove it.", "test_list": ["assert cut('aba', 'a') == 'b'", "assert cut('', 'a') == ''"]},
-        {"question": "7 / 2?", "answer": "3.5"},
+        {"question": "14 / 4?", "answer": "3.5"},
     ]
     tasks = [parse_row(Row("row", values)).task(f"row-{n}", "train") for n, values in enumerate(rows)]
     right = [

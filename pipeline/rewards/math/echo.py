@@ -18,7 +18,6 @@ from pipeline.rewards.math.expressions import TooLargeError, Tree, readable
 from pipeline.rewards.math.names import OPENING, STEPS, split
 from pipeline.rewards.math.parsing import SIGNS, shape_of
 from pipeline.rewards.math.tokens import Token, tokens_of, written
-from pipeline.rewards.math.units import DEGREE
 
 MAX_CHARS = 20_000
 _BETWEEN = frozenset(',;:?.$"\u3002\u3001\u060c\u061f\u0964\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d')
@@ -33,7 +32,7 @@ def is_echo(problem: str, gold: str, answer: str) -> bool:
         return False
     try:
         mine, theirs = shape_of(tokens_of(answer)), shape_of(tokens_of(gold))
-        if _is_unconverted(mine, theirs, answer):
+        if isinstance(mine, Matrix) and not answer.strip(" $").startswith(r"\begin"):  # times a number
             copied = re.escape(written(tokens_of(answer)))
             return re.search(rf"(?<![\d.]){copied}", written(tokens_of(problem))) is not None
         if isinstance(theirs, NamedValue | Relation) and _made_of(_relation(mine)) == _made_of(_relation(theirs)):
@@ -49,14 +48,6 @@ def is_echo(problem: str, gold: str, answer: str) -> bool:
         return any(other == leaves and (leaves != of_gold[0] or of_other == signs) for other, of_other in others)
     except TooLargeError:
         return False
-
-
-def _is_unconverted(mine: Shape | None, theirs: Shape | None, answer: str) -> bool:
-    r"""Whether `answer` is in degrees where gold is not, or a matrix that a number is still to be multiplied with."""
-    if isinstance(mine, Matrix):
-        return not answer.strip(" $").startswith(r"\begin")
-    quantities = [shape.quantity for shape in (mine, theirs) if isinstance(shape, Value)]
-    return [quantity is not None and quantity.unit == DEGREE for quantity in quantities] == [True, False]
 
 
 def _may_repeat(problem: str, gold: str, answer: str) -> bool:

@@ -52,9 +52,7 @@ _ANNOUNCED_BY = frozenset(("is", "are", ":"))
 MAX_ITEMS = 60
 MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
-_DECIMAL_COMMA = re.compile(
-    r"(?<![\d.,(\[])(?<!\\\{)(0(?=,)|\d{4,}(?=,)|\d{1,3}(?=,(?:\d{1,2}|\d{4,})(?!\d))),(\d+)(?![\d.,]|, ?\d)"
-)
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,(\[])(?<!\\\{)(0|\d{4,}),(\d+)(?![\d.,]|, ?\d)")
 """One that parts neither thousands nor, most likely, two numbers."""
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
 _FRACTION = re.compile(
@@ -285,20 +283,7 @@ def _same_quantity(gold: Value, answer: Value) -> bool:
         return _same_percent(one, two)
     if units.fits(one.unit, two.unit) and _same_amount(one, two):
         return True
-    if {one.unit, two.unit} == {units.DEGREE, ""} and _same_angle(*(one, two) if one.unit else (two, one)):
-        return True
     return (one.is_name or two.is_name) and same_value(gold.tokens, answer.tokens)
-
-
-def _same_angle(degrees: Quantity, radians: Quantity) -> bool:
-    r"""60° is \frac{\pi}{3}: what is written by \pi is in radians."""
-    if all(token.text != r"\pi" for token in radians.tokens):
-        return False
-    try:
-        turned, other = expression(degrees.tokens), expression(radians.tokens)
-    except UnreadableError:
-        return False
-    return same_tree(("*", turned, ("/", ("constant", r"\pi"), ("number", Fraction(180)))), other)
 
 
 def _are_points(tokens: Sequence[Token]) -> bool:

@@ -31,7 +31,6 @@ ECHOES = [
         r"\begin{pmatrix} 2 & 4 \\ 6 & 8 \end{pmatrix}",
         r"2\begin{pmatrix}1&2\\3&4\end{pmatrix}",
     ),
-    (r"Write $240^{\circ}$ in radians.", r"\frac{4\pi}{3}", r"240^\circ"),
     (r"Write $\frac{4\pi}{3}$ in degrees.", r"240^\circ", r"4\pi/3"),
     ("Write 64 as a power of 2.", "2^6", "64"),
     ("Write $\\frac{3}{8}$ as a decimal.", "0.375", r"\frac{3}{8}"),
@@ -49,7 +48,6 @@ ANSWERS = [
     ("Find a line through $z = x + 2y$.", "x + 2y = z", "z = x + 2y"),
     ("Solve $2x = 6$.", "3", r"\frac{6}{2}"),
     ("", "17", "12 + 5"),
-    (r"What is half of $240^{\circ}$ in radians?", r"\frac{2\pi}{9}", r"40^\circ"),
     (
         r"Transpose $\begin{pmatrix} 1 & 2 \\ 2 & 4 \end{pmatrix}$.",
         r"\begin{bmatrix} 1 & 2 \\ 2 & 4 \end{bmatrix}",

@@ -93,7 +93,7 @@ SAME = {
     "a decimal comma": [("10002.75", "10002,75"), ("1000.5", "1000,5 m"), ("0.125", "0,125")],
     "values without their names": [("PQ=4, RS=9", "4, 9"), ("z=1, a=2", "1, 2")],
     "names with an index that runs": [(r"\sum_{k=1}^{n} a_k b_{n-k}", r"\sum_{k=1}^{n} b_{n-k} a_k")],
-    "a decimal comma in braces": [("3.5", "3{,}5"), ("2.25", "2,25"), ("3.5", "3,5 cm"), ("1234", "1{,}234")],
+    "a decimal comma in braces": [("3.5", "3{,}5"), ("1234", "1{,}234")],
     "colours and ticks": [("8", r"\textcolor{red}{8}"), ("8", r"\color{blue}8"), ("8", r"8 \checkmark")],
     "a binomial by its infix": [("35", r"{7 \choose 3}")],
     "vectors": [
@@ -109,7 +109,6 @@ SAME = {
     "a system that is solved": [("(7, -2)", r"\begin{cases} x = 7 \\ y = -2 \end{cases}")],
     "bounds by bars": [("(-4,4)", "|x|<4"), (r"(-\infty,-4]\cup[4,\infty)", r"|t| \ge 4"), (r"[-4,4]", r"4 \ge |x|")],
     "all but one": [(r"x \ne 3", r"\mathbb{R} - \{3\}")],
-    "an angle by its arc": [(r"\frac{\pi}{6}", r"30^\circ"), ("150^\\circ", r"\frac{5\pi}{6}")],
     "the name of a size, a limit": [
         ("9", r"|S| = 9"),
         ("4", r"\lim_{h \to 0} \frac{(2+h)^2-4}{h} = 4"),
@@ -180,7 +179,14 @@ OTHER = {
     "values in another order": [("PQ=4, RS=9", "9, 4")],
     "two choices": [("C", "(C)/(D)"), ("C", "C. D."), ("C", "C) D)"), ("C", "C: D"), ("A", "(A) | (B)")],
     "the order of points": [("ABC", "ACB"), (r"PQRS", "PSRQ")],
-    "a tuple that is no decimal": [("3.5", "(3,5)"), ("3.5", r"\{3,5\}"), ("1.234", "1{,}234"), ("3.05", "3,5")],
+    "two numbers that are no decimal": [
+        ("2.25", "2,25"),
+        ("3.5", "3,5 cm"),
+        ("3.5", "(3,5)"),
+        ("3.5", r"\{3,5\}"),
+        ("1.234", "1{,}234"),
+        ("3.05", "3,5"),
+    ],
     "another vector": [
         (r"\begin{pmatrix} 4 \\ -1 \end{pmatrix}", "(-1, 4)"),
         (r"\begin{pmatrix} 4 \\ -1 \end{pmatrix}", "(4, -1, 0)"),
@@ -192,7 +198,12 @@ OTHER = {
         (r"\begin{vmatrix} 2 & 4 \\ 6 & 8 \end{vmatrix}", r"2\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}"),
     ],
     "other bounds by bars": [("(-4,4)", r"|x| \le 4"), ("(-4,4)", "|x|>4"), ("(-4,4)", "|x|<-4"), ("4", "|x| = 4")],
-    "another angle": [(r"\frac{\pi}{6}", r"60^\circ"), ("30", r"\frac{\pi}{6}"), ("30^\\circ", "0.5236")],
+    "an angle in another measure": [
+        (r"\frac{\pi}{6}", r"30^\circ"),
+        (r"\frac{\pi}{6}", r"60^\circ"),
+        ("30", r"\frac{\pi}{6}"),
+        ("30^\\circ", "0.5236"),
+    ],
     "two values": [("5", "5 or 6"), ("6", "5 or 6"), ("5", "5, 5")],
 }
 

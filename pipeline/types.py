@@ -182,8 +182,12 @@ class Completion(NamedTuple):
     newest_version: WeightVersion | None = None
 
 
-FAILED = frozenset({"timeout", "error", "missing_module"})
+UNJUDGEABLE = frozenset({"error", "missing_module"})
+"""Kinds of verdicts that are nobody's fault but the scorer's, or its settings'."""
+FAILED = UNJUDGEABLE | {"timeout"}
 """Kinds of verdicts that carry no judgement."""
+MAX_ANSWER_CHARS = 1000
+"""Of an answer that a verdict keeps."""
 
 
 class Verdict(Record):

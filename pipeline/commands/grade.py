@@ -24,7 +24,7 @@ from pipeline.rewards.explanation import Explanation, explained
 from pipeline.rewards.judge.verifier import verifier_of
 from pipeline.rewards.verifier import Verifier
 from pipeline.runtime import event_loop
-from pipeline.types import Verdict
+from pipeline.types import UNJUDGEABLE, Verdict
 
 AT_ONCE = 64
 """Responses that are graded beside each other; they are printed in the order of the file."""
@@ -50,7 +50,7 @@ class Graded(NamedTuple):
     @property
     def is_unjudged(self) -> bool:
         """Whether that is nobody's fault but the scorer's, or its settings'."""
-        return self.verdict.kind in ("error", "missing_module")
+        return self.verdict.kind in UNJUDGEABLE
 
     def as_json(self) -> dict[str, Any]:
         response, verdict = self.response, self.verdict

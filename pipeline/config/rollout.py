@@ -213,6 +213,11 @@ class RewardSection(Section):
             if one.scorer == JUDGE
         )
 
+    @property
+    def judge_endpoint(self) -> EndpointSettings | None:
+        """Where the first of them is."""
+        return next((judge.endpoint for judge in self.judges), None)
+
     def endpoint_of(self, judge: ScorerSettings) -> EndpointSettings | None:
         """Where a judge is."""
         return judge.endpoint or self.judge.endpoint

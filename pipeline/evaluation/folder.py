@@ -28,10 +28,11 @@ from pipeline.config.evaluation import Mode
 from pipeline.errors import RunFolderError
 from pipeline.evaluation import legacy
 from pipeline.evaluation.modes import Inferred
-from pipeline.evaluation.plan import Plan
+from pipeline.evaluation.plan import Plan, PlannedCell
 from pipeline.runtime import jsonl
 from pipeline.runtime.files import disk_error, try_lock, unused, write_atomic
 from pipeline.runtime.written import Written, listed, make_folder
+from pipeline.text import visible
 from pipeline.types import Record, Verdict
 
 R = TypeVar("R", bound=Record)
@@ -56,6 +57,15 @@ class Answered(Record):
     verifier: str = ""
     judged: Verdict | None = None
     judge: str = ""
+
+    @property
+    def cell(self) -> str:
+        """The id of the planned cell that it belongs to."""
+        return self.key.partition("-")[0]
+
+    def judged_text(self, cell: PlannedCell) -> str:
+        """What verdicts are on: the last reply, without its thinking where `cell` leaves it out."""
+        return visible(self.inferred.turns[-1].text, strip=bool(cell.settings["strip_think"]))
 
 
 class Failed(Record):

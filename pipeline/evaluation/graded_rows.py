@@ -115,11 +115,10 @@ class _Stored:
 
     def _of_eval(self, where: str, values: dict[str, Any]) -> Response | None:
         answer = Answered.model_validate(values)
-        task, cell = self._tasks.find(answer), self._cells.get(answer.key.partition("-")[0])
+        task, cell = self._tasks.find(answer), self._cells.get(answer.cell)
         if task is None or cell is None:
             return None
-        text = visible(answer.inferred.turns[-1].text, strip=bool(cell.settings["strip_think"]))
-        scorer = self._scorer or str(cell.settings["scorer"])
+        scorer, text = self._scorer or str(cell.settings["scorer"]), answer.judged_text(cell)
         return Response(f"{where} ({answer.problem_id})", text, task, scorer, before=answer.verdict.correct)
 
     def _of_a_run(self, where: str, values: dict[str, Any]) -> Response | None:

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from itertools import islice
 from typing import NamedTuple
 
+from pipeline.config.judge import JUDGE
 from pipeline.errors import RunFolderError
 from pipeline.evaluation.benchmarks import HELD_OUT
 from pipeline.evaluation.defaults import with_workers
@@ -34,10 +35,8 @@ from pipeline.observability.progress import progress
 from pipeline.rewards.judge.model import AnswerJudge, own_rules
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
-from pipeline.text import visible
 from pipeline.types import Task, Verdict
 
-JUDGE = "judge"
 WORKERS_PER_PROCESS = 4
 """Answers at hand for each verifier process: bounds the texts in memory."""
 JUDGED_AT_ONCE = 32
@@ -62,6 +61,8 @@ class Regrade:
         self._stack = AsyncExitStack()
         self._scorers: dict[str, _Scorers] = {}
         self._cells: dict[str, PlannedCell] = {}
+        self._versions: dict[str, str] = {}
+        """By scorer, those of today."""
         self._found: dict[str, Regraded] = {}
         self._num_done = 0
         self._begin_s = time.monotonic()
@@ -75,6 +76,8 @@ class Regrade:
         folder = self._folder()
         self._stack.enter_context(folder.held())
         self._cells = {cell.id: cell for cell in folder.plan().cells}
+        scorers = {str(cell.settings["scorer"]) for cell in self._cells.values()}
+        self._versions = {scorer: verifier_version(scorer) for scorer in scorers}
         tasks = await asyncio.to_thread(self._tasks)
         last = {answer.key: number for number, answer in enumerate(folder.answers())}
         num_lines = max(last.values(), default=-1) + 1
@@ -99,7 +102,7 @@ class Regrade:
             list(self._cells.values()),
             await asyncio.to_thread(scored_answers, folder, paid),
             folder.failures(),
-            versions=self._versions(),
+            versions=self._versions,
             priced=paid.given,
             other=compared(self._options.compare, Prices()) if self._options.compare else None,
             regraded=list(self._found.values()),
@@ -135,7 +138,7 @@ class Regrade:
         """The judge that is named, or that a run's rewards are given by where its answers are judged; and what it
         costs."""
         decides = any(cell.settings.get("scorer") == JUDGE for cell in self._cells.values())
-        own = next((judge.endpoint for judge in self._config.reward.judges), None) if decides else None
+        own = self._config.reward.judge_endpoint if decides else None
         if (settings := self._options.judge or own) is None:
             if decides:
                 self._warn("an LLM judged some of these answers; they keep their verdicts unless --judge URL names one")
@@ -160,18 +163,12 @@ class Regrade:
                 verifiers[scorer, threshold] = await self._stack.enter_async_context(Verifier(settings))
             self._scorers[cell.id] = _Scorers(verifiers.get((scorer, threshold)), decides)
 
-    def _versions(self) -> dict[str, str]:
-        return {
-            scorer: verifier_version(scorer) for scorer in {str(c.settings["scorer"]) for c in self._cells.values()}
-        }
-
     async def _work(
         self, left: Iterator[Answered], tasks: StoredTasks, folder: EvalFolder, report_done: Callable[[int], None]
     ) -> None:
-        versions = self._versions()
         for answer in left:
-            cell = self._cells[answer.key.partition("-")[0]]
-            version = versions[str(cell.settings["scorer"])]
+            cell = self._cells[answer.cell]
+            version = self._versions[str(cell.settings["scorer"])]
             task = tasks.find(answer)
             now = await self._judged(answer, task, cell) if task else None
             self._note(answer, now, cell, version)
@@ -183,7 +180,7 @@ class Regrade:
     async def _judged(self, answer: Answered, task: Task, cell: PlannedCell) -> Answered | None:
         """`answer` with verdicts of today; None where nobody can judge it."""
         scorers = self._scorers[cell.id]
-        text = visible(answer.inferred.turns[-1].text, strip=bool(cell.settings["strip_think"]))
+        text = answer.judged_text(cell)
         judged: Verdict | None = None
         if scorers.judge is not None and (scorers.verifier is None or task.label.answer.strip()):
             judged = await scorers.judge.verify(task.problem, text, task.label)

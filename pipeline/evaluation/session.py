@@ -304,7 +304,7 @@ class EvaluationSession:
         """The judge, after its agreement with labelled answers was shown."""
         settings, undecided = self._options.judge, [one.name for one in benchmarks if one.scorer == "judge"]
         if settings is None and undecided:
-            settings = next((judge.endpoint for judge in self._config.reward.judges), None)
+            settings = self._config.reward.judge_endpoint
         if settings is None:
             if undecided:
                 raise ConfigError(f"an LLM judges the answers of {', '.join(undecided)}; name one with --judge URL")

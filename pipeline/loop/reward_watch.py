@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import RewardError
 from pipeline.runtime.plugins import is_plugin
-from pipeline.types import Rollout, RolloutGroup, Verdict
+from pipeline.types import FAILED, UNJUDGEABLE, Rollout, RolloutGroup, Verdict
 
 # Of a step's answers, from which on missing judgements are an alert.
 ALERTING_SHARE = 0.1
@@ -57,7 +57,7 @@ def check_judged(where: str, verdicts: Sequence[Verdict], settings: RewardSectio
     """Why answers have no reward, with their numbers. Raises RewardError, which says `where`, when none has one."""
     scorers = [one.scorer for one in settings.all_scorers]
     # A program that runs on is a wrong answer; a scorer of the user's that does is none.
-    kinds = {"error", "missing_module"} | ({"timeout"} if any(map(is_plugin, scorers)) else set())
+    kinds = FAILED if any(map(is_plugin, scorers)) else UNJUDGEABLE
     reasons = Counter(verdict.text or verdict.kind for verdict in verdicts if verdict.kind in kinds)
     if verdicts and reasons.total() == len(verdicts):
         raise RewardError(

@@ -42,7 +42,7 @@ class _Labels(NamedTuple):
 def judge_findings(config: Config) -> list[Finding]:
     """What was found of each judge; nothing where there are none."""
     try:
-        return asyncio.run(_compared(config, {}))[0] if config.reward.judges else []
+        return [*asyncio.run(_compared(config, {}))[0].values()] if config.reward.judges else []
     except (UserError, EndpointError) as error:
         return [Finding("FAILED", "judge", _reason(error))]
 
@@ -56,10 +56,9 @@ def check_judges(config: Config, known: Mapping[str, str]) -> CheckedJudges:
         findings, spent = asyncio.run(_compared(config, known))
     except (UserError, EndpointError) as error:
         raise RewardError(f"reward: {_reason(error)}") from error
-    if failed := [finding for finding in findings if finding.state == "FAILED"]:
-        raise RewardError(f"reward: {failed[0].name}: {failed[0].message}")
-    keys = [_key(config, judge) for judge in config.reward.judges]
-    lines = {key: f"{one.name}: {one.message}" for key, one in zip(keys, findings, strict=True)}
+    lines = {key: f"{one.name}: {one.message}" for key, one in findings.items()}
+    if failed := [lines[key] for key, one in findings.items() if one.state == "FAILED"]:
+        raise RewardError(f"reward: {failed[0]}")
     return CheckedJudges(lines, spent)
 
 
@@ -67,9 +66,8 @@ def _reason(error: Exception) -> str:
     return f"{error}; {remedy_of(error.kind)}" if isinstance(error, EndpointError) else str(error)
 
 
-def _key(config: Config, judge: ScorerSettings) -> str:
+def _key(config: Config, judge: ScorerSettings, labels: _Labels | None) -> str:
     """Identity of a judge and of what it is compared with."""
-    labels = _labels_of(config, judge)
     sample = [item.model_dump(mode="json") for item in labels.sample] if labels else []
     identity = judge_identity(judge, config.reward)
     return digest([identity, verifier_version("judge"), config.reward.threshold, sample])[:12]
@@ -86,22 +84,23 @@ def _labels_of(config: Config, judge: ScorerSettings) -> _Labels | None:
     return None if judge.rubric or settings.rubric_column else _Labels(labelled_answers())
 
 
-async def _compared(config: Config, known: Mapping[str, str]) -> tuple[list[Finding], list[dict[str, Any]]]:
-    """A finding on each judge, and what they cost. Only those that are not known are asked."""
+async def _compared(config: Config, known: Mapping[str, str]) -> tuple[dict[str, Finding], list[dict[str, Any]]]:
+    """A finding on each judge by its identity, and what they cost. Only those that are not known are asked."""
     # Nothing has started: a judge that is away is reported in minutes, as by an evaluation.
     requests = config.requests.model_copy(update={"max_outage_s": config.eval.max_outage_s})
-    found = []
+    found: dict[str, Finding] = {}
     async with opened_judges(config.model_copy(update={"requests": requests}), on_trouble=warn) as opened:
         for one in config.reward.judges:
             judge, name = opened.judges[one.column], f"judge {one.column}"
-            if (line := known.get(_key(config, one))) is not None:
-                found.append(Finding("ok", name, line.removeprefix(f"{name}: ")))
+            labels = _labels_of(config, one)
+            key = _key(config, one, labels)
+            if (line := known.get(key)) is not None:
+                found[key] = Finding("ok", name, line.removeprefix(f"{name}: "))
                 continue
             print(f"…       {name}: {judge.name} is asked about answers that are known", flush=True)
-            labels = _labels_of(config, one)
             asking = _with_labels(config, judge, labels) if labels else _by_known_answers(config, judge, one)
             state, message = await asking
-            found.append(Finding("FAILED" if state else "ok", name, f"{judge.name} {message}{state}"))
+            found[key] = Finding("FAILED" if state else "ok", name, f"{judge.name} {message}{state}")
         return found, [client.usage.totals() for client in opened.clients.values()]
 
 
@@ -126,7 +125,7 @@ async def _by_known_answers(config: Config, judge: AnswerJudge, scorer: ScorerSe
     """The same of a judge by a rubric without labels: answers to some problems that are known to differ must not all be
     graded alike."""
     few = config.problems.model_copy(update={"num_train": min(64, config.problems.num_train)})
-    tasks = await asyncio.to_thread(load_problems, few, config.run.seed)
+    tasks = await asyncio.to_thread(load_problems, few, config.run.seed, config.reward.code.packages)
     settings = config.reward.model_copy(update={"scorer": scorer.scorer, "scorers": (scorer,)})
     async with JudgedVerifier(settings, OpenedJudges({scorer.column: judge}, {})) as verifier:
         report = await probed(verifier, tasks.train, settings)

@@ -26,7 +26,7 @@ from pipeline.errors import (
 from pipeline.inference.local_servers import check_port
 from pipeline.preflight.lengths import LEAST_COMPLETION
 from pipeline.rewards.code.preflight import check_code, imports_note
-from pipeline.rewards.judge.verifier import check_judged
+from pipeline.rewards.judge.verifier import check_judgeable
 from pipeline.runtime.files import is_uri
 from pipeline.runtime.hardware import gpus
 from pipeline.sft.seeding import seeding
@@ -306,7 +306,7 @@ def _problems(config: Config) -> str | None:
     except LanpoError as error:
         raise error if isinstance(error, UserError) else UserError(str(error)) from error
     check_code(config, [*found.train, *found.heldout])
-    check_judged(config.reward, [*found.train, *found.heldout])
+    check_judgeable(config.reward, [*found.train, *found.heldout])
     seeds = seeding(config, found.train)
     sft = "SFT seeds" if seeds.wanted else f"no SFT: {seeds.why}"
     imports = imports_note(config.reward.code.packages)

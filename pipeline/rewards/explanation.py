@@ -29,7 +29,6 @@ from pipeline.rewards.math.tokens import tokens_of, written
 from pipeline.text import strip_think
 from pipeline.types import Label, Record, Verdict
 
-MAX_SHOWN_CHARS = 300
 UNREAD = "nothing that can be read"
 _KINDS = {
     Value: "a value",
@@ -101,7 +100,7 @@ def _equal(gold: str, answer: str) -> str:
     """By which rule the two are one answer; empty where nothing simple tells."""
     if cleaned(gold) == cleaned(answer):
         return "the same text"
-    if fraction_of(cleaned(gold)) is not None and fraction_of(cleaned(gold)) == fraction_of(cleaned(answer)):
+    if (number := fraction_of(cleaned(gold))) is not None and number == fraction_of(cleaned(answer)):
         return "the same number"
     if written(tokens_of(gold)) == written(tokens_of(answer)):
         return "the same signs, spelled otherwise"

@@ -13,9 +13,8 @@ from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.extraction import cleaned, conclusion, extract_answer
 from pipeline.rewards.families import judgement
 from pipeline.rewards.math import is_echo, same_answer, within
-from pipeline.types import Label, Verdict
+from pipeline.types import MAX_ANSWER_CHARS, Label, Verdict
 
-MAX_ANSWER_CHARS = 1000
 ECHO = "it repeats an expression of the problem without computing it"
 Scorer = Callable[..., Verdict]
 """(text, label, problem="") → verdict: of a text without a model's thinking, and of the problem's text where that may

@@ -24,10 +24,10 @@ from pipeline.errors import IsolationError
 from pipeline.rewards.code.programs import ProgramScorer
 from pipeline.rewards.contract import MAX_REWARD, FunctionScore, RewardTask, UserFunction, too_large
 from pipeline.rewards.extraction import extract_answer
-from pipeline.rewards.scorers import MAX_ANSWER_CHARS, Scorer, make_scorer
+from pipeline.rewards.scorers import Scorer, make_scorer
 from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import visible_each
-from pipeline.types import FAILED, Task, Verdict
+from pipeline.types import FAILED, MAX_ANSWER_CHARS, Task, Verdict
 
 MAX_TEXT_CHARS = 2000
 Answer = tuple[str, Task]

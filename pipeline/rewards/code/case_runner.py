@@ -20,6 +20,7 @@ from pydantic import Field
 
 from pipeline.config.base import Section
 from pipeline.errors import ProcessEndedError
+from pipeline.rewards.code.bundle import Role
 from pipeline.rewards.code.outputs import Whitespace, same_output
 from pipeline.rewards.code.pool import SandboxPool
 from pipeline.rewards.code.sandbox import Sandbox
@@ -75,8 +76,7 @@ class _Run:
 
     def __init__(self, program: str, rules: Rules, pool: SandboxPool) -> None:
         self._program, self._rules, self._pool = program, rules, pool
-        self._printer: tuple[Sandbox, AsyncExitStack] | None = None
-        self._checker: tuple[Sandbox, AsyncExitStack] | None = None
+        self._open: dict[Role, tuple[Sandbox, AsyncExitStack]] = {}
 
     async def verdict(self, cases: Sequence[Case], partial: bool) -> ProgramResult:
         num_passed, first = 0, ""
@@ -92,9 +92,8 @@ class _Run:
         return ProgramResult("failed", first, share) if first else ProgramResult("passed", "", 1.0)
 
     async def close(self) -> None:
-        for used in (self._printer, self._checker):
-            if used is not None:
-                await used[1].aclose()
+        for _, stack in self._open.values():
+            await stack.aclose()
 
     async def _fault(self, case: Case) -> str | ProgramResult | None:
         """What is wrong with the program's output; None where it is right."""
@@ -102,10 +101,10 @@ class _Run:
             async with asyncio.timeout(self._rules.time_limit_s):
                 reply = await self._printed(case.input)
         except (TimeoutError, ProcessEndedError) as error:
-            if self._printer is None:
+            if "printer" not in self._open:
                 raise
-            await self._printer[1].aclose()
-            self._printer = None
+            await self._open["printer"][1].aclose()
+            del self._open["printer"]
             return f"not done after {self._rules.time_limit_s:g} s" if isinstance(error, TimeoutError) else str(error)
         if reply[0] == "missing":
             return ProgramResult("missing_module", str(reply[1][0]))
@@ -118,14 +117,9 @@ class _Run:
         return f"another output than expected: {reply[1][:100]!r}"
 
     async def _printed(self, given: str) -> list[Any]:
-        if self._printer is None:
-            stack = AsyncExitStack()
-            sandbox = await stack.enter_async_context(self._pool.sandbox("printer"))
-            self._printer = sandbox, stack
-            await stack.enter_async_context(watched(sandbox))
-            await sandbox.write(json.dumps({"program": self._program}).encode())
-        await self._printer[0].write(json.dumps({"input": given}).encode())
-        return _reply(await self._printer[0].read())
+        printer = await self._sandbox("printer", {"program": self._program})
+        await printer.write(json.dumps({"input": given}).encode())
+        return _reply(await printer.read())
 
     async def _accepts(self, case: Case, output: str) -> bool:
         said = await self._checked(case, output)
@@ -136,15 +130,22 @@ class _Run:
         raise CheckerError(f"the problem's checker fails: {described(said)}")
 
     async def _checked(self, case: Case, output: str) -> list[Any]:
-        if self._checker is None:
-            stack = AsyncExitStack()
-            sandbox = await stack.enter_async_context(self._pool.sandbox("checker"))
-            self._checker = sandbox, stack
-            await sandbox.write(json.dumps({"checker": self._rules.checker}).encode())
+        checker = await self._sandbox("checker", {"checker": self._rules.checker})
         values = {"input": case.input, "expected": case.output, "output": output}
-        await self._checker[0].write(json.dumps(values).encode())
-        found: list[Any] = json.loads(await self._checker[0].read())
+        await checker.write(json.dumps(values).encode())
+        found: list[Any] = json.loads(await checker.read())
         return found
+
+    async def _sandbox(self, role: Role, task: dict[str, str]) -> Sandbox:
+        """The sandbox of `role`, which gets its `task` when it is opened."""
+        if role not in self._open:
+            stack = AsyncExitStack()
+            sandbox = await stack.enter_async_context(self._pool.sandbox(role))
+            self._open[role] = sandbox, stack
+            if role == "printer":  # the one with code that nobody trusts
+                await stack.enter_async_context(watched(sandbox))
+            await sandbox.write(json.dumps(task).encode())
+        return self._open[role][0]
 
 
 def _reply(frame: bytes) -> list[Any]:

@@ -12,9 +12,7 @@ from pipeline.rewards.code.case_runner import Case, Rules, run_cases
 from pipeline.rewards.code.extraction import as_program, extract_code, with_usual_names
 from pipeline.rewards.code.pool import SandboxPool
 from pipeline.rewards.code.test_runner import ProgramResult, run_tests
-from pipeline.types import Label, Verdict
-
-MAX_ANSWER_CHARS = 1000
+from pipeline.types import MAX_ANSWER_CHARS, Label, Verdict
 
 
 class ProgramScorer:

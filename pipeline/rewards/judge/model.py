@@ -26,13 +26,12 @@ from pipeline.inference.protocol import Reply
 from pipeline.inference.reply_cache import ReplyCache, key_of
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.rewards.extraction import extract_answer
-from pipeline.types import Label, Message, Problem, Verdict
+from pipeline.types import MAX_ANSWER_CHARS, Label, Message, Problem, Verdict
 from prompts.render import filled, template
 
 # The answer is at the end; the beginning of a longer response is left out.
 MAX_RESPONSE_CHARS = 4000
 LEFT_OUT = "[…] "
-MAX_ANSWER_CHARS = 1000
 MAX_SHOWN_CHARS = 100
 # How often one judgement is asked for, where replies are none. The first time greedily: what was said once, greedily,
 # would be said again.

@@ -116,7 +116,7 @@ def without_judges(settings: RewardSection) -> RewardSection | None:
     return settings.model_copy(update={"scorer": others[0].scorer, "scorers": others}) if others else None
 
 
-def check_judged(settings: RewardSection, tasks: Sequence[Task]) -> None:
+def check_judgeable(settings: RewardSection, tasks: Sequence[Task]) -> None:
     """Raise ConfigError where a judge has nothing to judge one of `tasks` by."""
     for rules in rules_in(settings).values():
         for task in tasks:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import ConfigError
 from pipeline.rewards.judge.model import JudgeRules, own_rules, rules_in
-from pipeline.rewards.judge.verifier import check_judged, verdicts_of_each, without_judges
+from pipeline.rewards.judge.verifier import check_judgeable, verdicts_of_each, without_judges
 from pipeline.rewards.scoring import combined
 from pipeline.rewards.version import reward_version, verifier_version
 from pipeline.types import Label, Verdict
@@ -65,13 +65,13 @@ def test_scorers_have_rubrics_of_their_own() -> None:
 def test_what_a_judge_cannot_go_by_is_found_before_it_is_asked() -> None:
     task = task_with("7", "p")
     program = task.model_copy(update={"label": Label(problem_id="p", answer="", row={"rubric": "Short?"})})
-    check_judged(section("judge"), [task])
-    check_judged(section("judge", rubric_column="rubric"), [program])
-    check_judged(RewardSection(), [program])
+    check_judgeable(section("judge"), [task])
+    check_judgeable(section("judge", rubric_column="rubric"), [program])
+    check_judgeable(RewardSection(), [program])
     with pytest.raises(ConfigError, match=r"'p' has no gold answer .* or a rubric"):
-        check_judged(section("math", "judge"), [task, program])
+        check_judgeable(section("math", "judge"), [task, program])
     with pytest.raises(ConfigError, match="has nothing in its column 'rubric'"):
-        check_judged(section("judge", rubric_column="rubric"), [program, task])
+        check_judgeable(section("judge", rubric_column="rubric"), [program, task])
 
 
 def test_other_scorers_are_left_for_other_processes() -> None:

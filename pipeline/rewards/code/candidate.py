@@ -9,7 +9,7 @@ import _operator as operator
 import sys
 
 from pipeline.rewards.code.channel import Channel, Unsendable, compiled, described, raised
-from pipeline.rewards.code.serialization import ARITHMETIC, MAX_ITEMS, UNARY, Values, rebuilt, state_of, taken
+from pipeline.rewards.code.serialization import ARITHMETIC, MAX_ITEMS, UNARY, Values, holding, state_of, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Program:
     def _object(self, name: str, number: int, *parts: Any) -> Any:
         """An object of a class of the tests': of the program's own class of that name, where it has one."""
         kind = vars(self._module).get(name)
-        made = rebuilt(kind if isinstance(kind, type) else type(str(name), (), {}), {})
+        made: Any = object.__new__(kind if isinstance(kind, type) else type(str(name), (), {}))
         self._objects[number] = made
         for key, node in zip(parts[::2], parts[1::2], strict=True):
             object.__setattr__(made, key, self._values.decode(node))
@@ -205,7 +205,9 @@ class Program:
     def _member(self, name: str, member: str, value: Any) -> Any:
         """A member of an enumeration of the tests'."""
         kind = vars(self._module).get(name)
-        return getattr(kind, member, None) if isinstance(kind, type) else rebuilt(type(name, (), {}), {"value": value})
+        if isinstance(kind, type):
+            return getattr(kind, member, None)
+        return holding(object.__new__(type(name, (), {})), {"value": value})
 
     @staticmethod
     async def _awaited(value: Any) -> Any:

@@ -15,7 +15,16 @@ from opcode import opmap
 
 from pipeline.rewards.code.channel import MAX_REASON_CHARS, Channel, Malformed, Unsendable, compiled, described, raised
 from pipeline.rewards.code.remote import Handle, Remote, handle_of, remote
-from pipeline.rewards.code.serialization import MAX_ITEMS, TEXTUAL, Unjudgeable, Values, become, state_of, taken
+from pipeline.rewards.code.serialization import (
+    MAX_ITEMS,
+    TEXTUAL,
+    Unjudgeable,
+    Values,
+    become,
+    holding,
+    state_of,
+    taken,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -334,10 +343,7 @@ class Tests:
             return members[self._inner("getattr", handle, "name")]
         made: Any = object.__new__(kind)
         self._rebuilt[number] = made
-        for key, value in self._inner("state", handle).items():
-            if key[:2] != "__" and not callable(getattr(kind, key, None)):
-                object.__setattr__(made, key, value)
-        return made
+        return holding(made, self._inner("state", handle))
 
     def _inner(self, operation: str, handle: Remote, *values: Any) -> Any:
         """An operation while a value is read, whose objects are to be the same."""

@@ -128,11 +128,10 @@ def state_of(value: Any) -> dict[str, Any]:
     return held | dict(getattr(value, "__dict__", {}))
 
 
-def rebuilt(kind: type, state: dict[str, Any]) -> Any:
-    """An object of `kind` that holds `state`, made without its constructor. Methods stay those of `kind`."""
-    made: Any = object.__new__(kind)
+def holding(made: Any, state: dict[str, Any]) -> Any:
+    """`made`, an object without attributes, with those of `state`. Methods stay those of its class."""
     for name, value in state.items():
-        if name[:2] != "__" and not callable(getattr(kind, name, None)):
+        if name[:2] != "__" and not callable(getattr(type(made), name, None)):
             object.__setattr__(made, name, value)
     return made
 

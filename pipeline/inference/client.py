@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from operator import attrgetter
@@ -299,12 +300,13 @@ class InferenceClient:
 
     async def _streamed(self, attempt: HttpAttempt, body: Json) -> protocol.Reply:
         loop = asyncio.get_running_loop()
-        begin_s, first_s, events = loop.time(), None, []
+        # Not the loop's clock, which stands still within a turn of the loop: a first token would come after the last.
+        begin_s, first_s, events = time.monotonic(), None, []
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         async for event in self.transport.stream(attempt.endpoint.at(CHAT), attempt.headers, body):
             self.trouble.silence.heard(attempt.endpoint.url, loop.time())
             if first_s is None and protocol.has_content(event):
-                first_s = loop.time() - begin_s
+                first_s = time.monotonic() - begin_s
             events.append(event)
         return protocol.parse_stream(events, first_s, attempt.endpoint.url)
 

@@ -37,18 +37,18 @@ class ProblemsSection(Section):
     source: str = Field(
         "reasoning_gym",
         description=(
-            "'reasoning_gym', 'procedural_code' (small programs), 'jsonl', 'hub' (a Hugging Face data set), "
-            "or your own 'module:function'."
+            "'reasoning_gym', 'operators' (hidden rules), 'procedural_code' (small programs), 'jsonl', 'hub' (a "
+            "Hugging Face data set), or your own 'module:function'."
         ),
     )
     families: tuple[FamilySettings, ...] = Field(
         (FamilySettings(name="chain_sum", params={"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2}),),
         description=(
             "reasoning_gym: the task families. procedural_code: those of `pipeline/problems/code_families.toml`; "
-            "empty: all."
+            "empty: all. operators: one, 'operators', whose params are its dials; empty: their defaults."
         ),
     )
-    num_train: Positive = Field(2000, description="reasoning_gym, procedural_code: problems generated for training.")
+    num_train: Positive = Field(2000, description="Problems for training, of sources that make them.")
     num_heldout: Positive = Field(
         512, description="Held-out problems (generated, or the first ones of the held-out file)."
     )

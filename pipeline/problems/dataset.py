@@ -23,7 +23,7 @@ from pipeline.runtime.plugins import is_plugin, load_function
 from pipeline.text import text_hash
 from pipeline.types import Split, Task
 
-SOURCES = "'reasoning_gym', 'procedural_code', 'jsonl', 'hub' or 'module:function'"
+SOURCES = "'reasoning_gym', 'operators', 'procedural_code', 'jsonl', 'hub' or 'module:function'"
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,11 @@ def _loaded(settings: ProblemsSection, seed: int) -> ProblemSet:
             from pipeline.problems.reasoning_gym import generate
 
             heldout, train = generate(settings, seed)
+            return ProblemSet(train=train, heldout=heldout)
+        case "operators":
+            from pipeline.problems import operators
+
+            heldout, train = operators.generate(settings, seed)
             return ProblemSet(train=train, heldout=heldout)
         case "procedural_code":
             from pipeline.problems import procedural_code

@@ -25,6 +25,7 @@ from benchmarks.machine import in_child, seconds_of
 from benchmarks.peers import PYTHON
 from benchmarks.pool_texts import texts
 from benchmarks.script import TANTIVY, Benchmark, Goal, Row
+from pipeline.config import Config
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.contexts import messages_in
 from pipeline.experience.pool import COLUMNS, Pool
@@ -87,7 +88,7 @@ async def reads(pool: Pool, ordered: Pool, num: int, num_queries: int) -> Row:
     opens it."""
     from lancedb.query import MatchQuery
 
-    settings = FeedbackSection(similarity_threshold=0.8)
+    config, settings = Config(), FeedbackSection(similarity_threshold=0.8)
     retriever = Retriever(pool, lexical, settings)
     ours, raw, ids, in_order, shown = [], [], [], [], 0
 
@@ -101,7 +102,7 @@ async def reads(pool: Pool, ordered: Pool, num: int, num_queries: int) -> Row:
         begin = time.perf_counter()
         problem = Problem(id=f"query-{number}", text=text)
         context = await retriever.context(problem)
-        messages_in(problem, context, "")
+        messages_in(problem, context, config)
         ours.append(time.perf_counter() - begin)
         shown += context.kind == "inter"
         ids.append(seconds_of(pool._reader.matching, text, "problem_text", ["id"], NUM_CANDIDATES))

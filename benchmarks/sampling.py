@@ -113,9 +113,7 @@ async def sampled(options: argparse.Namespace, url: str) -> Row:
             problems = load_problems(config.problems, config.run.seed)
             stream = ProblemStream(problems.train, config.run.seed)
             chosen = [stream.problem_at(index).problem for index in range(options.num_groups)]
-            prompts = [
-                await pool.render(messages_in(problem, Context(), config.rollout.system_prompt)) for problem in chosen
-            ]
+            prompts = [await pool.render(messages_in(problem, Context(), config)) for problem in chosen]
             await raw(config, pool, prompts[: options.concurrency], options.concurrency)  # warm
             for number in range(options.rounds):
                 bare.append(await raw(config, pool, prompts, options.concurrency))

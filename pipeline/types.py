@@ -85,6 +85,21 @@ class Attempt(Record):
     rollout_id: str = ""
 
 
+OutcomesTold = Literal["hidden", "shown", "contrast"]
+"""What a summarizer is told of right and wrong."""
+
+
+class Origin(Record):
+    """How an entry of the pool was made. Empty texts: not known, as of entries that were made before it was kept."""
+
+    templates: str = Field("", description="The set of templates and its hash: 'full@0f3c…'.")
+    summarizer: str = Field("", description="The model that was asked, with the endpoint where it is not the policy.")
+    weights: str = Field("", description="Version of the policy's weights; empty for another model.")
+    outcomes: OutcomesTold = Field("hidden", description="What the summarizer was told of this very attempt.")
+    contrasted_with: str = Field("", description="Id of the wrong rollout that stood beside a right one.")
+    critique: str = Field("", description="What the summarizer found in the attempt. No prompt shows it.")
+
+
 class Experience(Record):
     """One entry of the pool: a lesson and where it came from."""
 
@@ -96,6 +111,7 @@ class Experience(Record):
     family: str = ""
     split: Split
     template_hash: str = Field("", description="Identity of the prompt that the summarizer was given.")
+    origin: Origin = Origin()
     lineage: int
     policy_version: int
     step: int
@@ -138,6 +154,7 @@ class Context(Record):
     kind: ContextKind = "scratch"
     lessons: tuple[Lesson, ...] = ()
     lesson_ids: tuple[str, ...] = ()
+    sources: tuple[str, ...] = Field((), description="The problems that the lessons were drawn from, as shown.")
     considered: tuple[Considered, ...] = Field((), description="The retrieval's trace, in the order of the search.")
     attempt: Attempt | None = None
     num_trimmed: int = Field(0, description="Parts dropped or cut so that the prompt fits max_model_len.")

@@ -1,61 +1,35 @@
-"""Template + input → the text of one user message.
-
-Substitution is a single pass, so inserted text that looks like a placeholder stays text; the opening of chat control
-tokens (`<|`) in inserted text is broken up, so stored text cannot open a turn of its own."""
+"""Template + input → the text of one user message; lessons as text, and text that is harmless wherever it is shown."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
 
+from prompts.filling import filled, neutralised
 from prompts.schemas import (
     MAX_FLOW_CHARS,
     MAX_SHORT_CHARS,
+    UNKNOWN_SOURCE,
     Abstract,
+    AnswerForm,
+    Contrast,
     Inter,
     Intra,
     JudgeLesson,
     Lesson,
+    LessonSizes,
     PromptInput,
     Relevance,
     Scratch,
+    Summary,
 )
+from prompts.sets import Templates, template
 
-TEMPLATES = Path(__file__).parent / "templates"
-_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-# Openings of the control tokens of the chat formats in use: ChatML, Llama 2 to 4, Mistral, Gemma, DeepSeek, Qwen, Phi.
-_NAMED = (
-    "s|bos|eos|pad|unk|mask|cls|sep|think|tool_call|tool_response|start_of_turn|end_of_turn|start_of_image|end_of_image"
-)
-_CONTROL = re.compile(
-    rf"<(?=\s*\||\s*/?\s*(?:{_NAMED})\s*>|<\s*/?\s*SYS\s*>>|\uff5c)|[|\uff5c](?=>)"
-    r"|\[(?=\s*/?\s*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\s*\])",
-    re.IGNORECASE,
-)
 _ROLE = re.compile(
     r"^(\W{0,8}(?:system|user|assistant|human|developer|tool|instructions?|response)\W{0,4}?)[ \t]*[:\uff1a]",
     re.IGNORECASE | re.MULTILINE,
 )
 _TEMPLATE = re.compile(r"\{(?=[{%#])|[}%#](?=\})")
-
-
-@cache
-def template_hash(name: str) -> str:
-    """Identity of a template's text: 12 hex digits of its SHA-256."""
-    return hashlib.sha256(template(name).encode()).hexdigest()[:12]
-
-
-@cache
-def template(name: str) -> str:
-    return (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
-
-
-def neutralised(text: str) -> str:
-    """`text` with chat control tokens broken by a space; everything else unchanged."""
-    return _CONTROL.sub(lambda match: match[0] + " ", text).strip()
 
 
 def harmless(text: str) -> str:
@@ -66,6 +40,11 @@ def harmless(text: str) -> str:
     while (without := _ROLE.sub(r"\1 -", safe)) != safe:
         safe = without
     return safe
+
+
+def harmless_summary(summary: Summary) -> Summary:
+    """`summary` with lesson and critique made harmless. Raises ValidationError when nothing is left of a text."""
+    return Summary(critique=harmless(summary.critique), lesson=harmless_lesson(summary.lesson))
 
 
 def harmless_lesson(lesson: Lesson) -> Lesson:
@@ -110,26 +89,57 @@ def render_each(lessons: Iterable[Lesson]) -> list[str]:
     return [render_lessons((lesson,)) for lesson in lessons]
 
 
-def render(value: PromptInput) -> str:
+def numbered_lessons(lessons: tuple[Lesson, ...], sources: tuple[str, ...], templates: Templates) -> str:
+    """The lessons of a prompt, each under its number and the problem that it was drawn from."""
+    shown = []
+    for number, lesson in enumerate(lessons, 1):
+        source = normal_line(sources[number - 1]) if len(sources) >= number else ""
+        points = render_lessons((lesson,))
+        shown.append(filled(templates["lesson"], number=str(number), source=source or UNKNOWN_SOURCE, points=points))
+    return "\n".join(shown)
+
+
+def render(value: PromptInput, templates: Templates) -> str:
     """The user message for `value`. Raises TypeError for any other type, so that no label can be passed by mistake."""
+
+    def form(name: AnswerForm) -> str:
+        return templates[f"form_{name}"]
+
     match value:
-        case Scratch(problem=problem, form=form):
-            return filled(template("scratch"), problem=problem, answer_form=template(f"form_{form}"))
-        case Inter(problem=problem, lessons=lessons, form=form):
-            shown = render_lessons(lessons)
-            return filled(template("inter"), problem=problem, lessons=shown, answer_form=template(f"form_{form}"))
-        case Intra(problem=problem, attempt=attempt, form=form):
-            return filled(template("intra"), problem=problem, attempt=attempt, answer_form=template(f"form_{form}"))
-        case Abstract(problem=problem, trajectory=trajectory):
-            return filled(template("abstract"), problem=problem, trajectory=trajectory)
-        case Relevance(problem=problem, others=others):
-            listed = "\n".join(f"{number}. {normal_line(other)}" for number, other in enumerate(others, 1))
-            return filled(template("relevance"), problem=problem, others=listed)
-        case JudgeLesson(problem=problem, lesson=lesson):
-            return filled(template("judge_lesson"), problem=problem, lesson=lesson)
+        case Scratch(problem=problem):
+            return filled(templates["scratch"], problem=problem, answer_form=form(value.form))
+        case Inter(problem=problem):
+            shown = numbered_lessons(value.lessons, value.sources, templates)
+            return filled(templates["inter"], problem=problem, lessons=shown, answer_form=form(value.form))
+        case Intra(problem=problem, attempt=attempt):
+            return filled(templates["intra"], problem=problem, attempt=attempt, answer_form=form(value.form))
+        case Abstract(problem=problem, trajectory=trajectory, outcome=outcome):
+            outcome_line = templates[f"outcome_{outcome}"] if outcome else ""
+            return filled(
+                templates["abstract"],
+                problem=problem,
+                trajectory=trajectory,
+                outcome=outcome_line,
+                **_limits(value.sizes),
+            )
+        case Contrast(problem=problem, right=right, wrong=wrong):
+            return filled(templates["contrast"], problem=problem, right=right, wrong=wrong, **_limits(value.sizes))
     raise TypeError(f"{type(value).__name__} is no prompt input")
 
 
-def filled(text: str, **values: str) -> str:
-    """`text` with each `{{name}}` replaced by that value, neutralised, in a single pass."""
-    return _PLACEHOLDER.sub(lambda match: neutralised(values[match[1]]), text)
+def render_question(value: Relevance | JudgeLesson) -> str:
+    """The user message of what is asked beside the method, by a template that belongs to no set."""
+    if isinstance(value, JudgeLesson):
+        return filled(template("judge_lesson"), problem=value.problem, lesson=value.lesson)
+    listed = "\n".join(f"{number}. {normal_line(other)}" for number, other in enumerate(value.others, 1))
+    return filled(template("relevance"), problem=value.problem, others=listed)
+
+
+def _limits(sizes: LessonSizes) -> dict[str, str]:
+    return {
+        "critique_chars": str(sizes.critique),
+        "flow_chars": str(sizes.flow),
+        "rule_chars": str(sizes.rule),
+        "num_principles": str(sizes.num_principles),
+        "num_pitfalls": str(sizes.num_pitfalls),
+    }

@@ -28,7 +28,7 @@ from pipeline.rewards.judge.model import judge_endpoint
 from pipeline.runtime import event_loop
 from pipeline.runtime.written import Written
 from pipeline.types import Experience, Message
-from prompts.render import render, render_lessons
+from prompts.render import render_lessons, render_question
 from prompts.schemas import JudgeLesson
 
 REPORT, PAGE = "audit.json", "audit.html"
@@ -134,7 +134,7 @@ async def _verdict(judge: ChatClient, audited: AuditedEntry) -> str:
     value = JudgeLesson(problem=audited.entry.problem_text, lesson=render_lessons((audited.entry.lesson,)))
     try:
         reply = await judge.chat(
-            (Message(role="user", content=render(value)),),
+            (Message(role="user", content=render_question(value)),),
             max_tokens=THINKING_TOKENS,
             temperature=0.0,
             stage="judge",

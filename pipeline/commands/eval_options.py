@@ -40,7 +40,7 @@ def chosen(arguments: argparse.Namespace) -> Chosen:
         served = {"model": {"path": str(run.final_model.resolve())}, "learner": {"transfer": "filesystem"}}
         stored = merged(run.config().model_dump(mode="json"), served)
         return Chosen(validated(merged(stored, explicit)), explicit)
-    base = {"feedback": _feedback_of(arguments.pool_run)} if arguments.pool_run else {}
+    base = _shown_as(arguments.pool_run) if arguments.pool_run else {}
     config = load_config(arguments.config, merged(base, explicit))
     explicit = merged(read_config_file(arguments.config), explicit) if arguments.config else explicit
     return Chosen(_of_a_foreign_model(config, explicit) if arguments.endpoint else config, explicit)
@@ -63,10 +63,13 @@ def _endpoint_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return endpoint if "model" in given else endpoint | {"model": {"name": ""}}
 
 
-def _feedback_of(source: Path) -> dict[str, Any]:
-    """How the run of a pool finds lessons is how they are found for an evaluation, unless told otherwise; a file tells
+def _shown_as(source: Path) -> dict[str, Any]:
+    """How the run of a pool finds and words lessons is how an evaluation does, unless told otherwise; a file tells
     nothing."""
-    return RunFolder.open(source).config().feedback.model_dump(mode="json") if source.is_dir() else {}
+    if not source.is_dir():
+        return {}
+    config = RunFolder.open(source).config()
+    return {"feedback": config.feedback.model_dump(mode="json"), "rollout": {"templates": config.rollout.templates}}
 
 
 def _of_a_foreign_model(config: Config, explicit: dict[str, Any]) -> Config:

@@ -10,6 +10,7 @@ from pipeline.evaluation.markdown import page
 from pipeline.evaluation.regrade import Regrade
 from pipeline.evaluation.session import EvalOptions, EvaluationSession, check_compare
 from pipeline.observability.live_view import View
+from pipeline.preflight.model_facts import facts_of
 from pipeline.runtime import event_loop
 
 
@@ -25,6 +26,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
         registry=arguments.registry,
         data=arguments.data,
         lessons=arguments.pool_run or arguments.run_folder,
+        num_parameters=lambda model: facts_of(model).num_parameters,
         judge=eval_options.judge_of(arguments),
         compare=arguments.compare,
         out=arguments.out,

@@ -17,6 +17,7 @@ from pipeline.experience.pool import Pool
 from pipeline.experience.pool_snapshots import rollback
 from pipeline.experience.retrieval import retriever_of
 from pipeline.experience.usefulness import usefulness_in
+from pipeline.experience.wording import checked, keep
 from pipeline.inference.capabilities import check_adapters, check_embeddings, check_endpoint, take_label
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.endpoint import Endpoint
@@ -123,6 +124,7 @@ class Session:
                 self.view.log(line)
             self.config = found.config
             write_atomic(self.run.config_file, self.config.model_dump_json(indent=2))
+        keep(self.run, checked(self.config))
         return self.config
 
     def _note_rewards(self) -> None:

@@ -8,12 +8,9 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Positive, Probability, Schedule, Section
 from pipeline.config.endpoints import EndpointSettings
+from prompts.schemas import MAX_FLOW_CHARS, MAX_RULES, MAX_SHORT_CHARS, SIZES, LessonSizes
 
 EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
-
-
-LESSON_TOKENS = 320
-"""Of the longest lesson that the schema allows, some 900 characters of JSON."""
 
 
 class FeedbackSection(Section):
@@ -39,6 +36,9 @@ class FeedbackSection(Section):
         4, description="Most of them of one problem, newest first: one with many entries must not crowd out the others."
     )
     num_lessons: Positive = Field(1, description="Most entries shown in one inter prompt.")
+    max_source_chars: Annotated[int, Field(ge=40)] = Field(
+        400, description="Longest text of the problem that a lesson is headed by, characters."
+    )
     diversity: Probability = Field(
         0.0, description="Weight of being unlike the lessons chosen already (MMR); 0: by rank alone."
     )
@@ -60,14 +60,25 @@ class FeedbackSection(Section):
         return self
 
 
+SHOWN_CHARS = 2000
+"""Of an attempt that is shown, where no model says what fits."""
+
+
 class ReflectionSection(Section):
     select: Literal["any", "failed"] = Field(
         "any",
         description="Which earlier attempt is shown; 'failed' (the paper's wording) tells the model that it is wrong.",
     )
-    max_attempt_chars: Positive = Field(
-        2000, description="Longest attempt shown, characters; longer ones keep head and tail."
+    max_attempt_chars: Positive | None = Field(
+        None,
+        description="Longest attempt shown, characters; a longer one keeps beginning, end and final answer. none: as "
+        "long as a completion may be, as far as the context allows; at least 2,000.",
     )
+
+    @property
+    def longest(self) -> int:
+        """`max_attempt_chars`, or the least of what is derived for it."""
+        return self.max_attempt_chars or SHOWN_CHARS
 
 
 class AbstractionSection(Section):
@@ -81,8 +92,35 @@ class AbstractionSection(Section):
         "random",
         description="Whose trajectories: any; or first of groups with right and wrong answers, one of each in turn.",
     )
+    outcomes: Literal["hidden", "shown", "contrast"] = Field(
+        "hidden",
+        description="What the summarizer is told of an attempt, whose lesson is for other problems: nothing; right or "
+        "wrong; or a right and a wrong one of a group side by side, one alone with its outcome where there are no such "
+        "two. No prompt of the policy tells an outcome.",
+    )
+    critique_chars: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Longest critique before a lesson; 0: none. none: 240, with full templates 2,000."
+    )
+    flow_chars: Annotated[int, Field(ge=1, le=MAX_FLOW_CHARS)] | None = Field(
+        None, description="Longest flow of thought of a lesson. none: 200, with full templates 800."
+    )
+    rule_chars: Annotated[int, Field(ge=1, le=MAX_SHORT_CHARS)] | None = Field(
+        None, description="Longest principle or pitfall. none: 160, with full templates 320."
+    )
+    num_principles: Annotated[int, Field(ge=1, le=MAX_RULES)] | None = Field(
+        None, description="Most principles of a lesson. none: 2, with full templates 4."
+    )
+    num_pitfalls: Annotated[int, Field(ge=0, le=MAX_RULES)] | None = Field(
+        None, description="Most pitfalls of a lesson. none: 2, with full templates 4."
+    )
+    max_trajectory_chars: Positive | None = Field(
+        None,
+        description="Longest attempt given to the summarizer, two beside each other half each; a longer one keeps "
+        "beginning, end and final answer. none: as long as a completion may be, as far as the context allows; at "
+        "least 4,000.",
+    )
     max_tokens: Positive | None = Field(
-        None, description="Longest lesson, tokens; none: 320, in which the longest that the schema allows fits."
+        None, description="Longest reply of the summarizer, tokens; none: what the sizes of its parts allow."
     )
     temperature: Annotated[float, Field(ge=0.0)] = Field(0.7, description="Sampling temperature of the summarizer.")
     num_repairs: int = Field(
@@ -95,9 +133,21 @@ class AbstractionSection(Section):
     endpoint: EndpointSettings | None = Field(None, description="Summarizer; none: the policy itself.")
 
     @property
-    def longest(self) -> int:
-        """`max_tokens`, or what the schema of a lesson allows."""
-        return self.max_tokens or LESSON_TOKENS
+    def longest_trajectory(self) -> int:
+        """`max_trajectory_chars`, or the least of what is derived for it."""
+        return self.max_trajectory_chars or 2 * SHOWN_CHARS
+
+    def sizes(self, templates: str) -> LessonSizes:
+        """How long the parts of a lesson may be, with the defaults of a set of `templates`."""
+        usual = SIZES.get("compact" if templates == "auto" else templates, SIZES["full"])
+        given = {
+            "critique": self.critique_chars,
+            "flow": self.flow_chars,
+            "rule": self.rule_chars,
+            "num_principles": self.num_principles,
+            "num_pitfalls": self.num_pitfalls,
+        }
+        return usual.model_copy(update={name: size for name, size in given.items() if size is not None})
 
 
 class PoolSection(Section):

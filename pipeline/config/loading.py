@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.config.fields import known_fields
-from pipeline.config.renamed import with_new_names
+from pipeline.config.renamed import as_meant
 from pipeline.config.root import Config
 from pipeline.config.validation import invalid_fields
 from pipeline.errors import ConfigError
@@ -55,7 +55,7 @@ def read_config_file(file: Path) -> dict[str, Any]:
             f"--config {file}: {error.strerror or error}; give a TOML file, or the config.json of a run"
         ) from error
     try:
-        return with_new_names(dict(json.loads(text))) if file.suffix == ".json" else tomllib.loads(text)
+        return as_meant(dict(json.loads(text))) if file.suffix == ".json" else tomllib.loads(text)
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"--config {file}: not valid {file.suffix.removeprefix('.').upper() or 'TOML'}: {error}"
@@ -64,7 +64,7 @@ def read_config_file(file: Path) -> dict[str, Any]:
 
 def stored_config(file: Path) -> Config:
     """The configuration that a run or an evaluation stored, under whatever names settings had then."""
-    return Config.model_validate(with_new_names(json.loads(file.read_text(encoding="utf-8"))))
+    return Config.model_validate(as_meant(json.loads(file.read_text(encoding="utf-8"))))
 
 
 def validated(values: dict[str, Any]) -> Config:

@@ -1,4 +1,5 @@
-"""Settings that have another name now: what stored them before is read on, and users are given the new name."""
+"""Settings that have another name now, or that came later: what was stored before is read on as it was meant, and users
+are given the new name."""
 
 from __future__ import annotations
 
@@ -9,6 +10,23 @@ RENAMED = {
     "requests.canary_timeout_s": "requests.probe_timeout_s",
 }
 """The names of before and of now. A setting keeps its section."""
+
+
+CAME_LATER: dict[str, Any] = {
+    "rollout.templates": "legacy",
+    "abstraction.max_trajectory_chars": 4000,
+}
+"""What a stored configuration that lacks a setting of today meant, where that is not the default of today."""
+
+
+def as_meant(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a run or an evaluation stored, under today's names and with what held then."""
+    values = with_new_names(values)
+    for name, meant in CAME_LATER.items():
+        section, setting = name.split(".")
+        if isinstance(table := values.get(section), dict):
+            values[section] = {setting: meant, **table}
+    return values
 
 
 def with_new_names(values: dict[str, Any], names: dict[str, str] = RENAMED) -> dict[str, Any]:

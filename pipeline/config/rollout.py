@@ -51,6 +51,11 @@ class RolloutSection(Section):
     system_prompt: str = Field(
         "You solve problems.", description="System message of every prompt; empty: the template's own."
     )
+    templates: str = Field(
+        "auto",
+        description="Templates of prompts: 'compact', 'full', 'legacy' (of runs before the others), or a folder of "
+        "yours; 'auto': full from a billion parameters and 8,192 tokens of context on, else compact.",
+    )
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, description="Passed to the chat template.")
     strip_think: bool = Field(
         True,

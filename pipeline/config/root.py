@@ -18,6 +18,7 @@ from pipeline.config.rollout import RewardSection, RolloutSection
 from pipeline.config.run import RunSection
 from pipeline.config.servers import ModelSection, ServersSection
 from pipeline.config.sft import SftSection
+from prompts.schemas import LessonSizes
 
 
 class Config(Section):
@@ -61,6 +62,16 @@ class Config(Section):
     def longest_answer(self) -> int:
         """`eval.max_tokens`, or as long as a rollout may be."""
         return self.eval.max_tokens or self.rollout.sampling.longest
+
+    @property
+    def lesson_sizes(self) -> LessonSizes:
+        """How long the parts of a lesson may be."""
+        return self.abstraction.sizes(self.rollout.templates)
+
+    @property
+    def longest_lesson(self) -> int:
+        """`abstraction.max_tokens`, or what the sizes of a lesson allow."""
+        return self.abstraction.max_tokens or self.lesson_sizes.reply_tokens
 
     @property
     def named_endpoints(self) -> tuple[EndpointSettings, ...]:

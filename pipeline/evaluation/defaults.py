@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.evaluation.plan import BenchmarkTasks
+from pipeline.experience.wording import checked
+from prompts.sets import AUTO, suited
 
 # More than any answer has.
 WHOLE_ANSWER_CHARS = 10_000_000
@@ -53,6 +55,19 @@ def with_whole_answers(config: Config, explicit: Explicit) -> Config:
     if "max_attempt_chars" in explicit.get("reflection", {}):
         return config
     return _with(config, "reflection", max_attempt_chars=WHOLE_ANSWER_CHARS)
+
+
+def with_templates(
+    config: Config, num_parameters: int | None, context: int | None, log: Callable[[str], None]
+) -> Config:
+    """With the templates that suit a model, as far as it is known, where nothing chose any. Raises ConfigError for a
+    folder of them that cannot be used."""
+    if config.rollout.templates == AUTO:
+        chosen, why = suited(num_parameters, context)
+        log(f"rollout.templates = {chosen!r}: {why}")
+        config = _with(config, "rollout", templates=chosen)
+    checked(config)
+    return config
 
 
 def with_workers(config: Config, explicit: Explicit, *, programs: bool) -> Config:

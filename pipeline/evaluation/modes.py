@@ -111,7 +111,7 @@ class Inference:
         turns, num_trimmed = list(inferred.turns), 0
         for _ in range(self._config.eval.num_rounds):
             attempt = Attempt(problem_id=problem.id, text=self.visible(turns[-1].text))
-            context = intra_context(attempt, self._config.reflection.max_attempt_chars)
+            context = intra_context(attempt, self._config.reflection.longest)
             if context.kind == "scratch":
                 break
             refined = await self._shown(problem, context, sample)
@@ -122,7 +122,7 @@ class Inference:
     async def _shown(self, problem: Problem, context: Context, sample: int) -> Inferred:
         """One turn under `context`, which is cut where the endpoint says that the prompt is too long."""
         while True:
-            messages = messages_in(problem, context, self._config.rollout.system_prompt)
+            messages = messages_in(problem, context, self._config)
             try:
                 reply = await self._request(messages, sample)
                 break

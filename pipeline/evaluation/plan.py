@@ -20,7 +20,7 @@ from pipeline.errors import RunFolderError
 from pipeline.hashing import digest
 from pipeline.runtime.files import flat, write_atomic
 from pipeline.types import Task
-from prompts.render import template_hash
+from prompts.sets import Templates, template_hash, templates_of
 
 SEARCHING = (
     "similarity", "similarity_threshold", "num_candidates", "num_candidates_per_problem", "num_lessons", "diversity",
@@ -171,11 +171,12 @@ def sampling_of(config: Config, max_tokens: int) -> dict[str, Any]:
 
 def _settings(config: Config, benchmark: BenchmarkTasks, judge: str) -> dict[str, Any]:
     forms = sorted({task.problem.form for task in benchmark.tasks})
+    templates = templates_of(config.rollout.templates)
     found: dict[str, Any] = {
         "source": benchmark.source,
         "sampling": sampling_of(config, benchmark.max_tokens),
         "system_prompt": config.rollout.system_prompt,
-        "templates": {name: template_hash(name) for name in ("scratch", *(f"form_{form}" for form in forms))},
+        "templates": {name: templates.hash(name) for name in ("scratch", *(f"form_{form}" for form in forms))},
         "scorer": benchmark.scorer,
         "threshold": config.reward.threshold,
         "strip_think": config.rollout.strip_think,
@@ -184,11 +185,12 @@ def _settings(config: Config, benchmark: BenchmarkTasks, judge: str) -> dict[str
 
 
 def _of_mode(config: Config, mode: Mode, pool_key: str) -> dict[str, Any]:
+    templates = templates_of(config.rollout.templates)
     if mode == "reflect":
         return {
             "num_rounds": config.eval.num_rounds,
             "max_chars": config.reflection.max_attempt_chars,
-            "template": template_hash("intra"),
+            "template": templates.hash("intra"),
         }
     if mode == "retrieval":
         feedback = config.feedback
@@ -197,10 +199,16 @@ def _of_mode(config: Config, mode: Mode, pool_key: str) -> dict[str, Any]:
             "pool": pool_key,
             "feedback": {name: getattr(feedback, name) for name in SEARCHING},
             "measured_by": f"{measured_by.model} at {measured_by.base_url}" if measured_by else "",
-            "template": template_hash("inter"),
+            "template": templates.hash("inter"),
+            **({} if templates.name == "legacy" else _headed(config, templates)),
             **({"relevance": template_hash("relevance")} if feedback.similarity == "judge" else {}),
         }
     return {}
+
+
+def _headed(config: Config, templates: Templates) -> dict[str, Any]:
+    """How lessons are headed; those of the templates of before have no heads."""
+    return {"lesson": templates.hash("lesson"), "max_source_chars": config.feedback.max_source_chars}
 
 
 def task_hash(task: Task) -> str:

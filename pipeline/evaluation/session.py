@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError, EndpointError, FinalEndpointError, RunF
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.cost import cost_of, failed_attempts, spending
-from pipeline.evaluation.defaults import Explicit, adapted
+from pipeline.evaluation.defaults import Explicit, adapted, with_templates
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.judging import opened_judge
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
@@ -55,7 +55,7 @@ class EvalOptions(NamedTuple):
     """What an evaluation was given: its configuration, and the options of the command that are no settings.
 
     `explicit` are the settings that the user gave; `model_name` names the folder of a model that is served here,
-    `lessons` is the run or file of the pool for retrieval."""
+    `lessons` is the run or file of the pool for retrieval; `num_parameters` are those of a model folder."""
 
     config: Config
     explicit: Explicit
@@ -63,6 +63,7 @@ class EvalOptions(NamedTuple):
     registry: Path | None = None
     data: Path | None = None
     lessons: Path | None = None
+    num_parameters: Callable[[Path], int | None] = lambda model: None
     judge: EndpointSettings | None = None
     compare: Path | None = None
     out: Path | None = None
@@ -232,6 +233,7 @@ class EvaluationSession:
             ]
             self._hold(folder)
             self._identify(folder, identity, cards=[one.card for one in client.endpoints])
+            self._config = with_templates(config, None, client.max_model_len, self._log)
             return folder, client
         folder = folder_of(self._options, self._options.model_name)
         servers = range(config.servers.num_servers)
@@ -243,7 +245,10 @@ class EvaluationSession:
         self._identify(folder, [{"model": str(model), "weights": fingerprint}])
         write_atomic(run.config_file, config.model_dump_json(indent=2))
         serving = await self._stack.enter_async_context(Serving(config, run, model, self._log))
-        return folder, await self._checked(serving.endpoints)
+        client = await self._checked(serving.endpoints)
+        num_parameters = self._options.num_parameters(model)
+        self._config = with_templates(config, num_parameters, client.max_model_len, self._log)
+        return folder, client
 
     async def _checked(self, settings: tuple[EndpointSettings, ...]) -> InferenceClient:
         # A long answer is no stuck wait; that nothing was answered for long is said on the terminal anyway.

@@ -17,7 +17,7 @@ from pipeline.evaluation.plan import PlannedCell
 from pipeline.problems.benchmark_items import find_benchmark, tasks_of
 from pipeline.problems.dataset import load_problems
 from pipeline.types import Task
-from prompts.render import neutralised
+from prompts.filling import neutralised
 
 _FILE = "file "
 """How the source of a benchmark begins that is a file (`pipeline.problems.benchmark.source_of`)."""

@@ -13,12 +13,16 @@ from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
+from pipeline.config import Config
 from pipeline.config.base import value_at
 from pipeline.config.experience import FeedbackSection
+from pipeline.experience.excerpt import shortened
 from pipeline.experience.pool import Candidate
 from pipeline.types import Attempt, Considered, Context, ContextKind, Message, Problem, SearchOutcome
-from prompts.render import render
+from prompts.analysis import without_analysis
+from prompts.render import normal_line, render
 from prompts.schemas import Inter, Intra, PromptInput, Scratch
+from prompts.sets import templates_of
 
 
 def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> ContextKind:
@@ -93,6 +97,9 @@ def inter_context(
         kind="inter",
         lessons=tuple(candidate.lesson for candidate in chosen),
         lesson_ids=tuple(candidate.id for candidate in chosen),
+        sources=tuple(
+            shortened(normal_line(candidate.problem_text), settings.max_source_chars) for candidate in chosen
+        ),
         considered=considered,
     )
 
@@ -140,38 +147,31 @@ def _marginal(rank: float, candidate: Candidate, chosen: list[Candidate], divers
 
 
 def intra_context(attempt: Attempt | None, max_chars: int) -> Context:
-    """Reward-Agnostic Reflection on `attempt`; scratch when there is none."""
+    """Reward-Agnostic Reflection on `attempt`, without the analysis of lessons or of another attempt that it may begin
+    with; scratch when there is none."""
     if attempt is None or not attempt.text.strip():
         return Context(drawn="intra")
-    return Context(
-        drawn="intra", kind="intra", attempt=attempt.model_copy(update={"text": shortened(attempt.text, max_chars)})
-    )
-
-
-def shortened(text: str, max_chars: int) -> str:
-    """`text`, or its head and tail around an ellipsis when it is longer than `max_chars`."""
-    if len(text) <= max_chars:
-        return text
-    head = max_chars // 2
-    return f"{text[:head]} … {text[len(text) - (max_chars - head) :]}"
+    text = shortened(without_analysis(attempt.text), max_chars)
+    return Context(drawn="intra", kind="intra", attempt=attempt.model_copy(update={"text": text}))
 
 
 def prompt_input(problem: Problem, context: Context) -> PromptInput:
     if context.kind == "inter":
-        return Inter(problem=problem.text, lessons=context.lessons, form=problem.form)
+        return Inter(problem=problem.text, lessons=context.lessons, sources=context.sources, form=problem.form)
     if context.kind == "intra" and context.attempt is not None:
         return Intra(problem=problem.text, attempt=context.attempt.text, form=problem.form)
     return Scratch(problem=problem.text, form=problem.form)
 
 
-def messages_in(problem: Problem, context: Context, system_prompt: str) -> tuple[Message, ...]:
+def messages_in(problem: Problem, context: Context, config: Config) -> tuple[Message, ...]:
     """The chat that asks the policy for a solution of `problem` in `context`."""
-    return messages_of(prompt_input(problem, context), system_prompt)
+    return messages_of(prompt_input(problem, context), config)
 
 
-def messages_of(value: PromptInput, system_prompt: str) -> tuple[Message, ...]:
-    """The chat of one prompt: the system message, if any, and one user message."""
-    user = Message(role="user", content=render(value))
+def messages_of(value: PromptInput, config: Config) -> tuple[Message, ...]:
+    """The chat of one prompt: the system message, if any, and one user message by the templates of `config`."""
+    user = Message(role="user", content=render(value, templates_of(config.rollout.templates)))
+    system_prompt = config.rollout.system_prompt
     return (Message(role="system", content=system_prompt), user) if system_prompt else (user,)
 
 
@@ -181,12 +181,16 @@ def trimmed(context: Context) -> Context | None:
         return None
     update: dict[str, object] = {"num_trimmed": context.num_trimmed + 1}
     if context.kind == "inter" and len(context.lessons) > 1:
-        update |= {"lessons": context.lessons[:-1], "lesson_ids": context.lesson_ids[:-1]}
+        update |= {
+            "lessons": context.lessons[:-1],
+            "lesson_ids": context.lesson_ids[:-1],
+            "sources": context.sources[: len(context.lessons) - 1],
+        }
     elif context.kind == "intra" and context.attempt is not None and len(context.attempt.text) > 200:
         half = shortened(context.attempt.text, len(context.attempt.text) // 2)
         update["attempt"] = context.attempt.model_copy(update={"text": half})
     else:
-        update |= {"kind": "scratch", "lessons": (), "lesson_ids": (), "attempt": None}
+        update |= {"kind": "scratch", "lessons": (), "lesson_ids": (), "sources": (), "attempt": None}
     shown = update.get("lesson_ids", context.lesson_ids)
     assert isinstance(shown, tuple)
     update["considered"] = tuple(

@@ -1,5 +1,5 @@
-r"""Finds lessons that give the solution of their problem away: the gold answer in whatever format, or lines of a
-program.
+r"""Finds lessons that state an answer to their problem, the gold one or an attempt's, in whatever format, or hold lines
+of a program.
 
 An answer is given away when it is stated as one (boxed, "answer is", "#### 7", "= 7", "the total is 7", "which gives 7"
 at the end of a sentence or line), or held anywhere when it is three or more digits or words long (docs/design.md). A
@@ -83,10 +83,12 @@ def gives_answer_away(lesson_text: str, answer: str) -> bool:
     )
 
 
-def gives_solution_away(lesson_text: str, answers: Iterable[str], program: str) -> bool:
-    """Whether a lesson states one of the gold answers, or holds lines of `program`, the trajectory's ("" for none)."""
-    stated = any(gives_answer_away(lesson_text, answer) for answer in answers)
-    return stated or gives_program_away(lesson_text, program)
+def gives_solution_away(lesson_text: str, answers: Iterable[str], programs: Iterable[str] = ()) -> bool:
+    """Whether a lesson states one of `answers` (the gold ones, and those of the trajectories), or holds lines of one of
+    the trajectories' `programs`."""
+    return any(gives_answer_away(lesson_text, answer) for answer in answers) or any(
+        gives_program_away(lesson_text, program) for program in programs
+    )
 
 
 def gives_program_away(lesson_text: str, program: str) -> bool:

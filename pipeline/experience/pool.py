@@ -30,6 +30,7 @@ from pipeline.storage.maintenance import compact, drop_torn_indices, ensure_indi
 from pipeline.storage.tables import (
     SEARCHED,
     Reader,
+    add_missing,
     append,
     clone,
     failures_named,
@@ -143,10 +144,12 @@ class Pool:
         unique = list({entry.id: entry for entry in entries if entry.id not in self._ids}.values())
         if not unique:
             return 0
+        rows = table_of(unique)
+        add_missing(self._table, rows.schema)
         if alone:
-            append(self._table, table_of(unique), self._reader)
+            append(self._table, rows, self._reader)
         else:
-            self._table.merge_insert("id").when_not_matched_insert_all().execute(table_of(unique))
+            self._table.merge_insert("id").when_not_matched_insert_all().execute(rows)
         self._ids.update(entry.id for entry in unique)
         self._counts.update(entry.problem_id for entry in unique)
         limit = self._settings.max_entries_per_problem

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.types import Experience
+from pipeline.types import Experience, Origin
 from prompts.schemas import Lesson
 
 TABLE = "pool"
 
 
 def schema() -> Any:
-    """Arrow schema: the fields of Experience, the lesson as JSON; `id` is the unenforced primary key (of merges)."""
+    """Arrow schema: the fields of Experience, lesson and origin as JSON; `id` is the unenforced primary key (of
+    merges)."""
     import pyarrow as pa
 
     def required(name: str, kind: Any, **metadata: str) -> Any:
@@ -28,6 +29,8 @@ def schema() -> Any:
             required("split", pa.string()),
             required("lesson", pa.string()),
             required("template_hash", pa.string()),
+            # Null in the tables of runs that began before it was kept.
+            pa.field("origin", pa.string()),
             required("lineage", pa.int32()),
             required("policy_version", pa.int32()),
             required("step", pa.int32()),
@@ -46,11 +49,19 @@ def table_of(entries: Sequence[Experience]) -> Any:
     """Arrow table of `entries`, with the schema's metadata: a list of dicts would lose the primary key's."""
     import pyarrow as pa
 
-    rows = [{**entry.model_dump(exclude={"lesson"}), "lesson": entry.lesson.model_dump_json()} for entry in entries]
+    rows = [
+        {
+            **entry.model_dump(exclude={"lesson", "origin"}),
+            "lesson": entry.lesson.model_dump_json(),
+            "origin": entry.origin.model_dump_json(),
+        }
+        for entry in entries
+    ]
     return pa.Table.from_pylist(rows, schema=schema())
 
 
 def entry_of(row: dict[str, Any]) -> Experience:
     """The entry in a row of the table."""
-    known = {name: row[name] for name in Experience.model_fields}
-    return Experience.model_validate({**known, "lesson": Lesson.model_validate_json(row["lesson"])})
+    known = {name: row[name] for name in Experience.model_fields if name != "origin"}
+    origin = Origin.model_validate_json(row["origin"]) if row.get("origin") else Origin()
+    return Experience.model_validate({**known, "lesson": Lesson.model_validate_json(row["lesson"]), "origin": origin})

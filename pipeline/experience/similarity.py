@@ -22,7 +22,7 @@ from pipeline.inference.chat_client import ChatClient, EmbeddingClient
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.text import normalised, text_hash, words
 from pipeline.types import Message
-from prompts.render import render
+from prompts.render import render_question
 from prompts.schemas import Relevance
 
 K = TypeVar("K")
@@ -137,7 +137,7 @@ class JudgeSimilarity:
         """Raises ValidationError for a reply that cannot be used."""
         kind = _grades_of(len(others))
         reply = await self._endpoints.chat(
-            (Message(role="user", content=render(Relevance(problem=text, others=tuple(others)))),),
+            (Message(role="user", content=render_question(Relevance(problem=text, others=tuple(others)))),),
             max_tokens=THINKING_TOKENS + 8 * len(others),
             temperature=0.0,
             stage="judge",

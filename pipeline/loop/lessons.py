@@ -19,14 +19,14 @@ from functools import partial
 
 from pipeline.config import Config
 from pipeline.experience import pool_snapshots
-from pipeline.experience.abstraction import Abstractor, choose_rollouts, entry_id, without_copies
+from pipeline.experience.abstraction import Abstractor, Chosen, choose_rollouts, entry_id, without_copies
 from pipeline.experience.pool import Pool
 from pipeline.experience.usefulness import Usefulness
 from pipeline.hashing import seed_of
 from pipeline.loop.step_metrics import StepReporter
 from pipeline.loop.writers import pool_writer
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.types import Experience, Rollout, RolloutGroup, Task
+from pipeline.types import Experience, RolloutGroup, Task
 
 
 class LessonStage:
@@ -85,21 +85,21 @@ class LessonStage:
     async def make_again(self, step: int, groups: list[RolloutGroup]) -> None:
         """As `make` for a step before a resumed one, where the pool does not have its lessons."""
         chosen = self._chosen(step, groups)
-        if not await asyncio.to_thread(self._pool.holds_any, [entry_id(rollout) for _, rollout in chosen]):
+        if not await asyncio.to_thread(self._pool.holds_any, [entry_id(one.rollout) for one in chosen]):
             await self._store(step, chosen)
 
-    def _chosen(self, step: int, groups: list[RolloutGroup]) -> list[tuple[RolloutGroup, Rollout]]:
+    def _chosen(self, step: int, groups: list[RolloutGroup]) -> list[Chosen]:
         return choose_rollouts(groups, self._config.abstraction, seed_of("choose", self._config.run.seed, step))
 
-    async def _store(self, step: int, chosen: list[tuple[RolloutGroup, Rollout]]) -> int:
+    async def _store(self, step: int, chosen: list[Chosen]) -> int:
         settings = self._config.abstraction
         if not settings.enabled:
             return 0
         with self._reporter.clock.stage("abstract"):
             async with asyncio.TaskGroup() as tasks:
                 summaries = [
-                    tasks.create_task(self._abstractor.summarise(group, rollout, self._labels(group.problem.id).label))
-                    for group, rollout in chosen
+                    tasks.create_task(self._abstractor.summarise(one, self._labels(one.group.problem.id).label))
+                    for one in chosen
                 ]
         with self._reporter.clock.stage("pool"):
             outcomes = await asyncio.to_thread(

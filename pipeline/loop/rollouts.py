@@ -143,7 +143,7 @@ class GroupSampler:
         }
         limit = endpoints.token_limit
         while True:
-            messages = messages_in(problem, context, config.rollout.system_prompt)
+            messages = messages_in(problem, context, config)
             if limit is None:
                 with self._clock.stage("rollout"):
                     return context, await endpoints.sample(messages, sampling, num_samples, **request)
@@ -170,7 +170,7 @@ class GroupSampler:
                 return await self._retriever.context(problem, key.step)
         if kind == "intra":
             attempt = await self._attempt(task, key, rng)
-            return intra_context(attempt, self._config.reflection.max_attempt_chars)
+            return intra_context(attempt, self._config.reflection.longest)
         return Context()
 
     async def _attempt(self, task: Task, key: GroupKey, rng: random.Random) -> Attempt | None:
@@ -185,7 +185,7 @@ class GroupSampler:
         with self._clock.stage("reflect"):
             self._clock.count("attempts_sampled")
             reply = await self._endpoints.chat(
-                messages_in(task.problem, Context(), self._config.rollout.system_prompt),
+                messages_in(task.problem, Context(), self._config),
                 max_tokens=self._config.rollout.sampling.longest,
                 temperature=self._config.rollout.sampling.temperature,
                 stage="reflect",

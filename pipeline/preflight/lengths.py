@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pipeline.config import Config
-from pipeline.config.experience import LESSON_TOKENS
+from pipeline.config.experience import SHOWN_CHARS
 from pipeline.config.rollout import USUAL_COMPLETION
 from pipeline.config.sft import USUAL_MICRO_BATCH
 from pipeline.preflight.model_facts import ModelFacts
@@ -17,8 +17,11 @@ from pipeline.runtime.hardware import free_memory, gpu_memory, gpus
 from pipeline.sft.worked_solutions import solve
 from pipeline.types import Task
 
-TEMPLATE_TOKENS = 192
-"""Of the words around a problem: system message, template, roles, the form of the answer."""
+TEMPLATE_TOKENS, LONG_TEMPLATE_TOKENS = 192, 576
+"""Of the words around a problem: system message, template (a short one, or one that explains), roles, the form of the
+answer."""
+MOST_CHARS_PER_TOKEN, LEAST_CHARS_PER_TOKEN = 6, 3
+"""Of what models write: few texts have more, few have less."""
 LEAST_COMPLETION = 64
 STEP = 16
 """Lengths are multiples of it."""
@@ -68,7 +71,7 @@ def lengths(
     """Every length that `config` leaves open; `served` is the longest that endpoints which run already take."""
     found = []
     context = min((bound for bound in (facts.context, served, config.servers.max_model_len) if bound), default=None)
-    prompt = facts.longest(task.problem.text for task in tasks) + TEMPLATE_TOKENS
+    prompt = facts.longest(task.problem.text for task in tasks) + _template_tokens(config)
     solution = facts.longest(solved.text for task in tasks if (solved := solve(task)))
     completion = config.rollout.sampling.max_tokens
     if completion is None:
@@ -77,13 +80,19 @@ def lengths(
         completion = length.value
     if config.eval.max_tokens is None:
         found.append(Length("eval.max_tokens", completion, "as long as a rollout"))
-    lesson = config.abstraction.longest
+    lesson = config.longest_lesson
     if config.abstraction.max_tokens is None and config.abstraction.enabled:
         lesson = _floor(min(lesson, (context or lesson * 4) // 4))
-        found.append(Length("abstraction.max_tokens", lesson, "the longest lesson that the schema allows"))
+        found.append(Length("abstraction.max_tokens", lesson, "the longest lesson that its sizes allow"))
+    left = context and context - prompt
+    if config.reflection.max_attempt_chars is None:
+        found.append(_shown("reflection.max_attempt_chars", SHOWN_CHARS, completion, left and left - completion))
+    if config.abstraction.max_trajectory_chars is None and config.abstraction.enabled:
+        found.append(_shown("abstraction.max_trajectory_chars", 2 * SHOWN_CHARS, completion, left and left - lesson))
     longest = max(completion, config.eval.max_tokens or 0)
     # A prompt shows lessons or an earlier attempt; a summarizer is shown a whole trajectory.
-    shown = max(config.feedback.num_lessons * LESSON_TOKENS, completion)
+    of_lesson = config.lesson_sizes.lesson_tokens + config.feedback.max_source_chars // LEAST_CHARS_PER_TOKEN
+    shown = max(config.feedback.num_lessons * of_lesson, completion)
     if config.servers.max_model_len is None and not config.endpoints:
         found.append(_model_len(config, facts, memory, prompt, shown + max(longest, lesson)))
     if config.sft.enabled:
@@ -123,6 +132,18 @@ def _completion(
             held = f"what {num_groups} x {group} rollouts at once may have in {memory.learner / 2**30:.1f} GiB"
             wanted, why = fitting, f"{held}; {remedy}"
     return Length("rollout.sampling.max_tokens", max(LEAST_COMPLETION, _floor(wanted)), why)
+
+
+def _template_tokens(config: Config) -> int:
+    return TEMPLATE_TOKENS if config.rollout.templates in ("auto", "compact", "legacy") else LONG_TEMPLATE_TOKENS
+
+
+def _shown(setting: str, least: int, completion: int, left: int | None) -> Length:
+    """Characters of an attempt that a prompt shows: a whole completion's, as far as `left` tokens hold them."""
+    wanted, why = max(least, MOST_CHARS_PER_TOKEN * completion), "a whole completion"
+    if left is not None and (held := max(0, LEAST_CHARS_PER_TOKEN * left)) < wanted:
+        wanted, why = max(least, held), f"what the context holds beside prompt and reply, at least {least}"
+    return Length(setting, wanted, why)
 
 
 def _model_len(config: Config, facts: ModelFacts, memory: Memory, prompt: int, beside: int) -> Length:

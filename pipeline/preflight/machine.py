@@ -23,6 +23,7 @@ from pipeline.errors import (
     StoreError,
     UserError,
 )
+from pipeline.experience.wording import checked
 from pipeline.inference.local_servers import check_port
 from pipeline.preflight.lengths import LEAST_COMPLETION
 from pipeline.rewards.code.preflight import check_code, imports_note
@@ -297,6 +298,10 @@ def _hub(config: Config) -> str | None:
     return None
 
 
+def _templates(config: Config) -> str:
+    return checked(config).identity if config.rollout.templates != "auto" else "chosen by the model's size and context"
+
+
 def _problems(config: Config) -> str | None:
     from pipeline.problems.dataset import load_problems
 
@@ -315,6 +320,7 @@ def _problems(config: Config) -> str | None:
 
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("packages", _packages),
+    ("templates", _templates),
     ("no mismatched torchvision", _mismatched_vision),
     ("run folder writable", _writable),
     ("disk space", _disk),

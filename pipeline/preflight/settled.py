@@ -1,4 +1,5 @@
-"""Settles what a configuration leaves open, once model and problems are known: whether SFT seeds, and every length.
+"""Settles what a configuration leaves open, once model and problems are known: whether SFT seeds, the templates, how
+long lessons are, and every length in tokens.
 
 Invariant: what is settled is concrete (true or false, numbers), so that a run whose configuration it is stored in is
 resumed as it began, wherever that is."""
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.config import Config
+from pipeline.experience.wording import checked
 from pipeline.preflight.lengths import Memory, lengths, with_lengths
 from pipeline.preflight.model_facts import facts_of
 from pipeline.sft.seeding import seeding
 from pipeline.types import Task
+from prompts.schemas import LessonSizes
+from prompts.sets import AUTO, suited
 
 
 class Settled(NamedTuple):
@@ -27,15 +31,38 @@ def settled(
 ) -> Settled:
     """`config` settled for the model in the folder `model` and the training problems `tasks`; `served` is what
     endpoints that run already take of prompt and answer. A run that `is_begun` has its seeded model, whatever would be
-    decided now. Raises ConfigError where SFT is demanded without anything to learn from."""
+    decided now. Raises ConfigError where SFT is demanded without anything to learn from, and for templates that
+    cannot be used."""
     lines = []
     if config.sft.enabled is not False and not is_begun:
         found = seeding(config, tasks)
-        config = config.model_copy(update={"sft": config.sft.model_copy(update={"enabled": found.wanted})})
+        config = _with(config, "sft", enabled=found.wanted)
         lines.append(str(found))
     facts = facts_of(model)
+    if config.rollout.templates == AUTO:
+        bounds = (facts.context, served, config.servers.max_model_len)
+        templates, why = suited(facts.num_parameters, min(filter(None, bounds), default=None))
+        config = _with(config, "rollout", templates=templates)
+        lines.append(f"rollout.templates = {templates!r}: {why}")
+    checked(config)
+    config = _with(config, "abstraction", **_sizes(config.lesson_sizes))
     derived = lengths(config, facts, Memory.here(config, facts), tasks, served)
     return Settled(with_lengths(config, derived), [*lines, *map(str, derived)])
+
+
+def _with(config: Config, section: str, **settings: Any) -> Config:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=settings)})
+
+
+def _sizes(sizes: LessonSizes) -> dict[str, int]:
+    """As settings of `abstraction`."""
+    return {
+        "critique_chars": sizes.critique,
+        "flow_chars": sizes.flow,
+        "rule_chars": sizes.rule,
+        "num_principles": sizes.num_principles,
+        "num_pitfalls": sizes.num_pitfalls,
+    }
 
 
 def without_open(given: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
@@ -46,6 +73,9 @@ def without_open(given: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any
         before = stored.get(name)
         if isinstance(value, dict) and isinstance(before, dict):
             kept[name] = without_open(value, before)
-        elif not ((value is None and isinstance(before, int)) or (value == "auto" and isinstance(before, bool))):
+        elif not (
+            (value is None and isinstance(before, int))
+            or (value == "auto" and (isinstance(before, bool) or name == "templates"))
+        ):
             kept[name] = value
     return kept

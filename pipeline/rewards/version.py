@@ -23,7 +23,7 @@ JUDGES = "pipeline/rewards/judge"
 JUDGE = (
     f"{JUDGES}/model.py",
     "pipeline/inference/structured_output.py",
-    "prompts/render.py",
+    "prompts/filling.py",
     "prompts/schemas.py",
     "prompts/templates/judge_answer.txt",
     "prompts/templates/judge_rubric.txt",

@@ -60,6 +60,7 @@ class RunFolder:
         self.logs = self.path / "logs"
         self.weights = self.path / "weights"
         self.checkpoints = self.path / "checkpoints"
+        self.templates = self.path / "templates"
         self.trackers = self.path / "trackers"
         self.evals = self.path / "evals"
         self.locks = self.path / "locks"

@@ -39,6 +39,8 @@ RESUMABLE_SETTINGS = (
     "reward.judge.min_agreement",
     "requests",
     "operations",
+    # Another place for the same texts: `pipeline.experience.wording` compares them.
+    "rollout.templates",
     "rollout.max_groups_in_flight",
     "rollout.group_timeout_s",
     "rollout.max_group_attempts",

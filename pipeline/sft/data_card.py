@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.config import Config
-from prompts.render import template_hash
+from prompts.sets import templates_of
 
 Json = dict[str, Any]
 TEMPLATE = Path(__file__).with_name("data_card.md")
@@ -30,10 +30,11 @@ def card(config: Config, builtin: list[Json], teaching: Teaching | None, num_own
     text = TEMPLATE.read_text(encoding="utf-8")
     shown, taught = (text, teaching) if teaching else (text.partition("\n## Teacher")[0], Teaching([], {}, {}, ""))
     counts = [Counter(pair["skill"] for pair in pairs) for pairs in (builtin, taught.pairs)]
-    names = ("scratch", "inter", "intra", "form_boxed", "abstract")
+    templates = templates_of(config.rollout.templates)
+    names = ("scratch", "inter", "lesson", "intra", "form_boxed", "abstract")
     return shown.format(
         config=config,
-        templates=", ".join(f"{name} {template_hash(name)}" for name in names),
+        templates=f"{templates.identity}: " + ", ".join(f"{name} {templates.hash(name)}" for name in names),
         skills="\n".join(
             f"| {skill} | {counts[0][skill]} | {counts[1][skill]} |" for skill in ("respond", "inspect", "summarise")
         ),

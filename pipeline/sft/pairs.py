@@ -24,11 +24,13 @@ from pipeline.runtime.plugins import is_plugin
 from pipeline.sft.lessons import all_lessons, lessons_of
 from pipeline.sft.worked_solutions import Solution, answer_only, solve, with_mistake
 from pipeline.types import Task
+from prompts.analysis import block
 from prompts.render import render
-from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
+from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch, Summary
+from prompts.sets import templates_of
 
 # Part of the cache key: raise it whenever the pairs made from the same inputs change.
-CODE_VERSION = 5
+CODE_VERSION = 6
 # What a teacher said is part of the key by its digest, how it was asked is not.
 NOT_OF_THE_PAIRS = {
     "enabled",
@@ -106,7 +108,8 @@ def pairs_key(config: Config, model_fingerprint: str, teacher_digest: str = "") 
         "system_prompt": config.rollout.system_prompt,
         "chat_template_kwargs": config.rollout.chat_template_kwargs,
         "num_lessons": config.feedback.num_lessons,
-        "templates": [render(value) for value in inputs],
+        "sizes": config.lesson_sizes.model_dump(),
+        "templates": [render(value, templates_of(config.rollout.templates)) for value in inputs],
         "lessons": [lesson.model_dump(mode="json") for lesson in all_lessons()],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -165,22 +168,22 @@ def _exchange(
         case "respond-inter":
             lessons, index = drawn_lessons(task.problem.family, config.feedback.num_lessons, rng)
             principle = lessons[index].principles[0]
-            first_line = f"Lesson {index + 1} applies: {principle[0].lower()}{principle[1:]}"
-            return Inter(problem=problem, lessons=lessons, form=form), f"{first_line}\n{solution.text}"
+            analysis = f"Lesson {index + 1} applies: {principle[0].lower()}{principle[1:]}"
+            return Inter(problem=problem, lessons=lessons, form=form), f"{block(analysis)}{solution.text}"
         case "inspect-right" | "inspect-wrong":
             if _shows_no_steps(config, rng):
                 attempt = with_mistake(task, answer_only(task), rng) if skill == "inspect-wrong" else answer_only(task)
                 return Intra(
                     problem=problem, attempt=attempt.attempt, form=form
-                ), f"It shows no steps.\n{solution.text}"
+                ), f"{block('It shows no steps.')}{solution.text}"
             attempt = with_mistake(task, solution, rng) if skill == "inspect-wrong" else solution
             return Intra(
                 problem=problem, attempt=attempt.attempt, form=form
-            ), f"{critique(attempt, solution)}\n{solution.text}"
+            ), f"{block(critique(attempt, solution))}{solution.text}"
     attempt = with_mistake(task, solution, rng) if skill == "summarise-wrong" else solution
     lesson = rng.choice(lessons_of(task.problem.family))
-    reply = json.dumps(lesson.model_dump(mode="json"), separators=(",", ":"))
-    return Abstract(problem=problem, trajectory=attempt.attempt), reply
+    found = critique(attempt, solution)[: config.lesson_sizes.critique]
+    return Abstract(problem=problem, trajectory=attempt.attempt), Summary(critique=found, lesson=lesson).reply
 
 
 def _shows_no_steps(config: Config, rng: random.Random) -> bool:
@@ -214,6 +217,6 @@ def critique(attempt: Solution, solution: Solution) -> str:
 
 def pair_of(config: Config, skill: str, task: Task, user: PromptInput, assistant: str) -> dict[str, Any]:
     """A pair as it is trained on; `skill` may name a kind of it after a dash."""
-    messages = [message.model_dump() for message in messages_of(user, config.rollout.system_prompt)]
+    messages = [message.model_dump() for message in messages_of(user, config)]
     messages.append({"role": "assistant", "content": assistant})
     return {"messages": messages, "skill": skill.partition("-")[0], "problem_id": task.problem.id}

@@ -33,7 +33,8 @@ from pipeline.sft.pairs import drawn_lessons, file_digests, pair_of, refuse_held
 from pipeline.sft.worked_solutions import solve, with_mistake
 from pipeline.text import visible
 from pipeline.types import Record, Task
-from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
+from prompts.schemas import Abstract, Inter, Intra, PromptInput, Scratch, Summary, reply_type
+from prompts.sets import templates_of
 
 # A problem that the teacher cannot solve is replaced by another one, so often.
 MAX_PROBLEMS_PER_PAIR = 3
@@ -115,10 +116,12 @@ class Teacher:
 
     async def _asked(self, value: PromptInput, task: Task, place: tuple[int, int]) -> TeacherReply:
         if isinstance(value, Abstract):
-            reply = await self._answer(value, place, schema=Lesson.model_json_schema())
-            checked = reply.reason or check_reply(reply.text, "stop", "", task.label, value.trajectory)
-            if isinstance(checked, Lesson):
-                return TeacherReply(json.dumps(checked.model_dump(mode="json"), separators=(",", ":")), "")
+            reply = await self._answer(value, place, schema=reply_type(self._config.lesson_sizes).model_json_schema())
+            checked = reply.reason or check_reply(
+                reply.text, "stop", "", task.label, value.trajectory, sizes=self._config.lesson_sizes
+            )
+            if isinstance(checked, Summary):
+                return TeacherReply(checked.reply, "")
             return TeacherReply("", checked if isinstance(checked, str) else checked.reason)
         reply = await self._answer(value, place)
         if reply.reason:
@@ -130,7 +133,7 @@ class Teacher:
     async def _answer(self, value: PromptInput, place: tuple[object, ...], schema: Json | None = None) -> TeacherReply:
         settings = self._config.sft
         reply = await self._endpoints.chat(
-            messages_of(value, self._config.rollout.system_prompt),
+            messages_of(value, self._config),
             max_tokens=settings.teacher_max_tokens,
             temperature=settings.teacher_temperature,
             stage=STAGE,
@@ -187,8 +190,11 @@ def teacher_key(config: Config, teacher: str, tasks: Collection[Task] = ()) -> s
     if not config.problems.columns.named:
         del problems["columns"]
     has_programs = any(task.problem.form == "code" for task in tasks)
+    templates = templates_of(config.rollout.templates)
     parts = {
         **({"form": "code"} if has_programs else {}),
+        # The pairs hold the prompts. Those of before are of the templates of before.
+        **({} if templates.name == "legacy" else {"templates": templates.identity}),
         "teacher": teacher,
         "sft": config.sft.model_dump(
             mode="json", include={"seed", "respond_share", "inspect_share", "num_teacher_pairs"}

@@ -60,14 +60,15 @@ def open_table(path: Path | str, name: str, schema: Any, caches: Caches) -> Any:
     """The table `name` in the folder or object store at `path`; made with `schema` if it is not there.
 
     Two that make it at once may undo what the first one wrote into it meanwhile: who makes a run makes its tables.
-    Raises DataError for one that another version of lanpo made with other columns, StoreError, DiskError."""
+    Raises DataError for one that another version of lanpo made with other columns (one that may be null is added with
+    the first row that is written, by `add_missing`), StoreError, DiskError."""
     store = connect(path, caches)
     with failures_named(path):
         try:
             table = store.open_table(name)
         except (FileNotFoundError, ValueError):  # what LanceDB says of a table that is not there
             return store.create_table(name, schema=schema, exist_ok=True)
-    if missing := set(schema.names) - set(table.schema.names):
+    if missing := {field.name for field in schema if not field.nullable} - set(table.schema.names):
         raise DataError(
             f"{path} holds a table {name!r} without {', '.join(sorted(missing))}: another version of lanpo made it. "
             "Continue that run with the version that began it, or start a new one"
@@ -166,6 +167,14 @@ class Reader:
 def quoted(value: str) -> str:
     """`value` as a string of a filter."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def add_missing(table: Any, schema: Any) -> None:
+    """Add the columns of `schema` that `table` lacks, null in the rows that are there: they were made before."""
+    known = set(table.schema.names)
+    for field in schema:
+        if field.name not in known:
+            table.add_columns(field)
 
 
 def append(table: Any, rows: Any, reader: Reader) -> None:

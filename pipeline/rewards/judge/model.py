@@ -27,7 +27,8 @@ from pipeline.inference.reply_cache import ReplyCache, key_of
 from pipeline.inference.structured_output import THINKING_TOKENS, parse_json_reply
 from pipeline.rewards.extraction import extract_answer
 from pipeline.types import MAX_ANSWER_CHARS, Label, Message, Problem, Verdict
-from prompts.render import filled, template
+from prompts.filling import filled
+from prompts.sets import template
 
 # The answer is at the end; the beginning of a longer response is left out.
 MAX_RESPONSE_CHARS = 4000

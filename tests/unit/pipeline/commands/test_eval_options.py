@@ -108,7 +108,7 @@ def test_lessons_are_found_as_their_run_finds_them_and_those_of_a_file_by_defaul
 def test_a_critic_sees_the_whole_answer_unless_the_user_says_how_much() -> None:
     """Half of a long answer would be criticised for its hole."""
     of_default, explicit = chose(*ENDPOINT), chose(*ENDPOINT, "--reflection.max_attempt_chars", "500")
-    assert with_whole_answers(*of_default).reflection.max_attempt_chars > 10**6
+    assert with_whole_answers(*of_default).reflection.longest > 10**6
     assert with_whole_answers(*explicit).reflection.max_attempt_chars == 500
 
 

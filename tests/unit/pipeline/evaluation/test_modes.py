@@ -75,8 +75,8 @@ async def test_reflect_critiques_its_own_last_answer_each_round() -> None:
     config = Config.model_validate({"eval": {"num_rounds": 2}})
     inferred = await Inference(config, endpoint).infer(PROBLEM, "reflect")
     assert [turn.text.partition(":")[0] for turn in inferred.turns] == ["<think>hm</think>first", "second", "third"]
-    assert "An earlier attempt:\nfirst: \\boxed{8}\n" in endpoint.asked[1][-1].content
-    assert "An earlier attempt:\nsecond: \\boxed{6}\n" in endpoint.asked[2][-1].content
+    assert "An earlier attempt, which may be right or wrong:\nfirst: \\boxed{8}\n" in endpoint.asked[1][-1].content
+    assert "An earlier attempt, which may be right or wrong:\nsecond: \\boxed{6}\n" in endpoint.asked[2][-1].content
 
 
 async def test_an_empty_answer_is_not_critiqued() -> None:

@@ -7,6 +7,7 @@ import random
 import pytest
 from rapidfuzz import fuzz
 
+from pipeline.config import Config
 from pipeline.config.base import value_at
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.contexts import (
@@ -17,12 +18,11 @@ from pipeline.experience.contexts import (
     inter_context,
     intra_context,
     messages_in,
-    shortened,
     trimmed,
 )
 from pipeline.experience.pool import Candidate
 from pipeline.text import normalised, text_hash
-from pipeline.types import Attempt, Context, Problem, Split
+from pipeline.types import Attempt, Context, Origin, Problem, Split
 from prompts.schemas import Lesson
 from tests.builders import candidates, experience
 
@@ -126,7 +126,7 @@ def test_without_anything_admissible_the_prompt_falls_back_to_scratch_and_says_w
 
 def test_prompts_hold_the_context_and_nothing_of_a_label() -> None:
     context = intra_context(Attempt(problem_id="a", text="4 + 3 = 8"), 100)
-    user = messages_in(PROBLEM, context, "Be brief.")
+    user = messages_in(PROBLEM, context, Config.model_validate({"rollout": {"system_prompt": "Be brief."}}))
     assert user[0].role == "system"
     assert "4 + 3 = 8" in user[1].content
     assert PROBLEM.text in user[1].content
@@ -141,13 +141,6 @@ def test_trimming_shortens_step_by_step_until_scratch() -> None:
     assert kinds == [("inter", 1, 1), ("scratch", 0, 2)]
 
 
-def test_a_long_attempt_keeps_head_and_tail() -> None:
-    short = shortened("a" * 300 + "b" * 300, 100)
-    assert short.startswith("aaa")
-    assert short.endswith("bbb")
-    assert len(short) <= 103
-
-
 def test_a_lesson_that_was_trimmed_away_is_not_shown_in_the_trace() -> None:
     texts = ["What is 4 + 3?", "What is 4 + 4?"]
     found = [RetrievalResult(candidate, 1.0) for candidate in candidates(texts)]
@@ -160,3 +153,35 @@ def test_a_lesson_that_was_trimmed_away_is_not_shown_in_the_trace() -> None:
         traces.append([one.outcome for one in context.considered])
         context = trimmed(context)
     assert traces == [["shown", "shown"], ["shown", "trimmed"], ["trimmed", "trimmed"]]
+
+
+def test_lessons_are_shown_with_the_problems_that_they_came_from() -> None:
+    long = "Tell how many of the numbers " + "12 " * 200 + "are even."
+    context = inter_context(
+        [RetrievalResult(one, 1.0) for one in (candidate("a1", "What is\n9 + 1?"), candidate("a2", long, idea="x"))],
+        FeedbackSection(num_lessons=2, max_source_chars=100),
+    )
+    assert context.sources[0] == "What is 9 + 1?"
+    assert len(context.sources[1]) <= 100
+    assert context.sources[1].endswith("are even.")
+    shorter = trimmed(context)
+    assert shorter is not None
+    assert shorter.sources == context.sources[:1]
+
+
+def test_an_attempt_is_shown_without_the_analysis_of_lessons_that_it_begins_with() -> None:
+    text = "<analysis>\nLesson 1 applies: add.\n</analysis>\n4 + 3 = 7"
+    context = intra_context(Attempt(problem_id="a", text=text), 1000)
+    assert context.attempt is not None
+    assert context.attempt.text == "4 + 3 = 7"
+
+
+@pytest.mark.parametrize("outcomes", ["shown", "contrast"])
+def test_a_lesson_of_an_outcome_is_never_shown_for_the_problem_that_it_came_from(outcomes: str) -> None:
+    """What a summarizer was told of a problem's attempts may stand in its lesson, which is for other problems."""
+    made = experience(1, problem_id=PROBLEM.id, text=PROBLEM.text)
+    made = made.model_copy(update={"origin": Origin.model_validate({"outcomes": outcomes, "critique": "It is wrong."})})
+    own = candidate(made.id, made.problem_text, problem_id=made.problem_id)
+    for one in (own, own._replace(problem_id="another id"), own._replace(problem_hash="another text")):
+        context = inter_context(found([one], [1.0]), FeedbackSection(similarity_threshold=0.0))
+        assert context.kind == "scratch"

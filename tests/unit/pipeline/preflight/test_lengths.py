@@ -26,7 +26,8 @@ from pipeline.types import Task
 GIB = 2**30
 OPEN = {
     "rollout.sampling.max_tokens", "eval.max_tokens", "abstraction.max_tokens", "servers.max_model_len",
-    "sft.max_length", "sft.num_tokens_per_micro_batch",
+    "sft.max_length", "sft.num_tokens_per_micro_batch", "reflection.max_attempt_chars",
+    "abstraction.max_trajectory_chars",
 }  # fmt: skip
 SMOLLM2 = {
     "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 30,
@@ -108,11 +109,48 @@ def test_what_is_computed_anew_leaves_memory_for_longer_completions() -> None:
 def test_what_is_given_stays_and_the_rest_follows_it() -> None:
     config = Config.model_validate({"rollout": {"sampling": {"max_tokens": 200}}, "sft": {"enabled": False}})
     found = derived(config, facts(), PLENTY, tasks())
-    assert found == {"eval.max_tokens": 200, "abstraction.max_tokens": 320, "servers.max_model_len": 864}
+    assert found == {
+        "eval.max_tokens": 200, "abstraction.max_tokens": 416, "servers.max_model_len": 1104,
+        "reflection.max_attempt_chars": 2000, "abstraction.max_trajectory_chars": 4000,
+    }  # fmt: skip
     elsewhere = Config.model_validate({"endpoints": [{"url": "http://127.0.0.1:1"}]})
     found = derived(elsewhere, facts(), PLENTY, tasks(), 1000)
     assert "servers.max_model_len" not in found, "their own is asked of them"
     assert found["rollout.sampling.max_tokens"] == 384
+
+
+def test_attempts_are_shown_whole_as_far_as_the_context_allows() -> None:
+    long = Config.model_validate({"rollout": {"sampling": {"max_tokens": 4096}, "templates": "full"}})
+    for context, attempt, trajectory in ((32_768, 6 * 4096, 6 * 4096), (8192, 3 * 3490, 3 * 5682), (1024, 2000, 4000)):
+        found = derived(long, facts(context=context), PLENTY, tasks())
+        assert found["reflection.max_attempt_chars"] == attempt
+        assert found["abstraction.max_trajectory_chars"] == trajectory
+
+
+@pytest.mark.parametrize(
+    ("num_parameters", "context", "served", "templates"),
+    [
+        (135_000_000, 8192, None, "compact"),
+        (7_000_000_000, 32_768, None, "full"),
+        (7_000_000_000, 32_768, 4096, "compact"),
+        (7_000_000_000, 4096, 32_768, "compact"),
+        (None, 32_768, None, "full"),
+    ],
+)
+def test_templates_and_sizes_suit_the_model(
+    monkeypatch: pytest.MonkeyPatch, num_parameters: int | None, context: int, served: int | None, templates: str
+) -> None:
+    of = facts(num_parameters=num_parameters, context=context)
+    monkeypatch.setattr("pipeline.preflight.settled.facts_of", lambda model: of)
+    monkeypatch.setattr(Memory, "here", lambda config, facts: PLENTY)
+    config, lines = settled(Config(), Path("model"), tasks(), served)
+    assert config.rollout.templates == templates
+    assert any(line.startswith(f"rollout.templates = {templates!r}: ") for line in lines)
+    assert config.abstraction.flow_chars == (800 if templates == "full" else 200)
+    assert config.abstraction.critique_chars == (2000 if templates == "full" else 240)
+    named = Config.model_validate({"rollout": {"templates": "compact"}, "abstraction": {"flow_chars": 300}})
+    found = settled(named, Path("model"), tasks(), served).config
+    assert (found.rollout.templates, found.abstraction.flow_chars) == ("compact", 300)
 
 
 def test_a_small_cache_bounds_the_context() -> None:

@@ -23,6 +23,7 @@ from pipeline.problems.dataset import load_problems
 from pipeline.types import Task
 from prompts.render import render
 from prompts.schemas import Scratch
+from prompts.sets import templates_of
 
 NAMES = ("GSM8K", "MATH-500", "AIME24", "AIME25", "AMC23", "HMMT25", "OlympiadBench", "Minerva", "HumanEval", "MBPP")
 HUB = [name for name, known in registry().items() if known.source == "hub"]
@@ -298,7 +299,7 @@ def test_placeholders_in_a_question_stay_text(tmp_path: Path) -> None:
     )
     text = items(find_benchmark("q", extra))[0].problem.text
     assert text == f"{question} Think: {question}"
-    assert question in render(Scratch(problem=text))
+    assert question in render(Scratch(problem=text), templates_of("compact"))
 
 
 def test_a_family_makes_seeded_items_with_its_own_scorer() -> None:

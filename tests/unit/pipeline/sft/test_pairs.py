@@ -21,8 +21,9 @@ from pipeline.sft.pairs import critique, make_pairs, pairs_key, write_pairs
 from pipeline.sft.teacher import teacher_key
 from pipeline.sft.worked_solutions import Solution, solve, with_mistake
 from pipeline.types import Label, Problem, Task
+from prompts.analysis import analysis_of
 from prompts.render import render_lessons
-from prompts.schemas import Lesson
+from prompts.schemas import reply_type, summary_of
 
 FAMILIES = ("chain_sum", "basic_arithmetic", "gsm_symbolic")
 
@@ -55,14 +56,14 @@ def test_pairs_of_every_skill_in_their_shares() -> None:
         assert system == wanted.rollout.system_prompt
         assert task.problem.text in user
         if pair["skill"] == "summarise":
-            lesson = Lesson.model_validate_json(assistant)
-            assert assistant == json.dumps(lesson.model_dump(mode="json"), separators=(",", ":"))
-            assert lesson in lessons_of(task.problem.family)
+            summary = summary_of(reply_type(wanted.lesson_sizes).model_validate_json(assistant))
+            assert assistant == summary.reply
+            assert summary.lesson in lessons_of(task.problem.family)
         else:
             assert extract_answer(assistant) == task.label.answer
-        if "Lessons from similar problems" in user:
+        if "Lessons from other problems" in user:
             num_inter += 1
-            first_line = assistant.partition("\n")[0]
+            first_line = analysis_of(assistant)
             principle = first_line.removeprefix("Lesson 1 applies: ")
             assert principle != first_line
             assert principle in user.lower()
@@ -78,7 +79,7 @@ def test_half_of_the_attempts_are_wrong_and_named_so() -> None:
     for pair in inspected:
         user, assistant = (message["content"] for message in pair["messages"][1:])
         named_wrong = " is wrong: it is " in assistant or ", not " in assistant
-        attempt = user.partition("An earlier attempt:\n")[2].rpartition("\n")[0]
+        attempt = user.partition("An earlier attempt, which may be right or wrong:\n")[2].rpartition("\n")[0]
         assert (extract_answer(attempt) != answers[pair["problem_id"]]) == named_wrong
         num_wrong += named_wrong
     assert num_wrong == len(inspected) // 2 == 20
@@ -249,9 +250,14 @@ def test_answers_only_show_no_steps_in_the_wanted_share_and_a_critique_says_so_w
     assert 0.35 < len(answers_only) / len(scratch) < 0.65
     with_lessons = [pair for pair in pairs if pair["skill"] == "respond" and pair not in scratch]
     assert all("=" in pair["messages"][-1]["content"] for pair in with_lessons)
-    inspected = [pair for pair in pairs if "An earlier attempt:\n\\boxed" in pair["messages"][-2]["content"]]
+    inspected = [pair for pair in pairs if "An earlier attempt, which may be right or wrong:\n\\boxed" in shown(pair)]
     assert inspected
-    assert all(pair["messages"][-1]["content"].startswith("It shows no steps.\n") for pair in inspected)
+    begin = "<analysis>\nIt shows no steps.\n</analysis>\n"
+    assert all(pair["messages"][-1]["content"].startswith(begin) for pair in inspected)
+
+
+def shown(pair: dict[str, Any]) -> str:
+    return str(pair["messages"][-2]["content"])
 
 
 CLAIM = re.compile(r"^([\d. +*/-]+) = (-?[\d.]+) is (right|wrong: it is (-?[\d.]+))\.$", re.MULTILINE)

@@ -27,6 +27,7 @@ from pipeline.text import strip_think, text_hash
 from pipeline.types import Message, Task
 from prompts.render import render
 from prompts.schemas import Abstract
+from prompts.sets import templates_of
 from tests.unit.pipeline.sft.test_pairs import critiques_claim_only_what_holds
 
 TEACHER = {"teacher": {"url": "http://127.0.0.1:1"}}
@@ -282,13 +283,15 @@ async def test_a_teacher_is_asked_for_programs_in_their_form(skill: str) -> None
     program = task(**PROGRAM)
     teacher = Teacher(Config(), [program], Scripted(), None)  # type: ignore[arg-type]
     value = await teacher._prompt(skill, program, random.Random(0), (0, 0))
-    shown = render(value)
+    shown = render(value, templates_of("compact"))
     assert isinstance(value, Abstract) or "```python block" in shown
     assert "\\boxed" not in shown
 
 
 def test_what_a_teacher_was_asked_before_is_found_unless_it_was_asked_in_another_form() -> None:
     """The key is that of commit 0b460f3, by which its cache has answers that were paid for."""
-    assert teacher_key(Config(), "teacher") == "40319870430c178d"
-    assert teacher_key(Config(), "teacher", [task()]) == "40319870430c178d"
-    assert teacher_key(Config(), "teacher", [task(**PROGRAM)]) != "40319870430c178d"
+    of_then = Config.model_validate({"rollout": {"templates": "legacy"}})
+    assert teacher_key(of_then, "teacher") == "40319870430c178d"
+    assert teacher_key(of_then, "teacher", [task()]) == "40319870430c178d"
+    assert teacher_key(of_then, "teacher", [task(**PROGRAM)]) != "40319870430c178d"
+    assert teacher_key(Config(), "teacher") != "40319870430c178d", "its prompts are others"

@@ -19,6 +19,7 @@ from pipeline.statistics import cohen_kappa, wilson_interval
 from pipeline.types import Label, Problem, Verdict
 from prompts.render import render
 from prompts.schemas import PromptInput
+from prompts.sets import templates_of
 
 PROBLEM = Problem(id="p", text="What is 3 + 4?", split="heldout")
 LABEL = Label(problem_id="p", answer="7")
@@ -236,7 +237,7 @@ def test_what_renders_prompts_of_the_policy_takes_no_label() -> None:
     fields = {name for kind in PromptInput.__args__ for name in kind.model_fields}
     assert fields.isdisjoint({"reference", "answer", "gold", "label"})
     with pytest.raises(TypeError):
-        render(LABEL)  # type: ignore[arg-type]
+        render(LABEL, templates_of("compact"))  # type: ignore[arg-type]
 
 
 def test_half_of_the_sample_is_right() -> None:

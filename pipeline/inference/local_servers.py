@@ -25,6 +25,8 @@ from pipeline.run.folder import RunFolder
 from pipeline.runtime.child_process import Child, free_port, tail
 from pipeline.runtime.hardware import gpus
 
+SMALL = "small"
+"""As model.path: the one that `pretrain` trains from nothing."""
 LOOK_EVERY_S = 0.5
 STOP_GRACE_S = 15.0
 # A server that has just started may compile on its first request.
@@ -35,11 +37,12 @@ async def resolve_model(config: Config, run: RunFolder, log: Callable[[str], Non
     """The local folder of model.path; downloads and converts where needed. Raises ModelError."""
     log(f"preparing the model {config.model.path!r}")
     file = run.logs / "model.log"
-    child = await Child.start(
-        "model preparation", [sys.executable, "-m", "servers.embedded", "--resolve", config.model.path], file
-    )
+    command = ["servers.embedded", "--resolve", config.model.path]
+    if config.model.path == SMALL:
+        command = ["pipeline.orchestrate", "pretrain"]
+    child = await Child.start("model preparation", [sys.executable, "-m", *command], file)
     try:
-        status = await child.wait()
+        status = await child.wait_with_progress(log)
     finally:
         await child.stop(5.0)
     lines = file.read_text(encoding="utf-8").strip().splitlines()

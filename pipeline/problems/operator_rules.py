@@ -33,17 +33,17 @@ class Rule(NamedTuple):
         joined = "add" if self.sign == "+" else "subtract"
         return f"{verb}-{place}-{joined}" if self.kind == "scale" else f"{joined}-from-{place}-{verb}"
 
-    def steps(self, left: int, right: int) -> tuple[tuple[str, int], tuple[str, int]]:
-        """The two equations for these operands, each as its left side and its value."""
+    def expression(self, left: int, right: int) -> str:
+        """The rule on these operands; its brackets say in which order it is computed."""
         own, other = (left, right) if self.place == 0 else (right, left)
         if self.kind == "scale":
-            scaled = self.factor * own
-            return (f"{self.factor} * {own}", scaled), (f"{scaled} {self.sign} {other}", self._joined(scaled, other))
-        joined = self._joined(own, other)
-        return (f"{own} {self.sign} {other}", joined), (f"{self.factor} * {joined}", self.factor * joined)
+            return f"{self.factor} * {own} {self.sign} {other}"
+        return f"{self.factor} * ({own} {self.sign} {other})"
 
     def value(self, left: int, right: int) -> int:
-        return self.steps(left, right)[1][1]
+        own, other = (left, right) if self.place == 0 else (right, left)
+        other = other if self.sign == "+" else -other
+        return self.factor * own + other if self.kind == "scale" else self.factor * (own + other)
 
     def words(self, wording: int) -> str:
         """The rule as a command without a capital and a full stop; `wording` is below `NUM_WORDINGS`."""
@@ -79,9 +79,6 @@ class Rule(NamedTuple):
             f"subtract the {other} number from {times} the {own}",
             f"subtract the {other} number when you get {times} the {own}",
         )[wording]
-
-    def _joined(self, left: int, right: int) -> int:
-        return left + right if self.sign == "+" else left - right
 
 
 _SCALES = [Rule("scale", factor, place, sign) for factor in (2, 3, 4, 5) for place in (0, 1) for sign in ("+", "-")]

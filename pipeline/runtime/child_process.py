@@ -31,6 +31,7 @@ from pipeline.runtime.event_loop import to_the_end
 # Tells a child who started it, so that it notices even an owner that died before the child could ask the kernel.
 PARENT_PID = "LANPO_PARENT_PID"
 PR_SET_PDEATHSIG = 1
+PROGRESS, PROGRESS_S = "sft step", 20.0
 
 
 def parent_is_gone() -> bool:
@@ -231,6 +232,20 @@ class Child:
 
     async def wait(self) -> int:
         return await self._process.wait()
+
+    async def wait_with_progress(self, log: Callable[[str], None]) -> int:
+        """Wait for it; repeat its latest line of progress (`sft step 3/35 …`) every 20 s."""
+        ended, last = asyncio.ensure_future(self.wait()), ""
+        try:
+            while not ended.done():
+                await asyncio.wait({ended}, timeout=PROGRESS_S)
+                lines = [line[line.index(PROGRESS) :] for line in tail(self.log, 5).splitlines() if PROGRESS in line]
+                if lines and lines[-1] != last and not ended.done():
+                    last = lines[-1]
+                    log(last)
+            return ended.result()
+        finally:
+            ended.cancel()
 
     def close_stdin(self) -> None:
         if self._process.stdin is not None:

@@ -21,16 +21,17 @@ from pipeline.config.sft import SftSection
 from pipeline.experience.contexts import messages_of
 from pipeline.runtime.files import write_atomic
 from pipeline.runtime.plugins import is_plugin
-from pipeline.sft.lessons import all_lessons, lessons_of
-from pipeline.sft.worked_solutions import Solution, answer_only, solve, with_mistake
+from pipeline.sft.exchanges import Exchange
+from pipeline.sft.grounds import Ground, Material, SolvedGround, is_practised, practice
+from pipeline.sft.lessons import all_lessons
+from pipeline.sft.worked_solutions import Solution, solve
 from pipeline.types import Task
-from prompts.analysis import block
 from prompts.render import render
-from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch, Summary
+from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 from prompts.sets import templates_of
 
 # Part of the cache key: raise it whenever the pairs made from the same inputs change.
-CODE_VERSION = 6
+CODE_VERSION = 7
 # What a teacher said is part of the key by its digest, how it was asked is not.
 NOT_OF_THE_PAIRS = {
     "enabled",
@@ -53,24 +54,35 @@ def make_pairs(
     """`sft.num_pairs` pairs from training `tasks`, skills in the configured shares and mixed, drawn by `sft.seed`.
 
     Only tasks with a worked solution are used, each for `MAX_PAIRS_PER_PROBLEM` pairs at most, so that there may be
-    fewer. A third of the answers come with lessons (they cost twice the tokens), half of the inspected attempts are
-    wrong; what has no steps that were checked is answered, not inspected. Of the answers from scratch and the inspected
-    attempts, `sft.answer_only_share` show no steps: the critique then says so, whether the result is right or wrong.
-    Raises ValueError for a held-out task, by its split or its text.
+    fewer; those of operators are of practice operators instead. What has no steps that were checked is answered, not
+    inspected; what no way is known of is not summarised. Of the answers without a lesson that applies and the inspected
+    attempts, `sft.answer_only_share` show no steps. Raises ValueError for a held-out task, by its split or its text.
     """
     refuse_heldout(tasks, heldout_hashes)
     rng = random.Random(f"sft:{config.sft.seed}")
-    solved = solved_of(tasks)
-    skills = skills_of(config.sft, min(config.sft.num_pairs, MAX_PAIRS_PER_PROBLEM * len(solved)))
-    order = [pair for _ in range(-(-len(skills) // max(1, len(solved)))) for pair in rng.sample(solved, len(solved))]
+    ground: Ground
+    if is_practised(config.problems):
+        ground, num = practice(config.problems), config.sft.num_pairs
+    elif solved := solved_of(tasks):
+        ground, num = SolvedGround(solved, rng), min(config.sft.num_pairs, MAX_PAIRS_PER_PROBLEM * len(solved))
+    else:
+        return []
     pairs = []
-    for skill, (task, solution) in zip(skills, order, strict=False):
-        if skill.startswith("inspect") and not solution.steps:
+    for skill in skills_of(config.sft, num):
+        material = ground.material(rng)
+        if not _suits(skill, material):
             skill = "respond-scratch"
-        user, assistant = _exchange(skill, task, solution, config, rng)
-        pairs.append(pair_of(config, skill, task, user, assistant))
+        user, assistant = Exchange(config, ground, material, rng).of(skill)
+        pairs.append(pair_of(config, skill, material.task, user, assistant))
     rng.shuffle(pairs)
     return pairs
+
+
+def _suits(skill: str, material: Material) -> bool:
+    """Whether the input of the skill decides its target."""
+    if skill.startswith("inspect"):
+        return bool(material.solution.steps)
+    return not skill.startswith("summarise") or bool(material.ways)
 
 
 def solved_of(tasks: list[Task]) -> list[tuple[Task, Solution]]:
@@ -149,70 +161,12 @@ def skills_of(settings: SftSection, num: int) -> list[str]:
     are exact."""
     num_respond = round(num * settings.respond_share)
     num_inspect = min(num - num_respond, round(num * settings.inspect_share))
-    respond = ["respond-inter" if i % 3 == 2 else "respond-scratch" for i in range(num_respond)]
+    num_inter = round(num_respond * settings.lessons_share)
+    respond = ["respond-inter"] * num_inter + ["respond-scratch"] * (num_respond - num_inter)
     inspect = ["inspect-wrong" if i % 2 == 0 else "inspect-right" for i in range(num_inspect)]
     num_summarise = num - num_respond - num_inspect
     summarise = ["summarise-wrong" if i % 3 == 0 else "summarise-right" for i in range(num_summarise)]
     return respond + inspect + summarise
-
-
-def _exchange(
-    skill: str, task: Task, solution: Solution, config: Config, rng: random.Random
-) -> tuple[PromptInput, str]:
-    """What the prompt shows and what the model should answer."""
-    problem, form = task.problem.text, task.problem.form
-    match skill:
-        case "respond-scratch":
-            shown = answer_only(task) if form == "boxed" and _shows_no_steps(config, rng) else solution
-            return Scratch(problem=problem, form=form), shown.text
-        case "respond-inter":
-            lessons, index = drawn_lessons(task.problem.family, config.feedback.num_lessons, rng)
-            principle = lessons[index].principles[0]
-            analysis = f"Lesson {index + 1} applies: {principle[0].lower()}{principle[1:]}"
-            return Inter(problem=problem, lessons=lessons, form=form), f"{block(analysis)}{solution.text}"
-        case "inspect-right" | "inspect-wrong":
-            if _shows_no_steps(config, rng):
-                attempt = with_mistake(task, answer_only(task), rng) if skill == "inspect-wrong" else answer_only(task)
-                return Intra(
-                    problem=problem, attempt=attempt.attempt, form=form
-                ), f"{block('It shows no steps.')}{solution.text}"
-            attempt = with_mistake(task, solution, rng) if skill == "inspect-wrong" else solution
-            return Intra(
-                problem=problem, attempt=attempt.attempt, form=form
-            ), f"{block(critique(attempt, solution))}{solution.text}"
-    attempt = with_mistake(task, solution, rng) if skill == "summarise-wrong" else solution
-    lesson = rng.choice(lessons_of(task.problem.family))
-    found = critique(attempt, solution)[: config.lesson_sizes.critique]
-    return Abstract(problem=problem, trajectory=attempt.attempt), Summary(critique=found, lesson=lesson).reply
-
-
-def _shows_no_steps(config: Config, rng: random.Random) -> bool:
-    """Whether this answer is one that shows no steps. Nothing is drawn where the recipe wants none of them."""
-    return config.sft.answer_only_share > 0 and rng.random() < config.sft.answer_only_share
-
-
-def drawn_lessons(family: str, most: int, rng: random.Random) -> tuple[tuple[Lesson, ...], int]:
-    """One to `most` lessons and the index of the one that applies; the others are of other families."""
-    own = lessons_of(family)
-    others = [lesson for lesson in all_lessons() if lesson not in own]
-    num_others = min(rng.randrange(most), len(others))
-    lessons = rng.sample(others, num_others)
-    index = rng.randint(0, num_others)
-    lessons.insert(index, rng.choice(own))
-    return tuple(lessons), index
-
-
-def critique(attempt: Solution, solution: Solution) -> str:
-    """One line per checked step of `attempt`, up to its mistake, which is named with the right value; what has no steps
-    was not checked, and is not called right."""
-    lines: list[str] = []
-    for index, step in enumerate(attempt.steps):
-        if index == attempt.wrong_step:
-            return "\n".join([*lines, f"{step.text} is wrong: it is {solution.steps[index].value}."])
-        lines.append(f"{step.text} is right.")
-    if attempt.wrong_step is not None:
-        lines.append(f"The answer is {solution.answer}, not {attempt.answer}.")
-    return "\n".join(lines or ["It shows no steps."])
 
 
 def pair_of(config: Config, skill: str, task: Task, user: PromptInput, assistant: str) -> dict[str, Any]:

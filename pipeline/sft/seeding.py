@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pipeline.config import Config
 from pipeline.config.sft import SftSection
 from pipeline.errors import ConfigError
+from pipeline.sft.grounds import is_practised
 from pipeline.sft.pairs import MAX_PAIRS_PER_PROBLEM, solved_of
 from pipeline.types import Task
 
@@ -34,6 +35,9 @@ def seeding(config: Config, tasks: list[Task]) -> Seeding:
     if sft.enabled is False:
         return Seeding(False, "sft.enabled = false")
     others = _others(sft)
+    if sft.num_pairs and is_practised(config.problems):
+        others = [f"{sft.num_pairs} pairs on operators of other names", *others]
+        return Seeding(True, " and ".join(others))
     num_solved = len(solved_of(tasks)) if sft.num_pairs else 0
     enough = num_solved >= (1 if sft.enabled is True else MIN_SOLVED)
     if enough:

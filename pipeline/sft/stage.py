@@ -70,7 +70,7 @@ async def seeded_model(
     command += ["--pairs", str(pairs_file), "--out", str(folder)]
     child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=spare_gpu(config))
     try:
-        status = await _wait_with_progress(child, log)
+        status = await child.wait_with_progress(log)
     finally:
         await child.stop(10.0)
     if status != 0:
@@ -130,19 +130,3 @@ def _spent(cost: dict[str, float]) -> str:
     tokens = cost.get("prompt_tokens", 0) + cost.get("completion_tokens", 0)
     price = f", cost {cost['cost']:.4f}" if cost.get("cost") else ""
     return f"{cost.get('requests', 0):.0f} requests, {tokens:.0f} tokens{price}"
-
-
-async def _wait_with_progress(child: Child, log: Callable[[str], None]) -> int:
-    """Wait for the trainer; repeat its latest progress line every 20 s."""
-    ended = asyncio.ensure_future(child.wait())
-    last = ""
-    try:
-        while not ended.done():
-            await asyncio.wait({ended}, timeout=20.0)
-            lines = [line for line in tail(child.log, 5).splitlines() if line.startswith("sft")]
-            if lines and lines[-1] != last and not ended.done():
-                last = lines[-1]
-                log(last)
-        return ended.result()
-    finally:
-        ended.cancel()

@@ -29,11 +29,13 @@ from pipeline.hashing import seed_of
 from pipeline.inference.chat_client import ChatClient
 from pipeline.rewards.verifier import Verifier
 from pipeline.runtime import jsonl
-from pipeline.sft.pairs import drawn_lessons, file_digests, pair_of, refuse_heldout, skills_of
-from pipeline.sft.worked_solutions import solve, with_mistake
+from pipeline.sft.exchanges import Exchange
+from pipeline.sft.grounds import SolvedGround
+from pipeline.sft.pairs import file_digests, pair_of, refuse_heldout, skills_of
+from pipeline.sft.worked_solutions import Solution, solve, with_mistake
 from pipeline.text import visible
 from pipeline.types import Record, Task
-from prompts.schemas import Abstract, Inter, Intra, PromptInput, Scratch, Summary, reply_type
+from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch, Summary, reply_type
 from prompts.sets import templates_of
 
 # A problem that the teacher cannot solve is replaced by another one, so often.
@@ -71,6 +73,8 @@ class Teacher:
         self._tasks = tasks
         self._endpoints = endpoints
         self._verifier = verifier
+        others = [(task, Solution((), task.label.answer)) for task in tasks]
+        self._ground = SolvedGround(others, random.Random(f"teacher:{config.sft.seed}:lessons"))
         self._skills = skills_of(config.sft, config.sft.num_teacher_pairs)
         random.Random(f"teacher:{config.sft.seed}").shuffle(self._skills)
 
@@ -102,11 +106,11 @@ class Teacher:
         if skill == "respond-scratch":
             return Scratch(problem=problem, form=form)
         if skill == "respond-inter":
-            lessons, _ = drawn_lessons(task.problem.family, self._config.feedback.num_lessons, rng)
-            return Inter(problem=problem, lessons=lessons, form=form)
+            material = self._ground.about(task, solve(task) or Solution((), task.label.answer), rng)
+            return Exchange(self._config, self._ground, material, rng).of(skill)[0]
         solution = solve(task)
         if skill.endswith("wrong") and solution is not None and solution.answer:
-            attempt = with_mistake(task, solution, rng).text
+            attempt = with_mistake(solution, rng).text
         else:
             # An attempt of its own, right or not: nobody is told which.
             attempt = (await self._answer(Scratch(problem=problem, form=form), (*place, "attempt"))).text
@@ -121,7 +125,7 @@ class Teacher:
                 reply.text, "stop", "", task.label, value.trajectory, sizes=self._config.lesson_sizes
             )
             if isinstance(checked, Summary):
-                return TeacherReply(checked.reply, "")
+                return TeacherReply(checked.reply, await self._misled(checked.lesson, task, place))
             return TeacherReply("", checked if isinstance(checked, str) else checked.reason)
         reply = await self._answer(value, place)
         if reply.reason:
@@ -129,6 +133,21 @@ class Teacher:
         verdict = await self._verifier.verify(reply.text, task)
         wrong = "wrong" if verdict.kind == "scored" else verdict.kind
         return reply if verdict.correct else reply._replace(reason=wrong)
+
+    async def _misled(self, lesson: Lesson, task: Task, place: tuple[int, int]) -> str:
+        """What is wrong with a lesson by what a reader, the teacher, does with it on another problem of the family;
+        empty where it answers rightly, or where there is no other problem."""
+        rng = random.Random(f"teacher:{self._config.sft.seed}:reader:{place}")
+        others = [one for one in self._tasks if one.problem.family == task.problem.family and one != task]
+        if not others:
+            return ""
+        other = rng.choice(others)
+        shown = Inter(
+            problem=other.problem.text, lessons=(lesson,), sources=(task.problem.query_text,), form=other.problem.form
+        )
+        reply = await self._answer(shown, (*place, "reader"))
+        verdict = await self._verifier.verify(reply.text, other)
+        return "" if verdict.correct else "misleads"
 
     async def _answer(self, value: PromptInput, place: tuple[object, ...], schema: Json | None = None) -> TeacherReply:
         settings = self._config.sft

@@ -10,7 +10,7 @@ import ast
 import operator
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from pipeline.rewards.extraction import boxes
@@ -63,10 +63,21 @@ class Solution:
     answer: str
     wrong_step: int | None = None
     prose: str = ""
+    expression: str = ""
+    """What the steps compute, where they are those of one expression in the order of its evaluation."""
+    opening: str = ""
+    """A line before the steps."""
+    is_cut: bool = False
+    """Whether it ends before its answer."""
 
     @property
     def text(self) -> str:
-        return self.prose or "\n".join([*(step.text for step in self.steps), f"\\boxed{{{self.answer}}}"])
+        box = "" if self.is_cut else f"\\boxed{{{self.answer}}}"
+        lines = [self.opening, *(step.text for step in self.steps), box]
+        return self.prose or "\n".join(line for line in lines if line)
+
+    def opened(self, line: str) -> Solution:
+        return replace(self, opening=line)
 
     @property
     def attempt(self) -> str:
@@ -79,7 +90,7 @@ def solve(task: Task) -> Solution | None:
     metadata = task.label.entry.get("metadata", {})
     match task.problem.family:
         case "chain_sum" | "basic_arithmetic":
-            return _solve_expression(str(metadata.get("expression", "")), task.label.answer)
+            return solve_expression(str(metadata.get("expression", "")), task.label.answer)
         case "gsm_symbolic":
             return _solve_prose(str(metadata.get("answer_cot", "")), task.label.answer)
     if not (prose := written_solution(task)):
@@ -93,23 +104,31 @@ def answer_only(task: Task) -> Solution:
     return Solution(steps=(), answer=task.label.answer)
 
 
-def with_mistake(task: Task, solution: Solution, rng: random.Random) -> Solution:
+def with_mistake(solution: Solution, rng: random.Random) -> Solution:
     """`solution` with one mistake: mostly in a step, whose value the later steps then build on, else in the final
     answer.
     """
     if solution.prose:
         return _prose_with_mistake(solution, rng)
     if solution.steps and rng.random() < 0.75:
-        expression = task.label.entry.get("metadata", {}).get("expression")
-        index = rng.randrange(len(solution.steps)) if expression else len(solution.steps) - 1
+        index = rng.randrange(len(solution.steps)) if solution.expression else len(solution.steps) - 1
         slip = rng.choice(_SLIPS)
         try:
-            steps = _steps(str(expression), (index, slip)) if expression else _last_step_slipped(solution.steps, slip)
+            steps = (
+                _steps(solution.expression, (index, slip))
+                if solution.expression
+                else _last_step_slipped(solution.steps, slip)
+            )
         except ValueError:  # the wrong value cannot be carried on, for example by a division
             pass
         else:
-            return Solution(steps=steps, answer=steps[-1].value, wrong_step=index)
-    return Solution(steps=solution.steps, answer=_other_answer(solution.answer, rng), wrong_step=len(solution.steps))
+            return replace(solution, steps=steps, answer=steps[-1].value, wrong_step=index)
+    return replace(solution, answer=_other_answer(solution.answer, rng), wrong_step=len(solution.steps))
+
+
+def cut_off(solution: Solution, rng: random.Random) -> Solution:
+    """`solution` as the token limit would leave it: its first steps and no answer. Needs two steps."""
+    return replace(solution, steps=solution.steps[: rng.randrange(1, len(solution.steps))], is_cut=True)
 
 
 def _prose_with_mistake(solution: Solution, rng: random.Random) -> Solution:
@@ -152,13 +171,15 @@ def _last_step_slipped(steps: tuple[Step, ...], slip: int) -> tuple[Step, ...]:
     return (*steps[:-1], Step(steps[-1].left, _shown(Fraction(steps[-1].value) + slip)))
 
 
-def _solve_expression(expression: str, answer: str) -> Solution | None:
+def solve_expression(expression: str, answer: str) -> Solution | None:
     try:
         steps = _steps(expression)
         value = steps[-1].value if steps else str(int(expression))
     except ValueError:
         return None
-    return Solution(steps=steps, answer=answer) if value == answer and len(steps) <= MAX_STEPS else None
+    if value != answer or len(steps) > MAX_STEPS:
+        return None
+    return Solution(steps, answer, expression=expression)
 
 
 def _steps(expression: str, slip: tuple[int, int] | None = None) -> tuple[Step, ...]:

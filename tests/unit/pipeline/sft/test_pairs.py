@@ -15,13 +15,17 @@ from pipeline.config.run import RunSection
 from pipeline.config.sft import SftSection
 from pipeline.experience.leakage import gives_answer_away
 from pipeline.problems.dataset import load_problems
+from pipeline.problems.operator_rules import COMMON, HELDOUT_WORDING, NUM_WORDINGS, RARE, RULES, UNSEEN
+from pipeline.problems.operators import OperatorParams, operators
 from pipeline.rewards.extraction import extract_answer
-from pipeline.sft.lessons import all_lessons, lessons_of
-from pipeline.sft.pairs import critique, make_pairs, pairs_key, write_pairs
+from pipeline.sft.critiques import critique
+from pipeline.sft.lessons import all_lessons, sentence
+from pipeline.sft.methods import SUM_METHODS, ways
+from pipeline.sft.pairs import make_pairs, pairs_key, write_pairs
 from pipeline.sft.teacher import teacher_key
-from pipeline.sft.worked_solutions import Solution, solve, with_mistake
+from pipeline.sft.worked_solutions import Solution, cut_off, solve, with_mistake
 from pipeline.types import Label, Problem, Task
-from prompts.analysis import analysis_of
+from prompts.analysis import analysis_of, verdict_of, without_analysis
 from prompts.render import render_lessons
 from prompts.schemas import reply_type, summary_of
 
@@ -48,7 +52,6 @@ def test_pairs_of_every_skill_in_their_shares() -> None:
     pairs = make_pairs(wanted, tasks)
     assert Counter(pair["skill"] for pair in pairs) == {"respond": 42, "inspect": 12, "summarise": 6}
     by_id = {task.problem.id: task for task in tasks}
-    num_inter = 0
     for pair in pairs:
         system, user, assistant = (message["content"] for message in pair["messages"])
         task = by_id[pair["problem_id"]]
@@ -58,31 +61,129 @@ def test_pairs_of_every_skill_in_their_shares() -> None:
         if pair["skill"] == "summarise":
             summary = summary_of(reply_type(wanted.lesson_sizes).model_validate_json(assistant))
             assert assistant == summary.reply
-            assert summary.lesson in lessons_of(task.problem.family)
+            assert summary.critique
         else:
             assert extract_answer(assistant) == task.label.answer
-        if "Lessons from other problems" in user:
-            num_inter += 1
-            first_line = analysis_of(assistant)
-            principle = first_line.removeprefix("Lesson 1 applies: ")
-            assert principle != first_line
-            assert principle in user.lower()
-    assert num_inter == 14
+    assert sum("Lesson 1" in pair["messages"][1]["content"] for pair in pairs) == 17
 
 
-def test_half_of_the_attempts_are_wrong_and_named_so() -> None:
-    wanted = config("chain_sum", num_pairs=200)
+def lessons_in(prompt: str) -> dict[int, dict[str, str]]:
+    """The lessons that a prompt shows, by number, as their lines."""
+    found = {}
+    for number, body in re.findall(r"^Lesson (\d+) \(from: [^\n]*\)\n((?:- .*\n)+)", prompt, re.MULTILINE):
+        found[int(number)] = dict(line.removeprefix("- ").split(": ", 1) for line in body.splitlines())
+    return found
+
+
+def way_of(target: str, task: Task) -> str:
+    """Which of the ways to sum the steps of a target are."""
+    solution = solve(task)
+    assert solution is not None
+    solved = without_analysis(target)
+    return next((method.wordings[0] for method, found in ways(task, solution) if found.text == solved), "none")
+
+
+def test_under_lessons_the_target_is_what_the_one_that_applies_says_and_without_one_as_from_scratch() -> None:
+    wanted = config("chain_sum", num_pairs=300)
+    by_id = {task.problem.id: task for task in load_problems(wanted.problems, 0).train}
+    counts = Counter[str]()
+    for pair in make_pairs(wanted, list(by_id.values())):
+        prompt, target = (message["content"] for message in pair["messages"][-2:])
+        if not (lessons := lessons_in(prompt)):
+            continue
+        task, remarks = by_id[pair["problem_id"]], analysis_of(target).splitlines()
+        assert [remark.split()[1] for remark in remarks] == [str(number) for number in lessons]
+        applies = [number for number, remark in enumerate(remarks, 1) if " applies: " in remark]
+        counts[f"{len(applies)} apply"] += 1
+        counts["wrong"] += any(" is wrong: " in remark for remark in remarks)
+        way = way_of(target, task)
+        if applies:
+            quoted = remarks[applies[0] - 1].split(" applies: ")[1]
+            assert quoted.lower() == lessons[applies[0]]["Do"].lower()
+            assert any(
+                quoted.rstrip(".") in method.wordings[:-1]
+                for method in SUM_METHODS.values()
+                if method.wordings[0] == way
+            )
+        else:
+            assert way == SUM_METHODS["left"].wordings[0]
+        counts[way] += 1
+    assert counts["1 apply"] > 20 and counts["0 apply"] > 20 and counts["wrong"] > 10
+    assert all(counts[method.wordings[0]] for method in SUM_METHODS.values())
+
+
+def test_a_summary_tells_the_way_of_its_own_attempt_and_where_it_went_wrong() -> None:
+    wanted = config("chain_sum", num_pairs=360).model_copy(
+        update={"sft": SftSection(num_pairs=360, respond_share=0.0, inspect_share=0.0)}
+    )
+    by_id = {task.problem.id: task for task in load_problems(wanted.problems, 0).train}
+    said: dict[str, set[str]] = {}
+    for pair in make_pairs(wanted, list(by_id.values())):
+        prompt, target = (message["content"] for message in pair["messages"][-2:])
+        task, found = by_id[pair["problem_id"]], json.loads(target)
+        solution = solve(task)
+        assert solution is not None
+        said.setdefault(pair["problem_id"], set()).add(found["flow_of_thought"])
+        own = [method for method, way in ways(task, solution) if way.steps[0].left in prompt]
+        known = {sentence(words) for method in own for words in method.wordings[:-1]}
+        assert found["flow_of_thought"] in known
+        assert found["principles"][0] in known
+        is_wrong = (
+            " is wrong" in found["critique"] or ", not " in found["critique"] or "ends before" in found["critique"]
+        )
+        assert bool(found["pitfalls"]) == is_wrong
+    assert sum(len(texts) > 1 for texts in said.values()) > len(said) / 3, "of one problem, in other words"
+
+
+def test_verdicts_follow_the_attempt_and_right_ones_are_upheld() -> None:
+    wanted = config("chain_sum", num_pairs=300)
     tasks = load_problems(wanted.problems, 0).train
     answers = {task.problem.id: task.label.answer for task in tasks}
-    num_wrong = 0
-    inspected = [pair for pair in make_pairs(wanted, tasks) if pair["skill"] == "inspect"]
-    for pair in inspected:
-        user, assistant = (message["content"] for message in pair["messages"][1:])
-        named_wrong = " is wrong: it is " in assistant or ", not " in assistant
-        attempt = user.partition("An earlier attempt, which may be right or wrong:\n")[2].rpartition("\n")[0]
-        assert (extract_answer(attempt) != answers[pair["problem_id"]]) == named_wrong
-        num_wrong += named_wrong
-    assert num_wrong == len(inspected) // 2 == 20
+    verdicts = Counter[bool]()
+    for pair in make_pairs(wanted, tasks):
+        if pair["skill"] == "inspect":
+            user, assistant = (message["content"] for message in pair["messages"][1:])
+            attempt = user.partition("An earlier attempt")[2]
+            upheld = verdict_of(assistant)
+            assert upheld == (f"\\boxed{{{answers[pair['problem_id']]}}}" in attempt)
+            assert extract_answer(assistant) == answers[pair["problem_id"]]
+            verdicts[bool(upheld)] += 1
+    assert verdicts[True] == verdicts[False] == 30
+
+
+OPERATORS = ProblemsSection(source="operators", families=())
+
+
+def operator_pairs(num_pairs: int, **values: Any) -> list[dict[str, Any]]:
+    wanted = Config(problems=OPERATORS, sft=SftSection(num_pairs=num_pairs, **values))
+    problems = load_problems(wanted.problems, 0)
+    return make_pairs(wanted, problems.train, problems.heldout_hashes)
+
+
+def test_pairs_on_operators_hold_no_name_wording_or_rule_that_is_held_out() -> None:
+    text = json.dumps(operator_pairs(1500))
+    for group in operators(OperatorParams()):
+        for operator in group:
+            assert not re.search(rf"\b{operator.name}\b", text)
+    assert not [rule.name for rule in UNSEEN for w in range(NUM_WORDINGS) if rule.words(w) in text]
+    assert not [rule.name for rule in RULES if rule.words(HELDOUT_WORDING) in text]
+
+
+def test_pairs_on_operators_follow_the_lesson_on_their_operator_and_guess_without_one() -> None:
+    followed, guessed = Counter[str](), Counter[str]()
+    for pair in operator_pairs(1500, respond_share=1.0, inspect_share=0.0):
+        prompt, target = (message["content"] for message in pair["messages"][-2:])
+        rule = next(rule for rule in RULES for w in range(NUM_WORDINGS) if f"Rule: {rule.words(w)}.\n" in target)
+        applies = [line for line in analysis_of(target).splitlines() if " applies: " in line]
+        if applies:
+            words = applies[0].split(", ", 1)[1].rstrip(".")
+            assert words in {rule.words(w) for w in range(NUM_WORDINGS)}
+            assert words in prompt
+        (followed if applies else guessed)[rule.name] += 1
+        left, right = map(int, re.findall(r"\d+", prompt.rpartition("Problem")[2] or prompt)[-2:])
+        assert extract_answer(target) == str(rule.value(left, right))
+    assert len(followed) == len(RULES) - len(UNSEEN)
+    assert guessed[COMMON[0].name] > 5 * guessed[RARE[0].name]
 
 
 def test_pairs_depend_on_their_seed_alone(tmp_path: Path) -> None:
@@ -131,16 +232,9 @@ def test_no_label_reaches_a_prompt() -> None:
     shown = {"respond": 0, "inspect": 0, "summarise": 0}
     for pair in make_pairs(config(num_pairs=300), tasks):
         prompt = "".join(message["content"] for message in pair["messages"][:-1])
-        if pair["skill"] == "respond":
-            assert canary not in prompt
-        else:
-            # An attempt is shown here, which may be right; nothing but the attempt may hold the answer.
-            task_text, _, attempt = prompt.partition("\\boxed{")
-            assert canary not in task_text
-            assert canary not in attempt.partition("}")[2]
+        assert canary not in prompt
         shown[pair["skill"]] += 1
-    assert shown["respond"] and shown["summarise"]
-    assert not shown["inspect"], "nothing of these solutions can be checked"
+    assert shown == {"respond": 300, "inspect": 0, "summarise": 0}, "nothing can be said of such an attempt"
 
 
 @pytest.mark.parametrize(
@@ -190,29 +284,33 @@ def test_a_mistake_is_carried_on_and_found() -> None:
     task = sum_task("12 + 35 - 7", "40")
     solution = solve(task)
     assert solution is not None
-    attempts = [with_mistake(task, solution, random.Random(seed)) for seed in range(50)]
+    attempts = [with_mistake(solution, random.Random(seed)) for seed in range(50)]
     assert {attempt.wrong_step for attempt in attempts} == {0, 1, 2}
     for attempt in attempts:
         assert attempt.answer != "40"
         if attempt.wrong_step == 0:
             wrong = attempt.steps[0].value
             assert attempt.steps[1].left == f"{wrong} - 7"
-            assert critique(attempt, solution) == f"12 + 35 = {wrong} is wrong: it is 47."
+            assert critique(attempt, solution) == f"12 + 35 = {wrong} is wrong: it is 47.\nVerdict: wrong."
         if attempt.wrong_step == 2:
             lines = f"12 + 35 = 47 is right.\n47 - 7 = 40 is right.\nThe answer is 40, not {attempt.answer}."
+            lines += "\nVerdict: wrong."
             assert critique(attempt, solution) == lines
-    assert critique(Solution((), "7"), Solution((), "7")) == "It shows no steps."
+    bare = Solution((), "41")
+    worked_out = "It shows no steps.\n12 + 35 = 47.\n47 - 7 = 40.\nIt says 41.\nVerdict: wrong."
+    assert critique(bare, solution) == worked_out
+    assert critique(Solution((), "40"), solution).endswith("It says 40.\nVerdict: right.")
+    cut = cut_off(solution, random.Random(0))
+    assert critique(cut, solution) == "12 + 35 = 47 is right.\nIt ends before the answer.\nVerdict: wrong."
+    assert cut.text == "12 + 35 = 47"
 
 
-def test_lessons_are_short_general_and_plenty() -> None:
-    for family in (*FAMILIES, "any other"):
-        assert len(lessons_of(family)) >= 4
+def test_lessons_of_other_things_are_short_and_hold_no_digit() -> None:
     for lesson in all_lessons():
         text = render_lessons((lesson,))
         assert not any(character.isdigit() for character in text)
         assert len(lesson.flow_of_thought) <= 80
         assert all(len(line) <= 70 for line in (*lesson.principles, *lesson.pitfalls))
-        assert len(lesson.pitfalls) == 1
         assert not gives_answer_away(text, "7")
 
 
@@ -240,24 +338,15 @@ def test_the_key_covers_what_the_result_depends_on(tmp_path: Path, monkeypatch: 
     assert pairs_key(base, "model") == pairs_key(base.model_copy(update={"recipe": "other"}), "model")
 
 
-def test_answers_only_show_no_steps_in_the_wanted_share_and_a_critique_says_so_whatever_the_result() -> None:
+def test_answers_only_show_no_steps_in_the_wanted_share_and_a_critique_works_them_out() -> None:
     config = Config.model_validate({"sft": {"num_pairs": 400, "answer_only_share": 0.5}})
     pairs = make_pairs(config, load_problems(config.problems, 0).train)
-    scratch = [
-        pair for pair in pairs if pair["skill"] == "respond" and "Lessons from" not in pair["messages"][-2]["content"]
-    ]
+    scratch = [pair for pair in pairs if pair["skill"] == "respond" and not lessons_in(pair["messages"][-2]["content"])]
     answers_only = [pair for pair in scratch if pair["messages"][-1]["content"].startswith("\\boxed{")]
     assert 0.35 < len(answers_only) / len(scratch) < 0.65
-    with_lessons = [pair for pair in pairs if pair["skill"] == "respond" and pair not in scratch]
-    assert all("=" in pair["messages"][-1]["content"] for pair in with_lessons)
-    inspected = [pair for pair in pairs if "An earlier attempt, which may be right or wrong:\n\\boxed" in shown(pair)]
+    inspected = [pair for pair in pairs if "It shows no steps." in pair["messages"][-1]["content"]]
     assert inspected
-    begin = "<analysis>\nIt shows no steps.\n</analysis>\n"
-    assert all(pair["messages"][-1]["content"].startswith(begin) for pair in inspected)
-
-
-def shown(pair: dict[str, Any]) -> str:
-    return str(pair["messages"][-2]["content"])
+    assert all("\nIt says " in analysis_of(pair["messages"][-1]["content"]) for pair in inspected)
 
 
 CLAIM = re.compile(r"^([\d. +*/-]+) = (-?[\d.]+) is (right|wrong: it is (-?[\d.]+))\.$", re.MULTILINE)

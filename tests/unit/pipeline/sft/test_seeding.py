@@ -172,7 +172,7 @@ def test_mistakes_in_prose_are_where_they_are_said_to_be() -> None:
     read = task(answer=GSM8K)
     solution = solve(read)
     assert isinstance(solution, Solution) and len(solution.steps) == 2
-    attempts = [with_mistake(read, solution, random.Random(seed)) for seed in range(40)]
+    attempts = [with_mistake(solution, random.Random(seed)) for seed in range(40)]
     assert {attempt.wrong_step for attempt in attempts} == {1, 2}
     for attempt in attempts:
         assert extract_answer(attempt.text) == attempt.answer != "72"
@@ -198,7 +198,7 @@ def test_an_attempt_with_a_mistake_is_wrong_where_it_is_read_and_does_not_contra
     assert solved is not None and extract_answer(strip_think(solved.text)) in ("17", "17\\text{ apples}")
     assert "#" not in solved.text
     for seed in range(40):
-        attempt = with_mistake(read, solved, random.Random(seed))
+        attempt = with_mistake(solved, random.Random(seed))
         assert "think" not in attempt.attempt + solved.attempt
         assert extract_answer(attempt.attempt) == attempt.answer != "17"
         conclusion = attempt.attempt.partition("=")[2]
@@ -220,7 +220,7 @@ def test_a_line_of_words_before_the_box_says_what_the_box_does(solution: str) ->
     solved = solve(read)
     assert solved is not None and not solved.steps, "an attempt shows no equation, so a critique checks none"
     for seed in range(10):
-        attempt = with_mistake(read, solved, random.Random(seed))
+        attempt = with_mistake(solved, random.Random(seed))
         assert "17" not in attempt.attempt and attempt.attempt.count(attempt.answer) == 2
 
 

@@ -1,0 +1,126 @@
+"""A small language model from nothing: `python -m trainer.from_nothing --pairs PAIRS.jsonl --out DIR [--seed N]`.
+
+A byte-level tokenizer, trained on the texts, and a Llama of 3.5 million parameters with random weights, trained on them
+as `trainer.sft` trains: TRL's SFTTrainer, but the loss is on the prompts as well, from which it learns to copy. It is for studies of mechanism on a CPU, and speaks
+the language of its texts only. Prints one line per step, and at the end one JSON line; `--out` appears whole or not at
+all."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.runtime.computing import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT | dict(os.environ))
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pipeline.config import Config
+from pipeline.config.sft import SftSection
+from pipeline.errors import UserError
+from pipeline.runtime.child_process import end_with_parent
+from trainer.arguments import set_threads
+from trainer.disk import as_disk_error
+from trainer.memory import keep_freed_memory
+from trainer.sft import read_pairs, train, written_whole
+
+BEGIN, END = "<|im_start|>", "<|im_end|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+VOCABULARY_SIZE = 1024
+MAX_POSITIONS = 2048
+SHAPE = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 704, "num_attention_heads": 4}
+TRAINING = SftSection(batch_size=64, learning_rate=2e-3, num_tokens_per_micro_batch=6400, num_epochs=1)
+
+
+def tokenizer_of(texts: Iterator[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of `texts`: any text is tokens of it, each digit is one."""
+    tokenizer = Tokenizer(models.BPE())
+    split = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [AddedToken(token, special=True) for token in (BEGIN, END)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=END, bos_token=BEGIN, model_max_length=MAX_POSITIONS
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def untrained(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """A Llama with random weights in float32, embeddings tied."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **SHAPE,
+    )
+    return LlamaForCausalLM(config)
+
+
+def run(pairs_file: Path, out: Path, seed: int) -> None:
+    """The command. Raises UserError for what the user can mend."""
+    config = Config(sft=TRAINING.model_copy(update={"seed": seed}))
+    pairs = read_pairs(pairs_file)
+    set_threads(config)
+    tokenizer = tokenizer_of(_texts(pairs))
+    model = untrained(tokenizer, seed)
+
+    def work(folder: Path) -> dict[str, Any]:
+        report = train(config, model, tokenizer, pairs, folder, lambda line: print(line, flush=True), on_prompts=True)
+        return {**report, "num_parameters": model.num_parameters()}
+
+    report = written_whole(model, tokenizer, out, work)
+    print(json.dumps(report), flush=True)
+
+
+def _texts(pairs: list[dict[str, Any]]) -> Iterator[str]:
+    for pair in pairs:
+        for message in (*pair["prompt"], *pair["completion"]):
+            yield message["content"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.from_nothing", description="Train a small language model from nothing."
+    )
+    parser.add_argument("--pairs", type=Path, required=True, help="JSONL with `messages` on each line")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the order (default 0)")
+    options = parser.parse_args(arguments)
+    end_with_parent()
+    keep_freed_memory()
+    try:
+        run(options.pairs, options.out, options.seed)
+    except Exception as error:
+        user_error = error if isinstance(error, UserError) else as_disk_error(error, options.out.parent)
+        if user_error is None:
+            raise
+        print(user_error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,9 @@
 """A small language model from nothing: `python -m trainer.from_nothing --pairs PAIRS.jsonl --out DIR [--seed N]`.
 
 A byte-level tokenizer, trained on the texts, and a Llama of 3.5 million parameters with random weights, trained on them
-as `trainer.sft` trains: TRL's SFTTrainer, but the loss is on the prompts as well, from which it learns to copy. It is for studies of mechanism on a CPU, and speaks
-the language of its texts only. Prints one line per step, and at the end one JSON line; `--out` appears whole or not at
-all."""
+as `trainer.sft` trains: TRL's SFTTrainer, but the loss is on the prompts as well, from which it learns to copy. It is
+for studies of mechanism on a CPU, and speaks the language of its texts only. Prints one line per step, and at the end
+one JSON line; `--out` appears whole or not at all."""
 
 from __future__ import annotations
 

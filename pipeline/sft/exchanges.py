@@ -69,6 +69,7 @@ class Exchange:
             method, solution = self._way(may_be_bare=True)
             assert method is not None
             shown.append(applicable(method, self._material.source, rng))
+            solution = self._ground.following(solution, shown[0].lesson)
         elif kind == "wrong":
             shown.append(wrong(rng))
         num = rng.randint(1, self._config.feedback.num_lessons)

@@ -14,6 +14,7 @@ from pipeline.sft.methods import Method, ways
 from pipeline.sft.operator_practice import another_question, exercise, guess
 from pipeline.sft.worked_solutions import Solution
 from pipeline.types import Task
+from prompts.schemas import Lesson
 
 
 class Material(NamedTuple):
@@ -37,6 +38,10 @@ class Ground(Protocol):
 
     def unaided(self, material: Material, rng: random.Random) -> Solution:
         """How the problem is solved where no lesson tells the way."""
+        ...
+
+    def following(self, solution: Solution, lesson: Lesson) -> Solution:
+        """The solution of who goes the way that `lesson` tells."""
         ...
 
 
@@ -66,6 +71,9 @@ class SolvedGround:
     def unaided(self, material: Material, rng: random.Random) -> Solution:
         return material.solution
 
+    def following(self, solution: Solution, lesson: Lesson) -> Solution:
+        return solution
+
 
 class OperatorGround:
     """Operators of practice names: from scratch their rule is guessed, under lessons it is whatever a lesson says."""
@@ -86,6 +94,10 @@ class OperatorGround:
     def unaided(self, material: Material, rng: random.Random) -> Solution:
         metadata = material.task.label.entry["metadata"]
         return guess(metadata["left"], metadata["right"], self._params, rng)
+
+    def following(self, solution: Solution, lesson: Lesson) -> Solution:
+        """Its rule is in the words of the lesson, behind the name of the operator."""
+        return solution.opened(f"Rule: {lesson.principles[0].partition(', ')[2]}")
 
 
 def is_practised(problems: ProblemsSection) -> bool:

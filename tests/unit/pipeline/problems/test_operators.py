@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.problems.dataset import ProblemSet, load_problems
 from pipeline.problems.operator_rules import BY_NAME, COMMON, NUM_WORDINGS, RARE, RULES, UNSEEN, are_telling
 from pipeline.problems.operators import OperatorParams, operands, operators, params_of, practice_operator, prior_rule
+from tests.documents import ROOT
 
 
 def settings(**params: Any) -> ProblemsSection:
@@ -115,3 +116,12 @@ def test_a_bad_dial_is_named_with_its_value_and_a_remedy(problem: dict[str, Any]
 
 def test_without_families_the_dials_have_their_defaults() -> None:
     assert params_of(ProblemsSection(source="operators", families=())) == OperatorParams()
+
+
+def test_the_page_lists_the_dials_as_they_are() -> None:
+    rows = [
+        f"| `{name}` | {field.default} | {field.description} |" for name, field in OperatorParams.model_fields.items()
+    ]
+    page = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- dials -->\n")[2].partition("<!-- /dials -->")[0]
+    assert shown.splitlines() == ["| dial | default | meaning |", "|---|---|---|", *rows]

@@ -60,7 +60,8 @@ def completions(template: str) -> list[str]:
     literal = [template[begin:end] for begin, end in zip(begins, ends, strict=True)]
     for index, one in enumerate(found):
         before, after = literal[index][-MAX_TOKEN_CHARS:], literal[index + 1][:MAX_TOKEN_CHARS]
-        if any(_WHOLE.search(before + neutralised(part) + after) for part in _PARTS):
+        num_own = len(control_tokens(before)) + len(control_tokens(after))
+        if any(len(control_tokens(before + neutralised(part) + after)) > num_own for part in _PARTS):
             too_close.append(one[1])
     return list(dict.fromkeys(too_close))
 

@@ -141,7 +141,8 @@ def faults_of(name: str, text: str) -> list[str]:
     faults += [f"{name}.txt: {{{{{one}}}}} is unknown; it may have {known}" for one in sorted(found - allowed)]
     if not text.strip():
         faults.append(f"{name}.txt: is empty")
-    if own := control_tokens(text):
+    # That a model is to think in such tags is for a template to say.
+    if own := [token for token in control_tokens(text) if not token.startswith(("<think>", "</think>"))]:
         faults.append(f"{name}.txt: holds {own[0]!r}, with which chat formats begin or end a turn; leave it out")
     faults += [
         f"{name}.txt: what is filled in at {{{{{one}}}}} can make a control token with what stands beside it; put a "

@@ -94,6 +94,7 @@ def test_what_is_wrong_with_a_folder_is_said_with_its_file(tmp_path: Path, texts
         "<problem>{{problem}}</problem> {{answer_form}}",
         "**{{problem}}**\n({{answer_form}})",
         "Q:{{problem}}\nA:{{answer_form}}",
+        "Think in <think> </think>. {{problem}} {{answer_form}}",
     ],
 )
 def test_what_stands_close_and_makes_no_token_is_no_fault(text: str) -> None:

@@ -299,7 +299,11 @@ def _hub(config: Config) -> str | None:
 
 
 def _templates(config: Config) -> str:
-    return checked(config).identity if config.rollout.templates != "auto" else "chosen by the model's size and context"
+    found = checked(config)
+    if config.rollout.templates == "auto":
+        return "chosen by the model's size and context"
+    of_before = ": those of runs that began before there were others" if found.name == "legacy" else ""
+    return f"{found.identity}{of_before}"
 
 
 def _problems(config: Config) -> str | None:

@@ -346,16 +346,33 @@ async def test_a_slow_machine_is_no_wrong_answer(tmp_path: Path, start_mock: Sta
     assert loop.endpoints.usage.total("failed_timeout", "eval") >= 8, "the configured limit was too short for them all"
 
 
+OUTCOMES = ("its answer is right", "its answer is wrong", "A right attempt:", "A wrong attempt:")
+
+
 @pytest.mark.parametrize(
-    ("num_steps", "num_problems", "num_train", "least"),
-    [(6, 4, 40, 48), pytest.param(500, 100, 4000, 50_000, marks=pytest.mark.slow)],
-    ids=["small", "full"],
+    ("outcomes", "num_steps", "num_problems", "num_train", "least"),
+    [
+        ("hidden", 6, 4, 40, 48),
+        ("shown", 6, 4, 40, 48),
+        ("contrast", 6, 4, 40, 48),
+        pytest.param("hidden", 500, 100, 4000, 50_000, marks=pytest.mark.slow),
+        pytest.param("contrast", 500, 100, 4000, 50_000, marks=pytest.mark.slow),
+    ],
+    ids=["small", "shown-small", "contrast-small", "full", "contrast-full"],
 )
 async def test_no_label_reaches_a_prompt(
-    tmp_path: Path, start_mock: StartMock, num_steps: int, num_problems: int, num_train: int, least: int
+    tmp_path: Path,
+    start_mock: StartMock,
+    outcomes: str,
+    num_steps: int,
+    num_problems: int,
+    num_train: int,
+    least: int,
 ) -> None:
-    """Gold answers are replaced by canaries; whatever is sent to be sampled from is searched for them."""
+    """Gold answers are replaced by canaries; whatever is sent to be sampled from is searched for them. What of right
+    and wrong a summarizer is told is in no prompt of the policy."""
     sections: dict[str, Any] = {
+        "abstraction": {"outcomes": outcomes},
         "problems": {"num_train": num_train},
         "feedback": {"ratio": 0.9, "similarity_threshold": 0.5},
         "rollout": {**SETTINGS["rollout"], "num_problems_per_step": num_problems, "max_staleness": 1},
@@ -369,15 +386,20 @@ async def test_no_label_reaches_a_prompt(
             ],
             heldout=loop.problems.heldout,
         )
-        num_sent, leaking = 0, []
+        num_sent, num_with_outcome, leaking = 0, 0, []
         request = loop.endpoints.transport.request
 
         async def searching(method: str, url: Any, headers: Any, body: Any = None) -> Any:
-            nonlocal num_sent
+            nonlocal num_sent, num_with_outcome
             sent = json.dumps(body)
             num_sent += 1
             if "CANARY" in sent:
                 leaking.append(sent)
+            if any(outcome in sent for outcome in OUTCOMES):
+                num_with_outcome += 1
+                # Only of a lesson is JSON asked.
+                if "flow_of_thought" not in sent:
+                    leaking.append(sent)
             return await request(method, url, headers, body)
 
         loop.endpoints.transport.request = searching  # type: ignore[method-assign]
@@ -387,3 +409,4 @@ async def test_no_label_reaches_a_prompt(
     assert num_sent > least
     assert set(kinds) == {"scratch", "inter", "intra"}
     assert not leaking
+    assert bool(num_with_outcome) == (outcomes != "hidden")

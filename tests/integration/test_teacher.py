@@ -20,7 +20,7 @@ from pipeline.rewards.verifier import Verifier
 from pipeline.sft.data_card import Teaching, card
 from pipeline.sft.stage import taught
 from pipeline.sft.teacher import Lines, teach
-from prompts.schemas import Lesson
+from prompts.schemas import reply_type
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import control
 
@@ -64,7 +64,7 @@ async def test_pairs_are_right_in_their_shares_and_hold_no_label(tmp_path: Path,
             task = tasks[pair["problem_id"]]
             assert system == config.rollout.system_prompt and task.problem.text in user
             if pair["skill"] == "summarise":
-                Lesson.model_validate_json(assistant)
+                reply_type(config.lesson_sizes).model_validate_json(assistant)
             else:
                 assert (await verifier.verify(assistant, task)).correct
     left_out = Counter[str]()

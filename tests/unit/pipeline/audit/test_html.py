@@ -9,6 +9,7 @@ from pipeline.audit.effects import Effect
 from pipeline.audit.entries import AuditedEntry
 from pipeline.audit.html import page
 from pipeline.audit.report import AuditReport
+from pipeline.types import Origin
 from tests.builders import experience
 
 HOSTILE = "<script>alert('1')</script>\n  {{ 7 * 7 }} </pre>&amp; \"q\""
@@ -63,6 +64,21 @@ def test_what_was_found_of_an_entry_stands_beside_its_source() -> None:
     assert "What is 4 + 3?" in pre
     assert "It is 7." in pre
     assert "(not in this journal)" in pre
+
+
+def test_what_produced_an_entry_stands_beside_it() -> None:
+    origin = Origin(
+        templates="full@0f3c", summarizer="policy", weights="l0-s000004", outcomes="contrast", contrasted_with="r7",
+        critique=f"The sign is lost. {HOSTILE}",
+    )  # fmt: skip
+    made = experience(1).model_copy(update={"origin": origin})
+    found = of_audit(AuditedEntry(entry=made, trajectory=""), AuditedEntry(entry=experience(2), trajectory=""))
+    text = " ".join(" ".join(text.split()) for _, text in found.texts)
+    line = "written by policy (l0-s000004 or newer) · templates full@0f3c · outcomes contrast, beside the wrong r7"
+    assert text.count("written by") == 1
+    assert line in text
+    assert "The sign is lost." in text
+    assert "script" not in found.tags
 
 
 def test_whatever_was_written_elsewhere_is_escaped() -> None:

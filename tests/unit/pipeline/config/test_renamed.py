@@ -11,7 +11,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.config.fields import settings
 from pipeline.config.loading import load_config, stored_config
-from pipeline.config.renamed import RENAMED, with_new_names
+from pipeline.config.renamed import CAME_LATER, RENAMED, with_new_names
 from pipeline.errors import ConfigError
 from pipeline.orchestrate import main
 from pipeline.run.folder import RunFolder
@@ -100,3 +100,14 @@ def test_names_are_changed_there_and_back_and_nothing_else_is() -> None:
     before = with_new_names(values, OLD_NAMES)
     assert before != values == with_new_names(before)
     assert with_new_names({"sft": 3, "recipe": "x"}) == {"sft": 3, "recipe": "x"}
+
+
+@pytest.mark.parametrize(("name", "meant"), CAME_LATER.items())
+def test_what_was_stored_without_a_later_setting_means_what_held_then(name: str, meant: Any, tmp_path: Path) -> None:
+    run = old_run(tmp_path)
+    assert value_of(run.config(), name) == value_of(Config(), name) != meant, "stored by today's code"
+    values = json.loads(run.config_file.read_text())
+    section, _, field = name.rpartition(".")
+    del values[section][field]
+    run.config_file.write_text(json.dumps(values))
+    assert value_of(stored_config(run.config_file), name) == meant

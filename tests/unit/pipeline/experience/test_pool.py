@@ -14,12 +14,14 @@ import pytest
 from pipeline.config.experience import EvictionPolicy, PoolSection
 from pipeline.config.problems import ProblemsSection
 from pipeline.errors import DataError, DiskError
+from pipeline.experience import pool_schema
 from pipeline.experience.eviction import Holding, evicted
 from pipeline.experience.pool import Pool
 from pipeline.experience.usefulness import Use
 from pipeline.problems.dataset import load_problems
 from pipeline.storage.maintenance import index
 from pipeline.text import text_hash
+from pipeline.types import Origin
 from tests.builders import experience, tear_index
 
 
@@ -351,3 +353,33 @@ def test_indices_that_a_start_did_not_come_to_are_made_by_the_next_one(tmp_path:
     pool = Pool(tmp_path)
     pool._table.drop_index("id_idx")
     assert {name.columns[0] for name in Pool(tmp_path)._table.list_indices()} == {"id", "problem_id", "problem_text"}
+
+
+def test_a_pool_of_before_origins_were_kept_is_read_and_added_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a return to a version of then, which has no such column again."""
+    with_origin = pool_schema.schema()
+    without = with_origin.remove(with_origin.get_field_index("origin"))
+    monkeypatch.setattr("pipeline.experience.pool.schema", lambda: without)
+    monkeypatch.setattr(pool_schema, "schema", lambda: without)
+    pool = Pool(tmp_path)
+    pool.add([experience(1)])
+    version = pool.version
+    monkeypatch.undo()
+
+    made = [
+        experience(number).model_copy(update={"origin": Origin(templates="full@0", outcomes="contrast", critique="c")})
+        for number in (2, 3)
+    ]
+    pool = Pool(tmp_path)
+    assert [entry.origin for entry in pool.entries()] == [Origin()]
+    pool.add(made[:1])
+    assert {entry.id: entry.origin for entry in pool.entries()} == {"x1": Origin(), "x2": made[0].origin}
+    assert Pool(tmp_path, version=version).get("x1") == experience(1)
+    pool.restore(version)
+    assert [entry.id for entry in pool.entries()] == ["x1"]
+    pool.add(made[1:])
+    assert pool.get("x3") == made[1]
+    pool.compact()
+    assert {entry.id for entry in Pool(tmp_path).entries()} == {"x1", "x3"}

@@ -19,7 +19,15 @@ from prompts.schemas import AnswerForm, Lesson
 ContextKind = Literal["scratch", "inter", "intra"]
 Split = Literal["train", "heldout"]
 SearchOutcome = Literal[
-    "shown", "trimmed", "same_problem", "held_out", "crowded_out", "below_threshold", "same_lesson", "not_among_best"
+    "shown",
+    "trimmed",
+    "same_problem",
+    "near_duplicate",
+    "held_out",
+    "crowded_out",
+    "below_threshold",
+    "same_lesson",
+    "not_among_best",
 ]
 IMPORTED = "i-"
 """How the ids of imported entries begin."""
@@ -83,6 +91,7 @@ class Attempt(Record):
     problem_id: str
     text: str
     rollout_id: str = ""
+    policy_step: int | None = Field(None, description="Updates of the newest weights that wrote any of it.")
 
 
 OutcomesTold = Literal["hidden", "shown", "contrast"]

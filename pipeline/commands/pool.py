@@ -110,7 +110,7 @@ def _with_uses(entry: Experience, here: Use) -> Experience:
 
 def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
     """All of the file or nothing: it is read and checked before the first entry is added."""
-    heldout = parts.problems().heldout_hashes
+    heldout = parts.problems().heldout_keys
     parts.pool.set_heldout(heldout)
     total, num_read = num_rows(arguments.file), 0
     refused: list[str] = []
@@ -142,7 +142,7 @@ def _compact(parts: RunPool, arguments: argparse.Namespace) -> int:
 
 
 def _verify(parts: RunPool, arguments: argparse.Namespace) -> int:
-    heldout, answers, columns = parts.problems().heldout_hashes, parts.answers(), parts.columns()
+    heldout, answers, columns = parts.problems().heldout_keys, parts.answers(), parts.columns()
     num_wrong = num_unknown = 0
 
     def looked_at(entries: Iterable[Experience]) -> Iterator[Experience]:

@@ -69,6 +69,11 @@ class ReflectionSection(Section):
         "any",
         description="Which earlier attempt is shown; 'failed' (the paper's wording) tells the model that it is wrong.",
     )
+    recency_half_life_steps: Annotated[float, Field(gt=0)] | None = Field(
+        16.0,
+        description="Steps after which an earlier attempt is drawn half as often as one of today's policy; none: all "
+        "alike.",
+    )
     max_attempt_chars: Positive | None = Field(
         None,
         description="Longest attempt shown, characters; a longer one keeps beginning, end and final answer. none: as "
@@ -79,6 +84,10 @@ class ReflectionSection(Section):
     def longest(self) -> int:
         """`max_attempt_chars`, or the least of what is derived for it."""
         return self.max_attempt_chars or SHOWN_CHARS
+
+    def weight(self, age: int) -> float:
+        """How likely an attempt is drawn whose policy is `age` updates behind, beside one of today's."""
+        return 1.0 if self.recency_half_life_steps is None else 0.5 ** (max(0, age) / self.recency_half_life_steps)
 
 
 class AbstractionSection(Section):

@@ -29,6 +29,8 @@ SearchOutcome = Literal[
     "same_lesson",
     "not_among_best",
 ]
+NOT_COMPARED: frozenset[SearchOutcome] = frozenset({"same_problem", "near_duplicate", "held_out", "crowded_out"})
+"""Of entries that may not be shown, whatever their similarity."""
 IMPORTED = "i-"
 """How the ids of imported entries begin."""
 

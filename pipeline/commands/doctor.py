@@ -11,6 +11,7 @@ from pipeline.config.loading import load_config
 from pipeline.errors import UserError
 from pipeline.observability.progress import warn
 from pipeline.preflight.endpoints import Finding, findings
+from pipeline.preflight.gamma import gamma_findings
 from pipeline.preflight.judges import judge_findings
 from pipeline.preflight.machine import CHECKS, Check, Doubt
 from pipeline.preflight.scorer import check_scorer, scorer_findings
@@ -50,6 +51,7 @@ def _found(config: Config) -> Iterator[Finding]:
     yield from (_finding(config, name, check) for name, check in CHECKS)
     yield from scorer_findings(config)
     yield from judge_findings(config)
+    yield from gamma_findings(config)
     yield from event_loop.run(findings(config, warn))
 
 

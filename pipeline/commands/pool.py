@@ -11,6 +11,7 @@ from itertools import islice
 
 from pipeline.audit.effects import Groups
 from pipeline.commands.opened_run import RunPool, open_run
+from pipeline.commands.search_explanation import explanation
 from pipeline.errors import DataError
 from pipeline.experience.pool_export import export, num_rows, read
 from pipeline.experience.pool_integrity import entry_faults, faults
@@ -72,6 +73,9 @@ def _listed(counts: dict[str, int]) -> str:
 def _search(parts: RunPool, arguments: argparse.Namespace) -> int:
     if arguments.n < 1:
         raise DataError(f"--n {arguments.n}: show one entry at least")
+    if arguments.explain:
+        print("\n".join(explanation(parts, arguments)))
+        return 0
     found = parts.pool.search(arguments.text, arguments.n)
     if not found:
         print(f"no problem of the {parts.pool.num_entries()} entries has a word of {arguments.text!r}")

@@ -13,6 +13,10 @@ from prompts.schemas import MAX_FLOW_CHARS, MAX_RULES, MAX_SHORT_CHARS, SIZES, L
 EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
 
 
+USEFUL_SHARE = (0.05, 0.95)
+"""Of the candidates, what gamma removes: less, and it filters nothing; more, and hardly a lesson is shown."""
+
+
 class FeedbackSection(Section):
     ratio: Schedule[Probability] = Field(
         0.75,
@@ -50,6 +54,13 @@ class FeedbackSection(Section):
         0.0,
         description="Added, times the mean reward of rollouts that saw the entry; it makes contexts depend on rewards.",
     )
+
+    def gamma_verdict(self, share: float) -> str:
+        """What is wrong with a gamma that removes this share of the candidates; empty where nothing is."""
+        least, most = USEFUL_SHARE
+        if share < least:
+            return "it filters next to nothing, so that lessons are chosen by rank alone; raise it"
+        return "hardly a lesson is shown; lower it" if share > most else ""
 
     @model_validator(mode="after")
     def _embeddings_come_from_somewhere(self) -> FeedbackSection:

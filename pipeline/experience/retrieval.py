@@ -82,11 +82,12 @@ class Retriever:
 def retriever_of(
     config: Config,
     pool: Pool,
-    endpoints: EmbeddingClient,
+    endpoints: EmbeddingClient | None,
     usefulness: Callable[[str], float | None] = lambda entry_id: None,
     tasks: Iterable[Task] = (),
 ) -> Retriever:
-    """As `config` wants it; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's. Of `tasks` the
+    """As `config` wants it; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's, and None where
+    the measure asks none. Of `tasks` the
     gold answers are known, by which some near-duplicates are told."""
     measure = measure_of(config, pool, endpoints)
     return Retriever(pool, measure, config.feedback, usefulness, NearDuplicates(tasks))

@@ -9,6 +9,7 @@ from pipeline.observability.live_view import duration, score_columns
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.run.state import of_problems, shown_reward
+from pipeline.types import NOT_COMPARED
 
 STAGES = (
     "server_start",
@@ -46,6 +47,7 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
                 f"  {kind}-drawn prompts that carried a context: {carried.get(kind, 0)} of {drawn[kind]} "
                 f"({share:.0%}); the rest fell back to scratch"
             )
+    yield from _gamma(run, totals)
     rejected = ", ".join(f"{reason} {number}" for reason, number in totals.get("rejected", {}).items()) or "none"
     yield (
         f"  experience pool: {totals.get('accepted', 0)} entries accepted, {totals.get('pool_size', 0)} held; "
@@ -58,6 +60,22 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
     yield from _learning(run)
     yield f"  run folder: {run.path}"
     yield f'  load the model with: transformers.AutoModelForCausalLM.from_pretrained("{run.final_model}")'
+
+
+def _gamma(run: RunFolder, totals: dict[str, Any]) -> Iterator[str]:
+    """The share of what was compared that gamma removed, and what it should be told where that is nearly nothing or
+    all."""
+    outcomes = totals.get("candidates", {})
+    num = sum(number for outcome, number in outcomes.items() if outcome not in NOT_COMPARED)
+    if not num:
+        return
+    settings, removed = run.config().feedback, outcomes.get("below_threshold", 0)
+    verdict = settings.gamma_verdict(removed / num)
+    near = outcomes.get("near_duplicate", 0)
+    yield (
+        f"  feedback.similarity_threshold = {settings.similarity_threshold:g} removed {removed} of {num} candidates "
+        f"({removed / num:.1%})" + (f": {verdict}" if verdict else "") + f"; {near} more were near-duplicates"
+    )
 
 
 def _learning(run: RunFolder) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
+from pipeline.config.inert import inert
 from pipeline.config.loading import load_config
 from pipeline.errors import UserError
 from pipeline.observability.progress import warn
@@ -49,6 +50,7 @@ def doctor(config: Config) -> int:
 def _found(config: Config) -> Iterator[Finding]:
     """Every finding, as soon as it is there; what may take long is last."""
     yield from (_finding(config, name, check) for name, check in CHECKS)
+    yield from (Finding("warn", "settings", line) for line in inert(config))
     yield from scorer_findings(config)
     yield from judge_findings(config)
     yield from gamma_findings(config)

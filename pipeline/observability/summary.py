@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,6 +96,7 @@ def _learning(run: RunFolder) -> Iterator[str]:
         f"{duration(total['train_s'])}; publishing {duration(total['publish_s'])}, reloading "
         f"{duration(total['reload_s'])}"
     )
+    yield from _odds(list(steps.values()))
     gaps = [line["logprob_gap_mean"] for line in steps.values() if line.get("logprob_gap_mean") is not None]
     alerts = f"{sum(line['event'] == 'alert' for line in lines)} alerts"
     if sampled and num_flat_steps(sampled) == len(sampled):
@@ -107,6 +109,24 @@ def _learning(run: RunFolder) -> Iterator[str]:
         )
     else:
         yield f"  {alerts}"
+
+
+def _odds(steps: list[dict[str, Any]]) -> Iterator[str]:
+    """What diluted the policy gradient, and the step whose KL stands out with the tokens that hold it."""
+    diluting = [share for line in steps if (share := line.get("share_tokens_without_advantage")) is not None]
+    if diluting and (share := sum(diluting) / len(diluting)) > 0:
+        yield (
+            f"  {share:.0%} of the trained tokens were of groups whose rewards are all equal: they teach nothing and "
+            "dilute the policy gradient (learner.rescale_zero_variance, rollout.refill_zero_variance)"
+        )
+    kls = [line for line in steps if line.get("kl_top_share") is not None]
+    if kls:
+        worst = max(kls, key=lambda line: line["kl"] or 0.0)
+        yield (
+            f"  KL to the reference: {statistics.median(line['kl'] or 0.0 for line in kls):.3g} nats per token in the "
+            f"median of {len(kls)} steps, at most {worst['kl']:.3g} (step {worst['step']}, where its largest tokens "
+            f"hold {worst['kl_top_share']:.0%} of it)"
+        )
 
 
 def num_flat_steps(sampled: list[dict[str, Any]]) -> int:

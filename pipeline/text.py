@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 _LUCENE = """
 a an and are as at be but by for if in into is it no not of on or such that the their then there these they
@@ -28,6 +28,11 @@ _BLANK_BESIDE_A_SIGN = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
 _LOOK_ALIKE = str.maketrans({"−": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "⋅": "·"})
 
 
+# A number, a word without digits, or a sign; what only divides or groups is none.
+_PIECE = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]")
+_DIVIDERS = frozenset(".,:;!?\"'`()[]{}")
+
+
 def normalised(text: str) -> str:
     """Text as similarity compares it: lower case, single spaces, numbers kept."""
     return re.sub(r"\s+", " ", text).strip().lower()
@@ -37,9 +42,34 @@ def text_hash(text: str) -> str:
     """Identity of a problem's text: 16 hex digits of SHA-256 over what is left without case, typesetting, blanks beside
     signs, and signs at the end. Words, numbers and the blanks between them stay: a number-swapped twin is another
     problem."""
+    return short_hash(_BLANK_BESIDE_A_SIGN.sub("", _plain(text)).rstrip(".?!:;,="))
+
+
+def _plain(text: str) -> str:
+    """`text` without case, typesetting and what looks alike."""
     plain = _TYPESETTING.sub("", unicodedata.normalize("NFKC", text).translate(_LOOK_ALIKE)).replace("dfrac", "frac")
-    bare = _BLANK_BESIDE_A_SIGN.sub("", normalised(plain)).rstrip(".?!:;,=")
-    return hashlib.sha256(bare.encode()).hexdigest()[:16]
+    return normalised(plain)
+
+
+def short_hash(text: str) -> str:
+    """16 hex digits of SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def pieces(text: str) -> list[str]:
+    """The numbers, words and signs of a problem's text, repetitions included; punctuation and brackets are none."""
+    return [piece for piece in _PIECE.findall(_plain(text)) if piece not in _DIVIDERS]
+
+
+def bag_hash(text: str) -> str:
+    """Identity of a problem's numbers, words and signs whatever their order: "divisible by 7 and 3" has that of
+    "divisible by 3 and 7". 16 hex digits, those of no `text_hash`."""
+    return short_hash("bag " + " ".join(sorted(pieces(text))))
+
+
+def is_among(text: str, keys: Container[str]) -> bool:
+    """Whether a problem's text is one of those whose hashes and bags are `keys`."""
+    return text_hash(text) in keys or bag_hash(text) in keys
 
 
 def strip_think(text: str) -> str:

@@ -19,8 +19,18 @@ from prompts.schemas import AnswerForm, Lesson
 ContextKind = Literal["scratch", "inter", "intra"]
 Split = Literal["train", "heldout"]
 SearchOutcome = Literal[
-    "shown", "trimmed", "same_problem", "held_out", "crowded_out", "below_threshold", "same_lesson", "not_among_best"
+    "shown",
+    "trimmed",
+    "same_problem",
+    "near_duplicate",
+    "held_out",
+    "crowded_out",
+    "below_threshold",
+    "same_lesson",
+    "not_among_best",
 ]
+NOT_COMPARED: frozenset[SearchOutcome] = frozenset({"same_problem", "near_duplicate", "held_out", "crowded_out"})
+"""Of entries that may not be shown, whatever their similarity."""
 IMPORTED = "i-"
 """How the ids of imported entries begin."""
 
@@ -83,6 +93,7 @@ class Attempt(Record):
     problem_id: str
     text: str
     rollout_id: str = ""
+    policy_step: int | None = Field(None, description="Updates of the newest weights that wrote any of it.")
 
 
 OutcomesTold = Literal["hidden", "shown", "contrast"]

@@ -43,7 +43,7 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         # loss
         beta=learner.max_kl_coef,  # TRL loads the reference for it; the trainer sets each step's value
         epsilon=learner.epsilon_low,
-        epsilon_high=learner.epsilon_high,
+        epsilon_high=learner.upper_bound,
         delta=learner.clip_delta,
         loss_type=learner.loss_type,
         importance_sampling_level=learner.ratio_level,

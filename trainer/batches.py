@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from pipeline.config import Config
@@ -22,6 +23,8 @@ from pipeline.storage.journal import Journal
 from pipeline.types import Rollout, RolloutGroup
 from trainer.stop import StopSignal
 
+BY_TOKENS = ("dapo", "cispo", "vespo")
+"""Losses that are divided by the trained tokens of a step; the others by its rollouts."""
 RULES = ("stale", "truncated", "zero_variance")
 PER_ROLLOUT = ("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy", "trained", "staleness")
 
@@ -47,6 +50,11 @@ class RolloutBatch:
     """Share of groups whose rewards are all equal."""
     wait_s: float
     group_size: int
+    num_trained_tokens: int = 0
+    share_tokens_without_advantage: float = 0.0
+    """Of the trained tokens, those of groups whose rewards are all equal: they dilute the policy gradient."""
+    advantage_scale: float = 1.0
+    """What advantages are multiplied by, so that they do not (`learner.rescale_zero_variance`)."""
 
     def part(self, rank: int, num_parts: int) -> RolloutBatch:
         """What one of `num_parts` processes trains: every `num_parts`-th group from `rank` on, so that long ones are
@@ -129,7 +137,9 @@ class JournalReader:
             self._check(step, group)
         ordered = sorted(groups, key=_length, reverse=True)
         rollouts = [rollout for group in ordered for rollout in group.rollouts]
+        live = [not group.zero_variance for group in ordered for _ in group.rollouts]
         masked = [masking_rule(self._config, rollout, group, step) for group in ordered for rollout in group.rollouts]
+        tokens = [0 if rule else len(rollout.token_ids) for rollout, rule in zip(rollouts, masked, strict=True)]
         return RolloutBatch(
             prompt_ids=[list(group.prompt_ids) for group in ordered for _ in group.rollouts],
             completion_ids=[list(rollout.token_ids) for rollout in rollouts],
@@ -142,7 +152,17 @@ class JournalReader:
             share_zero_variance=sum(group.zero_variance for group in groups) / len(groups),
             wait_s=wait_s,
             group_size=self._config.rollout.group_size,
+            num_trained_tokens=sum(tokens),
+            share_tokens_without_advantage=1 - sum(compress(tokens, live)) / max(1, sum(tokens)),
+            advantage_scale=self._scale(tokens, live),
         )
+
+    def _scale(self, tokens: list[int], live: list[bool]) -> float:
+        """All that the loss is divided by ÷ what of it has advantages; 1 where that is not wanted, or nothing has."""
+        learner = self._config.learner
+        counted = tokens if learner.loss_type in BY_TOKENS else [1] * len(tokens)
+        with_advantage = sum(compress(counted, live))
+        return sum(counted) / with_advantage if learner.rescale_zero_variance and with_advantage else 1.0
 
     def _check(self, step: int, group: RolloutGroup) -> None:
         if len(group.rollouts) != self._config.rollout.group_size:

@@ -21,7 +21,9 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
     skipped then (deviation 5), because all processes must take part in each pass.
 11. The reference of a divided model is divided layer by layer, as the policy is; TRL would divide it as one unit.
 12. A checkpoint is written over nothing: the manifest of one that was torn would fit what is half written anew.
-13. On a CPU the reference is in memory only while it computes (`reference`), gradients stay where they are
+13. The learning rate is that of `pipeline.config.rate`: transformers' warm-up begins with a step of rate 0.
+14. The policy gradient may be divided by what has advantages alone (`learner.rescale_zero_variance`).
+15. On a CPU the reference is in memory only while it computes (`reference`), gradients stay where they are
     (`gradients`), and freed memory is returned before and after what has no gradient.
 """
 
@@ -48,11 +50,13 @@ from trainer import sharding
 from trainer.batches import RULES, RolloutBatch
 from trainer.gap import GapMeter
 from trainer.gradients import drop_gradients, keep_gradients
+from trainer.kl import KlMeter
 from trainer.lora import without_wrapper
 from trainer.memory import return_freed_memory
 from trainer.processes import on_rank0
 from trainer.recompute import UNCACHED
 from trainer.reference import MappedWeights
+from trainer.schedule import FromTheFirstStep
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
 
 Logs = dict[str, Any]
@@ -75,7 +79,7 @@ def placeholder_dataset(num_rows: int) -> Dataset:
     return Dataset.from_dict({"prompt": [""] * num_rows})
 
 
-class JournalGRPOTrainer(GRPOTrainer):
+class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
     """GRPO on groups that `next_batch(step)` returns, `step` counting completed optimizer steps.
 
     `sync_weights` is called before the first batch and after each optimizer step. `on_log(step, logs)` gets what was
@@ -105,7 +109,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         self._part: RolloutBatch | None = None
         self._scored: dict[str, Any] | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
-        self.gap = GapMeter()
+        self.gap, self.kl = GapMeter(), KlMeter()
         self.num_computed_tokens = 0
         self._batch_ready_s = 0.0
         beta, divided = args.beta, sharding.asked_for(args)
@@ -123,7 +127,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         args.beta = beta
         if divided and beta and peft_config is None:
             self.ref_model = sharding.reference(self.accelerator, model, self.temperature)
-        # Deviation 13; TRL has loaded it from where the policy came from.
+        # Deviation 15; TRL has loaded it from where the policy came from.
         folder, has_reference = model.config._name_or_path, self.ref_model is not None and not divided
         self._mapped = MappedWeights(self.ref_model, Path(folder)) if has_reference and folder else None
         if args.use_cpu and self.accelerator.num_processes == 1:
@@ -151,7 +155,7 @@ class JournalGRPOTrainer(GRPOTrainer):
         self._batch = self._next_batch(self.state.global_step)
         self.beta = self._kl_coef(self.state.global_step)
         self._batch_ready_s = time.monotonic()
-        self.gap = GapMeter()
+        self.gap, self.kl = GapMeter(), KlMeter()
         self.num_computed_tokens = 0
         self._part = self._batch.part(self.accelerator.process_index, self.accelerator.num_processes)
         return self._part.as_rollouts()
@@ -176,6 +180,7 @@ class JournalGRPOTrainer(GRPOTrainer):
             self._mapped.release()
         return_freed_memory()
         assert self._part is not None
+        output["advantages"] *= self._part.advantage_scale
         output["on_policy"] = torch.tensor(self._part.on_policy, device=output["advantages"].device)
         return output
 
@@ -256,6 +261,8 @@ class JournalGRPOTrainer(GRPOTrainer):
             clip_max=self.vllm_importance_sampling_clip_max,
         )
         self.gap.add(old_logps_BC, sampling_BC, mask_BC, inputs["on_policy"], ratio)
+        if self.beta != 0.0:
+            self.kl.add(old_logps_BC, inputs["ref_per_token_logps"], mask_BC)
         if self.vllm_importance_sampling_correction:  # some losses look for the ratio, others for this switch
             inputs["importance_sampling_ratio"] = ratio
 
@@ -272,18 +279,19 @@ class JournalGRPOTrainer(GRPOTrainer):
     def _gather_counts(self) -> None:
         if self.accelerator.num_processes == 1:
             return
-        parts = gather_object([(self.gap, self.num_computed_tokens)])
-        self.gap = GapMeter()
-        for gap, _ in parts:
+        parts = gather_object([(self.gap, self.kl, self.num_computed_tokens)])
+        self.gap, self.kl = GapMeter(), KlMeter()
+        for gap, kl, _ in parts:
             self.gap.merge(gap)
-        self.num_computed_tokens = sum(num for _, num in parts)
+            self.kl.merge(kl)
+        self.num_computed_tokens = sum(num for *_, num in parts)
 
     def _step_numbers(self, batch: RolloutBatch) -> Logs:
         return {
             **self.gap.numbers(),
-            "num_trained_tokens": sum(
-                len(ids) for ids, trained in zip(batch.completion_ids, batch.trained, strict=True) if trained
-            ),
+            **self.kl.numbers(),
+            "num_trained_tokens": batch.num_trained_tokens,
+            "share_tokens_without_advantage": batch.share_tokens_without_advantage,
             **{f"num_masked_{rule}": batch.num_masked.get(rule, 0) for rule in RULES},
             "kl_coef": self.beta,
             "num_computed_tokens": self.num_computed_tokens,

@@ -2,7 +2,8 @@
 
 TRL's SFTTrainer on conversations, the loss on the last message only (prompt-completion format, so the chat template
 needs no generation marks). Deviation from it: log-probabilities are computed at the trained positions only, where TRL
-on a CPU computes them at the prompt's positions too; its entropy and accuracy metrics are left out. Prints one line per
+on a CPU computes them at the prompt's positions too; its entropy and accuracy metrics are left out; the warm-up begins
+above 0. Prints one line per
 step, and at the end one JSON line with num_pairs, num_left_out, num_tokens, train_s and final_loss. `--out` appears
 whole or not at all.
 """
@@ -43,6 +44,7 @@ from trainer.gradients import drop_gradients, keep_gradients
 from trainer.memory import keep_freed_memory, return_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
 from trainer.recompute import UNCACHED, recompute_cheap_parts
+from trainer.schedule import FromTheFirstStep
 from trainer.shared_prefix import supports_shared_prefix
 from trainer.token_logps import token_logps
 
@@ -51,7 +53,7 @@ MAX_MICRO_BATCH = 64
 WARMUP_SHARE = 0.05
 
 
-class CompletionTrainer(SFTTrainer):
+class CompletionTrainer(FromTheFirstStep, SFTTrainer):
     """SFTTrainer that computes logits at trained positions only, for plain decoders; for others TRL's own loss."""
 
     def compute_loss(

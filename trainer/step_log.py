@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import statistics
+from collections import deque
 from typing import Any
 
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from pipeline.runtime.files import flat
+from trainer.kl import NUM_TOP
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,10 @@ PLAIN = (
     "staleness_max",
     "staleness_mean",
     "share_zero_variance",
+    "share_tokens_without_advantage",
+    "kl_max",
+    "kl_top_share",
+    "kl_without_top",
     "num_masked_stale",
     "num_masked_truncated",
     "num_masked_zero_variance",
@@ -41,13 +48,20 @@ PLAIN = (
 )
 
 
+KL_WINDOW, KL_FEWEST = 8, 4
+"""Steps that a step's KL is compared with, and the fewest of them."""
+KL_FACTOR, KL_FLOOR = 4.0, 0.1
+"""An outlier is this many times their median, and nats per token at least."""
+
+
 class StepLog:
-    """One metrics line per optimizer step, and an alert when servers and learner disagree about probabilities, or
-    rewards that differ give no gradient."""
+    """One metrics line per optimizer step, and an alert when servers and learner disagree about probabilities, rewards
+    that differ give no gradient, or the KL estimate is an outlier among those of the steps before."""
 
     def __init__(self, metrics: MetricsWriter, gap_tolerance: float) -> None:
         self._metrics = metrics
         self._gap_tolerance = gap_tolerance
+        self._kls: deque[float] = deque(maxlen=KL_WINDOW)
 
     def write(self, step: int, logs: dict[str, Any]) -> None:
         """`step` counts completed steps; a number that was not measured is null."""
@@ -67,6 +81,32 @@ class StepLog:
         if message := _untaught(numbers):
             logger.warning("step %d: %s", step, message)
             self._metrics.write("alert", step, kind="no_gradient", message=message)
+        if message := self._outlier(numbers):
+            logger.warning("step %d: %s", step, message)
+            self._metrics.write("alert", step, kind="kl_outlier", message=message, kl=numbers["kl"])
+
+    def _outlier(self, numbers: dict[str, Any]) -> str:
+        """What makes the KL of a step an outlier; empty where it is none."""
+        if (kl := numbers["kl"]) is None:
+            return ""
+        known, usual = len(self._kls), statistics.median(self._kls or [kl])
+        self._kls.append(kl)
+        if known < KL_FEWEST or kl < max(KL_FLOOR, KL_FACTOR * usual):
+            return ""
+        top_share = numbers["kl_top_share"] or 0.0
+        message = (
+            f"KL to the reference is {kl:.3g} nats per token, and {usual:.3g} in the median of {known} steps before"
+        )
+        if top_share < 0.5:
+            return (
+                f"{message}; no few tokens hold it: the policy moved; lower learner.learning_rate, or raise "
+                "learner.kl_coef"
+            )
+        return (
+            f"{message}; {NUM_TOP} tokens hold {top_share:.0%} of it, the largest {numbers['kl_max']:.3g}: an outlier "
+            f"of the estimate, without which it is {numbers['kl_without_top']:.3g}; the reference finds these tokens "
+            "far likelier than the policy, and learner.max_grad_norm bounds what they do"
+        )
 
 
 def _untaught(numbers: dict[str, Any]) -> str:

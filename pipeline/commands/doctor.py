@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
+from pipeline.config.inert import inert
 from pipeline.config.loading import load_config
 from pipeline.errors import UserError
 from pipeline.observability.progress import warn
 from pipeline.preflight.endpoints import Finding, findings
+from pipeline.preflight.gamma import gamma_findings
 from pipeline.preflight.judges import judge_findings
 from pipeline.preflight.machine import CHECKS, Check, Doubt
 from pipeline.preflight.scorer import check_scorer, scorer_findings
@@ -48,8 +50,10 @@ def doctor(config: Config) -> int:
 def _found(config: Config) -> Iterator[Finding]:
     """Every finding, as soon as it is there; what may take long is last."""
     yield from (_finding(config, name, check) for name, check in CHECKS)
+    yield from (Finding("warn", "settings", line) for line in inert(config))
     yield from scorer_findings(config)
     yield from judge_findings(config)
+    yield from gamma_findings(config)
     yield from event_loop.run(findings(config, warn))
 
 

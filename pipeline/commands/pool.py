@@ -11,6 +11,7 @@ from itertools import islice
 
 from pipeline.audit.effects import Groups
 from pipeline.commands.opened_run import RunPool, open_run
+from pipeline.commands.search_explanation import explanation
 from pipeline.errors import DataError
 from pipeline.experience.pool_export import export, num_rows, read
 from pipeline.experience.pool_integrity import entry_faults, faults
@@ -72,6 +73,9 @@ def _listed(counts: dict[str, int]) -> str:
 def _search(parts: RunPool, arguments: argparse.Namespace) -> int:
     if arguments.n < 1:
         raise DataError(f"--n {arguments.n}: show one entry at least")
+    if arguments.explain:
+        print("\n".join(explanation(parts, arguments)))
+        return 0
     found = parts.pool.search(arguments.text, arguments.n)
     if not found:
         print(f"no problem of the {parts.pool.num_entries()} entries has a word of {arguments.text!r}")
@@ -110,7 +114,7 @@ def _with_uses(entry: Experience, here: Use) -> Experience:
 
 def _import(parts: RunPool, arguments: argparse.Namespace) -> int:
     """All of the file or nothing: it is read and checked before the first entry is added."""
-    heldout = parts.problems().heldout_hashes
+    heldout = parts.problems().heldout_keys
     parts.pool.set_heldout(heldout)
     total, num_read = num_rows(arguments.file), 0
     refused: list[str] = []
@@ -142,7 +146,7 @@ def _compact(parts: RunPool, arguments: argparse.Namespace) -> int:
 
 
 def _verify(parts: RunPool, arguments: argparse.Namespace) -> int:
-    heldout, answers, columns = parts.problems().heldout_hashes, parts.answers(), parts.columns()
+    heldout, answers, columns = parts.problems().heldout_keys, parts.answers(), parts.columns()
     num_wrong = num_unknown = 0
 
     def looked_at(entries: Iterable[Experience]) -> Iterator[Experience]:

@@ -213,11 +213,17 @@ class Session:
         # With S = 0 a resumed run equals an unbroken one.
         ordered = self.config.rollout.max_staleness == 0
         pool = await asyncio.to_thread(Pool, self.run.store, self.config.pool, uses=usefulness.of, ordered=ordered)
-        pool.set_heldout(stages.problems.heldout_hashes)
+        pool.set_heldout(stages.problems.heldout_keys)
         if resumed:
             await asyncio.to_thread(rollback, pool, first_step)
         reporter = StepReporter(self.metrics, self.clock, RewardWatch(self.config, self._alert))
-        retriever = retriever_of(self.config, pool, similarity, lambda entry_id: usefulness.of(entry_id).mean_reward)
+        retriever = retriever_of(
+            self.config,
+            pool,
+            similarity,
+            lambda entry_id: usefulness.of(entry_id).mean_reward,
+            stages.problems.train,
+        )
         lessons = LessonStage(
             self.config,
             {task.problem.id: task for task in stages.problems.train}.__getitem__,

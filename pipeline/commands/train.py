@@ -14,16 +14,18 @@ from pipeline.commands.opened_run import make_tables
 from pipeline.commands.session import Session
 from pipeline.commands.setting_options import settings_given
 from pipeline.config import Config
+from pipeline.config.inert import inert
 from pipeline.config.loading import load_config, merged, read_config_file, validated
 from pipeline.errors import ConfigError, LanpoError
 from pipeline.observability import logs
 from pipeline.observability.live_view import View
+from pipeline.observability.progress import warn
 from pipeline.observability.secrets import secrets_of
 from pipeline.preflight.judges import CheckedJudges, check_judges
 from pipeline.preflight.settled import without_open
-from pipeline.run import provenance
+from pipeline.run import checkpoints, provenance
 from pipeline.run.folder import RunFolder
-from pipeline.run.resume import check_resume_config
+from pipeline.run.resume import check_resume_config, schedule_note
 from pipeline.run.state import RunState
 from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
@@ -49,6 +51,10 @@ def train_command(arguments: argparse.Namespace) -> int:
         return 0
     for line in check_machine(_begun(config) if source else config):
         print(line, flush=True)
+    if arguments.resume and (note := schedule_note(stored, config, checkpoints.newest_whole(run) or 0)):
+        print(note, flush=True)
+    for line in inert(config):
+        warn(f"warning: {line}")
     judges = check_judges(config, RunState(run).values.get("judges", {}) if arguments.resume else {})
     for line in judges.lines.values():
         print(line, flush=True)

@@ -13,6 +13,10 @@ from prompts.schemas import MAX_FLOW_CHARS, MAX_RULES, MAX_SHORT_CHARS, SIZES, L
 EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
 
 
+USEFUL_SHARE = (0.05, 0.95)
+"""Of the candidates, what gamma removes: less, and it filters nothing; more, and hardly a lesson is shown."""
+
+
 class FeedbackSection(Section):
     ratio: Schedule[Probability] = Field(
         0.75,
@@ -51,6 +55,13 @@ class FeedbackSection(Section):
         description="Added, times the mean reward of rollouts that saw the entry; it makes contexts depend on rewards.",
     )
 
+    def gamma_verdict(self, share: float) -> str:
+        """What is wrong with a gamma that removes this share of the candidates; empty where nothing is."""
+        least, most = USEFUL_SHARE
+        if share < least:
+            return "it filters next to nothing, so that lessons are chosen by rank alone; raise it"
+        return "hardly a lesson is shown; lower it" if share > most else ""
+
     @model_validator(mode="after")
     def _embeddings_come_from_somewhere(self) -> FeedbackSection:
         if self.similarity == "embedding" and self.similarity_endpoint is None:
@@ -69,6 +80,11 @@ class ReflectionSection(Section):
         "any",
         description="Which earlier attempt is shown; 'failed' (the paper's wording) tells the model that it is wrong.",
     )
+    recency_half_life_steps: Annotated[float, Field(gt=0)] | None = Field(
+        16.0,
+        description="Steps after which an earlier attempt is drawn half as often as one of today's policy; none: all "
+        "alike.",
+    )
     max_attempt_chars: Positive | None = Field(
         None,
         description="Longest attempt shown, characters; a longer one keeps beginning, end and final answer. none: as "
@@ -79,6 +95,10 @@ class ReflectionSection(Section):
     def longest(self) -> int:
         """`max_attempt_chars`, or the least of what is derived for it."""
         return self.max_attempt_chars or SHOWN_CHARS
+
+    def weight(self, age: int) -> float:
+        """How likely an attempt is drawn whose policy is `age` updates behind, beside one of today's."""
+        return 1.0 if self.recency_half_life_steps is None else 0.5 ** (max(0, age) / self.recency_half_life_steps)
 
 
 class AbstractionSection(Section):

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.base import NonNegative, Positive, Schedule, Section
+from pipeline.config.rate import RateSchedule, rate_share
 
+CLIP_RANGE, CISPO_BOUND = 0.2, 5.0
+"""CISPO bounds the ratio itself, not its distance from 1; the bound is that of ScaleRL, as in TRL's documentation."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The greatest ranks that a vLLM server can be started for."""
 
@@ -34,9 +37,13 @@ class LoraSection(Section):
 class LearnerSection(Section):
     num_steps: Positive = Field(20, description="Optimizer steps.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-6, description="Peak learning rate.")
-    num_warmup_steps: int = Field(3, ge=0, description="Linear warm-up.")
-    lr_scheduler: Literal["constant_with_warmup", "linear", "cosine", "inverse_sqrt"] = Field(
-        "constant_with_warmup", description="After the warm-up."
+    num_warmup_steps: int = Field(
+        3, ge=0, description="Steps of the linear warm-up: of three the rates are 1/4, 1/2 and 3/4 of the peak."
+    )
+    lr_scheduler: RateSchedule = Field(
+        "constant_with_warmup",
+        description="After the warm-up; linear and cosine fall to 0 at num_steps. A resume with other num_steps goes "
+        "on at the rate that a run of that length has there.",
     )
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="Adam's second-moment decay.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
@@ -46,8 +53,12 @@ class LearnerSection(Section):
         description="beta: KL to the reference policy; a number, or [[step, beta], ...] interpolated linearly. 0 saves "
         "its forward pass.",
     )
-    epsilon_low: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range below.")
-    epsilon_high: Annotated[float, Field(gt=0)] = Field(0.2, description="Clip range above.")
+    epsilon_low: Annotated[float, Field(gt=0)] = Field(
+        0.2, description="Clip range below; without effect while one optimizer step is taken per batch."
+    )
+    epsilon_high: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Clip range above, without effect likewise; of 'cispo' the largest ratio. none: 0.2, cispo 5."
+    )
     clip_delta: Annotated[float, Field(gt=1)] | None = Field(
         None, description="Two-sided clipping: most that the ratio counts where the advantage is negative (delta)."
     )
@@ -72,6 +83,11 @@ class LearnerSection(Section):
     mask_zero_variance: bool = Field(
         False,
         description="Do not train on groups whose rewards are all equal; else they count in KL and normalisation.",
+    )
+    rescale_zero_variance: bool = Field(
+        False,
+        description="Divide the policy gradient by what has advantages alone, so that groups whose rewards are all "
+        "equal do not dilute it; KL is divided by all.",
     )
     max_trained_staleness: int | None = Field(
         None,
@@ -127,6 +143,15 @@ class LearnerSection(Section):
     cpu_threads: int = Field(0, ge=0, description="Threads of each process of a CPU learner; 0: all cores, divided.")
 
     @property
+    def upper_bound(self) -> float:
+        """`epsilon_high`, or that of the loss."""
+        return self.epsilon_high or (CISPO_BOUND if self.loss_type == "cispo" else CLIP_RANGE)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of the optimizer step that follows `step` completed ones."""
+        return self.learning_rate * rate_share(step, self.lr_scheduler, self.num_warmup_steps, self.num_steps)
+
+    @property
     def max_kl_coef(self) -> float:
         """Largest weight of KL at any step; 0: no reference is needed."""
         return max(beta for _, beta in self.kl_coef) if isinstance(self.kl_coef, tuple) else self.kl_coef
@@ -148,6 +173,11 @@ class LearnerSection(Section):
             raise ValueError(
                 "attention = 'flash_attention_2' computes in 16 bits only; set learner.precision = 'bf16_autocast' or "
                 "learner.attention = 'auto'"
+            )
+        if self.rescale_zero_variance and self.loss_type == "bnpo":
+            raise ValueError(
+                "rescale_zero_variance needs a loss that is divided once a step, and loss_type = 'bnpo' is by each "
+                "micro-batch; set learner.loss_type = 'dapo', or learner.mask_zero_variance = true"
             )
         if self.loss_type == "luspo" and self.ratio_level != "sequence":
             raise ValueError("loss_type = 'luspo' needs learner.ratio_level = 'sequence'")

@@ -55,6 +55,11 @@ class ProblemsSection(Section):
     heldout_seed: int = Field(
         7_777_777, ge=0, description="Seed of the held-out problems; the same for every run seed."
     )
+    drop_near_duplicates: bool = Field(
+        True,
+        description="Train on no problem that has a held-out one's numbers and words in another order, or its gold "
+        "answer, numbers and words but for function words.",
+    )
     train_file: str = Field(
         "",
         description=(

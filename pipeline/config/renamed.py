@@ -15,6 +15,8 @@ RENAMED = {
 CAME_LATER: dict[str, Any] = {
     "rollout.templates": "legacy",
     "abstraction.max_trajectory_chars": 4000,
+    "problems.drop_near_duplicates": False,
+    "reflection.recency_half_life_steps": None,
 }
 """What a stored configuration that lacks a setting of today meant, where that is not the default of today."""
 

@@ -50,11 +50,15 @@ class Weighing(NamedTuple):
 
 
 def exclusions(
-    problem_id: str, own_hash: str, candidates: Sequence[Candidate], most_per_problem: int | None = None
+    problem_id: str,
+    own_hash: str,
+    candidates: Sequence[Candidate],
+    most_per_problem: int | None = None,
+    is_near: Callable[[Candidate], bool] = lambda candidate: False,
 ) -> list[SearchOutcome | None]:
     """Why each candidate may not be shown for a problem, None where it may: the same problem (same id or same
-    normalised text, of which `own_hash` is; a number-swapped twin is another problem), a held-out one, or one more of a
-    problem that has `most_per_problem` before it."""
+    normalised text, of which `own_hash` is; a number-swapped twin is another problem), a near-duplicate of it
+    (`is_near`), a held-out one, or one more of a problem that has `most_per_problem` before it."""
     counted, reasons = Counter[str](), list[SearchOutcome | None]()
     for candidate in candidates:
         reason: SearchOutcome | None = None
@@ -62,6 +66,8 @@ def exclusions(
             reason = "held_out"
         elif candidate.problem_id == problem_id or candidate.problem_hash == own_hash:
             reason = "same_problem"
+        elif is_near(candidate):
+            reason = "near_duplicate"
         else:
             counted[candidate.problem_hash] += 1
             if most_per_problem is not None and counted[candidate.problem_hash] > most_per_problem:

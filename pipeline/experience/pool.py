@@ -40,7 +40,7 @@ from pipeline.storage.tables import (
     quoted,
     unpin,
 )
-from pipeline.text import STOP_WORDS
+from pipeline.text import STOP_WORDS, is_among
 from pipeline.types import IMPORTED, Experience, Split
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
@@ -121,16 +121,20 @@ class Pool:
                 # All of a new pool's, or what a start that was cut short did not come to.
                 ensure_indices(self._table, INDEXED, self._writing(), text="problem_text", stop_words=STOP_WORDS)
 
-    def set_heldout(self, hashes: Collection[str]) -> None:
-        """Refuse entries of the problems with these text hashes from now on, whatever their split says."""
-        self._heldout = hashes
+    def set_heldout(self, keys: Collection[str]) -> None:
+        """Refuse entries of the problems with these text hashes or bags from now on, whatever their split says."""
+        self._heldout = keys
 
     def add(self, entries: list[Experience]) -> int:
         """Store the entries that are not there yet in one commit, then enforce the cap; return how many there were.
 
         Raises DataError for a held-out entry, with none of them stored; DiskError."""
         for entry in entries:
-            if entry.split != "train" or entry.problem_hash in self._heldout:
+            if (
+                entry.split != "train"
+                or entry.problem_hash in self._heldout
+                or (self._heldout and is_among(entry.problem_text, self._heldout))
+            ):
                 raise DataError(
                     f"experience {entry.id}: problem {entry.problem_id} is held out; it may not enter the pool"
                 )

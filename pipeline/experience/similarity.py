@@ -174,15 +174,18 @@ async def _remembered(
     return [values[key] for key in keys]
 
 
-def measure_of(config: Config, pool: Pool, endpoints: EmbeddingClient) -> Measure:
+ASKING = frozenset({"embedding", "judge"})
+"""The measures that ask an endpoint."""
+
+
+def measure_of(config: Config, pool: Pool, endpoints: EmbeddingClient | None) -> Measure:
     """The measure that `feedback.similarity` names; `endpoints` are those of `feedback.similarity_endpoint`, else the
-    policy's."""
+    policy's, and None where the measure asks none."""
     match config.feedback.similarity:
         case "lexical":
             return lexical
         case "bm25":
             return NormalisedBm25(pool)
-        case "embedding":
-            return Embedding(endpoints)
-        case "judge":
-            return JudgeSimilarity(endpoints)
+        case name:
+            assert endpoints is not None, f"feedback.similarity = '{name}' asks an endpoint"
+            return Embedding(endpoints) if name == "embedding" else JudgeSimilarity(endpoints)

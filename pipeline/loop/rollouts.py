@@ -92,7 +92,12 @@ class GroupSampler:
         config = self._config
         rng = random.Random(seed_of("context", *key.draw(config.run.seed)))
         context = await self._draw_context(task, key, rng)
-        context, samples = await self._completions(task.problem, context, key)
+        request: SamplingRequest = {
+            "max_tokens": config.rollout.sampling.longest,
+            "seed": seed_of("rollout", *key.draw(config.run.seed)),
+            "stage": "rollout",
+        }
+        context, samples = await self._completions(task.problem, context, key, config.rollout.group_size, request)
         texts = visible_each([completion.text for completion in samples.completions], strip=config.rollout.strip_think)
         with self._clock.stage("reward"):
             verdicts = await self._verifier.verify_group(texts, task)
@@ -127,25 +132,19 @@ class GroupSampler:
             created_s=time.time(),
         )
 
-    async def _completions(self, problem: Problem, context: Context, key: GroupKey) -> tuple[Context, Samples]:
-        """G completions under `context`, trimmed until prompt and completion fit the server, and the context that was
-        left."""
-        config, endpoints = self._config, self._endpoints
-        sampling, num_samples = config.rollout.sampling, config.rollout.group_size
-        request: SamplingRequest = {
-            "max_tokens": sampling.longest,
-            "seed": seed_of("rollout", *key.draw(config.run.seed)),
-            "stage": "rollout",
-            "priority": key.order,
-            # Prompts of one problem begin alike.
-            "affinity": problem.id,
-            "accept": key.accepts,
-        }
+    async def _completions(
+        self, problem: Problem, context: Context, key: GroupKey, num_samples: int, request: SamplingRequest
+    ) -> tuple[Context, Samples]:
+        """Completions under `context`, trimmed until prompt and completion fit the server, by weights that `key`
+        accepts; and the context that was left."""
+        config, endpoints, sampling = self._config, self._endpoints, self._config.rollout.sampling
+        # Prompts of one problem begin alike.
+        request = {**request, "priority": key.order, "affinity": problem.id, "accept": key.accepts}
         limit = endpoints.token_limit
         while True:
             messages = messages_in(problem, context, config)
             if limit is None:
-                with self._clock.stage("rollout"):
+                with self._clock.stage(request["stage"]):
                     return context, await endpoints.sample(messages, sampling, num_samples, **request)
             with self._clock.stage("render"):
                 prompt_ids = await endpoints.render(messages, priority=key.order)
@@ -156,7 +155,7 @@ class GroupSampler:
                     continue
                 context = context.model_copy(update={"num_trimmed": context.num_trimmed + 1})
                 request["max_tokens"] = max(1, int(limit) - len(prompt_ids))
-            with self._clock.stage("rollout"):
+            with self._clock.stage(request["stage"]):
                 return context, await endpoints.generate(prompt_ids, sampling, num_samples, **request)
 
     def _visible(self, text: str) -> str:
@@ -174,26 +173,31 @@ class GroupSampler:
         return Context()
 
     async def _attempt(self, task: Task, key: GroupKey, rng: random.Random) -> Attempt | None:
-        """An earlier attempt from the journal, else one sampled now: its cost is counted, it is not trained on."""
-        failed_only = self._config.reflection.select == "failed"
+        """An earlier attempt from the journal, else one sampled now, as rollouts are: its cost is counted, it is not
+        trained on."""
+        settings = self._config.reflection
+        failed_only = settings.select == "failed"
         with self._clock.stage("retrieve"):
             known = await asyncio.to_thread(
-                self._journal.attempt, task.problem.id, key.lineages, rng, failed_only=failed_only
+                self._journal.attempt,
+                task.problem.id,
+                key.lineages,
+                rng,
+                failed_only=failed_only,
+                weight=lambda step: settings.weight(key.step - step),
             )
         if known is not None:
             return known.model_copy(update={"text": self._visible(known.text)})
-        with self._clock.stage("reflect"):
-            self._clock.count("attempts_sampled")
-            reply = await self._endpoints.chat(
-                messages_in(task.problem, Context(), self._config),
-                max_tokens=self._config.rollout.sampling.longest,
-                temperature=self._config.rollout.sampling.temperature,
-                stage="reflect",
-                seed=rng.randrange(2**31),
-                priority=key.order,
-                affinity=task.problem.id,
-            )
-        text = self._visible(reply.text)
+        self._clock.count("attempts_sampled")
+        request: SamplingRequest = {
+            "max_tokens": self._config.rollout.sampling.longest,
+            "seed": rng.randrange(2**31),
+            "stage": "reflect",
+        }
+        _, samples = await self._completions(task.problem, Context(), key, 1, request)
+        (completion,) = samples.completions
+        assert completion.newest_version is not None
+        text = self._visible(completion.text)
         if failed_only and (await self._verifier.verify(text, task)).correct:
             return None
-        return Attempt(problem_id=task.problem.id, text=text)
+        return Attempt(problem_id=task.problem.id, text=text, policy_step=completion.newest_version.step)

@@ -22,6 +22,8 @@ class Totals:
         self.carried: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.trims: Counter[str] = Counter()
+        self.candidates: Counter[str] = Counter()
+        """What was made of the entries that searches found."""
         self.num_accepted = 0
 
     def add(self, groups: list[RolloutGroup]) -> None:
@@ -32,6 +34,7 @@ class Totals:
                 self.carried[group.context.drawn] += 1
             if group.context.num_trimmed:
                 self.trims[group.context.drawn] += 1
+            self.candidates.update(one.outcome for one in group.context.considered)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -39,6 +42,7 @@ class Totals:
             "carried": dict(self.carried),
             "rejected": dict(self.rejected),
             "trims": dict(self.trims),
+            "candidates": dict(self.candidates),
             "accepted": self.num_accepted,
         }
 
@@ -111,6 +115,7 @@ def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
         "num_completion_tokens": sum(len(rollout.token_ids) for rollout in rollouts),
         "trims": sum(group.context.num_trimmed > 0 for group in groups),
     }
+    metrics |= _retrieval(groups)
     judged = [rollout.verdict.components for rollout in rollouts if rollout.verdict.components]
     for name in judged[0] if judged else ():
         metrics[f"score_{name}"] = statistics.fmean(scores[name] for scores in judged if name in scores)
@@ -122,4 +127,25 @@ def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
             metrics[f"reward_{kind}"] = statistics.fmean(reward for group in of_kind for reward in group.rewards)
             cut = [r.finish_reason == "length" for group in of_kind for r in group.rollouts]
             metrics[f"share_cut_{kind}"] = statistics.fmean(map(float, cut))
+    return metrics
+
+
+def _retrieval(groups: list[RolloutGroup]) -> dict[str, Any]:
+    """What retrieval found for a step's groups: the entries that were compared, and the share that gamma removed."""
+    found = [one for group in groups for one in group.context.considered]
+    similarities = [one.similarity for one in found if one.similarity is not None]
+    metrics: dict[str, Any] = {
+        "num_compared": len(similarities),
+        "num_near_duplicates": sum(one.outcome == "near_duplicate" for one in found),
+    }
+    if similarities:
+        metrics["share_below_threshold"] = sum(one.outcome == "below_threshold" for one in found) / len(similarities)
+        metrics["similarity_median"] = statistics.median(similarities)
+    ages = [
+        group.step - group.context.attempt.policy_step
+        for group in groups
+        if group.context.attempt is not None and group.context.attempt.policy_step is not None
+    ]
+    if ages:
+        metrics["attempt_age"] = statistics.fmean(ages)
     return metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from pipeline.observability.live_view import duration, score_columns
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.run.state import of_problems, shown_reward
+from pipeline.types import NOT_COMPARED
 
 STAGES = (
     "server_start",
@@ -46,6 +48,7 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
                 f"  {kind}-drawn prompts that carried a context: {carried.get(kind, 0)} of {drawn[kind]} "
                 f"({share:.0%}); the rest fell back to scratch"
             )
+    yield from _gamma(run, totals)
     rejected = ", ".join(f"{reason} {number}" for reason, number in totals.get("rejected", {}).items()) or "none"
     yield (
         f"  experience pool: {totals.get('accepted', 0)} entries accepted, {totals.get('pool_size', 0)} held; "
@@ -58,6 +61,22 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
     yield from _learning(run)
     yield f"  run folder: {run.path}"
     yield f'  load the model with: transformers.AutoModelForCausalLM.from_pretrained("{run.final_model}")'
+
+
+def _gamma(run: RunFolder, totals: dict[str, Any]) -> Iterator[str]:
+    """The share of what was compared that gamma removed, and what it should be told where that is nearly nothing or
+    all."""
+    outcomes = totals.get("candidates", {})
+    num = sum(number for outcome, number in outcomes.items() if outcome not in NOT_COMPARED)
+    if not num:
+        return
+    settings, removed = run.config().feedback, outcomes.get("below_threshold", 0)
+    verdict = settings.gamma_verdict(removed / num)
+    near = outcomes.get("near_duplicate", 0)
+    yield (
+        f"  feedback.similarity_threshold = {settings.similarity_threshold:g} removed {removed} of {num} candidates "
+        f"({removed / num:.1%})" + (f": {verdict}" if verdict else "") + f"; {near} more were near-duplicates"
+    )
 
 
 def _learning(run: RunFolder) -> Iterator[str]:
@@ -77,6 +96,7 @@ def _learning(run: RunFolder) -> Iterator[str]:
         f"{duration(total['train_s'])}; publishing {duration(total['publish_s'])}, reloading "
         f"{duration(total['reload_s'])}"
     )
+    yield from _odds(list(steps.values()))
     gaps = [line["logprob_gap_mean"] for line in steps.values() if line.get("logprob_gap_mean") is not None]
     alerts = f"{sum(line['event'] == 'alert' for line in lines)} alerts"
     if sampled and num_flat_steps(sampled) == len(sampled):
@@ -89,6 +109,24 @@ def _learning(run: RunFolder) -> Iterator[str]:
         )
     else:
         yield f"  {alerts}"
+
+
+def _odds(steps: list[dict[str, Any]]) -> Iterator[str]:
+    """What diluted the policy gradient, and the step whose KL stands out with the tokens that hold it."""
+    diluting = [share for line in steps if (share := line.get("share_tokens_without_advantage")) is not None]
+    if diluting and (share := sum(diluting) / len(diluting)) > 0:
+        yield (
+            f"  {share:.0%} of the trained tokens were of groups whose rewards are all equal: they teach nothing and "
+            "dilute the policy gradient (learner.rescale_zero_variance, rollout.refill_zero_variance)"
+        )
+    kls = [line for line in steps if line.get("kl_top_share") is not None]
+    if kls:
+        worst = max(kls, key=lambda line: line["kl"] or 0.0)
+        yield (
+            f"  KL to the reference: {statistics.median(line['kl'] or 0.0 for line in kls):.3g} nats per token in the "
+            f"median of {len(kls)} steps, at most {worst['kl']:.3g} (step {worst['step']}, where its largest tokens "
+            f"hold {worst['kl_top_share']:.0%} of it)"
+        )
 
 
 def num_flat_steps(sampled: list[dict[str, Any]]) -> int:

@@ -319,7 +319,8 @@ def _problems(config: Config) -> str | None:
     seeds = seeding(config, found.train)
     sft = "SFT seeds" if seeds.wanted else f"no SFT: {seeds.why}"
     imports = imports_note(config.reward.code.packages)
-    return f"{len(found.train)} or more to train on, {len(found.heldout)} held out; {sft}{imports}"
+    near = f" ({found.num_near} near-duplicates of these left out)" if found.num_near else ""
+    return f"{len(found.train)} or more to train on, {len(found.heldout)} held out{near}; {sft}{imports}"
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

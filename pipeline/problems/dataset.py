@@ -1,6 +1,7 @@
 """The problems of a run, from a generator, files, the hub or a user's function, split into training and held-out ones.
 
-Invariants: no training problem equals a held-out problem (normalised text, numbers included); ids are unique and stable
+Invariants: no training problem equals a held-out problem (normalised text, numbers included), nor, unless
+`problems.drop_near_duplicates` is off, is a near-duplicate of one; ids are unique and stable
 (a row's own id, else `<source>-<hash of the prompt>`); the held-out problems do not depend on the run's seed, except
 where a source has only one file, whose end they are. The order of training problems is a function of the seed and an
 index, so a resume needs no state."""
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 from pipeline.config.problems import ColumnsSection, ProblemsSection
 from pipeline.errors import ConfigError, DataError
+from pipeline.problems.duplicates import keys_of
 from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows
 from pipeline.problems.tasks import RowFormat, asks_for_program, column, parse_row, with_all_columns
 from pipeline.rewards.code.preflight import with_imports
@@ -28,15 +30,26 @@ SOURCES = "'reasoning_gym', 'operators', 'procedural_code', 'jsonl', 'hub' or 'm
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """Disjoint splits. `num_dropped` training rows repeated another one or equalled a held-out problem."""
+    """Disjoint splits. `num_dropped` training rows repeated another one or equalled a held-out problem, `num_near` were
+    near-duplicates of one."""
 
     train: list[Task]
     heldout: list[Task]
     num_dropped: int = 0
+    num_near: int = 0
+    drops_near: bool = True
+    """Whether near-duplicates of held-out problems are kept out: of training, and of the pool."""
 
     @property
     def heldout_hashes(self) -> frozenset[str]:
         return frozenset(task.problem.text_hash for task in self.heldout)
+
+    @property
+    def heldout_keys(self) -> frozenset[str]:
+        """The hashes of held-out texts, and the keys of their near-duplicates where these are kept out
+        (`pipeline.text.is_among`)."""
+        near = map(keys_of, self.heldout) if self.drops_near else ()
+        return self.heldout_hashes.union(*near)
 
 
 class ProblemStream:
@@ -69,7 +82,7 @@ def load_problems(settings: ProblemsSection, seed: int, packages: Sequence[str] 
     """
     found = _loaded(settings, seed)
     train, heldout = with_imports(found.train, packages), with_imports(found.heldout, packages)
-    return ProblemSet(train=train, heldout=heldout, num_dropped=found.num_dropped)
+    return replace(found, train=train, heldout=heldout, drops_near=settings.drop_near_duplicates)
 
 
 def _loaded(settings: ProblemsSection, seed: int) -> ProblemSet:
@@ -169,14 +182,20 @@ def _assemble(train: Iterable[Row], heldout: Iterable[Row], name: str, settings:
         )
     hashes = frozenset(task.problem.text_hash for task in heldout_tasks)
     train_tasks, num_dropped = _distinct(train, "train", name, hashes, settings.columns)
+    num_distinct = len(train_tasks)
+    if settings.drop_near_duplicates:
+        near = frozenset[str]().union(*map(keys_of, heldout_tasks))
+        train_tasks = [task for task in train_tasks if near.isdisjoint(keys_of(task))]
     if not train_tasks:
         raise DataError(
-            f"{name}: no training problem is left beside the {len(heldout_tasks)} held-out ones; add problems"
+            f"{name}: no training problem is left beside the {len(heldout_tasks)} held-out ones, of which "
+            f"{num_distinct} were near-duplicates (problems.drop_near_duplicates); add problems"
         )
     _check_ids([*heldout_tasks, *train_tasks])
     tasks = with_all_columns([*heldout_tasks, *train_tasks])
     num = len(heldout_tasks)
-    return ProblemSet(train=tasks[num:], heldout=tasks[:num], num_dropped=num_dropped + num_repeated)
+    num_near = num_distinct - len(train_tasks)
+    return ProblemSet(tasks[num:], tasks[:num], num_dropped=num_dropped + num_repeated, num_near=num_near)
 
 
 def _distinct(

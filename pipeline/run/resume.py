@@ -48,6 +48,18 @@ RESUMABLE_SETTINGS = (
 )
 
 
+def schedule_note(stored: Config, wanted: Config, step: int) -> str:
+    """What a resume at `step` with another number of steps does to the learning rate; empty where nothing."""
+    before, after = stored.learner.rate_at(step), wanted.learner.rate_at(step)
+    if before == after:
+        return ""
+    return (
+        f"learner.num_steps = {wanted.learner.num_steps}, {stored.learner.num_steps} before: the "
+        f"'{wanted.learner.lr_scheduler}' schedule is that of a run of {wanted.learner.num_steps} steps from here on, "
+        f"at step {step} a learning rate of {after:.3g} in place of {before:.3g}"
+    )
+
+
 def check_resume_config(stored: Config, wanted: Config) -> None:
     """Raise RunFolderError when `wanted` differs from `stored` in a setting that changes the run; name each
     difference."""

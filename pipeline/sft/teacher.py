@@ -208,6 +208,8 @@ def teacher_key(config: Config, teacher: str, tasks: Collection[Task] = ()) -> s
     problems = config.problems.model_dump(mode="json")
     if not config.problems.columns.named:
         del problems["columns"]
+    if not config.problems.drop_near_duplicates:
+        del problems["drop_near_duplicates"]
     has_programs = any(task.problem.form == "code" for task in tasks)
     templates = templates_of(config.rollout.templates)
     parts = {

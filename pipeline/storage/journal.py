@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,27 +107,40 @@ class Journal:
         return [by_slot[slot] for slot in sorted(by_slot)]
 
     def attempt(
-        self, problem_id: str, lineages: list[Lineage], rng: random.Random, *, failed_only: bool = False
+        self,
+        problem_id: str,
+        lineages: list[Lineage],
+        rng: random.Random,
+        *,
+        failed_only: bool = False,
+        weight: Callable[[int], float] = lambda step: 1.0,
     ) -> Attempt | None:
         """An earlier answer of the policy to one problem, scratch and feedback-aware alike; None when there is none.
 
-        With `failed_only` (the ablation of method.md) the choice depends on the reward; the Attempt itself never holds
-        it. One group is read, however many there are."""
+        `weight` is how likely a group is, by the updates of the weights that sampled it. With `failed_only` (the
+        ablation of method.md) the choice depends on the reward; the Attempt itself never holds it. One group is read,
+        however many there are."""
         self._reader.refresh()
         condition = f"problem_id = {quoted(problem_id)}"
         rows = self._reader.rows(filter=condition, columns=["group_id", "step", "slot", "lineage", "newest_step"])
         left = sorted(
-            (row["step"], row["slot"], row["group_id"])
+            (row["step"], row["slot"], row["group_id"], row["newest_step"])
             for row in rows.to_pylist()
             if is_current(WeightVersion(lineage=row["lineage"], step=row["newest_step"]), lineages, row["step"])
         )
         while left:
-            _, _, group_id = left.pop(rng.randrange(len(left)))
+            (index,) = rng.choices(range(len(left)), [weight(newest) for *_, newest in left])
+            _, _, group_id, _ = left.pop(index)
             for group in self._read(f"{condition} AND group_id = {quoted(group_id)}"):
                 rollouts = [rollout for rollout in group.rollouts if not (failed_only and rollout.verdict.correct)]
                 if rollouts:
                     chosen = rng.choice(rollouts)
-                    return Attempt(problem_id=problem_id, text=chosen.text, rollout_id=chosen.id)
+                    return Attempt(
+                        problem_id=problem_id,
+                        text=chosen.text,
+                        rollout_id=chosen.id,
+                        policy_step=chosen.newest_version.step,
+                    )
         return None
 
     def rollout_text(self, rollout_id: str, problem_text: str) -> str:

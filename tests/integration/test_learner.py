@@ -22,6 +22,7 @@ from pipeline.commands.fork import fork_run
 from pipeline.run.checkpoints import checkpoint_path, newest_whole
 from pipeline.run.folder import LEARNER_LOCK, RunFolder
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
+from pipeline.run.resume import check_resume_config
 from pipeline.runtime.child_process import PARENT_PID
 from pipeline.storage.journal import Journal
 from pipeline.weights.sync import write_servers
@@ -153,6 +154,33 @@ def test_stopped_and_resumed_learner_equals_an_unbroken_one(tmp_path: Path) -> N
     steps = [line["step"] for line in lines if line["event"] == "learner_step"]
     assert steps == [1, 2, 3, 4]
     assert {"train/loss", "train/orchestrator/final/heldout"} <= tracked_names(run)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_finished_run_that_gets_more_steps_goes_on_at_the_rate_of_a_run_of_that_length(
+    tmp_path: Path, schedule: str
+) -> None:
+    settings: dict[str, Any] = {"kl_coef": 0.0, "checkpoint_every": 2, "lr_scheduler": schedule}
+    run = make_run(tmp_path / "run", num_steps=2, num_warmup_steps=1, **settings)
+    long = make_run(tmp_path / "long", num_steps=5, num_warmup_steps=1, **settings)
+    for each in (run, long):
+        Learner(each, LearnerStatus(each), StopSignal()).train()
+
+    config = run.config()
+    more = config.model_copy(update={"learner": config.learner.model_copy(update={"num_steps": 5})})
+    check_resume_config(config, more)
+    run.config_file.write_text(more.model_dump_json())
+    run.begin_lineage(2)
+    for step in (2, 3, 4):
+        Journal(run.store).append(make_groups(step, lineage=1))
+    Learner(run, LearnerStatus(run), StopSignal()).train()
+
+    def rates(of: RunFolder) -> list[float]:
+        return [line["learning_rate"] for line in read_metrics(of.metrics_file)[0] if line["event"] == "learner_step"]
+
+    assert rates(run)[2:] == pytest.approx(rates(long)[2:])
+    assert rates(run) == pytest.approx([0.5e-3, 1e-3, *(more.learner.rate_at(step) for step in (2, 3, 4))])
+    assert all(rates(run))
 
 
 def test_a_stop_before_the_first_step_leaves_no_checkpoint(tmp_path: Path) -> None:

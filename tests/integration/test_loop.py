@@ -215,6 +215,32 @@ async def test_contexts_carry_lessons_and_attempts_and_every_share_is_counted(
         assert scheduler.totals.num_accepted + sum(scheduler.totals.rejected.values()) == 24
 
 
+async def test_attempts_are_sampled_as_rollouts_are_and_their_weights_are_checked(
+    tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = {**SETTINGS["rollout"], "sampling": {"top_p": 0.9, "top_k": 40, "min_p": 0.05, "max_tokens": 24}}
+    always = {"ratio": 1.0, "intra_share": 1.0}
+    async with make_loop(tmp_path, start_mock, feedback=always, rollout=rollout) as loop:
+        await loop.bring_servers_to(99)
+        sent: list[tuple[Any, int, Any]] = []
+        generate = loop.endpoints.generate
+
+        def watched(prompt_ids: Any, sampling: Any, num_samples: int, **request: Any) -> Any:
+            if request["stage"] == "reflect":
+                sent.append((sampling, num_samples, request["accept"]))
+            return generate(prompt_ids, sampling, num_samples, **request)
+
+        monkeypatch.setattr(loop.endpoints, "generate", watched)
+        await loop.scheduler().run(0)
+        groups = loop.groups(6)
+    assert sent
+    assert all((sampling, num) == (loop.config.rollout.sampling, 1) for sampling, num, _ in sent)
+    assert all(accept(version(99)) for *_, accept in sent)
+    assert any(not accept(version(0)) for *_, accept in sent), "too old for a step but the first"
+    assert {group.context.attempt.policy_step for group in groups if group.context.attempt} == {99}
+    assert loop.endpoints.usage.total("requests", "reflect") == len(sent)
+
+
 async def test_a_resumed_step_keeps_what_was_journalled_and_samples_only_the_rest(
     tmp_path: Path, start_mock: StartMock
 ) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.commands.opened_run import open_run
 from pipeline.commands.parser import build_parser
+from pipeline.commands.search_explanation import REASONS
 from pipeline.orchestrate import main
 from pipeline.run.folder import RunFolder
 from prompts.render import harmless_lesson
@@ -62,6 +64,42 @@ async def test_stats_search_and_show(run: RunFolder, capsys: pytest.CaptureFixtu
     assert "pinned are: step-000000, step-000001" in capsys.readouterr().err
 
 
+async def test_a_search_explains_why_each_candidate_is_kept_or_dropped(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], start_mock: StartMock
+) -> None:
+    pool = open_run(run.path).pool
+    own = next(iter(pool.entries()))
+    near = own.problem_text.replace("?", "").split()
+    pool.add([experience(900, problem_id="reordered", text=" ".join(near[::-1]))])
+    for text in (own.problem_text, own.problem_id):
+        assert await command("pool", "search", run.path, text, "--explain", "--n", 40) == 0
+        head, *found = capsys.readouterr().out.splitlines()
+        reasons = dict(
+            zip((line.split()[2] for line in found[::2]), (line.strip() for line in found[1::2]), strict=True)
+        )
+        assert "gamma = 0.5 (feedback.similarity = 'lexical') removes" in head
+        assert reasons[own.id] == REASONS["same_problem"]
+        assert reasons["x900"] == REASONS["near_duplicate"]
+        assert "shown" in reasons.values()
+    assert (
+        await command("pool", "search", run.path, "Is arithmetic hard, or is it a problem of yours?", "--explain") == 0
+    )
+    assert "dropped: less similar than gamma = 0.5" in capsys.readouterr().out
+
+
+async def test_an_explanation_by_a_judge_asks_the_endpoint_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], start_mock: StartMock
+) -> None:
+    async with make_loop(tmp_path, start_mock, feedback={"similarity": "judge"}) as loop:
+        loop.pool.add([experience(1, text="What is 4 + 3?")])
+        ask = ("pool", "search", loop.run.path, "What is 4 + 9?", "--explain")
+        assert await command(*ask) == 2
+        assert "name who answers with --endpoint URL" in capsys.readouterr().err
+        judge = await start_mock()
+        assert await command(*ask, "--endpoint", judge.url) == 0
+        assert "(feedback.similarity = 'judge') removes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 async def test_what_is_exported_can_be_imported_elsewhere_with_its_uses(
     run: RunFolder, tmp_path: Path, start_mock: StartMock, capsys: pytest.CaptureFixture[str], suffix: str
@@ -86,8 +124,6 @@ async def test_what_is_exported_can_be_imported_elsewhere_with_its_uses(
 async def test_a_file_with_one_wrong_entry_is_imported_not_at_all(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.commands.opened_run import open_run
-
     before = open_run(run.path).pool.num_entries()
     heldout = open_run(run.path).problems().heldout
     planted = [

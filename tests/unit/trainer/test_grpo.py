@@ -69,7 +69,13 @@ class MemoryJournal:
 
 
 def train(
-    folder: Path, *, ours: bool, share_prefix: bool = True, num_zero_variance: int = 1, **learner: Any
+    folder: Path,
+    *,
+    ours: bool,
+    share_prefix: bool = True,
+    num_zero_variance: int = 1,
+    callbacks: tuple[TrainerCallback, ...] = (),
+    **learner: Any,
 ) -> tuple[Recorder, Any]:
     settings = {"max_grad_norm": 1e9, "num_groups_per_micro_batch": 2, "share_prefix": share_prefix} | learner
     config = tiny_config(folder, **settings)
@@ -94,7 +100,8 @@ def train(
             share_prefix=share_prefix,
             peft_config=lora_config(config),
         )
-        trainer.add_callback(recorder)
+        for callback in (recorder, *callbacks):
+            trainer.add_callback(callback)
     else:
         more = {"callbacks": [recorder], "peft_config": lora_config(config)}
         trainer = stock_trainer(GRPOTrainer, model, args, tokenizer, reader.wait_for, 12, **more)
@@ -191,6 +198,43 @@ def test_masked_rollouts_are_counted_and_not_trained(tmp_path: Path) -> None:
     assert [gradient.abs().max().item() for gradient in masked.gradients] == [0.0, 0.0, 0.0], (
         "nor does KL move anything"
     )
+
+
+@pytest.mark.parametrize(("loss_type", "by_tokens"), [("dapo", True), ("grpo", False), ("dr_grpo", False)])
+def test_rescaled_the_gradient_is_what_groups_with_advantages_make(
+    tmp_path: Path, loss_type: str, by_tokens: bool
+) -> None:
+    def first(**learner: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+        recorder, _ = train(tmp_path, ours=True, num_zero_variance=2, loss_type=loss_type, **learner)
+        return recorder.gradients[0], recorder.logs[0]
+
+    diluted, logs = first(kl_coef=0.0)
+    rescaled, _ = first(kl_coef=0.0, rescale_zero_variance=True)
+    live = sum(not group.zero_variance for group in make_groups(0, num_zero_variance=2)) / 4
+    assert 0 < logs["share_tokens_without_advantage"] < 1
+    share = 1 - logs["share_tokens_without_advantage"] if by_tokens else live
+    assert relative_error(rescaled, diluted / share) <= TOLERANCE
+    with_kl, without_kl = first(kl_coef=0.04)[0], first(kl_coef=0.04, rescale_zero_variance=True)[0]
+    assert relative_error(without_kl - with_kl, rescaled - diluted) <= 1e-3, "KL is divided by all, as before"
+
+
+def test_the_first_step_moves_and_the_logged_rates_are_those_of_the_steps(tmp_path: Path) -> None:
+    rates: list[float] = []
+
+    class Rates(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    recorder, _ = train(tmp_path, ours=True, callbacks=(Rates(),), num_warmup_steps=2, learning_rate=0.3)
+    assert rates == pytest.approx([0.1, 0.2, 0.3])
+    assert [log["learning_rate"] for log in recorder.logs] == pytest.approx(rates)
+
+
+def test_the_kl_of_a_step_is_that_of_its_tokens(tmp_path: Path) -> None:
+    recorder, _ = train(tmp_path, ours=True, kl_coef=0.04, num_groups_per_micro_batch=4)
+    log = recorder.logs[-1]
+    assert 0 < log["kl_without_top"] < log["kl"] < log["kl_max"]
+    assert 0 < log["kl_top_share"] < 1
 
 
 def test_gap_is_trls_sampling_difference(tmp_path: Path) -> None:

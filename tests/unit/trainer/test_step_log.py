@@ -61,6 +61,47 @@ def test_rewards_that_differ_without_a_gradient_are_an_alert(
     assert all(word in alerts[0]["message"] for word in words)
 
 
+STEADY = {"kl": 0.06, "kl_top_share": 0.1, "kl_max": 1.0, "kl_without_top": 0.05}
+OUTLIER = {"kl": 0.56, "kl_top_share": 0.91, "kl_max": 2900.0, "kl_without_top": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (
+            6,
+            OUTLIER,
+            ["0.56 nats", "0.06 in the median of 6 steps", "8 tokens hold 91% of it", "without which it is 0.05"],
+        ),
+        (6, OUTLIER | {"kl_top_share": 0.2}, ["no few tokens hold it: the policy moved", "learner.kl_coef"]),
+        (6, OUTLIER | {"kl": 0.2}, []),
+        (3, OUTLIER, []),
+        (20, OUTLIER, ["in the median of 8 steps"]),
+    ],
+)
+def test_a_kl_that_stands_out_is_an_alert_that_says_what_holds_it(
+    run: RunFolder, before: int, now: dict[str, float], words: list[str]
+) -> None:
+    log = StepLog(MetricsWriter(run.metrics_file, "learner"), gap_tolerance=0.05)
+    for step in range(before):
+        log.write(step, STEADY)
+    log.write(before, now)
+    lines = read_metrics(run.metrics_file)[0]
+    alerts = [line for line in lines if line["event"] == "alert"]
+    assert [(line["kind"], line["step"], line["kl"]) for line in alerts] == (
+        [("kl_outlier", before, now["kl"])] if words else []
+    )
+    assert all(word in alerts[0]["message"] for word in words)
+    assert lines[before]["kl_top_share"] == now["kl_top_share"]
+
+
+def test_a_kl_that_grows_from_nothing_is_no_outlier(run: RunFolder) -> None:
+    log = StepLog(MetricsWriter(run.metrics_file, "learner"), gap_tolerance=0.05)
+    for step, kl in enumerate([0.0, 0.0001, 0.001, 0.004, 0.02, 0.09]):
+        log.write(step, STEADY | {"kl": kl})
+    assert [line["event"] for line in read_metrics(run.metrics_file)[0]] == ["learner_step"] * 6
+
+
 def test_the_feed_gives_each_number_once_under_its_event(run: RunFolder) -> None:
     writer = MetricsWriter(run.metrics_file, "orchestrator")
     writer.write("step", 1, before="the learner began")

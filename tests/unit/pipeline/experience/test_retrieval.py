@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import Retriever
 from pipeline.experience.similarity import lexical
+from pipeline.problems.duplicates import NearDuplicates
 from pipeline.types import Problem
-from tests.builders import experience
+from tests.builders import experience, task_with
 
 OWN = Problem(id="own", text="A shop sells 12 apples for 3 dollars each. What is the total?")
 TWIN = "A shop sells 15 apples for 3 dollars each. What is the total?"
@@ -55,3 +58,41 @@ async def test_the_words_of_every_problem_find_nothing(tmp_path: Path) -> None:
     pool.add([experience(1, text="What is the sum of it and this?")])
     assert pool.search("the and of it", 4) == []
     assert [found.id for found in pool.search("the sum", 4)] == ["x1"]
+
+
+def operator_text(name: str, a: int, b: int) -> str:
+    return f"In {name} arithmetic the sign {name} joins two numbers. What is {a} {name} {b}?"
+
+
+async def test_of_an_operator_whose_rule_is_hidden_the_lessons_stay_and_near_duplicates_go(tmp_path: Path) -> None:
+    texts = {
+        "relevant": operator_text("dax", 8, 5),
+        "swapped": operator_text("dax", 3, 7),
+        "other": operator_text("wugbimkop", 7, 4),
+    }
+    pool = Pool(tmp_path)
+    pool.add([experience(i, problem_id=name, text=text) for i, (name, text) in enumerate(texts.items())])
+    own = Problem(id="own", text=operator_text("dax", 7, 3))
+    context = await retriever(pool, similarity_threshold=0.9).context(own)
+    found = {one.id: one for one in context.considered}
+    assert {name: one.outcome for name, one in found.items()} == {
+        "x0": "shown",
+        "x1": "near_duplicate",
+        "x2": "below_threshold",
+    }
+    assert found["x0"].similarity == pytest.approx(0.97, abs=0.01)
+    assert found["x1"].similarity is None
+
+
+async def test_what_has_the_same_gold_answer_numbers_and_words_is_told_where_the_answers_are_known(
+    tmp_path: Path,
+) -> None:
+    own = task_with("4", "own", "How many numbers below 100 are divisible by 7 and 3?")
+    near = task_with("4", "near", "How many of the numbers below 100 are divisible by 3 and by 7?")
+    pool = Pool(tmp_path)
+    pool.add([experience(1, problem_id="near", text=near.problem.text)])
+    blind, knowing = NearDuplicates(), NearDuplicates([own, near])
+    for known, outcome in ((blind, "below_threshold"), (knowing, "near_duplicate")):
+        settings = FeedbackSection(similarity_threshold=1.0)
+        context = await Retriever(pool, lexical, settings, near=known).context(own.problem)
+        assert [one.outcome for one in context.considered] == [outcome]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.experience.abstraction import Rejection
-from pipeline.loop.step_metrics import StepReporter, step_metrics
+from pipeline.loop.step_metrics import StepReporter, Totals, step_metrics
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from pipeline.runtime.stage_clock import StageClock
-from pipeline.types import GroupOutcome, Verdict
+from pipeline.types import Attempt, Considered, Context, GroupOutcome, SearchOutcome, Verdict
 from tests.builders import experience, group
 
 
@@ -19,6 +19,30 @@ def test_the_numbers_of_a_step() -> None:
     assert numbers["num_scratch"] == 2
     assert "reward_inter" not in numbers
     assert numbers["num_completion_tokens"] == 8
+
+
+def test_the_share_of_candidates_that_gamma_removes_and_the_age_of_attempts() -> None:
+    outcomes: list[tuple[SearchOutcome, float | None]] = [
+        ("same_problem", None), ("near_duplicate", None), ("below_threshold", 0.7), ("shown", 0.99),
+        ("not_among_best", 0.95), ("below_threshold", 0.8),
+    ]  # fmt: skip
+    considered = tuple(
+        Considered(id=str(number), bm25=1.0, similarity=similarity, outcome=outcome)
+        for number, (outcome, similarity) in enumerate(outcomes)
+    )
+    inter = group(context=Context(drawn="inter", kind="inter", considered=considered))
+    attempts = [
+        Context(drawn="intra", kind="intra", attempt=Attempt(problem_id="p", text="1", policy_step=step))
+        for step in (3, None)
+    ]
+    numbers = step_metrics([inter, *(group(step=5, context=context) for context in attempts)])
+    assert (numbers["num_compared"], numbers["share_below_threshold"]) == (4, 0.5)
+    assert (numbers["similarity_median"], numbers["num_near_duplicates"]) == (0.875, 1)
+    assert numbers["attempt_age"] == 2
+    totals = Totals()
+    totals.add([inter, inter])
+    assert totals.as_dict()["candidates"]["below_threshold"] == 4
+    assert "share_below_threshold" not in step_metrics([group()])
 
 
 def test_each_scorer_has_a_column() -> None:

@@ -134,6 +134,13 @@ def test_the_summary_names_shares_intervals_costs_and_where_things_are(tmp_path:
         "totals": {
             "drawn": {"inter": 4, "scratch": 2},
             "carried": {"inter": 3},
+            "candidates": {
+                "shown": 3,
+                "not_among_best": 96,
+                "below_threshold": 1,
+                "same_problem": 9,
+                "near_duplicate": 2,
+            },
             "accepted": 20,
             "pool_size": 19,
             "rejected": {"malformed": 2},
@@ -146,6 +153,8 @@ def test_the_summary_names_shares_intervals_costs_and_where_things_are(tmp_path:
         "after SFT: 50.0%, 95 % interval [40.0%, 60.0%], 156 answered of 256 held-out problems (100 without an answer",
         "after RL: 50.0%, 95 % interval [40.0%, 60.0%], 256 held-out problems, 100.0% parsable",
         "inter-drawn prompts that carried a context: 3 of 4 (75%)",
+        "similarity_threshold = 0.9 removed 1 of 100 candidates (1.0%): it filters next to nothing, so that lessons",
+        "; 2 more were near-duplicates",
         "20 entries accepted, 19 held; rejected: malformed 2",
         "rollout: 6 requests (1 failed attempts), 10 prompt tokens, 50 sampled tokens",
         "rollout 1m01s",

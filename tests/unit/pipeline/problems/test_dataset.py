@@ -11,6 +11,8 @@ from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.problems.dataset import ProblemStream, load_problems
 from pipeline.problems.drawing import shares
+from pipeline.problems.duplicates import keys_of
+from pipeline.text import is_among
 
 SMALL = FamilySettings(name="chain_sum", params={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1})
 
@@ -87,7 +89,46 @@ def test_bad_families(family: FamilySettings, error: type[Exception], words: lis
 
 def test_exhausted_family_names_the_setting() -> None:
     with pytest.raises(DataError, match=r"only 180 of the 181 distinct train .*lower problems\.num_train"):
+        load_problems(settings(families=(SMALL,), num_train=181, drop_near_duplicates=False), 0)
+    with pytest.raises(DataError, match=r"no near-duplicates of held-out ones.*problems\.drop_near_duplicates = false"):
         load_problems(settings(families=(SMALL,), num_train=181), 0)
+
+
+@pytest.mark.parametrize("families", [(SMALL,), (FamilySettings(name="products"), FamilySettings(name="count_primes"))])
+def test_no_generated_training_problem_is_a_near_duplicate_of_a_held_out_one(
+    families: tuple[FamilySettings, ...],
+) -> None:
+    def num_near(**values: Any) -> int:
+        problems = load_problems(settings(families=families, num_heldout=40, **values), 0)
+        held_out = frozenset[str]().union(*map(keys_of, problems.heldout))
+        assert len(problems.train) == 60
+        return sum(not held_out.isdisjoint(keys_of(task)) for task in problems.train)
+
+    assert num_near() == 0
+    assert families != (SMALL,) or num_near(drop_near_duplicates=False) > 5
+
+
+def test_rows_that_are_near_duplicates_of_held_out_ones_are_left_out_and_counted(tmp_path: Path) -> None:
+    questions = [
+        "How many numbers below 100 are divisible by 3 and 7?",
+        "How many of the numbers below 100 are divisible by 7 and by 3?",
+        "How many numbers below 100 are divisible by 3 and 8?",
+    ]
+    section = settings(
+        source="jsonl",
+        num_heldout=1,
+        train_file=write(tmp_path / "train.jsonl", [{"question": text, "answer": "4"} for text in questions]),
+        heldout_file=write(
+            tmp_path / "held.jsonl", [{"question": "How many numbers below 100 are divisible by 7 and 3?", "answer": 4}]
+        ),
+    )
+    problems = load_problems(section, 0)
+    assert [task.problem.text for task in problems.train] == questions[2:]
+    assert problems.num_near == 2
+    assert all(is_among(text, problems.heldout_keys) for text in questions[:1])
+    kept = load_problems(section.model_copy(update={"drop_near_duplicates": False}), 0)
+    assert len(kept.train) == 3
+    assert kept.heldout_keys == kept.heldout_hashes
 
 
 def test_jsonl_reads_every_key_and_drops_worked_solutions(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from lance.optimize import Compaction
 
+from pipeline.config.experience import ReflectionSection
 from pipeline.errors import DataError, DiskError
 from pipeline.experience.usefulness import usefulness_in
 from pipeline.run.lineage import Lineage
@@ -131,8 +133,22 @@ def test_an_attempt_holds_text_and_ids_only_and_is_any_of_the_surviving_ones(tmp
     assert drawn(resumed) == set(first)
     assert drawn(resumed, failed_only=True) == {first[1]}
     attempt = journal.attempt("it's", ONE, rng)
-    assert attempt and set(attempt.model_dump()) == {"problem_id", "text", "rollout_id"}
+    assert attempt and set(attempt.model_dump()) == {"problem_id", "text", "rollout_id", "policy_step"}
     assert journal.attempt("unknown", ONE, rng) is None
+
+
+def test_attempts_of_recent_policies_are_preferred(tmp_path: Path) -> None:
+    journal, rng = Journal(tmp_path), random.Random(0)
+    journal.append([group(step=step, oldest=step) for step in (0, 8, 16)])
+
+    def shares(half_life_steps: float | None) -> list[float]:
+        settings = ReflectionSection(recency_half_life_steps=half_life_steps)
+        drawn = [journal.attempt("p", ONE, rng, weight=lambda step: settings.weight(16 - step)) for _ in range(600)]
+        counted = Counter(attempt.policy_step for attempt in drawn if attempt)
+        return [counted[step] / 600 for step in (0, 8, 16)]
+
+    assert shares(8.0) == pytest.approx([1 / 7, 2 / 7, 4 / 7], abs=0.06)
+    assert shares(None) == pytest.approx([1 / 3] * 3, abs=0.06)
 
 
 def test_a_rollout_is_found_by_its_id_and_its_problem(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Near-duplicates: problems that differ from one another in wording alone, whose lessons would be answers.
+
+Two problems are near-duplicates when they have the same numbers, words and signs in any order; or the same gold answer,
+numbers, signs and words but for function words and repetitions. Never because they are alike: of two problems with one
+rule and other numbers, which are 97 % alike, each is the other's best lesson."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from pipeline.text import STOP_WORDS, bag_hash, normalised, pieces, short_hash
+from pipeline.types import Label, Task
+
+NUM_REMEMBERED = 20_000
+# The same entries are candidates again and again.
+_bag_of = lru_cache(NUM_REMEMBERED)(bag_hash)
+
+
+def keys_of(task: Task) -> frozenset[str]:
+    """What a problem shares with its near-duplicates, of which each has one of these keys at least."""
+    text = task.problem.query_text
+    return frozenset(key for key in (bag_hash(text), _gold_key(text, task.label)) if key)
+
+
+def _gold_key(text: str, label: Label) -> str:
+    """Empty where no gold answer is known."""
+    tests = label.entry.get("tests")
+    gold = sorted(map(normalised, label.answers)) if label.answer else repr(tests) if tests else ""
+    found = pieces(text)
+    named = sorted({piece for piece in found if piece[0].isalpha()} - STOP_WORDS)
+    others = sorted(piece for piece in found if not piece[0].isalpha())
+    return short_hash("gold " + repr((gold, named, others))) if gold else ""
+
+
+class NearDuplicates:
+    """Tells whether a stored problem is a near-duplicate of another; gold answers are known of `tasks` alone, and no
+    more than a hash of them is kept."""
+
+    def __init__(self, tasks: Iterable[Task] = ()) -> None:
+        self._gold_keys = {task.problem.text_hash: _gold_key(task.problem.query_text, task.label) for task in tasks}
+
+    def keys(self, own_hash: str, text: str) -> frozenset[str]:
+        """Those of the problem `text`, whose text hash is `own_hash`."""
+        return frozenset(key for key in (_bag_of(text), self._gold_keys.get(own_hash)) if key)

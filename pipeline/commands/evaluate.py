@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pipeline.commands import eval_options
 from pipeline.evaluation.markdown import page
+from pipeline.evaluation.model_session import EvalOptions
 from pipeline.evaluation.regrade import Regrade
-from pipeline.evaluation.session import EvalOptions, EvaluationSession, check_compare
+from pipeline.evaluation.session import EvaluationSession, check_compare
 from pipeline.observability.live_view import View
 from pipeline.preflight.model_facts import facts_of
 from pipeline.runtime import event_loop

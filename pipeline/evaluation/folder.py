@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError
 
@@ -39,7 +39,7 @@ R = TypeVar("R", bound=Record)
 REPORTS = ("report.json", "report.md", "accuracy.svg", "compute.svg")
 STATE = ("evaluation.json", "plan.json", "answers.jsonl", "failures.jsonl")
 REPLIES = ("replies.sqlite", "replies.sqlite-wal", "replies.sqlite-shm")
-LOCK, LOG = "lock", "logs/eval.log"
+LOCK = "lock"
 
 
 class Answered(Record):
@@ -77,9 +77,16 @@ class Failed(Record):
 
 
 class EvalFolder:
+    """Subclasses are of other commands that ask a model: `by` is the command, `files` are its own beside `reports`."""
+
+    by: ClassVar = "eval"
+    root: ClassVar = Path("evals")
+    reports: ClassVar[tuple[str, ...]] = REPORTS
+    files: ClassVar[tuple[str, ...]] = (*STATE, *REPLIES)
+
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.written = Written(self.path, by="eval")
+        self.written = Written(self.path, by=self.by)
         self.identity_file = self.path / "evaluation.json"
         self.plan_file = self.path / "plan.json"
         self.answers_file = self.path / "answers.jsonl"
@@ -91,6 +98,11 @@ class EvalFolder:
         self.accuracy_plot = self.path / "accuracy.svg"
         self.compute_plot = self.path / "compute.svg"
         self.logs = self.path / "logs"
+
+    @property
+    def log_name(self) -> str:
+        """Of this command's log, within the folder."""
+        return f"logs/{self.by}.log"
 
     @contextmanager
     def opened(
@@ -116,8 +128,8 @@ class EvalFolder:
                 )
             if not self.written.is_there:
                 legacy.adopt(self.written)
-            self.written.check(*REPORTS, option=f"--out {self.path}")
-            self.written.claim(LOCK, LOG, *STATE, *REPLIES, *more, option=f"--out {self.path}")
+            self.written.check(*self.reports, option=f"--out {self.path}")
+            self.written.claim(LOCK, self.log_name, *self.files, *more, option=f"--out {self.path}")
             yield
 
     def _check_ours(self) -> None:
@@ -144,8 +156,8 @@ class EvalFolder:
         logs. `facts` are written beside, and not compared. Raises RunFolderError when what the folder holds is of
         another model."""
         if fresh:
-            self.written.remove_all(keep={LOCK, LOG})
-            self.written.claim(*STATE, *REPLIES)
+            self.written.remove_all(keep={LOCK, self.log_name})
+            self.written.claim(*self.files)
         stored = json.loads(self.identity_file.read_text(encoding="utf-8")) if self.identity_file.exists() else {}
         before = stored.get("asked", identity)
         if before != identity:

@@ -24,10 +24,11 @@ from pipeline.evaluation.benchmarks import HELD_OUT
 from pipeline.evaluation.defaults import with_workers
 from pipeline.evaluation.folder import Answered, EvalFolder
 from pipeline.evaluation.judging import opened_judge
+from pipeline.evaluation.model_session import EvalOptions, folder_of
 from pipeline.evaluation.plan import PlannedCell, labels
 from pipeline.evaluation.report import Change, Regraded, report
 from pipeline.evaluation.results import cell_name, scored_answers
-from pipeline.evaluation.session import EvalOptions, Outcome, compared, folder_of, write_reports
+from pipeline.evaluation.session import Outcome, compared, write_reports
 from pipeline.evaluation.stored import StoredTasks
 from pipeline.inference.reply_cache import ReplyCache
 from pipeline.inference.usage import Prices
@@ -119,7 +120,7 @@ class Regrade:
     def _folder(self) -> EvalFolder:
         """The evaluation that is judged anew. Raises RunFolderError where there is none."""
         served = next((one.model or self._config.model.name for one in self._config.endpoints), "")
-        folder = folder_of(self._options, served or self._options.model_name)
+        folder = folder_of(self._options, served or self._options.model_name, EvalFolder)
         if not folder.plan().cells:
             raise RunFolderError(
                 f"--rejudge: there is no evaluation in {folder.path}; name its folder with --out, as `eval` printed it"

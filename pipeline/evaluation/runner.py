@@ -1,11 +1,9 @@
 """Answers all questions of a plan: benchmarks × modes × samples, each once, whatever ends the process in between.
 
-Invariants: a reply is cached before it is used (`pipeline.inference.reply_cache`), an answer is written as soon as it
-is judged; what is written is not requested again, also when the same prompt belongs to two modes; no more requests are
-paid for and not yet cached than the endpoints take at once, so that a kill loses no more; at most twice as many answers
-are worked on (the bound protects memory; while one half is being judged the other keeps the endpoints busy). An answer
-that cannot be had is written down as a failure with its kind. A failure that all requests would meet lets those in
-flight end, because they are paid for.
+Invariants: a reply is paid for once (`pipeline.evaluation.requests`), an answer is written as soon as it is judged;
+what is written is not requested again, also when the same prompt belongs to two modes; at most twice as many answers
+are worked on as the endpoints take at once (the bound protects memory; while one half is being judged the other keeps
+the endpoints busy). An answer that cannot be had is written down as a failure with its kind.
 
 | waits | for | woken by |
 |---|---|---|
@@ -21,29 +19,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline.config import Config
-from pipeline.errors import EndpointError, FinalEndpointError
+from pipeline.errors import EndpointError
 from pipeline.evaluation.folder import Answered, EvalFolder, Failed
 from pipeline.evaluation.modes import Inference, Search
 from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Question, questions, sampling_of
+from pipeline.evaluation.requests import PaidRequests, Stopped
 from pipeline.evaluation.results import Scored, scored
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.inference.reply_cache import ReplyCache, key_of
-from pipeline.inference.trouble import remedy_of
 from pipeline.inference.usage import Prices
 from pipeline.rewards.judge.model import AnswerJudge
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
 from pipeline.types import Message, Verdict
 
-# Refusals of one prompt; any other final failure (no credit, a wrong key) is the same for every prompt.
-OF_ONE_PROMPT = ("http_400", "http_413", "http_422")
-MAX_FAILURES_IN_A_ROW = 50
 MAX_DETAIL_CHARS = 300
-
-
-class Stopped(Exception):  # noqa: N818 - no failure
-    """The evaluation was stopped, and this request was not begun."""
 
 
 class Scoring(NamedTuple):
@@ -77,29 +68,31 @@ class EvalRun:
     ) -> None:
         self._config = config
         self._folder = folder
-        self._endpoints = endpoints
-        self._replies = replies
+        self._requests = PaidRequests(config, endpoints, replies, end_waits)
         self.answers = answers
         self._scoring = scoring
         self._search = search
-        self._end_waits = end_waits or endpoints.stop
         self._progress = progress
-        self.stopped = False
-        self._fatal: EndpointError | None = None
-        self._num_at_once = sum(endpoint.settings.max_concurrency for endpoint in endpoints.endpoints)
         self._inferences: dict[str, Inference] = {}
-        # An endpoint's slot is free when the reply is here; until it is on the disk, a kill would lose it like one in
-        # flight.
-        self._slots = asyncio.Semaphore(self._num_at_once)
         self._versions = {scorer: verifier_version(scorer) for scorer in {*scoring.verifiers, "judge"}}
-        self.num_done = self._num_in_a_row = 0
+        self.num_done = 0
         self.num_verdicts = 0
-        self.failures: Counter[str] = Counter()
-        """Answers that could not be had, by kind. The next command requests them again."""
-        self.first_failure = ""
+
+    @property
+    def stopped(self) -> bool:
+        return self._requests.stopped
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Answers that could not be had, by kind."""
+        return self._requests.failures
+
+    @property
+    def first_failure(self) -> str:
+        return self._requests.first_failure
 
     def stop(self) -> None:
-        self.stopped = True
+        self._requests.stop()
 
     async def run(self, benchmarks: Sequence[BenchmarkCells]) -> None:
         """Answer every question that is not answered yet.
@@ -118,12 +111,12 @@ class EvalRun:
         left = (question for question in questions(self._config, benchmarks) if not self._is_settled(question))
         self._folder.make_logs()
         async with asyncio.TaskGroup() as workers:
-            for _ in range(min(2 * self._num_at_once, num_left)):
+            for _ in range(min(2 * self._requests.num_at_once, num_left)):
                 workers.create_task(self._work(left))
         if num_superseded:
             await asyncio.to_thread(self._folder.drop_superseded)
-        if self._fatal is not None:
-            raise self._fatal
+        if self._requests.fatal is not None:
+            raise self._requests.fatal
 
     def _is_settled(self, question: Question) -> bool:
         """Whether there is an answer with all of its verdicts. Each question is looked at once, before it is
@@ -141,7 +134,7 @@ class EvalRun:
 
     async def _work(self, left: Iterator[Question]) -> None:
         for question in left:
-            if self.stopped or self._fatal is not None:
+            if self._requests.is_over:
                 return
             try:
                 answer = await self._answered(question)
@@ -150,7 +143,7 @@ class EvalRun:
             except EndpointError as error:
                 self._fail(question, error)
                 continue
-            self._num_in_a_row = 0
+            self._requests.succeeded()
             self._folder.append(answer)
             self.answers[question.key] = scored(answer, self._scoring.prices)
             self.num_done += 1
@@ -159,30 +152,8 @@ class EvalRun:
     def _fail(self, question: Question, error: EndpointError) -> None:
         if self.stopped:  # it was not given all of its attempts
             return
-        self._count_failure(error.kind, error)
-        self._num_in_a_row += 1
-        if self._fatal is None and (reason := self._hopeless(error)):
-            self._fatal = FinalEndpointError(error.kind, f"{str(error).rstrip('.')}; gave up{reason}")
-            self._end_waits(self._fatal)
+        self._requests.failed(error)
         self._folder.append_failure(Failed(key=question.key, kind=error.kind, detail=str(error)[:MAX_DETAIL_CHARS]))
-
-    def _hopeless(self, error: EndpointError) -> str:
-        """Why no other request would fare better than the one that met `error`; empty where one may."""
-        patience_s, failing_s = self._config.eval.max_outage_s, self._endpoints.failing_s
-        allowed = f"eval.max_outage_s = {patience_s:g}"
-        if isinstance(error, FinalEndpointError) and error.kind not in OF_ONE_PROMPT:
-            return ", for every request would meet this"
-        if self._num_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            return f" after {self._num_in_a_row} failures in a row"
-        if failing_s >= patience_s:
-            return f" after {failing_s:.0f} s without an answer ({allowed})"
-        if (pause_s := error.retry_after_s or 0.0) > patience_s:
-            return f", for the endpoint wants to be left alone for {pause_s:.0f} s ({allowed})"
-        return ""
-
-    def _count_failure(self, kind: str, error: EndpointError) -> None:
-        self.failures[kind] += 1
-        self.first_failure = self.first_failure or f"{kind}: {error}. What to do: {remedy_of(error.kind)}"
 
     async def _answered(self, question: Question) -> Answered:
         benchmark, task = question.benchmark, question.task
@@ -223,7 +194,7 @@ class EvalRun:
         except EndpointError as error:
             if question.benchmark.scorer == "judge":
                 raise
-            self._count_failure(f"judge: {error.kind}", error)
+            self._requests.count(f"judge: {error.kind}", error)
             return None
 
     def _inference(self, benchmark: BenchmarkTasks) -> Inference:
@@ -235,19 +206,14 @@ class EvalRun:
             sent = [message.model_dump() for message in messages]
             key = key_of(messages=sent, sampling=sampling, sample=0 if greedy else sample)
 
-            async def paid() -> Reply:
-                if self.stopped or self._fatal is not None:
-                    raise Stopped
-                return await self._endpoints.chat(
-                    messages,
-                    max_tokens=benchmark.max_tokens,
-                    temperature=settings.sampling_temperature,
-                    top_p=settings.top_p,
-                    stage="eval",
-                    seed=int(key[:7], 16),
-                    affinity=messages[-1].content,
-                )
-
-            return await self._replies.get(key, paid, slots=self._slots)
+            return await self._requests.chat(
+                key,
+                messages,
+                max_tokens=benchmark.max_tokens,
+                temperature=settings.sampling_temperature,
+                top_p=settings.top_p,
+                stage="eval",
+                affinity=messages[-1].content,
+            )
 
         return Inference(self._config, request, self._search)

@@ -4,26 +4,21 @@ report."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pipeline.config import Config
-from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import ConfigError, EndpointError, FinalEndpointError, RunFolderError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.cost import cost_of, failed_attempts, spending
-from pipeline.evaluation.defaults import Explicit, adapted, with_templates
+from pipeline.evaluation.defaults import adapted
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.judging import opened_judge
 from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
 from pipeline.evaluation.markdown import page
+from pipeline.evaluation.model_session import EvalOptions, ModelSession
 from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, planned
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.report import BenchmarkReport, report
@@ -32,43 +27,15 @@ from pipeline.evaluation.runner import EvalRun, Scoring
 from pipeline.experience.pool_integrity import check_pool
 from pipeline.experience.retrieval import retriever_of
 from pipeline.hashing import digest
-from pipeline.inference.capabilities import check_embeddings, check_endpoint
+from pipeline.inference.capabilities import check_embeddings
 from pipeline.inference.client import InferenceClient, client_of
-from pipeline.inference.local_servers import Serving, resolve_model
 from pipeline.inference.reply_cache import ReplyCache
 from pipeline.inference.trouble import remedy_of
-from pipeline.inference.usage import Prices, Usage
-from pipeline.observability import logs
+from pipeline.inference.usage import Prices
 from pipeline.observability.progress import progress
-from pipeline.observability.secrets import secrets_of
 from pipeline.rewards.judge.model import AnswerJudge, own_rules
 from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
-from pipeline.run.folder import RunFolder
-from pipeline.run.provenance import model_fingerprint
-from pipeline.runtime import event_loop
-from pipeline.runtime.files import write_atomic
-from pipeline.runtime.watchdog import Watchdog
-
-
-class EvalOptions(NamedTuple):
-    """What an evaluation was given: its configuration, and the options of the command that are no settings.
-
-    `explicit` are the settings that the user gave; `model_name` names the folder of a model that is served here,
-    `lessons` is the run or file of the pool for retrieval; `num_parameters` are those of a model folder."""
-
-    config: Config
-    explicit: Explicit
-    model_name: str
-    registry: Path | None = None
-    data: Path | None = None
-    lessons: Path | None = None
-    num_parameters: Callable[[Path], int | None] = lambda model: None
-    judge: EndpointSettings | None = None
-    compare: Path | None = None
-    out: Path | None = None
-    fresh: bool = False
-    moved: bool = False
 
 
 class Outcome(NamedTuple):
@@ -83,52 +50,19 @@ class Outcome(NamedTuple):
     first_failure: str = ""
 
 
-class EvaluationSession:
-    """Wires the parts of one evaluation, top to bottom. `log` takes what the user should read on the way,
-    `warn` what needs a look."""
+class EvaluationSession(ModelSession[Outcome]):
+    """Wires the parts of one evaluation, top to bottom."""
+
+    folder_type = EvalFolder
 
     def __init__(self, options: EvalOptions, log: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        self._options = options
-        self._config = _patient(options.config)
-        self._log = log
-        self._warn = warn
-        self._clients: list[InferenceClient] = []
-        self._run: EvalRun | None = None
-        self._stack = contextlib.AsyncExitStack()
-        self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
+        super().__init__(options, log, warn)
         self._judge_prices = Prices()
         self._own_rules = own_rules(self._config.reward)
-        self._usages: list[Usage] = []
         self._notes: list[str] = []
         self._begin_s = time.monotonic()
 
-    async def run(self) -> Outcome:
-        """Raises ConfigError, DataError, RunFolderError, and EndpointError where nothing could be answered."""
-        task = asyncio.current_task()
-        assert task is not None
-        with event_loop.on_stop(lambda: self._stop(task)):
-            return await self._evaluated()
-
-    def _stop(self, task: asyncio.Task[Any]) -> None:
-        """After a signal: nothing begins any more, what only waits ends, what is in flight is paid for and ends as it
-        would."""
-        if self._run is None:
-            self._log("stopping before anything was asked; what earlier commands answered is kept")
-            task.cancel()
-            return
-        num_in_flight = sum(endpoint.num_in_flight for client in self._clients for endpoint in client.endpoints)
-        waited_for = (
-            f"{num_in_flight} requests in flight are waited for and kept" if num_in_flight else "none is in flight"
-        )
-        self._log(f"stopping: no request begins any more, {waited_for} (a second signal ends at once)")
-        self._run.stop()
-        self._end_waits(FinalEndpointError("stopped", "the evaluation was stopped"))
-
-    def _end_waits(self, error: EndpointError) -> None:
-        for client in self._clients:
-            client.stop(error)
-
-    async def _evaluated(self) -> Outcome:
+    async def _done(self) -> Outcome:
         options = self._options
         benchmarks = await asyncio.to_thread(load_benchmarks, self._config, options.registry, options.data)
         self._config = adapted(self._config, options.explicit, benchmarks)
@@ -219,60 +153,7 @@ class EvaluationSession:
             wanted.append((one, of_modes))
         return wanted
 
-    # Who answers
-
-    async def _opened(self) -> tuple[EvalFolder, InferenceClient]:
-        """The folder, held for this evaluation, and endpoints that answer: running ones, or a server started here."""
-        config = self._config
-        if config.endpoints:
-            client = await self._checked(config.endpoints)
-            folder = folder_of(self._options, client.endpoints[0].model)
-            identity = [
-                {"url": one.url, "model": one.model, "root": str(one.card.get("root") or "")}
-                for one in client.endpoints
-            ]
-            self._hold(folder)
-            self._identify(folder, identity, cards=[one.card for one in client.endpoints])
-            self._config = with_templates(config, None, client.max_model_len, self._log)
-            return folder, client
-        folder = folder_of(self._options, self._options.model_name)
-        servers = range(config.servers.num_servers)
-        own_logs = ("model.log", *(f"{name}-{number}.log" for number in servers for name in ("launch", "server")))
-        self._hold(folder, "config.json", *(f"logs/{name}" for name in own_logs))
-        run = RunFolder(folder.path)  # as far as starting servers needs one
-        model = await resolve_model(config, run, self._log)
-        fingerprint = await asyncio.to_thread(model_fingerprint, model)
-        self._identify(folder, [{"model": str(model), "weights": fingerprint}])
-        write_atomic(run.config_file, config.model_dump_json(indent=2))
-        serving = await self._stack.enter_async_context(Serving(config, run, model, self._log))
-        client = await self._checked(serving.endpoints)
-        num_parameters = self._options.num_parameters(model)
-        self._config = with_templates(config, num_parameters, client.max_model_len, self._log)
-        return folder, client
-
-    async def _checked(self, settings: tuple[EndpointSettings, ...]) -> InferenceClient:
-        # A long answer is no stuck wait; that nothing was answered for long is said on the terminal anyway.
-        watchdog = Watchdog(stuck_after_s=self._config.requests.attempt_timeout_s)
-        client = await self._client(client_of(self._config, settings, watchdog=watchdog, on_trouble=self._warn))
-        for endpoint in client.endpoints:
-            await check_endpoint(client, endpoint, training=False)
-        return client
-
-    async def _client(self, opening: AbstractAsyncContextManager[InferenceClient]) -> InferenceClient:
-        client = await self._stack.enter_async_context(opening)
-        self._usages.append(client.usage)
-        self._clients.append(client)
-        return client
-
-    def _hold(self, folder: EvalFolder, *more: str) -> None:
-        options, config = self._options, self._config
-        self._stack.enter_context(folder.held(*more))
-        folder.logs.mkdir(exist_ok=True)
-        judge_key = os.environ.get(options.judge.api_key_env, "") if options.judge else ""
-        logs.configure(folder.logs / "eval.log", config.operations, {*secrets_of(config), judge_key} - {""})
-
-    def _identify(self, folder: EvalFolder, identity: list[dict[str, str]], **facts: object) -> None:
-        folder.identified(identity, fresh=self._options.fresh, moved=self._options.moved, **facts)
+    # Who answers, beside the model
 
     async def _lessons(
         self, folder: EvalFolder, client: InferenceClient, replies: ReplyCache, benchmarks: Sequence[BenchmarkTasks]
@@ -346,18 +227,6 @@ class EvaluationSession:
             asking_s=asking_s,
             seconds=time.monotonic() - self._begin_s,
         )
-
-
-def folder_of(options: EvalOptions, model: str) -> EvalFolder:
-    """Where the evaluation of a model is."""
-    name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
-    return EvalFolder(options.out or Path("evals") / name)
-
-
-def _patient(config: Config) -> Config:
-    """`config` with the patience of an evaluation, whose user waits before it."""
-    requests = config.requests.model_copy(update={"max_outage_s": config.eval.max_outage_s})
-    return config.model_copy(update={"requests": requests})
 
 
 def check_compare(path: Path) -> None:

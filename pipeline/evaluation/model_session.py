@@ -1,0 +1,173 @@
+"""What commands that ask a model share: a folder that is theirs, endpoints that answer, and how a signal stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+from pipeline.config import Config
+from pipeline.config.endpoints import EndpointSettings
+from pipeline.errors import EndpointError, FinalEndpointError
+from pipeline.evaluation.defaults import Explicit, with_templates
+from pipeline.evaluation.folder import EvalFolder
+from pipeline.inference.capabilities import check_endpoint
+from pipeline.inference.client import InferenceClient, client_of
+from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.inference.usage import Prices, Usage
+from pipeline.observability import logs
+from pipeline.observability.secrets import secrets_of
+from pipeline.run.folder import RunFolder
+from pipeline.run.provenance import model_fingerprint
+from pipeline.runtime import event_loop
+from pipeline.runtime.files import write_atomic
+from pipeline.runtime.watchdog import Watchdog
+
+T = TypeVar("T")
+F = TypeVar("F", bound=EvalFolder)
+
+
+class EvalOptions(NamedTuple):
+    """What an evaluation was given: its configuration, and the options of the command that are no settings.
+
+    `explicit` are the settings that the user gave; `model_name` names the folder of a model that is served here,
+    `lessons` is the run or file of the pool for retrieval; `num_parameters` are those of a model folder."""
+
+    config: Config
+    explicit: Explicit
+    model_name: str
+    registry: Path | None = None
+    data: Path | None = None
+    lessons: Path | None = None
+    num_parameters: Callable[[Path], int | None] = lambda model: None
+    judge: EndpointSettings | None = None
+    compare: Path | None = None
+    out: Path | None = None
+    fresh: bool = False
+    moved: bool = False
+
+
+class Stoppable(Protocol):
+    def stop(self) -> None:
+        """From now on no request begins."""
+        ...
+
+
+class ModelSession(Generic[T]):
+    """`log` takes what the user should read on the way, `warn` what needs a look. `_done` is what the session does; it
+    sets `_run` as soon as there is something to stop."""
+
+    folder_type: ClassVar[type[EvalFolder]]
+
+    def __init__(self, options: EvalOptions, log: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        self._options = options
+        self._config = _patient(options.config)
+        self._log = log
+        self._warn = warn
+        self._clients: list[InferenceClient] = []
+        self._usages: list[Usage] = []
+        self._run: Stoppable | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
+
+    async def run(self) -> T:
+        """Raises ConfigError, DataError, RunFolderError, and EndpointError where nothing could be answered."""
+        task = asyncio.current_task()
+        assert task is not None
+        with event_loop.on_stop(lambda: self._stop(task)):
+            return await self._done()
+
+    @abstractmethod
+    async def _done(self) -> T:
+        """The session, from opening its folder to writing its report."""
+
+    def _stop(self, task: asyncio.Task[Any]) -> None:
+        """After a signal: nothing begins any more, what only waits ends, what is in flight is paid for and ends as it
+        would."""
+        if self._run is None:
+            self._log("stopping before anything was asked; what earlier commands answered is kept")
+            task.cancel()
+            return
+        num_in_flight = sum(endpoint.num_in_flight for client in self._clients for endpoint in client.endpoints)
+        waited_for = (
+            f"{num_in_flight} requests in flight are waited for and kept" if num_in_flight else "none is in flight"
+        )
+        self._log(f"stopping: no request begins any more, {waited_for} (a second signal ends at once)")
+        self._run.stop()
+        self._end_waits(FinalEndpointError("stopped", "the evaluation was stopped"))
+
+    def _end_waits(self, error: EndpointError) -> None:
+        for client in self._clients:
+            client.stop(error)
+
+    async def _opened(self) -> tuple[Any, InferenceClient]:
+        """The folder, of `folder_type`, held for this session, and endpoints that answer: running ones, or a server
+        started here."""
+        config = self._config
+        if config.endpoints:
+            client = await self._checked(config.endpoints)
+            folder = folder_of(self._options, client.endpoints[0].model, self.folder_type)
+            identity = [
+                {"url": one.url, "model": one.model, "root": str(one.card.get("root") or "")}
+                for one in client.endpoints
+            ]
+            self._hold(folder)
+            self._identify(folder, identity, cards=[one.card for one in client.endpoints])
+            self._config = with_templates(config, None, client.max_model_len, self._log)
+            return folder, client
+        folder = folder_of(self._options, self._options.model_name, self.folder_type)
+        servers = range(config.servers.num_servers)
+        own_logs = ("model.log", *(f"{name}-{number}.log" for number in servers for name in ("launch", "server")))
+        self._hold(folder, "config.json", *(f"logs/{name}" for name in own_logs))
+        run = RunFolder(folder.path)  # as far as starting servers needs one
+        model = await resolve_model(config, run, self._log)
+        fingerprint = await asyncio.to_thread(model_fingerprint, model)
+        self._identify(folder, [{"model": str(model), "weights": fingerprint}])
+        write_atomic(run.config_file, config.model_dump_json(indent=2))
+        serving = await self._stack.enter_async_context(Serving(config, run, model, self._log))
+        client = await self._checked(serving.endpoints)
+        num_parameters = self._options.num_parameters(model)
+        self._config = with_templates(config, num_parameters, client.max_model_len, self._log)
+        return folder, client
+
+    async def _checked(self, settings: tuple[EndpointSettings, ...]) -> InferenceClient:
+        # A long answer is no stuck wait; that nothing was answered for long is said on the terminal anyway.
+        watchdog = Watchdog(stuck_after_s=self._config.requests.attempt_timeout_s)
+        client = await self._client(client_of(self._config, settings, watchdog=watchdog, on_trouble=self._warn))
+        for endpoint in client.endpoints:
+            await check_endpoint(client, endpoint, training=False)
+        return client
+
+    async def _client(self, opening: AbstractAsyncContextManager[InferenceClient]) -> InferenceClient:
+        client = await self._stack.enter_async_context(opening)
+        self._usages.append(client.usage)
+        self._clients.append(client)
+        return client
+
+    def _hold(self, folder: EvalFolder, *more: str) -> None:
+        options, config = self._options, self._config
+        self._stack.enter_context(folder.held(*more))
+        folder.logs.mkdir(exist_ok=True)
+        judge_key = os.environ.get(options.judge.api_key_env, "") if options.judge else ""
+        logs.configure(folder.path / folder.log_name, config.operations, {*secrets_of(config), judge_key} - {""})
+
+    def _identify(self, folder: EvalFolder, identity: list[dict[str, str]], **facts: object) -> None:
+        folder.identified(identity, fresh=self._options.fresh, moved=self._options.moved, **facts)
+
+
+def folder_of(options: EvalOptions, model: str, kind: type[F]) -> F:
+    """Where the evaluation of a model is."""
+    name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
+    return kind(options.out or kind.root / name)
+
+
+def _patient(config: Config) -> Config:
+    """`config` with the patience of an evaluation, whose user waits before it."""
+    requests = config.requests.model_copy(update={"max_outage_s": config.eval.max_outage_s})
+    return config.model_copy(update={"requests": requests})

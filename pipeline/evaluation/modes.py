@@ -83,10 +83,10 @@ class Inference:
         """Answer `problem` in one mode. Raises EndpointError; what of it was answered before is lost to the caller."""
         match mode:
             case "zero-shot":
-                return await self._shown(problem, Context(), sample)
+                return await self.shown(problem, Context(), sample)
             case "retrieval":
                 found = await self._lessons(problem)
-                inferred = await self._shown(problem, found.context, sample)
+                inferred = await self.shown(problem, found.context, sample)
                 return inferred.model_copy(update={"search": found.search})
             case "reflect":
                 return await self._reflected(problem, sample)
@@ -107,19 +107,19 @@ class Inference:
 
     async def _reflected(self, problem: Problem, sample: int) -> Inferred:
         """Answer, then critique and refine `eval.num_rounds` times. An answer of nothing is not critiqued."""
-        inferred = await self._shown(problem, Context(), sample)
+        inferred = await self.shown(problem, Context(), sample)
         turns, num_trimmed = list(inferred.turns), 0
         for _ in range(self._config.eval.num_rounds):
             attempt = Attempt(problem_id=problem.id, text=self.visible(turns[-1].text))
             context = intra_context(attempt, self._config.reflection.longest)
             if context.kind == "scratch":
                 break
-            refined = await self._shown(problem, context, sample)
+            refined = await self.shown(problem, context, sample)
             turns += refined.turns
             num_trimmed += refined.num_trimmed
         return Inferred(turns=tuple(turns), num_trimmed=num_trimmed)
 
-    async def _shown(self, problem: Problem, context: Context, sample: int) -> Inferred:
+    async def shown(self, problem: Problem, context: Context, sample: int) -> Inferred:
         """One turn under `context`, which is cut where the endpoint says that the prompt is too long."""
         while True:
             messages = messages_in(problem, context, self._config)

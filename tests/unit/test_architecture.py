@@ -38,6 +38,7 @@ ORDER = (
     "problems",
     "experience",
     "loop evaluation sft audit",
+    "probe",
     "preflight",
     "commands",
     "orchestrate",
@@ -75,7 +76,7 @@ OWNERS = {
     "pyarrow": ("pipeline/storage/", "pipeline/experience/"),
     "safetensors": ("pipeline/weights/lora.py",),
     "numpy": ("pipeline/statistics.py", "pipeline/evaluation/", "pipeline/audit/", "pipeline/experience/similarity.py"),
-    "rapidfuzz": ("pipeline/text.py", "pipeline/experience/"),
+    "rapidfuzz": ("pipeline/text.py", "pipeline/experience/", "pipeline/probe/skills.py"),
 }
 # Of these, what costs a start time is imported within functions; the others by modules that the root command does not
 # load.

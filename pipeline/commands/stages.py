@@ -20,12 +20,13 @@ from pipeline.loop.learner_link import LearnerLink
 from pipeline.loop.reward_watch import check_judged
 from pipeline.loop.scheduler import Scheduler
 from pipeline.observability.live_view import View
+from pipeline.probe.short import short_probe
 from pipeline.problems.dataset import ProblemSet
 from pipeline.rewards.verifier import Verifier
 from pipeline.run import checkpoints
 from pipeline.run.folder import LEARNER_LOCK, RunFolder
 from pipeline.run.metrics_log import MetricsWriter
-from pipeline.run.state import AFTER_RL, AFTER_SFT, BASE_MODEL, RunState, answers_file
+from pipeline.run.state import AFTER_RL, AFTER_SFT, BASE_MODEL, RunState, answers_file, skills_file
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.sft.stage import DONE as SFT_REPORT
 from pipeline.sft.stage import seeded_model
@@ -56,6 +57,7 @@ class Stages:
         if self.config.sft.enabled and self.config.eval.baseline and BASE_MODEL not in self.state.evals:
             if self.config.endpoints:
                 await self._load_base_model(model)
+            await self._probe(BASE_MODEL, 0)
             await self._evaluate(BASE_MODEL, 0)
         if self.config.sft.enabled:
             with self.clock.stage("sft"):
@@ -85,6 +87,7 @@ class Stages:
         with self.clock.stage("reload"):
             for endpoint in self.endpoints.endpoints:
                 await sync_server(self.run, endpoint.address, REFERENCE)
+        await self._probe(name, 0)
         await self._evaluate(name, 0)
 
     async def evaluate_if_due(self, step: int, learner: LearnerLink) -> None:
@@ -110,6 +113,7 @@ class Stages:
                 self.keep_totals(scheduler, pool)
         num_steps = self.config.learner.num_steps
         if self.state.evals.get(AFTER_RL, {}).get("step") != num_steps:
+            await self._probe(AFTER_RL, num_steps)
             await self._evaluate(AFTER_RL, num_steps)
 
     async def _evaluate(self, name: str, step: int, learner: LearnerLink | None = None) -> None:
@@ -143,6 +147,21 @@ class Stages:
         self.view.board.update({"event": "eval", **numbers})
         spread = f" (weights changed meanwhile: {weights[0]} to {weights[1]})" if len(weights) > 1 else ""
         self.view.log(report.line() + spread)
+
+    async def _probe(self, name: str, step: int) -> None:
+        """Measure the skills of the model that is served, and keep what came of it, unless an earlier session did.
+
+        Before the evaluation of the same name, which says that this stage is done."""
+        if not self.config.eval.num_probed or self.state.skills.get(name, {}).get("step") == step:
+            return
+        with self.clock.stage("probe"):
+            heldout, out = self.problems.heldout, skills_file(self.run.evals, name)
+            report = await short_probe(name, self.config, self.endpoints, self.verifier, heldout, out)
+        self.state.skills[name] = report.model_dump(mode="json") | {"step": step}
+        self.state.save()
+        numbers = {f"{one.skill}, {one.ground}, {rate.name}": rate.value for one in report.skills for rate in one.rates}
+        self.metrics.write("probe", step, name=name, **report.verdicts, **numbers)
+        self.view.log(f"skills, {name}: {report.line()}")
 
     def keep_totals(self, scheduler: Scheduler, pool: Pool) -> None:
         """Add what the loop of this session did to the run's totals."""

@@ -16,6 +16,12 @@ class EvalSection(Section):
     every: int = Field(0, ge=0, description="Evaluate every so many steps; 0: only before and after.")
     max_tokens: Positive | None = Field(None, description="Longest answer, tokens; none: rollout.sampling.max_tokens.")
     baseline: bool = Field(True, description="Evaluate the base model as well.")
+    num_probed: int = Field(
+        12,
+        ge=0,
+        description="Problems by which a run measures at its start, after SFT and at its end whether the model follows "
+        "lessons, ignores useless ones, summarises and inspects (20 seconds at most); 0: none.",
+    )
     benchmarks: tuple[str, ...] = Field(
         ("heldout",),
         description="The command `eval`: what is asked, by name, as a .jsonl file, or 'heldout', the problems held out "

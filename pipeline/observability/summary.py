@@ -16,6 +16,7 @@ STAGES = (
     "server_start",
     "sft",
     "eval",
+    "probe",
     "rollout",
     "reflect",
     "retrieve",
@@ -39,6 +40,7 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
             f"{of_problems(report)}, {shown_reward(report.get('mean_reward'), report['accuracy'])}"
             f"{report['share_parsable']:.1%} parsable, {report['share_cut']:.1%} cut short"
         )
+    yield from _skills(state.get("skills", {}))
     totals = state.get("totals", {})
     drawn, carried = totals.get("drawn", {}), totals.get("carried", {})
     for kind in ("inter", "intra"):
@@ -77,6 +79,14 @@ def _gamma(run: RunFolder, totals: dict[str, Any]) -> Iterator[str]:
         f"  feedback.similarity_threshold = {settings.similarity_threshold:g} removed {removed} of {num} candidates "
         f"({removed / num:.1%})" + (f": {verdict}" if verdict else "") + f"; {near} more were near-duplicates"
     )
+
+
+def _skills(skills: dict[str, Any]) -> Iterator[str]:
+    """What the short probes found, a line each; the command `probe` measures the same with more problems."""
+    for name, report in skills.items():
+        found = "; ".join(f"{one['skill']} ({one['ground']}) {one['verdict']}" for one in report["skills"])
+        rates = ", ".join(f"{one['rates'][0]['name']} {one['rates'][0]['value']:.0%}" for one in report["skills"])
+        yield f"  skills, {name}: {found} (few problems: {rates})"
 
 
 def _learning(run: RunFolder) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from pipeline.config import Config
 from pipeline.config.problems import FamilySettings, ProblemsSection
+from pipeline.errors import DataError
 from pipeline.evaluation.modes import Search
 from pipeline.evaluation.plan import BenchmarkTasks
 from pipeline.hashing import seed_of
@@ -87,14 +88,12 @@ class Ground(NamedTuple):
 class Operators:
     """Held-out problems on operators whose rules only a lesson can tell, and lessons about them."""
 
-    def __init__(self, config: Config, num: int, seed: int = 0) -> None:
-        """Raises ConfigError, DataError."""
+    def __init__(self, config: Config, num: int) -> None:
+        """`num` problems, fewer where the dials of a run allow no more. Raises ConfigError."""
         own = config.problems if config.problems.source == "operators" else None
         settings = own or ProblemsSection(source="operators", families=())
         self.params = source.params_of(settings)
-        drawn = settings.model_copy(update={"num_heldout": _rounded(num), "num_train": 1})
-        heldout, _ = source.generate(drawn, seed)
-        self.tasks = heldout[:num]
+        self.tasks = _heldout(settings, num)
         self._all = [one for group in source.operators(self.params) for one in group]
         self._by_name = {one.name: one for one in self._all}
 
@@ -168,6 +167,18 @@ def sums_ground(operators: Operators, num: int, max_tokens: int) -> Ground:
 def own_ground(operators: Operators, benchmark: BenchmarkTasks, verifier: Verifier, num: int) -> Ground:
     """The user's problems, the first `num` of them."""
     return Ground(benchmark._replace(tasks=benchmark.tasks[:num]), grade_by(verifier), operators.irrelevant)
+
+
+def _heldout(settings: ProblemsSection, num: int) -> list[Task]:
+    wanted = [_rounded(num), settings.num_heldout]
+    for num_heldout in wanted:
+        try:
+            drawn = settings.model_copy(update={"num_heldout": num_heldout, "num_train": 1})
+            return source.generate(drawn, 0)[0][:num]
+        except DataError:
+            if num_heldout == wanted[-1]:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _another(texts: Sequence[str], task: Task) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.probe.grounds import BUILT_IN
 from pipeline.probe.skills import (
     BY_USE,
     BY_WORDS,
@@ -110,6 +111,10 @@ class ProbeReport(Record):
     cost: float = 0.0
     seconds: float = 0.0
 
+    def line(self) -> str:
+        """The verdicts and their main numbers, for a log."""
+        return "; ".join(f"{one.skill} ({one.ground}) {one.verdict}: {one.reason}" for one in self.skills)
+
 
 class _Cells:
     """Answers of one skill on one ground."""
@@ -159,7 +164,7 @@ def report(name: str, answers: Sequence[Answer], **facts: object) -> ProbeReport
     """`facts` are the fields of a ProbeReport about requests and time."""
     found: list[SkillReport] = []
     for skill in SKILLS:
-        for ground in dict.fromkeys(answer.ground for answer in answers if answer.skill == skill):
+        for ground in sorted({answer.ground for answer in answers if answer.skill == skill}, key=_place):
             cells = _Cells(answer for answer in answers if (answer.skill, answer.ground) == (skill, ground))
             if (measured := MEASURES[skill](ground, cells, found)) is not None:
                 found.append(measured)
@@ -175,6 +180,11 @@ def report(name: str, answers: Sequence[Answer], **facts: object) -> ProbeReport
             "conclusion": conclusion(verdicts), **facts,
         }
     )  # fmt: skip
+
+
+def _place(ground: str) -> tuple[int, str]:
+    """In tables; answers come in any order."""
+    return (BUILT_IN.index(ground) if ground in BUILT_IN else len(BUILT_IN)), ground
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
@@ -198,7 +208,10 @@ def conclusion(verdicts: Mapping[Skill, Verdict]) -> str:
     if by["no"]:
         parts.append(f"It cannot {_listed(by['no'])}.")
     if by["unclear"]:
-        parts.append(f"Whether it can {_listed(by['unclear'])} these problems do not tell; ask more of them (--n).")
+        parts.append(
+            f"Whether it can {_listed(by['unclear'])} these problems do not tell: ask more of them (--n), or others "
+            "(--problems)."
+        )
     if missing := [*by["no"], *by["partly"]]:
         parts.append(f"SFT is needed for {_listed(missing)}: train with sft.enabled = true, or `sft` alone.")
     elif not by["unclear"]:
@@ -306,7 +319,7 @@ def _summarise(ground: str, cells: _Cells, before: Sequence[SkillReport]) -> Ski
         return SkillReport(skill="summarise", ground=ground, verdict="unclear", reason=reason, rates=tuple(rates))
     by_use, by_words = rates[:2]
     reads = any(one.skill == "follow" and one.verdict == "yes" for one in before)
-    decides = by_use if reads or by_use.value > by_words.value else by_words
+    decides = by_use if reads or by_use.value >= by_words.value else by_words
     verdict = _reaches(decides, TELLS)
     if verdict == "no" and decides.low > 1 / NUM_CHOICES:
         verdict = "partly"
@@ -324,10 +337,14 @@ def _inspect(ground: str, cells: _Cells, before: Sequence[SkillReport]) -> Skill
     ]
     named = {one.name: one for one in rates}
     upheld, overturned = named.get("right attempts upheld"), named.get("wrong attempts overturned")
-    parts: list[Verdict] = []
-    for found, least in ((upheld, UPHOLDS), (overturned, OVERTURNS)):
-        parts.append(_reaches(found, least) if found is not None and found.num >= FEWEST else "unclear")
     reason = f"right attempts upheld: {upheld or 'none to see'}; wrong ones overturned: {overturned or 'none to see'}"
+    parts: list[Verdict] = ["unclear", "unclear"]
+    if upheld is None or upheld.num < FEWEST:
+        reason += "; it is seldom right, so too hard to tell"
+    else:
+        parts[0] = _reaches(upheld, UPHOLDS)
+        if overturned is not None and overturned.num >= FEWEST:
+            parts[1] = _reaches(overturned, OVERTURNS)
     return SkillReport(skill="inspect", ground=ground, verdict=_of_parts(*parts), reason=reason, rates=tuple(rates))
 
 

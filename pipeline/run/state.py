@@ -31,6 +31,12 @@ class RunState:
         evals: dict[str, dict[str, Any]] = self.values["evals"]
         return evals
 
+    @property
+    def skills(self) -> dict[str, dict[str, Any]]:
+        """The report of each probe, by the name of the evaluation beside it."""
+        skills: dict[str, dict[str, Any]] = self.values.setdefault("skills", {})
+        return skills
+
     def add_to_totals(self, **numbers: Any) -> None:
         """Add to the sums over all sessions: numbers, or tables of them."""
         totals = self.values.setdefault("totals", {})
@@ -79,6 +85,11 @@ def answers_file(evals: Path, name: str) -> Path:
         if today == name and (file := _file_of(evals, former)).exists() and not _file_of(evals, today).exists():
             return file
     return _file_of(evals, name)
+
+
+def skills_file(evals: Path, name: str) -> Path:
+    """The file that is to have the answers of the probe beside the evaluation `name`."""
+    return evals / f"{name.replace(' ', '_')}_skills.jsonl"
 
 
 def _file_of(evals: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ from pipeline.commands import eval_options
 from pipeline.errors import ConfigError
 from pipeline.evaluation.model_session import EvalOptions
 from pipeline.observability.live_view import View
+from pipeline.preflight.model_facts import facts_of
 from pipeline.probe.grounds import BUILT_IN
 from pipeline.probe.markdown import page
 from pipeline.probe.session import ProbeSession
@@ -38,6 +39,7 @@ def probe_command(arguments: argparse.Namespace) -> int:
         registry=arguments.registry,
         data=arguments.data,
         lessons=arguments.pool_run,
+        num_parameters=lambda model: facts_of(model).num_parameters,
         out=arguments.out,
         fresh=arguments.fresh,
         moved=arguments.moved,

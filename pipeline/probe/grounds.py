@@ -13,7 +13,7 @@ problems."""
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from pipeline.config import Config
@@ -35,7 +35,7 @@ from pipeline.types import Task
 OPERATORS, STATED, SUMS = "operators", "stated", "chain_sum"
 BUILT_IN = (OPERATORS, STATED, SUMS)
 ROUND = 1024
-"""Problems are drawn so many at a time, so that more of them are the same ones and others."""
+"""Problems are drawn so many at a time: below that, more of them are the same ones and others."""
 SUM_FAMILY = FamilySettings(name="chain_sum", params={"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 1})
 
 
@@ -158,10 +158,10 @@ def sums_ground(operators: Operators, num: int, max_tokens: int) -> Ground:
     from pipeline.problems.reasoning_gym import heldout_tasks
 
     settings = ProblemsSection(families=(SUM_FAMILY,), num_heldout=_rounded(num))
-    tasks = heldout_tasks(settings)[:num]
-    other = [task.problem.text for task in tasks]
-    benchmark = BenchmarkTasks(SUMS, tasks, max_tokens, "math", SUMS, len(tasks))
-    return Ground(benchmark, grade_number, operators.irrelevant, lambda task: mistaken_sums(_another(other, task)))
+    drawn = heldout_tasks(settings)
+    before = {task.problem.id: drawn[number - 1].problem.text for number, task in enumerate(drawn)}
+    benchmark = BenchmarkTasks(SUMS, drawn[:num], max_tokens, "math", SUMS, len(drawn))
+    return Ground(benchmark, grade_number, operators.irrelevant, lambda task: mistaken_sums(before[task.problem.id]))
 
 
 def own_ground(operators: Operators, benchmark: BenchmarkTasks, verifier: Verifier, num: int) -> Ground:
@@ -179,11 +179,6 @@ def _heldout(settings: ProblemsSection, num: int) -> list[Task]:
             if num_heldout == wanted[-1]:
                 raise
     raise AssertionError("unreachable")
-
-
-def _another(texts: Sequence[str], task: Task) -> str:
-    number = seed_of("another", task.problem.id) % len(texts)
-    return texts[number] if texts[number] != task.problem.text else texts[number - 1]
 
 
 def _rounded(num: int) -> int:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from pipeline.experience.contexts import shortened
+from pipeline.experience.excerpt import shortened
 from pipeline.hashing import seed_of
 from pipeline.problems.operator_rules import Rule
 from pipeline.types import Context
@@ -39,7 +39,9 @@ class Taught(NamedTuple):
 
     @property
     def context(self) -> Context:
-        return Context(drawn="inter", kind="inter", lessons=(self.lesson,), lesson_ids=("probe",))
+        return Context(
+            drawn="inter", kind="inter", lessons=(self.lesson,), lesson_ids=("probe",), sources=(self.source,)
+        )
 
 
 def rule_lesson(name: str, rule: Rule, wording: int, source: str) -> Taught:

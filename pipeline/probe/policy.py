@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pipeline.config import Config
 from pipeline.errors import EndpointError
 from pipeline.evaluation.modes import Inference, Turn
-from pipeline.experience.abstraction import Abstractor, Rejection
+from pipeline.experience.abstraction import Abstractor, Chosen, Rejection
 from pipeline.experience.contexts import intra_context
 from pipeline.inference.protocol import Reply
 from pipeline.text import visible
@@ -63,12 +63,13 @@ class _Recorder:
 
 
 class Policy:
-    """`max_lesson_tokens` bounds a summary further than training does, where time is short."""
+    """`max_lesson_tokens` bounds a summary further than training does, and leaves it unrepaired, where time is
+    short."""
 
     def __init__(self, config: Config, request: PolicyRequest, max_lesson_tokens: int | None = None) -> None:
         update: dict[str, Any] = {"temperature": 0.0}
         if max_lesson_tokens is not None:
-            update["max_tokens"] = min(config.abstraction.longest, max_lesson_tokens)
+            update |= {"max_tokens": min(config.longest_lesson, max_lesson_tokens), "num_repairs": 0}
         abstraction = config.abstraction.model_copy(update=update)
         self._config = config.model_copy(update={"abstraction": abstraction})
         self._request = request
@@ -92,15 +93,15 @@ class Policy:
     async def reflect(self, problem: Problem, attempt: str, max_tokens: int) -> Turn:
         """Its answer after a critique of `attempt`. Raises EndpointError."""
         shown = Attempt(problem_id=problem.id, text=attempt)
-        return await self.solve(problem, max_tokens, intra_context(shown, self._config.reflection.max_attempt_chars))
+        return await self.solve(problem, max_tokens, intra_context(shown, self._config.reflection.longest))
 
-    async def summarise(self, problem: Problem, gold: str, attempt: str, finish_reason: str = "stop") -> Summarised:
+    async def summarise(self, problem: Problem, gold: str, attempt: str, verdict: Verdict) -> Summarised:
         """The lesson of an `attempt` at a problem whose answer is `gold`, by the prompt, schema and checks of training.
         Raises EndpointError."""
         recorder = _Recorder(self._request)
-        group = _group(problem, attempt, finish_reason)
+        group = _group(problem, attempt, verdict)
         label = Label(problem_id=problem.id, answer=gold)
-        made = await Abstractor(self._config, recorder).summarise(group, group.rollouts[0], label)
+        made = await Abstractor(self._config, recorder).summarise(Chosen(group, group.rollouts[0]), label)
         if recorder.failure is not None:
             raise recorder.failure
         if isinstance(made, Rejection):
@@ -116,12 +117,12 @@ def _turn(messages: tuple[Message, ...], reply: Reply) -> Turn:
     return Turn(messages=messages, **reply.model_dump(include=set(Turn.model_fields) - {"messages"}))
 
 
-def _group(problem: Problem, attempt: str, finish_reason: str) -> RolloutGroup:
+def _group(problem: Problem, attempt: str, verdict: Verdict) -> RolloutGroup:
     """The attempt as training has it: of a group, by the first weights."""
     first = WeightVersion(lineage=0, step=0)
     rollout = Rollout(
-        id="probe-0", text=attempt, token_ids=(), logprobs=(), finish_reason=finish_reason, reward=0.0,
-        verdict=Verdict(kind="scored"), oldest_version=first, newest_version=first,
+        id="probe-0", text=attempt, token_ids=(), logprobs=(), finish_reason="stop", reward=verdict.score,
+        verdict=verdict, oldest_version=first, newest_version=first,
     )  # fmt: skip
     return RolloutGroup(
         id="probe", lineage=0, step=0, slot=0, problem=problem, context=Context(), prompt_ids=(), rollouts=(rollout,)

@@ -94,9 +94,10 @@ class ProbeSession(ModelSession[Probed]):
         operators = await asyncio.to_thread(Operators, config, self._num)
         own = await asyncio.to_thread(self._own_benchmarks)
         longest = BenchmarkTasks("", [], self._max_tokens, "math")
-        self._config = config = adapted(config, self._options.explicit, [longest, *own])
+        self._config = adapted(config, self._options.explicit, [longest, *own])
         async with self._stack:
             folder, endpoints = await self._opened()
+            config = self._config
             replies = await self._stack.enter_async_context(ReplyCache(folder.replies_file))
             grounds = await self._grounds(operators, own, folder, endpoints, replies)
             self._run = requests = PaidRequests(config, endpoints, replies, self._end_waits)

@@ -26,7 +26,7 @@ from pipeline.types import Message, Task
 
 BUDGET_S = 20.0
 NUM_AT_ONCE = 64
-MAX_LESSON_TOKENS = 128
+MAX_LESSON_TOKENS = 160
 STAGE = "probe"
 
 

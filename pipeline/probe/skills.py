@@ -25,7 +25,7 @@ from pipeline.probe.grounds import OPERATORS, Ground, Operators, whole_number
 from pipeline.probe.lessons import Taught, content_free
 from pipeline.probe.policy import Policy
 from pipeline.problems.operator_rules import BY_NAME, HELDOUT_WORDING, NUM_WORDINGS, RARE, RULES, UNSEEN, Rule
-from pipeline.types import Context, Record, Task
+from pipeline.types import Context, Record, Task, Verdict
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
@@ -138,19 +138,19 @@ async def summarise(policy: Policy, operators: Operators, number: int, amount: A
     nothing to tell, and is noted alone."""
     task = operators.tasks[number]
     stated = operators.stated_one(task, number)
-    told, numbers = BY_NAME[stated.label.entry["metadata"]["rule"]], operators.numbers(task)
+    asked_for, numbers = BY_NAME[stated.label.entry["metadata"]["rule"]], operators.numbers(task)
     attempt = await policy.solve(stated.problem, amount.max_tokens, sample=0)
     text = policy.visible(attempt)
     value = whole_number(text)
     used = next((rule for rule in RULES if rule.value(*numbers) == value), None)
     noted = Answer(
         skill="summarise", ground=OPERATORS, condition=ATTEMPT, problem_id=task.problem.id,
-        traits={"told": told.name, "used": used.name if used else "none"}, expected=stated.label.answer,
-        answer=None if value is None else str(value), correct=used == told, turn=attempt,
+        traits={"told": asked_for.name, "used": used.name if used else "none"}, expected=stated.label.answer,
+        answer=None if value is None else str(value), correct=used == asked_for, turn=attempt,
     )  # fmt: skip
     if used is None:
         return [noted]
-    kinds = {"right" if used == told else "wrong": text}
+    kinds = {"right" if used == asked_for else "wrong": text}
     if not amount.brief:
         kinds["cut"] = text[: int(len(text) * WHOLE_SHARE)]
     read = await together(
@@ -175,7 +175,10 @@ async def _read(
 ) -> list[Answer]:
     """The lesson of an attempt that followed the rule `used`, and what two readers take it for: the model, who solves
     another problem of the operator with it, and the words of the rules."""
-    made = await policy.summarise(task.problem, shown.gold, shown.text, "length" if shown.kind == "cut" else "stop")
+    answer = None if shown.kind == "cut" else str(used.value(*operators.numbers(task)))
+    is_right = shown.kind == "right"
+    verdict = Verdict(kind="scored" if answer else "no_answer", score=is_right, correct=is_right, answer=answer)
+    made = await policy.summarise(task.problem, shown.gold, shown.text, verdict)
     last = made.turns[-1]
     traits = {"attempt": shown.kind, "used": used.name, "rejected": made.reason}
 

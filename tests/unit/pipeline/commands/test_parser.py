@@ -22,7 +22,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_the_commands_that_take_settings() -> None:
-    assert WITH_SETTINGS == ["train", "eval", "grade", "sft", "doctor"]
+    assert WITH_SETTINGS == ["train", "eval", "probe", "grade", "sft", "doctor"]
 
 
 @pytest.mark.parametrize("command", WITH_SETTINGS)

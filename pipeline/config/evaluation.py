@@ -17,7 +17,7 @@ class EvalSection(Section):
     max_tokens: Positive | None = Field(None, description="Longest answer, tokens; none: rollout.sampling.max_tokens.")
     baseline: bool = Field(True, description="Evaluate the base model as well.")
     num_probed: int = Field(
-        12,
+        10,
         ge=0,
         description="Problems by which a run measures at its start, after SFT and at its end whether the model follows "
         "lessons, ignores useless ones, summarises and inspects (20 seconds at most); 0: none.",

@@ -199,6 +199,8 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 def conclusion(verdicts: Mapping[Skill, Verdict]) -> str:
     """The answer to "does it need SFT", in a sentence or two."""
+    if not verdicts:
+        return "Nothing was measured."
     by = {verdict: [skill for skill, found in verdicts.items() if found == verdict] for verdict in VERDICTS}
     parts = []
     if by["yes"]:

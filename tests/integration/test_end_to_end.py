@@ -157,6 +157,8 @@ def check_finished_run(run: RunFolder, acknowledged: int, shown: str) -> None:
     assert "intra" in kinds
     state = json.loads(run.state_file.read_text())
     assert set(state["evals"]) == {"base model", "after SFT", "after RL"}
+    assert set(state["skills"]) == set(state["evals"])
+    assert {line["name"] for line in lines_of(run, "probe")} == set(state["evals"])
     for name in ("base model", "after SFT", "after RL"):
         assert f"held-out accuracy, {name}:" in shown
     assert "wall clock by stage" in shown

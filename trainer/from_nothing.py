@@ -1,6 +1,6 @@
 """A small language model from nothing: `python -m trainer.from_nothing --pairs PAIRS.jsonl --out DIR [--seed N]`.
 
-A byte-level tokenizer, trained on the texts, and a Llama of 3.5 million parameters with random weights, trained on them
+A byte-level tokenizer, trained on the texts, and a Llama of 2 million parameters with random weights, trained on them
 as `trainer.sft` trains: TRL's SFTTrainer, but the loss is on the prompts as well, from which it learns to copy. It is
 for studies of mechanism on a CPU, and speaks the language of its texts only. Prints one line per step, and at the end
 one JSON line; `--out` appears whole or not at all."""
@@ -39,8 +39,8 @@ CHAT_TEMPLATE = (
 )
 VOCABULARY_SIZE = 1024
 MAX_POSITIONS = 2048
-SHAPE = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 704, "num_attention_heads": 4}
-TRAINING = SftSection(batch_size=64, learning_rate=2e-3, num_tokens_per_micro_batch=6400, num_epochs=1)
+SHAPE = {"hidden_size": 192, "num_hidden_layers": 4, "intermediate_size": 528, "num_attention_heads": 3}
+TRAINING = SftSection(batch_size=24, learning_rate=2e-3, num_tokens_per_micro_batch=6400, num_epochs=1)
 
 
 def tokenizer_of(texts: Iterator[str]) -> PreTrainedTokenizerFast:

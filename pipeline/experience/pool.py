@@ -45,18 +45,16 @@ from pipeline.types import IMPORTED, Experience, Split
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
 
-INDEXED = ("problem_text", "id", "problem_id")
-LOCK_FILE = "pool.lock"
+INDEXED, LOCK_FILE = ("problem_text", "id", "problem_id"), "pool.lock"
 # Most entries that a search looks at: to put equals in order, or to find some of other problems.
 MAX_FOUND = 1024
-# A search that is under way in another process reads the version that it began with; pinned versions stay anyway.
+# A search that is under way in another process reads the version that it began with.
 KEEP_VERSIONS = timedelta(minutes=2)
 ROLLBACK_PIN = "before-set-back"
 """The version that a return to an earlier one began with, until that is done."""
 COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step")
 """What a search reads, in the order of Candidate's fields; its score comes last."""
-ROWS_PER_READ = 4096
-HASHES_PER_READ = 512
+ROWS_PER_READ, HASHES_PER_READ = 4096, 512
 
 
 class Candidate(NamedTuple):

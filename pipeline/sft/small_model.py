@@ -1,4 +1,4 @@
-"""The small model (`model.path = "small"`): 3.5 million parameters, trained from nothing on the language of the source
+"""The small model (`model.path = "small"`): 2 million parameters, trained from nothing on the language of the source
 `operators`, kept in the cache by the hash of its texts."""
 
 from __future__ import annotations

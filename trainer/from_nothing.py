@@ -41,6 +41,8 @@ VOCABULARY_SIZE = 1024
 MAX_POSITIONS = 2048
 SHAPE = {"hidden_size": 192, "num_hidden_layers": 4, "intermediate_size": 528, "num_attention_heads": 3}
 TRAINING = SftSection(batch_size=24, learning_rate=2e-3, num_tokens_per_micro_batch=6400, num_epochs=1)
+# Copying is learned from the prompts. A batch of one length is of one kind of text, which random weights do not bear.
+OTHERS = {"completion_only_loss": False, "train_sampling_strategy": "random", "adam_beta2": 0.98}
 
 
 def tokenizer_of(texts: Iterator[str]) -> PreTrainedTokenizerFast:
@@ -88,7 +90,7 @@ def run(pairs_file: Path, out: Path, seed: int) -> None:
     model = untrained(tokenizer, seed)
 
     def work(folder: Path) -> dict[str, Any]:
-        report = train(config, model, tokenizer, pairs, folder, lambda line: print(line, flush=True), on_prompts=True)
+        report = train(config, model, tokenizer, pairs, folder, lambda line: print(line, flush=True), **OTHERS)
         return {**report, "num_parameters": model.num_parameters()}
 
     report = written_whole(model, tokenizer, out, work)

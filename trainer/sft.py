@@ -133,33 +133,34 @@ def those_that_fit(
     return kept, max(size for size in sizes if size <= limit)
 
 
-def sft_config(config: Config, folder: Path, longest: int, *, on_prompts: bool = False) -> SFTConfig:
+def sft_config(config: Config, folder: Path, longest: int, **others: Any) -> SFTConfig:
     """TRL's settings: linear decay after 5 % warm-up, batches of similar length, no checkpoints, no trackers. `longest`
-    is the most tokens of a pair; `on_prompts`: the loss is on the prompts as well."""
+    is the most tokens of a pair; `others` are settings of TRL's that differ."""
     sft = config.sft
     num_that_fit = max(1, (sft.num_tokens_per_micro_batch or USUAL_MICRO_BATCH) // longest)
     micro_batch = max(size for size in range(1, min(num_that_fit, MAX_MICRO_BATCH) + 1) if sft.batch_size % size == 0)
-    return SFTConfig(
-        output_dir=str(folder),
-        seed=sft.seed,
-        num_train_epochs=sft.num_epochs,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=sft.batch_size // micro_batch,
-        learning_rate=sft.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=WARMUP_SHARE,  # below 1 it is a share of all steps
-        max_length=None,
-        completion_only_loss=not on_prompts,
-        train_sampling_strategy="group_by_length",
-        use_cpu=not torch.cuda.is_available(),
-        bf16=sft.precision == "bf16_autocast",
-        gradient_checkpointing=config.learner.gradient_checkpointing is True,
-        dataloader_pin_memory=False,
-        save_strategy="no",
-        logging_steps=1,
-        report_to="none",
-        disable_tqdm=True,
-    )
+    settings: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": sft.seed,
+        "num_train_epochs": sft.num_epochs,
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": sft.batch_size // micro_batch,
+        "learning_rate": sft.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": WARMUP_SHARE,  # below 1 it is a share of all steps
+        "max_length": None,
+        "completion_only_loss": True,
+        "train_sampling_strategy": "group_by_length",
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": sft.precision == "bf16_autocast",
+        "gradient_checkpointing": config.learner.gradient_checkpointing is True,
+        "dataloader_pin_memory": False,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return SFTConfig(**settings | others)
 
 
 def train(
@@ -169,8 +170,7 @@ def train(
     pairs: list[dict[str, Any]],
     scratch: Path,
     log: Callable[[str], None],
-    *,
-    on_prompts: bool = False,
+    **others: Any,
 ) -> dict[str, Any]:
     """Train `model` in place; returns num_pairs, num_left_out, num_tokens (processed), train_s and final_loss
     (mean of the last steps)."""
@@ -185,7 +185,7 @@ def train(
         pairs = [{**pair, "chat_template_kwargs": kwargs} for pair in pairs]
     trainer = CompletionTrainer(
         model=model,
-        args=sft_config(config, scratch, longest, on_prompts=on_prompts),
+        args=sft_config(config, scratch, longest, **others),
         train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer,
         callbacks=[Progress(log)],

@@ -12,7 +12,7 @@ from pipeline.hashing import digest
 from pipeline.runtime.child_process import Child, tail
 from pipeline.runtime.files import cache_folder
 from pipeline.sft.pairs import write_pairs
-from pipeline.sft.small_language import texts
+from pipeline.sft.small_language import CODE_VERSION, texts
 
 NUM_TEXTS = 60_000
 SEED = 0
@@ -22,7 +22,7 @@ LOG, TEXTS = "training.log", "texts.jsonl"
 async def small_model(log: Callable[[str], None], num_texts: int = NUM_TEXTS, seed: int = SEED) -> Path:
     """The folder of the model, trained first where it is not there. Raises ModelError."""
     pairs = texts(num_texts, seed)
-    folder = cache_folder() / "models" / f"small-{digest(pairs)[:16]}"
+    folder = cache_folder() / "models" / f"small-{digest([CODE_VERSION, pairs])[:16]}"
     if folder.is_dir():
         return folder
     work = folder.with_name(f"{folder.name}-work")

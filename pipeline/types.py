@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
+from collections.abc import Collection
 from functools import total_ordering
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.text import text_hash
+from pipeline.text import is_among, text_hash
 from prompts.schemas import AnswerForm, Lesson
 
 ContextKind = Literal["scratch", "inter", "intra"]
@@ -138,6 +139,10 @@ class Experience(Record):
     def is_imported(self) -> bool:
         """Whether another run made it: its rollout and step are none of the run whose pool it is in."""
         return self.id.startswith(IMPORTED)
+
+    def is_held_out(self, keys: Collection[str]) -> bool:
+        """Whether its problem is held out, by its split or as one of `keys` (`pipeline.text.is_among`)."""
+        return self.split != "train" or self.problem_hash in keys or bool(keys and is_among(self.problem_text, keys))
 
     def as_imported(self) -> Experience:
         """The entry as another run's pool keeps it: under an id that no run gives, since every run counts from its own

@@ -59,7 +59,9 @@ class FeedbackSection(Section):
         """What is wrong with a gamma that removes this share of the candidates; empty where nothing is."""
         least, most = USEFUL_SHARE
         if share < least:
-            return "it filters next to nothing, so that lessons are chosen by rank alone; raise it"
+            return (
+                "it filters next to nothing, so that rank alone chooses lessons; raise it, unless every candidate suits"
+            )
         return "hardly a lesson is shown; lower it" if share > most else ""
 
     @model_validator(mode="after")

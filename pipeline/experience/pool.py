@@ -40,7 +40,7 @@ from pipeline.storage.tables import (
     quoted,
     unpin,
 )
-from pipeline.text import STOP_WORDS, is_among
+from pipeline.text import STOP_WORDS
 from pipeline.types import IMPORTED, Experience, Split
 from prompts.render import render_lessons
 from prompts.schemas import Lesson
@@ -128,11 +128,7 @@ class Pool:
 
         Raises DataError for a held-out entry, with none of them stored; DiskError."""
         for entry in entries:
-            if (
-                entry.split != "train"
-                or entry.problem_hash in self._heldout
-                or (self._heldout and is_among(entry.problem_text, self._heldout))
-            ):
+            if entry.is_held_out(self._heldout):
                 raise DataError(
                     f"experience {entry.id}: problem {entry.problem_id} is held out; it may not enter the pool"
                 )

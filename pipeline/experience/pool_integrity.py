@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pipeline.errors import DataError
 from pipeline.experience.leakage import gives_answer_away
 from pipeline.experience.pool import Pool
-from pipeline.text import is_among, text_hash
+from pipeline.text import text_hash
 from pipeline.types import Experience, Task
 from prompts.render import harmless_lesson, render_lessons
 
@@ -61,7 +61,7 @@ def entry_faults(entry: Experience, *, heldout: Collection[str], answers: Mappin
     given away, text that is not harmless. `answers` go by the hash of a problem's text, `heldout` by its bag too."""
     own_hash = text_hash(entry.problem_text)
     found = []
-    if entry.split != "train" or entry.problem_hash in heldout or is_among(entry.problem_text, heldout):
+    if entry.is_held_out(heldout):
         found.append(f"its problem {entry.problem_id} is held out, or a near-duplicate of one that is")
     if entry.problem_hash != own_hash:
         found.append("its problem_hash is not that of its problem_text")

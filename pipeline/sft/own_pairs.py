@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.problems.chat import ROLES, is_chat
 from pipeline.problems.rows import jsonl_rows
-from pipeline.text import text_hash
+from pipeline.text import is_among
 
 Json = dict[str, Any]
 EXPECTED = (
@@ -20,9 +20,9 @@ EXPECTED = (
 )
 
 
-def own_pairs(file: str, heldout_hashes: Collection[str]) -> list[Json]:
-    """The pairs of `file` as they are trained on. Raises DataError naming file and line, also for a held-out
-    problem."""
+def own_pairs(file: str, heldout_keys: Collection[str]) -> list[Json]:
+    """The pairs of `file` as they are trained on. Raises DataError naming file and line, also for a held-out problem
+    (`pipeline.text.is_among`)."""
     pairs = []
     for row in jsonl_rows(str(Path(file).expanduser()), "sft.pairs_file"):
         messages = _messages(row.values)
@@ -30,8 +30,11 @@ def own_pairs(file: str, heldout_hashes: Collection[str]) -> list[Json]:
             raise DataError(f"{row.where}: is no pair of prompt and answer; {EXPECTED}")
         for message in messages[:-1]:
             text = message["content"]
-            if any(text_hash(part) in heldout_hashes for part in (text, *text.splitlines()) if part.strip()):
-                raise DataError(f"{row.where}: asks a held-out problem, on which results are measured; leave it out")
+            if any(is_among(part, heldout_keys) for part in (text, *text.splitlines()) if part.strip()):
+                raise DataError(
+                    f"{row.where}: asks a held-out problem, on which results are measured, or a near-duplicate of one; "
+                    "leave it out"
+                )
         pairs.append({"messages": messages, "skill": "own", "problem_id": ""})
     if not pairs:
         raise DataError(f"sft.pairs_file = {file!r}: is empty; {EXPECTED}")

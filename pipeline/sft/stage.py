@@ -52,7 +52,7 @@ async def seeded_model(
         return folder, {**json.loads((folder / DONE).read_text(encoding="utf-8")), "cached": True}
     problems = problems or await _problems(config)
     builtin = await asyncio.to_thread(make_pairs, config, problems.train, problems.heldout_hashes)
-    own = own_pairs(config.sft.pairs_file, problems.heldout_hashes) if config.sft.pairs_file else []
+    own = own_pairs(config.sft.pairs_file, problems.heldout_keys) if config.sft.pairs_file else []
     pairs = builtin
     if teaching or own:
         pairs = [*builtin, *(teaching.pairs if teaching else []), *own]

@@ -19,6 +19,7 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.config.endpoints import EndpointSettings
+from pipeline.config.loading import load_recipe
 from pipeline.errors import EndpointError, ProcessEndedError
 from pipeline.evaluation.heldout import evaluate, read_answers
 from pipeline.experience.abstraction import Abstractor
@@ -213,6 +214,33 @@ async def test_contexts_carry_lessons_and_attempts_and_every_share_is_counted(
         assert all(group.context.lesson_ids for group in loop.groups(6) if group.context.kind == "inter")
         assert scheduler.totals.num_accepted == loop.pool.num_entries() > 12
         assert scheduler.totals.num_accepted + sum(scheduler.totals.rejected.values()) == 24
+
+
+async def test_the_recipe_with_a_judge_shows_the_lessons_that_it_grades_high(
+    tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feedback = load_recipe("relevance-judge").feedback.model_copy(update={"ratio": 1.0, "intra_share": 0.0})
+    async with make_loop(tmp_path, start_mock, feedback=feedback.model_dump()) as loop:
+        await loop.bring_servers_to(99)
+        chat = loop.endpoints.chat
+
+        async def judged(messages: Any, **request: Any) -> Any:
+            """The mock grades nothing but 0: here every third candidate has a 9, every other third a 5."""
+            reply = await chat(messages, **request)
+            if request["stage"] != "judge":
+                return reply
+            grades = [9 - 4 * (number % 3) for number in range(len(json.loads(reply.text)["grades"]))]
+            return reply.model_copy(update={"text": json.dumps({"grades": grades})})
+
+        monkeypatch.setattr(loop.endpoints, "chat", judged)
+        scheduler = loop.scheduler()
+        await scheduler.run(0)
+        found = [one for group in loop.groups(6) for one in group.context.considered]
+    assert loop.endpoints.usage.total("requests", "judge") > 0
+    assert {one.similarity for one in found} - {None} == {0.9, 0.5, 0.1}
+    assert {one.similarity for one in found if one.outcome == "below_threshold"} == {0.5, 0.1}
+    assert {one.similarity for one in found if one.outcome == "shown"} == {0.9}
+    assert scheduler.totals.carried["inter"] > 0
 
 
 async def test_attempts_are_sampled_as_rollouts_are_and_their_weights_are_checked(

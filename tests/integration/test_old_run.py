@@ -113,8 +113,14 @@ async def test_the_run_goes_on_to_its_end(old: Path, repository: Path, start_moc
         assert all(group.versions[0].step == group.step for group in groups), "S = 0"
     num_new = sum(group.lineage == 1 for groups in after for group in groups)
     assert num_new == 6
-    # The one more looks whether the endpoint can do it.
-    assert (await requests_to(endpoint))["/inference/v1/generate"] == num_new + 1
+    # Attempts to reflect on are sampled as rollouts are; the one more looks whether the endpoint can do it.
+    num_sampled = sum(
+        group.context.attempt is not None and not group.context.attempt.rollout_id
+        for groups in after
+        for group in groups
+        if group.lineage == 1
+    )
+    assert (await requests_to(endpoint))["/inference/v1/generate"] == num_new + num_sampled + 1
     assert Journal(run.store).num_groups() == 4 * NUM_STEPS
 
     lines, _ = read_metrics(run.metrics_file)

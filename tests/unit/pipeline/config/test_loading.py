@@ -115,6 +115,13 @@ def test_the_grpo_recipe_differs_from_the_quickstart_in_feedback_and_abstraction
     assert not grpo["abstraction"]["enabled"]
 
 
+def test_the_recipe_with_a_judge_of_relevance_differs_from_the_quickstart_in_feedback_alone() -> None:
+    quickstart, judge = (load_recipe(name) for name in ("quickstart", "relevance-judge"))
+    assert judge.model_copy(update={"recipe": "quickstart", "feedback": quickstart.feedback}) == quickstart
+    assert judge.feedback.similarity == "judge"
+    assert judge.feedback.similarity_endpoint in judge.named_endpoints
+
+
 def test_endpoints_that_run_elsewhere_are_waited_for_as_long_as_requests_wait() -> None:
     assert Config().server_patience_s == Config().servers.startup_timeout_s
     elsewhere = Config.model_validate({"endpoints": [{"url": "http://127.0.0.1:1"}]})

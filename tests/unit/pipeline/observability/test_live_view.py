@@ -153,7 +153,7 @@ def test_the_summary_names_shares_intervals_costs_and_where_things_are(tmp_path:
         "after SFT: 50.0%, 95 % interval [40.0%, 60.0%], 156 answered of 256 held-out problems (100 without an answer",
         "after RL: 50.0%, 95 % interval [40.0%, 60.0%], 256 held-out problems, 100.0% parsable",
         "inter-drawn prompts that carried a context: 3 of 4 (75%)",
-        "similarity_threshold = 0.9 removed 1 of 100 candidates (1.0%): it filters next to nothing, so that lessons",
+        "similarity_threshold = 0.9 removed 1 of 100 candidates (1.0%): it filters next to nothing, so that rank alone",
         "; 2 more were near-duplicates",
         "20 entries accepted, 19 held; rejected: malformed 2",
         "rollout: 6 requests (1 failed attempts), 10 prompt tokens, 50 sampled tokens",

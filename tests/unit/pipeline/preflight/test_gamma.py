@@ -39,7 +39,7 @@ def found(problems: dict[str, Any], **feedback: Any) -> Finding:
 @pytest.mark.parametrize(
     ("gamma", "state", "words"),
     [
-        (0.3, "warn", "it filters next to nothing, so that lessons are chosen by rank alone; raise it"),
+        (0.3, "warn", "it filters next to nothing, so that rank alone chooses lessons; raise it, unless every"),
         (0.93, "ok", "% are below"),
         (1.0, "warn", "hardly a lesson is shown; lower it"),
     ],

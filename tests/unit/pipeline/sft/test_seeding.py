@@ -23,7 +23,7 @@ from pipeline.sft.pairs import make_pairs, skills_of
 from pipeline.sft.seeding import MIN_SOLVED, seeding
 from pipeline.sft.teacher import Teacher, teacher_key
 from pipeline.sft.worked_solutions import Solution, solve, with_mistake
-from pipeline.text import strip_think, text_hash
+from pipeline.text import bag_hash, strip_think, text_hash
 from pipeline.types import Message, Task
 from prompts.render import render
 from prompts.schemas import Abstract
@@ -261,13 +261,14 @@ def test_pairs_of_ones_own_are_taken_as_they_are(tmp_path: Path) -> None:
         ({"question": "Q?", "answer": "A."}, "is no pair"),
         ({"prompt": "Held out?", "completion": "A."}, "asks a held-out problem"),
         ({"prompt": "Solve it.\nHeld out?\nThink.", "completion": "A."}, "asks a held-out problem"),
+        ({"prompt": "Out held", "completion": "A."}, "or a near-duplicate of one"),
     ],
 )
 def test_a_line_that_is_no_pair_of_ones_own_is_named(row: dict[str, Any], says: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     file.write_text("\n".join(map(json.dumps, [PAIR, row])), encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        own_pairs(str(file), {text_hash("Held out?")})
+        own_pairs(str(file), {text_hash("Held out?"), bag_hash("Held out?")})
     assert str(caught.value).startswith(f"{file}, line 2: ") and says in str(caught.value)
 
 

@@ -146,6 +146,6 @@ def _puzzle(text: str) -> Puzzle:
         total = calculate(found[1])
         return Puzzle("", (total, 0), None, total)
     found = min(filter(None, (question.search(text) for question in _QUESTIONS)), key=lambda one: one.start())
-    stated = re.search(rf"For {found['name']}, ([^.]*)\. {re.escape(found[0])}", text)
+    stated = re.search(rf"{re.escape(found[0])} Here is the rule of \w+: ([^.]*)\.", text)
     rule = _RULE_OF[stated[1]] if stated else None
     return Puzzle(found["name"], (int(found["left"]), int(found["right"])), rule, None)

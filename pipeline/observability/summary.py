@@ -86,7 +86,8 @@ def _skills(skills: dict[str, Any]) -> Iterator[str]:
     for name, report in skills.items():
         found = "; ".join(f"{one['skill']} ({one['ground']}) {one['verdict']}" for one in report["skills"])
         rates = ", ".join(f"{one['rates'][0]['name']} {one['rates'][0]['value']:.0%}" for one in report["skills"])
-        yield f"  skills, {name}: {found} (few problems: {rates})"
+        lacking = f"; {num} measures could not be had" if (num := sum(report["failures"].values())) else ""
+        yield f"  skills, {name}: {found} (few problems: {rates}{lacking})"
 
 
 def _learning(run: RunFolder) -> Iterator[str]:

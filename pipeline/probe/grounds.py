@@ -130,7 +130,7 @@ class Operators:
     def stated_one(self, task: Task, number: int) -> Task:
         rule = RULES[number % len(RULES)]
         words = rule.words((number // len(RULES) + number) % NUM_WORDINGS)
-        text = f"For {self.operator(task).name}, {words}. {task.problem.text}"
+        text = f"{task.problem.text} Here is the rule of {self.operator(task).name}: {words}."
         problem = task.problem.model_copy(update={"text": text, "id": f"stated-{text_hash(text)}", "family": STATED})
         metadata = {**task.label.entry["metadata"], "rule": rule.name}
         answer = str(rule.value(*self.numbers(task)))

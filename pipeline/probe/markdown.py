@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.observability.live_view import duration
-from pipeline.probe.report import ProbeReport, SkillReport
+from pipeline.probe.report import INSPECTED, ProbeReport, SkillReport
 
 
 def page(report: ProbeReport) -> str:
@@ -34,6 +34,8 @@ def _lines(report: ProbeReport) -> Iterator[str]:
 
 def _details(one: SkillReport) -> Iterator[str]:
     yield f"\n## {one.skill}, {one.ground}\n"
+    if one.skill == "inspect":
+        yield from _transitions(one)
     yield "| measure | value | 95 % interval | problems |"
     yield "|---|---|---|---|"
     for rate in one.rates:
@@ -41,3 +43,14 @@ def _details(one: SkillReport) -> Iterator[str]:
     for effect in one.effects:
         low, high = 100 * effect.low, 100 * effect.high
         yield f"| {effect.name} | {100 * effect.value:+.1f} points | [{low:+.1f}, {high:+.1f}] | {effect.num} |"
+
+
+def _transitions(one: SkillReport) -> Iterator[str]:
+    """What became of right, wrong and cut attempts, as counts."""
+    yield "| attempt | right after the critique | wrong after it |"
+    yield "|---|---|---|"
+    for kind, name in INSPECTED.items():
+        if (rate := one.rate(name)) is not None:
+            num_right = round(rate.value * rate.num)
+            yield f"| {kind} | {num_right} | {rate.num - num_right} |"
+    yield ""

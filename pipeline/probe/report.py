@@ -45,6 +45,12 @@ SOLVABLE = 0.20
 FEWEST = 8
 """Attempts of a kind below which nothing is said."""
 
+INSPECTED = {
+    "right": "right attempts upheld",
+    "wrong": "wrong attempts overturned",
+    "cut": "cut attempts completed",
+}
+"""By the kind of attempt, the rate of right answers after a critique."""
 READERS = (BY_USE, BY_WORDS)
 Verdict = Literal["yes", "partly", "no", "unclear"]
 
@@ -332,13 +338,11 @@ def _summarise(ground: str, cells: _Cells, before: Sequence[SkillReport]) -> Ski
 
 def _inspect(ground: str, cells: _Cells, before: Sequence[SkillReport]) -> SkillReport | None:
     rates = [
-        *cells.rate("right attempts upheld", CRITIQUE, attempt="right"),
-        *cells.rate("wrong attempts overturned", CRITIQUE, attempt="wrong"),
-        *cells.rate("cut attempts completed", CRITIQUE, attempt="cut"),
+        *(one for kind, name in INSPECTED.items() for one in cells.rate(name, CRITIQUE, attempt=kind)),
         *cells.rate("right from scratch where the attempt was wrong", FRESH),
     ]
     named = {one.name: one for one in rates}
-    upheld, overturned = named.get("right attempts upheld"), named.get("wrong attempts overturned")
+    upheld, overturned = named.get(INSPECTED["right"]), named.get(INSPECTED["wrong"])
     reason = f"right attempts upheld: {upheld or 'none to see'}; wrong ones overturned: {overturned or 'none to see'}"
     parts: list[Verdict] = ["unclear", "unclear"]
     if upheld is None or upheld.num < FEWEST:

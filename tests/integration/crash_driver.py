@@ -33,6 +33,7 @@ OPTIONS = {
     "problems.source": "jsonl",
     "problems.num_heldout": "8",
     "eval.num_problems": "8",
+    "eval.num_probed": "2",
     "eval.baseline": "false",
     "sft.enabled": "false",
     "feedback.similarity_threshold": "0.3",

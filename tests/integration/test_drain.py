@@ -30,6 +30,7 @@ OPTIONS = {
     "problems.num_train": "64",
     "problems.num_heldout": "8",
     "eval.num_problems": "8",
+    "eval.num_probed": "2",
     "eval.baseline": "false",
     "sft.enabled": "false",
     "rollout.group_size": "4",

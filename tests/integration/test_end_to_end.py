@@ -31,6 +31,7 @@ OPTIONS = {
     "problems.num_train": "64",
     "problems.num_heldout": "8",
     "eval.num_problems": "8",
+    "eval.num_probed": "2",
     "eval.max_tokens": "16",
     "rollout.group_size": "4",
     "rollout.num_problems_per_step": "4",

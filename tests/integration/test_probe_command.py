@@ -60,6 +60,7 @@ async def test_the_page_names_the_skill_that_is_missing(tmp_path: Path, reposito
     assert status == 0, err
     assert "It can follow, ignore and summarise. It can inspect in part. SFT is needed for inspect" in out
     assert "| follow | operators | yes | both of two contradicting lessons followed: 100%" in out
+    assert "| right | 110 | 0 |\n| wrong | 0 | 110 |\n| cut | 110 | 0 |" in out
     assert (tmp_path / "p" / "probe.md").read_text() in out
     found, answers = report_in(tmp_path / "p"), answers_in(tmp_path / "p")
     assert found.needs_sft == ("inspect",)

@@ -92,6 +92,7 @@ async def test_an_endpoint_that_hangs_costs_a_run_no_more_than_the_budget(
     found = await probed(config, some, Verifier(), tmp_path / "a.jsonl")
     assert some.num_cancelled > 0
     assert found.skills, "what was answered is reported"
+    assert found.failures.keys() == {short.OUT_OF_TIME}
     nothing = await probed(config, Endpoints(hangs=lambda number: True), Verifier(), tmp_path / "b.jsonl")
     assert (nothing.verdicts, nothing.conclusion) == ({}, "Nothing was measured.")
     assert nothing.seconds < 20

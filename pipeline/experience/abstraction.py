@@ -119,11 +119,11 @@ class Abstractor:
         settings, problem = self._config.abstraction, chosen.group.problem.text
         shown = [shortened(attempt, settings.longest_trajectory // len(attempts)) for attempt in attempts]
         if chosen.wrong is not None:
-            return Contrast(problem=problem, right=shown[0], wrong=shown[1], sizes=self._sizes)
+            return Contrast(problem=problem, right=shown[0], wrong=shown[1])
         outcome: Outcome | None = None
         if chosen.reported(settings.outcomes) == "shown":
             outcome = "right" if chosen.rollout.verdict.correct else "wrong"
-        return Abstract(problem=problem, trajectory=shown[0], outcome=outcome, sizes=self._sizes)
+        return Abstract(problem=problem, trajectory=shown[0], outcome=outcome)
 
     def _experience(self, chosen: Chosen, summary: Summary) -> Experience:
         group, rollout = chosen.group, chosen.rollout

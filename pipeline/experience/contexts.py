@@ -21,7 +21,7 @@ from pipeline.experience.pool import Candidate
 from pipeline.types import Attempt, Considered, Context, ContextKind, Message, Problem, SearchOutcome
 from prompts.analysis import without_analysis
 from prompts.render import normal_line, render
-from prompts.schemas import Inter, Intra, PromptInput, Scratch
+from prompts.schemas import Abstract, Contrast, Inter, Intra, PromptInput, Scratch
 from prompts.sets import templates_of
 
 
@@ -175,7 +175,10 @@ def messages_in(problem: Problem, context: Context, config: Config) -> tuple[Mes
 
 
 def messages_of(value: PromptInput, config: Config) -> tuple[Message, ...]:
-    """The chat of one prompt: the system message, if any, and one user message by the templates of `config`."""
+    """The chat of one prompt: the system message, if any, and one user message by the templates of `config`, which also
+    says how long a lesson may be."""
+    if isinstance(value, Abstract | Contrast):
+        value = value.model_copy(update={"sizes": config.lesson_sizes})
     user = Message(role="user", content=render(value, templates_of(config.rollout.templates)))
     system_prompt = config.rollout.system_prompt
     return (Message(role="system", content=system_prompt), user) if system_prompt else (user,)

@@ -16,10 +16,11 @@ from pipeline.preflight.model_facts import ModelFacts
 from pipeline.runtime.hardware import free_memory, gpu_memory, gpus
 from pipeline.sft.worked_solutions import solve
 from pipeline.types import Task
+from prompts.sets import templates_of
 
-TEMPLATE_TOKENS, LONG_TEMPLATE_TOKENS = 192, 576
-"""Of the words around a problem: system message, template (a short one, or one that explains), roles, the form of the
-answer."""
+TEMPLATE_TOKENS, ROLE_TOKENS = 192, 64
+"""Of what stands around a problem, at least: system message, template, roles, the form of the answer; and what of it is
+in no template."""
 MOST_CHARS_PER_TOKEN, LEAST_CHARS_PER_TOKEN = 6, 3
 """Of what models write: few texts have more, few have less."""
 LEAST_COMPLETION = 64
@@ -71,7 +72,7 @@ def lengths(
     """Every length that `config` leaves open; `served` is the longest that endpoints which run already take."""
     found = []
     context = min((bound for bound in (facts.context, served, config.servers.max_model_len) if bound), default=None)
-    prompt = facts.longest(task.problem.text for task in tasks) + _template_tokens(config)
+    prompt = facts.longest(task.problem.text for task in tasks) + _template_tokens(config, facts)
     solution = facts.longest(solved.text for task in tasks if (solved := solve(task)))
     completion = config.rollout.sampling.max_tokens
     if completion is None:
@@ -134,8 +135,8 @@ def _completion(
     return Length("rollout.sampling.max_tokens", max(LEAST_COMPLETION, _floor(wanted)), why)
 
 
-def _template_tokens(config: Config) -> int:
-    return TEMPLATE_TOKENS if config.rollout.templates in ("auto", "compact", "legacy") else LONG_TEMPLATE_TOKENS
+def _template_tokens(config: Config, facts: ModelFacts) -> int:
+    return max(TEMPLATE_TOKENS, facts.longest(templates_of(config.rollout.templates).texts.values()) + ROLE_TOKENS)
 
 
 def _shown(setting: str, least: int, completion: int, left: int | None) -> Length:

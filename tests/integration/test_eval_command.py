@@ -309,7 +309,7 @@ async def test_retrieval_shows_lessons_of_other_problems_and_keeps_their_trace(
     assert status == 0, err
     shown = [answer for answer in answers_in(tmp_path / "e") if answer.mode == "retrieval"]
     assert all(answer.inferred.lesson_ids and answer.inferred.considered for answer in shown)
-    assert all("Lessons from similar problems" in answer.inferred.turns[0].messages[-1].content for answer in shown)
+    assert all("Lesson 1 (from: " in answer.inferred.turns[0].messages[-1].content for answer in shown)
     assert "100% of the prompts held lessons" in out
     # The run goes on, and the evaluation keeps to the lessons that it began with.
     Pool(run.store).add([experience(99, "p99", twins[0])])

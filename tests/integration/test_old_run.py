@@ -23,7 +23,7 @@ from pipeline.run.metrics_log import read_metrics
 from pipeline.run.state import answers_file
 from pipeline.runtime.files import flat
 from pipeline.storage.journal import Journal
-from pipeline.types import RolloutGroup
+from pipeline.types import Origin, RolloutGroup
 from tests.integration.conftest import StartMock
 from tests.integration.make_old_run import (
     CODE,
@@ -142,6 +142,10 @@ async def test_the_run_goes_on_to_its_end(old: Path, repository: Path, start_moc
     (final,) = (name for name in state["evals"] if name not in evals_before)
     assert state["evals"][final]["step"] == NUM_STEPS
     assert (run.final_model / "model.safetensors").is_file()
+    assert run.config().rollout.templates == "legacy", "as it began"
+    assert (run.templates / "inter.txt").read_text(encoding="utf-8").startswith("Lessons from similar problems:")
+    made = [Origin.model_validate(entry["origin"]) for entry in by_id.values()]
+    assert {origin.templates.partition("@")[0] for origin in made} == {"", "legacy"}, "of before, and of now"
 
 
 def without_uses(entry: dict[str, Any]) -> dict[str, Any]:

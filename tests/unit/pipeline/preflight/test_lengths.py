@@ -121,7 +121,7 @@ def test_what_is_given_stays_and_the_rest_follows_it() -> None:
 
 def test_attempts_are_shown_whole_as_far_as_the_context_allows() -> None:
     long = Config.model_validate({"rollout": {"sampling": {"max_tokens": 4096}, "templates": "full"}})
-    for context, attempt, trajectory in ((32_768, 6 * 4096, 6 * 4096), (8192, 3 * 3490, 3 * 5682), (1024, 2000, 4000)):
+    for context, attempt, trajectory in ((32_768, 6 * 4096, 6 * 4096), (8192, 3 * 3756, 3 * 5948), (1024, 2000, 4000)):
         found = derived(long, facts(context=context), PLENTY, tasks())
         assert found["reflection.max_attempt_chars"] == attempt
         assert found["abstraction.max_trajectory_chars"] == trajectory

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Literal
 
 from pipeline.rewards.code import (
+    attributes,
     call_sites,
     candidate,
     channel,
@@ -29,7 +30,7 @@ from pipeline.rewards.code import (
 Role = Literal["candidate", "judge", "printer", "checker", "probe"]
 NEEDED: dict[Role, tuple[ModuleType, ...]] = {
     "candidate": (channel, serialization, threads, candidate),
-    "judge": (channel, serialization, remote, test_units, threads, judge, call_sites),
+    "judge": (channel, serialization, remote, attributes, test_units, threads, judge, call_sites),
     "printer": (channel, threads, printer),
     "checker": (channel, checker),
     "probe": (channel,),

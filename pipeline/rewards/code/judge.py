@@ -13,6 +13,7 @@ from __future__ import annotations
 import builtins
 import sys
 
+from pipeline.rewards.code.attributes import Attributes
 from pipeline.rewards.code.channel import MAX_REASON_CHARS, Channel, Malformed, Unsendable, compiled, described, raised
 from pipeline.rewards.code.remote import Handle, Remote, handle_of, remote
 from pipeline.rewards.code.serialization import (
@@ -25,7 +26,7 @@ from pipeline.rewards.code.serialization import (
     state_of,
     taken,
 )
-from pipeline.rewards.code.test_units import collected, global_names, parts_of_check, statements
+from pipeline.rewards.code.test_units import collected, described_function, global_names, parts_of_check, statements
 from pipeline.rewards.code.threads import replace_threads
 
 TYPE_CHECKING = False
@@ -69,6 +70,7 @@ class Tests:
         self._sources: dict[str, str] = {}
         self._found_sites: CallSites | None = None
         self._functions: list[Any] = []
+        self._numbers: dict[int, int] = {}  # of functions, by identity
         self._written: dict[int, int] = {}
         self._rebuilt: dict[int, Any] = {}
         self._shared: dict[str, type] = {}
@@ -77,6 +79,7 @@ class Tests:
         self._handles: dict[int, Remote] = {}
         self._stdout = sys.stdout
         self._values = Values(self._write, readers, {}, writes_factories=True)
+        self._attributes = Attributes(self._values, self._exchanged)
         self.under_test: Any = remote(Handle(self._ask, 0, "program"), ["__call__"])
 
     def serve(self) -> None:
@@ -207,6 +210,7 @@ class Tests:
                 raise Unjudgeable(values[1])
             if operation == "may_end":
                 return self._may_end(values[1])
+            self._attributes.send()
             self._written.clear()
             (*nodes, named_node), known = self._values.write([*values, named])
             reply = self._exchanged([operation, nodes, named_node])
@@ -215,6 +219,8 @@ class Tests:
             self._rebuilt.clear()
             if reply[0] in ("returned", "changed"):
                 result = self._values.read([reply[1]], known if reply[0] == "returned" else ())[0][0]
+                if operation == "getattr":
+                    self._attributes.keep(nodes, result)
                 if reply[0] == "changed":
                     self._renew((*values, *named.values()), result)
                 return result
@@ -270,13 +276,11 @@ class Tests:
             arguments, named = self._values.read([node])[0][0]
         except (TypeError, ValueError):
             raise Malformed("the candidate calls a function without arguments") from None
-        function = self._functions[number]
         try:
-            return ["returned", *self._values.write([function(*arguments, **named)])[0]]
-        except AssertionError as error:
-            self._note(error)  # the program may swallow it
-            return described(error)
+            return ["returned", *self._values.write([self._functions[number](*arguments, **named)])[0]]
         except Exception as error:  # noqa: BLE001 - the program's to handle
+            if isinstance(error, AssertionError):
+                self._note(error)  # the program may swallow it
             return described(error)
 
     def _renew(self, values: tuple[Any, ...], result: Any) -> None:
@@ -312,10 +316,11 @@ class Tests:
         if kind.__module__ == "tests" and not callable(value):
             return self._object(value)
         if callable(value):
-            self._functions.append(value)
+            if (number := self._numbers.setdefault(id(value), len(self._functions))) == len(self._functions):
+                self._functions.append(value)
             code = getattr(value, "__code__", None)
             is_coroutine = bool(code and code.co_flags & 0x80)
-            return "function", (len(self._functions) - 1, is_coroutine, *_described_function(value, code))
+            return "function", (number, is_coroutine, *described_function(value, code))
         raise Unsendable(f"a {kind.__name__} cannot be given to the candidate")
 
     def _object(self, value: Any) -> tuple[str, Iterable[Any]]:
@@ -376,14 +381,6 @@ class Tests:
                 raise
 
         return wait()
-
-
-def _described_function(function: Any, code: Any) -> list[Any]:
-    """Its name and doc, and the names of its arguments where it has none but plain ones."""
-    texts = [getattr(function, name, None) for name in ("__name__", "__doc__")]
-    is_plain = code and not (code.co_flags & 0x0C or code.co_kwonlyargcount or function.__defaults__)
-    names = list(code.co_varnames[hasattr(function, "__self__") : code.co_argcount]) if is_plain else None
-    return [*(text if isinstance(text, str) else None for text in texts), names]
 
 
 def driven(coroutine: Any) -> Any:

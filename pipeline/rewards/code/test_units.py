@@ -1,5 +1,5 @@
 """The parts of a problem's tests, each of which passes or not: statements, those of a `check(candidate)`, and what
-pytest and unittest collect. Runs in the judge."""
+pytest and unittest collect; and what of their functions and names their code tells. Runs in the judge."""
 
 from __future__ import annotations
 
@@ -75,3 +75,11 @@ def global_names(code: Any) -> Iterator[str]:
     for constant in code.co_consts:
         if hasattr(constant, "co_names"):
             yield from global_names(constant)
+
+
+def described_function(function: Any, code: Any) -> list[Any]:
+    """Its name and doc, and the names of its arguments where it has none but plain ones."""
+    texts = [getattr(function, name, None) for name in ("__name__", "__doc__")]
+    is_plain = code and not (code.co_flags & 0x0C or code.co_kwonlyargcount or function.__defaults__)
+    names = list(code.co_varnames[hasattr(function, "__self__") : code.co_argcount]) if is_plain else None
+    return [*(text if isinstance(text, str) else None for text in texts), names]

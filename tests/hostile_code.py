@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import os
 
+# Threads that a program starts run in their place: one beside it would be an escape.
+THREAD = (
+    "ids = []\nthread = threading.Thread(target=lambda: ids.append(threading.get_ident()))\nthread.start()\n"
+    "thread.join()\nassert ids != [threading.get_ident()]"
+)
 LIBC = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 
 
@@ -63,7 +68,7 @@ def escapes() -> dict[str, str]:
     for name, call in {
         "fork": "os.fork() or os._exit(0)", "forkpty": "os.forkpty()[0] or os._exit(0)", "system": "assert os.system('true') == 0",
         "popen": "subprocess.run(['true'], check=True)", "spawn": "os.posix_spawn(sys.executable, ['p', '-c', ''], {})",
-        "python": "subprocess.run([sys.executable, '-c', ''], check=True)", "thread": "threading.Thread(target=print).start()",
+        "python": "subprocess.run([sys.executable, '-c', ''], check=True)", "thread": THREAD,
         "bomb": "[os.fork() for _ in range(64)]", "pool": "multiprocessing.Pool(2)", "_thread": "_thread.start_new_thread(print, ())",
         "shell": "os.execv('/bin/sh', ['sh'])", "daemon": "os.fork() or os.setsid()",
     }.items():  # fmt: skip

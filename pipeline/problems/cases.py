@@ -40,9 +40,11 @@ def _plain(value):
 def _same(found, expected):
     if isinstance(found, list) and isinstance(expected, list):
         return len(found) == len(expected) and all(map(_same, found, expected))
-    if isinstance(expected, float) and isinstance(found, (int, float)):
+    if isinstance(expected, dict) and isinstance(found, dict):
+        return found.keys() == expected.keys() and all(_same(_plain(found[key]), expected[key]) for key in expected)
+    if type(expected) is float and type(found) in (int, float):
         return abs(found - expected) <= max(1e-9, 1e-6 * abs(expected))
-    return type(found) is type(expected) and found == expected
+    return (type(found) is type(expected) or type(expected) is int and type(found) is float) and found == expected
 """
 """Comparison of results with what JSON can hold: tuples are lists there, and numbers with a point inexact."""
 

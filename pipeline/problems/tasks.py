@@ -30,7 +30,6 @@ text: the template is filled in a single pass.
 from __future__ import annotations
 
 import ast
-import builtins
 import math
 import re
 from typing import Any, Literal, NamedTuple, Self
@@ -42,6 +41,7 @@ from pipeline.errors import DataError
 from pipeline.problems.cases import CasesError, asked, cases_of, first_program, has_cases, program_of
 from pipeline.problems.chat import ChatError, is_chat, read_chat
 from pipeline.problems.choices import Choices
+from pipeline.problems.entry_points import defined, function_under_test
 from pipeline.problems.gold import GoldError, check, gold_answers, is_marked
 from pipeline.problems.rows import TEXT_LINE, Row
 from pipeline.types import Label, Problem, Split, Task
@@ -66,7 +66,6 @@ _EXPECTED = {
 }
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _SHOWN = {"boxed": {"question"}, "code": {"question", "tests"}}
-_BUILT_IN = frozenset(dir(builtins))
 MAX_SHOWN = 200
 
 
@@ -306,11 +305,14 @@ def _program(row: Row, fmt: RowFormat, question: str) -> tuple[str, dict[str, An
         raise DataError(f"{row.where}: {key} = {row.values.get(key)!r} holds no tests; {_EXPECTED['code']}")
     tree, setup_tree = _tree(row, key, tests), _tree(row, "setup", setup)
     entry_point = row.values.get("entry_point") or _function_under_test(row, tree, setup_tree)
+    if "check" in defined(tree) and (method := re.fullmatch(r"(\w+)\(\)\.(\w+)", str(entry_point))):  # LeetCode's
+        entry_point = method[1]
+        tests += f"\n_check_method = check\ndef check(candidate): _check_method(candidate().{method[2]})\n"
     if not isinstance(entry_point, str) or not entry_point.isidentifier():
         raise DataError(
             f"{row.where}: entry_point = {entry_point!r}; give the name of the function that the tests call"
         )
-    if "check" not in _defined(tree) and entry_point not in {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}:
+    if "check" not in defined(tree) and entry_point not in {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}:
         raise DataError(
             f"{row.where}: the tests neither call {entry_point!r} nor define check(candidate), so they judge nothing"
         )
@@ -355,41 +357,9 @@ def _tree(row: Row, name: str, code: str) -> ast.Module:
 
 
 def _function_under_test(row: Row, tests: ast.Module, setup: ast.Module) -> str:
-    """The function that the tests are about: one that the row's solution defines, else the outermost call of the first
-    assertion that all assertions make, and that is neither built in nor of the setup."""
-    solved = _functions(str(row.values.get("code", "")))
-    calls = [_calls(statement) for statement in tests.body if isinstance(statement, ast.Assert)]
-    known = _BUILT_IN | _defined(setup)
-    shared = [name for name in (calls or [[]])[0] if name not in known and all(name in others for others in calls)]
-    name = next(iter([name for name in _calls(tests) if name in solved] or shared), None)
+    name = function_under_test(tests, setup, str(row.values.get("code", "")))
     if name is None:
         raise DataError(
             f"{row.where}: the tests are not assertions that all call one function; give its name as entry_point"
         )
     return name
-
-
-def _calls(node: ast.AST) -> list[str]:
-    """Names that are called in `node`, outermost first."""
-    return [each.func.id for each in ast.walk(node) if isinstance(each, ast.Call) and isinstance(each.func, ast.Name)]
-
-
-def _functions(code: str) -> set[str]:
-    try:
-        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-        return {node.name for node in ast.parse(code).body if isinstance(node, kinds)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-
-
-def _defined(tree: ast.Module) -> set[str]:
-    """Names that the code binds at its top: imports, functions, classes, variables."""
-    found: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Assign):
-            found.update(target.id for target in node.targets if isinstance(target, ast.Name))
-    return found

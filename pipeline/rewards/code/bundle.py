@@ -12,13 +12,26 @@ from importlib.util import MAGIC_NUMBER
 from types import ModuleType
 from typing import Literal
 
-from pipeline.rewards.code import call_sites, candidate, channel, checker, guest, judge, printer, remote, serialization
+from pipeline.rewards.code import (
+    attributes,
+    call_sites,
+    candidate,
+    channel,
+    checker,
+    guest,
+    judge,
+    printer,
+    remote,
+    serialization,
+    test_units,
+    threads,
+)
 
 Role = Literal["candidate", "judge", "printer", "checker", "probe"]
 NEEDED: dict[Role, tuple[ModuleType, ...]] = {
-    "candidate": (channel, serialization, candidate),
-    "judge": (channel, serialization, remote, judge, call_sites),
-    "printer": (channel, printer),
+    "candidate": (channel, serialization, threads, candidate),
+    "judge": (channel, serialization, remote, attributes, test_units, threads, judge, call_sites),
+    "printer": (channel, threads, printer),
     "checker": (channel, checker),
     "probe": (channel,),
 }

@@ -80,6 +80,15 @@ class CallSites:
                         return True
         return False
 
+    def line_of(self, error: BaseException) -> str:
+        """The line of the tests that `error` came through last."""
+        line, step = "", error.__traceback__
+        while step is not None:
+            source = self._sources.get(step.tb_frame.f_code.co_filename)
+            line = source.splitlines()[step.tb_lineno - 1].strip() if source else line
+            step = step.tb_next
+        return line
+
     def raises(self, error: BaseException) -> bool:
         """Whether `error` is what a statement of a context's body does by itself: a `raise`, or what names nothing but
         built-ins, on no condition."""

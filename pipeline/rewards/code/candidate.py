@@ -6,10 +6,22 @@ function of the tests that the program called."""
 from __future__ import annotations
 
 import _operator as operator
+import io
 import sys
 
 from pipeline.rewards.code.channel import Channel, Unsendable, compiled, described, raised
-from pipeline.rewards.code.serialization import ARITHMETIC, MAX_ITEMS, UNARY, Values, holding, state_of, taken
+from pipeline.rewards.code.serialization import (
+    ARITHMETIC,
+    MAX_ITEMS,
+    MUTABLE_TAGS,
+    UNARY,
+    Values,
+    become,
+    holding,
+    state_of,
+    taken,
+)
+from pipeline.rewards.code.threads import replace_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,15 +32,20 @@ ABLE = {
     *("len", "getitem", "setitem", "delitem", "next", "call", "iter", "contains", "enter", "exit", "aenter", "aexit"),
     *("abs", "float", "int", "round", "index", "lt", "le", "gt", "ge", *UNARY),
 }
-METHODS = [
+METHODS = ["__dataclass_fields__"] + [
     f"__{name}__" for name in (*sorted(ABLE), *(before + name for before in ("", "r", "i") for name in ARITHMETIC))
 ]
-CHANGEABLE = {"list", "dict", "set", "bytearray", "deque", "Counter", "OrderedDict", "defaultdict", "object"}
+CHANGEABLE = {*MUTABLE_TAGS, "ndarray", "object"}
+MAX_PRINTED_BYTES = 1 << 18
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in ("eq", "lt", "le", "gt", "ge", "getitem", "setitem", "delitem")},
     "contains": operator.contains,
     "truth": operator.truth,
     **{function.__name__: function for function in (len, next, iter, repr, getattr, setattr, delattr, isinstance)},
+    "issubclass": issubclass,
+    "become": lambda one, name, value: become(getattr(one, name), value),
+    "probe": operator.contains,
+    "copy": lambda one, name: getattr(__import__("copy"), name)(one),
     "str": str,
     "call": lambda function, *arguments, **named: function(*arguments, **named),
     "arithmetic": lambda one, name, other: operator_named(name)(one, other),
@@ -45,6 +62,31 @@ def operator_named(name: str) -> Any:
     return getattr(operator, name, None) or getattr(operator, f"{name}_")
 
 
+class Printed(io.RawIOBase):
+    """The first part of what is printed."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.content += bytes(content)[: MAX_PRINTED_BYTES - len(self.content)]
+        return len(content)
+
+    def taken(self) -> str:
+        content, self.content = self.content, bytearray()
+        return content.decode(errors="replace")
+
+
+class Settled:
+    """A coroutine that has run already, as it is written."""
+
+    def __init__(self, *settled: Any) -> None:
+        self.settled = settled
+
+
 class Program:
     """The program's module, and all that the judge has handles of; the function or class under test is number 0."""
 
@@ -57,6 +99,8 @@ class Program:
         self._loop: Any = None
         self._last: list[list[Any]] = []
         self._objects: dict[int, Any] = {}
+        self._print = Printed()
+        self._stdout = sys.stdout = io.TextIOWrapper(io.BufferedWriter(self._print), "utf-8", "replace")
         readers: dict[str, Callable[..., Any]] = {"function": self._function, "remote": self._kept.__getitem__}
         readers |= {"enum": self._member, "awaitable": self._awaited}
         raw: dict[str, Callable[..., Any]] = {"object": self._object, "same": self._objects.__getitem__}
@@ -65,6 +109,7 @@ class Program:
     def serve(self) -> None:
         task = self._channel.receive()
         sys.modules["solution"] = self._module
+        replace_threads(task["program"])
         problem: list[Any] | None = None
         try:
             exec(compiled(task["program"], "<solution>"), self._module.__dict__)  # noqa: S102 - what this is for
@@ -86,53 +131,92 @@ class Program:
         """The reply to an operation."""
         try:
             operation, values, named = message
-            if operation == "classes":
-                return ["returned", self._values.encode({name: self._class(name) for name in values})]
+            if operation == "program":
+                return self._returned(self._kept[0])
+            if operation == "found":
+                return self._returned({name: self._found(name) for name in values})
             if operation == "changes":
-                return ["returned", self._values.encode(self._last)]
+                return self._returned(self._last)
+            printed = self._printed()
+            if operation == "printed":
+                return self._returned(printed)
             self._objects.clear()
-            given, by_name = [self._values.decode(node) for node in values], self._values.decode(named)
+            (*given, by_name), known = self._values.read([*values, named])
             done = self._leave if operation == "leave" else OPERATIONS[operation]
-            result = done(*given, **by_name)
-            reply = ["returned", self._values.encode(result)]
+            result = self._settled(done(*given, **by_name))
             if operation == "call":
-                self._last = self._changed([*values, *named[2::2]], [*given, *by_name.values()])
-                reply[0] = "changed" if self._last else "returned"
-            return reply
+                self._last = self._changed(values, named, given, by_name)
+                if self._last:
+                    return ["changed", *self._returned(result)[1:]]
+            return self._returned(result, known)
         except BaseException as error:  # noqa: BLE001 - reported to the judge
-            return described(error)
+            return self._described(error)
 
-    def _class(self, name: str) -> list[Any] | None:
-        """A class of the program's by its name: a handle, and of an exception the classes that it derives from."""
+    def _printed(self) -> str:
+        """What was printed since this was asked last."""
+        self._stdout.flush()
+        return self._print.taken()
+
+    def _returned(self, result: Any, known: Iterable[Any] = ()) -> list[Any]:
+        return ["returned", *self._values.write([result], known)[0]]
+
+    def _described(self, error: BaseException) -> list[Any]:
+        """How what the program raised is reported: with the attributes that it gave it."""
+        reply = described(error)
+        if reply[0] == "raised" and (state := getattr(error, "__dict__", None)):
+            try:
+                return reply + self._values.write([dict(state)])[0]
+            except BaseException:  # noqa: BLE001 - the error without them
+                return reply
+        return reply
+
+    def _found(self, name: str) -> list[Any] | None:
+        """A class or function of the program's by its name: a handle, and of an exception the classes that it derives
+        from."""
         found = vars(self._module).get(name)
-        if not isinstance(found, type) or found.__module__ != "solution":
+        if getattr(found, "__module__", "") != "solution" or not callable(found):
             return None
-        return [found, [kind.__name__ for kind in found.__mro__] if issubclass(found, BaseException) else None]
+        is_exception = isinstance(found, type) and issubclass(found, BaseException)
+        return [found, [kind.__name__ for kind in found.__mro__] if is_exception else None]
 
     def _leave(self, one: Any, method: str, names: Any = (), message: str = "") -> Any:
         """Leave a context, with an exception of the tests' where they raised one."""
         error = raised(names, message, vars(self._module)) if names else None
         return getattr(type(one), method)(one, type(error) if error else None, error, None)
 
-    def _changed(self, nodes: list[Any], values: list[Any]) -> list[list[Any]]:
+    def _changed(self, nodes: list[Any], named: list[Any], given: list[Any], by_name: dict[str, Any]) -> list[Any]:
         """The arguments that a call changed, by their places."""
-        pairs = enumerate(zip(nodes, values, strict=True))
-        able = [(place, node, value) for place, (node, value) in pairs if type(node) is list and node[0] in CHANGEABLE]
-        return [[place, value] for place, node, value in able if self._values.encode(value) != node]
+        before = [*nodes, *named[2::2]]
+        if not any(type(node) is list and node[0] in CHANGEABLE for node in before):
+            return []
+        *after, named_after = self._values.write([*given, by_name])[0]
+        places = enumerate(zip(before, [*after, *named_after[2::2]], [*given, *by_name.values()], strict=True))
+        return [
+            [place, value]
+            for place, (node, now, value) in places
+            if type(node) is list and node[0] in CHANGEABLE and node != now
+        ]
 
     # Writing.
 
     def _write(self, value: Any) -> tuple[str, Iterable[Any]]:
         if id(value) in self._functions:
             return "function", (self._functions[id(value)],)
-        if hasattr(value, "__await__"):
-            return "awaitable", self._outcome(value)
-        if hasattr(type(value), "__aiter__") and hasattr(type(value), "__anext__"):
-            return "later", self._run(self._collected(value))
+        value = self._settled(value)
+        if type(value) is Settled:
+            return value.settled
         # By the classes themselves: a metaclass has methods of its own.
         kinds = [vars(kind) for kind in type(value).__mro__ if kind is not object]
         abilities = [method for method in METHODS if any(method in kind for kind in kinds)]
         return "remote", (self._number(value), type(value).__name__, abilities)
+
+    def _settled(self, value: Any) -> Any:
+        """What is waited for, and what came of it; any other value as it is."""
+        if hasattr(value, "__await__"):
+            return Settled("awaitable", self._outcome(value))
+        if hasattr(type(value), "__aiter__") and hasattr(type(value), "__anext__"):
+            return Settled("later", self._run(self._collected(value)))
+        return value
 
     def _number(self, value: Any) -> int:
         """The number of what the judge gets a handle of; it is kept."""
@@ -148,7 +232,7 @@ class Program:
         try:
             return "returned", self._run(wait())
         except BaseException as error:  # noqa: BLE001 - raised again where the tests await it
-            return tuple(described(error))
+            return tuple(self._described(error))
 
     def _run(self, coroutine: Any) -> Any:
         import asyncio
@@ -168,24 +252,32 @@ class Program:
 
     # Reading.
 
-    def _function(self, number: int, is_async: bool) -> Callable[..., Any]:
+    def _function(
+        self, number: int, is_async: bool, name: str | None, doc: str | None, names: list[str] | None
+    ) -> Callable[..., Any]:
         """What stands for a function of the tests."""
 
         def call(*arguments: Any, **named: Any) -> Any:
-            self._reply(["callback", number, self._values.encode([list(arguments), named])])
+            self._reply(["callback", number, *self._values.write([[list(arguments), named]])[0]])
             while True:
                 message = self._channel.receive()
                 if message[0] == "answer":
                     break
                 self._reply(self._done(message))  # the function called the program in its turn
             if message[1] == "returned":
-                return self._values.decode(message[2])
+                return self._values.read([message[2]])[0][0]
             raise raised(message[2], message[3])
 
         async def wait(*arguments: Any, **named: Any) -> Any:
             return await call(*arguments, **named)
 
-        made = wait if is_async else call
+        made: Any = wait if is_async else call
+        if names is not None and not is_async:  # a program may ask how many it takes
+            listed = ", ".join(names)
+            made = eval(f"lambda {listed}: _call({listed})", {"_call": call})  # noqa: S307 - names of the tests'
+        if name is not None:
+            made.__name__ = made.__qualname__ = name
+        made.__doc__ = doc
         self._functions[self._keep(made)] = number
         return made
 

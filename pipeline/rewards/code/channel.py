@@ -9,7 +9,7 @@ import builtins
 import io
 import os
 import sys
-from _json import encode_basestring_ascii, make_encoder, make_scanner
+from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ class _Reading:
 
 
 _scan = make_scanner(_Reading)  # type: ignore[arg-type]
-_chunks: Any = make_encoder({}, str, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+_chunks, _ascii_chunks = (
+    make_encoder({}, str, write, None, ": ", ", ", False, False, True)
+    for write in (encode_basestring, encode_basestring_ascii)
+)
 
 
 def loads(content: bytes) -> Any:
@@ -51,10 +54,11 @@ def loads(content: bytes) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """`value` as a JSON text, in the spelling of `json.dumps`."""
-    if isinstance(value, str):
-        return encode_basestring_ascii(value).encode()
-    return "".join(_chunks(value, 0)).encode()
+    """`value` as a JSON text: a letter is no longer than in UTF-8, unless half a one (a lone surrogate) is there."""
+    try:
+        return "".join([encode_basestring(value)] if isinstance(value, str) else _chunks(value, 0)).encode()
+    except UnicodeEncodeError:
+        return "".join([encode_basestring_ascii(value)] if isinstance(value, str) else _ascii_chunks(value, 0)).encode()
 
 
 def compiled(source: Any, name: str) -> Any:
@@ -110,7 +114,8 @@ def described(error: BaseException) -> list[Any]:
     module = str(error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if module and module not in sys.stdlib_module_names:
         return ["missing", [module], ""]
-    names = [kind.__name__ for kind in type(error).__mro__]
+    # A class of the program's that is called as a built-in one is not that.
+    names = [kind.__name__ for kind in type(error).__mro__ if vars(builtins).get(kind.__name__, kind) is kind]
     try:
         said = error.args[0] if isinstance(error, KeyError) and error.args else error  # its text is in quotes
         message = str(said)[:MAX_REASON_CHARS]

@@ -4,15 +4,16 @@ Invariants: a fault in a call is a fault of the program, whoever swallows it: wh
 exception that reached no handler of the tests' own (`call_sites`); an assertion that fails where nobody can hear it
 (`__del__`, a function that the program calls) counts. Changes that a call made to its arguments reach the tests where
 it returned nothing and that is not compared with them, nobody looks at what it returned, or the arguments are compared
-with constants alone; else arguments are copies, so that no program can empty both sides of `f(xs) == sorted(xs)`. A
-context manager of the program's ends what the tests raise for it to see, and nothing else."""
+with constants alone; else arguments are copies, so that no program can empty both sides of `f(xs) == sorted(xs)`; a
+result that is an argument, unchanged, is that one. A context manager of the program's ends what the tests raise for it
+to see, and nothing else."""
 
 from __future__ import annotations
 
 import builtins
 import sys
-from opcode import opmap
 
+from pipeline.rewards.code.attributes import Attributes
 from pipeline.rewards.code.channel import MAX_REASON_CHARS, Channel, Malformed, Unsendable, compiled, described, raised
 from pipeline.rewards.code.remote import Handle, Remote, handle_of, remote
 from pipeline.rewards.code.serialization import (
@@ -25,6 +26,8 @@ from pipeline.rewards.code.serialization import (
     state_of,
     taken,
 )
+from pipeline.rewards.code.test_units import collected, described_function, global_names, parts_of_check, statements
+from pipeline.rewards.code.threads import replace_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
     from pipeline.rewards.code.call_sites import CallSites
 
-PROTOCOL: dict[str, Any] = {"next": StopIteration, "getattr": AttributeError, "getitem": LookupError}
+PROTOCOL = {"next": StopIteration, "getattr": AttributeError, "getitem": LookupError, "probe": Exception}
 """Exceptions that are answers, of what is no call."""
 
 STANDARD = {name: module for name, module in TEXTUAL.items() if name[0].isupper()}
@@ -67,13 +70,17 @@ class Tests:
         self._sources: dict[str, str] = {}
         self._found_sites: CallSites | None = None
         self._functions: list[Any] = []
+        self._numbers: dict[int, int] = {}  # of functions, by identity
         self._written: dict[int, int] = {}
         self._rebuilt: dict[int, Any] = {}
         self._shared: dict[str, type] = {}
         readers: dict[str, Callable[..., Any]] = {"function": self._functions.__getitem__, "remote": self._remote}
         readers |= {"awaitable": self._awaited, "later": self._later}
+        self._handles: dict[int, Remote] = {}
+        self._stdout = sys.stdout
         self._values = Values(self._write, readers, {}, writes_factories=True)
-        self.under_test = remote(Handle(self._ask, 0, "program"), ["__call__"])
+        self._attributes = Attributes(self._values, self._exchanged)
+        self.under_test: Any = remote(Handle(self._ask, 0, "program"), ["__call__"])
 
     def serve(self) -> None:
         task = self._channel.receive()
@@ -117,14 +124,21 @@ class Tests:
             return "missing_module", str(fault)
         by_candidate = any(fault is error for error in self._raised)
         kind = "error" if isinstance(fault, BROKEN) and not by_candidate else "failed"
-        return kind, f"{type(fault).__name__}: {fault}"[:MAX_REASON_CHARS]
+        said = str(fault) or self._sites.line_of(fault)
+        return kind, f"{type(fault).__name__}: {said}"[:MAX_REASON_CHARS]
 
     # The tests.
 
     def _units(self, task: dict[str, Any]) -> Iterator[Callable[[], Any]]:
         setup, tests, names = task["setup"], task["tests"], self._namespace
+        replace_threads(f"{setup} {tests}")
         self._sources = {"<setup>": setup, "<tests>": tests}
+        if isinstance(found := self._ask("program"), Remote):
+            self.under_test = found
         names[task["entry_point"]] = self.under_test
+        module = type(sys)("solution")  # that tests may import from
+        vars(module)["__getattr__"] = lambda name: self._imported(name, task["entry_point"])
+        sys.modules["solution"] = module
         code = compiled(setup, "<setup>")
         self._bind_missing(code)
         exec(code, names)  # noqa: S102
@@ -135,14 +149,14 @@ class Tests:
         before = names.get("check")  # the candidate itself, or a helper of the setup
         self._bind_missing(code)
         if task["partial"]:
-            yield from self._statements(tests)
+            yield from statements(tests, names)
         else:
             yield lambda: exec(code, names)  # noqa: S102
-        if (check := names.get("check")) is not before:
-            parts = self._parts_of_check(tests, check) if task["partial"] else None
+        if names.get("check") is not before:
+            parts = parts_of_check(tests, names, self.under_test) if task["partial"] else None
             yield from parts or [lambda: names["check"](self.under_test)]
         elif not self._num_calls:
-            yield from self._collected()
+            yield from collected(names)
 
     @property
     def _sites(self) -> CallSites:
@@ -152,88 +166,80 @@ class Tests:
             self._found_sites = CallSites(self._sources)
         return self._found_sites
 
-    def _statements(self, tests: str) -> Iterator[Callable[[], Any]]:
-        """Each statement of the tests."""
-        import ast
-
-        for statement in ast.parse(tests).body:
-            code = compiled(ast.Module([statement], []), "<tests>")
-            yield lambda code=code: exec(code, self._namespace)  # type: ignore[misc]  # noqa: S102
-
-    def _parts_of_check(self, tests: str, check: Any) -> list[Callable[[], Any]] | None:
-        """Each statement of a plain `check(candidate)`, as if it stood alone; None for another one."""
-        import ast
-
-        found = [node for node in ast.parse(tests).body if isinstance(node, ast.FunctionDef) and node.name == "check"]
-        if len(found) != 1 or len(found[0].args.args) != 1:
-            return None
-        names = self._namespace | {found[0].args.args[0].arg: self.under_test}
-        try:
-            codes = [compiled(ast.Module([each], []), "<tests>") for each in found[0].body]
-        except SyntaxError:  # it returns, or yields
-            return None
-        return [lambda code=code: exec(code, names) for code in codes]  # type: ignore[misc]  # noqa: S102
-
-    def _collected(self) -> Iterator[Callable[[], Any]]:
-        """Tests as pytest and unittest collect them, where nothing called the program so far."""
-        for name, found in list(self._namespace.items()):
-            code = getattr(found, "__code__", None)
-            if name.startswith("test") and code and code.co_filename == "<tests>" and not code.co_argcount:
-                yield found
-            if isinstance(found, type) and found.__module__ == "tests" and hasattr(found, "assertEqual"):
-                case: Any = found
-                yield case.setUpClass
-                yield from (case(method).debug for method in dir(case) if method.startswith("test"))
-
     def _bind_missing(self, code: Any) -> None:
         """Give the tests what they name and do not have: what the standard library has of such names, and classes of
         the program's by names that are a class's."""
-        names = set(_global_names(code)) - self._namespace.keys() - vars(builtins).keys()
+        names = set(global_names(code)) - self._namespace.keys() - vars(builtins).keys()
         for name in sorted(names & (sys.stdlib_module_names | STANDARD.keys())):
             try:
                 module = __import__(STANDARD.get(name, name))
             except ImportError:  # not on this machine
                 continue
             self._namespace[name] = getattr(module, name) if name in STANDARD else module
-        wanted = sorted(name for name in names - STANDARD.keys() if name[:1].isupper())
-        for name, found in (self._ask("classes", *wanted) if wanted else {}).items():
+        wanted = sorted(names - STANDARD.keys() - sys.stdlib_module_names)
+        self._namespace.update(self._of_program(*wanted) if wanted else {})
+
+    def _imported(self, name: str, entry_point: str) -> Any:
+        """What the tests import of the program by name."""
+        if name[:2] == "__":
+            raise AttributeError(name)
+        known = self.under_test if name == entry_point else self._namespace.get(name)
+        found = self._of_program(name) if known is None else {name: known}
+        if name not in found:
+            raise AttributeError(name)
+        return found[name]
+
+    def _of_program(self, *wanted: str) -> dict[str, Any]:
+        """What the program has of these names."""
+        has: dict[str, Any] = {}
+        for name, found in self._ask("found", *wanted).items():
             if found and found[1]:
                 base = next(vars(builtins)[each] for each in found[1] if each in vars(builtins))
-                self._namespace[name] = type(name, (base,), {"__module__": "program"})
+                has[name] = type(name, (base,), {"__module__": "program"})
             elif found:
-                self._namespace[name] = found[0]
+                has[name] = found[0]
+        return has
 
     # Calls.
 
     def _ask(self, operation: str, *values: Any, **named: Any) -> Any:
         """What the candidate's side makes of an operation."""
-        self._num_calls += operation == "call"
+        self._num_calls += operation not in ("program", "found")
         try:
             if operation == "refuse":
                 raise Unjudgeable(values[1])
             if operation == "may_end":
                 return self._may_end(values[1])
+            self._attributes.send()
             self._written.clear()
-            nodes = [operation, [self._values.encode(value) for value in values], self._values.encode(named)]
-            reply = self._exchanged(nodes)
+            (*nodes, named_node), known = self._values.write([*values, named])
+            reply = self._exchanged([operation, nodes, named_node])
+            if sys.stdout is not self._stdout:  # the tests look at what is printed
+                sys.stdout.write(str(self._exchanged(["printed", [], ["dict"]])[1]))
             self._rebuilt.clear()
             if reply[0] in ("returned", "changed"):
-                result = self._values.decode(reply[1])
+                result = self._values.read([reply[1]], known if reply[0] == "returned" else ())[0][0]
+                if operation == "getattr":
+                    self._attributes.keep(nodes, result)
                 if reply[0] == "changed":
                     self._renew((*values, *named.values()), result)
                 return result
-            self._fail(operation, reply)
+            self._fail(operation, *reply[:3], *self._values.read(reply[3:])[0])
         except FAULTS as fault:
             if not any(fault is error for error in self._raised):
                 self._note(fault)
             raise
 
-    def _fail(self, operation: str, reply: list[Any]) -> NoReturn:
-        if reply[0] == "missing":
-            raise MissingModule(str(reply[1][0]))
-        if reply[0] != "raised":
-            raise CandidateEnded(f"{reply[1:]}"[:MAX_REASON_CHARS])
-        error = raised(reply[1], str(reply[2]), self._exceptions())
+    def _fail(self, operation: str, kind: Any, names: Any, message: Any, state: Any = ()) -> NoReturn:
+        if kind == "missing":
+            raise MissingModule(str(names[0]))
+        if kind != "raised":
+            raise CandidateEnded(f"{[names, message]}"[:MAX_REASON_CHARS])
+        error = raised(names, str(message), self._exceptions())
+        try:
+            holding(error, dict(state))
+        except (TypeError, ValueError, AttributeError):
+            raise Malformed("an exception of the candidate has no such attributes") from None
         if not isinstance(error, PROTOCOL.get(operation, ())):
             self._raised.append(error)
         raise error
@@ -258,7 +264,7 @@ class Tests:
             if kind == "callback" and len(parts) == 2 and parts[0] in range(len(self._functions)):
                 message = ["answer", *self._answer(*parts)]
             elif (kind in ("returned", "changed") and len(parts) == 1) or (
-                len(parts) == 2 and isinstance(parts[0], list) and (parts[0] or kind != "missing")
+                len(parts) in (2, 3) and isinstance(parts[0], list) and (parts[0] or kind != "missing")
             ):
                 return reply
             else:
@@ -267,16 +273,14 @@ class Tests:
     def _answer(self, number: Any, node: Any) -> list[Any]:
         """What a function of the tests gives to the program that calls it."""
         try:
-            arguments, named = self._values.decode(node)
+            arguments, named = self._values.read([node])[0][0]
         except (TypeError, ValueError):
             raise Malformed("the candidate calls a function without arguments") from None
-        function = self._functions[number]
         try:
-            return ["returned", self._values.encode(function(*arguments, **named))]
-        except AssertionError as error:
-            self._note(error)  # the program may swallow it
-            return described(error)
+            return ["returned", *self._values.write([self._functions[number](*arguments, **named)])[0]]
         except Exception as error:  # noqa: BLE001 - the program's to handle
+            if isinstance(error, AssertionError):
+                self._note(error)  # the program may swallow it
             return described(error)
 
     def _renew(self, values: tuple[Any, ...], result: Any) -> None:
@@ -286,7 +290,7 @@ class Tests:
             frame = frame.f_back
         if not self._sites.looks_at_changes(frame, result):
             return
-        changes = self._values.decode(self._exchanged(["changes", [], ["dict"]])[1])
+        changes = self._values.read(self._exchanged(["changes", [], ["dict"]])[1:])[0][0]
         try:
             for place, value in changes:
                 become(values[place], value)
@@ -312,9 +316,11 @@ class Tests:
         if kind.__module__ == "tests" and not callable(value):
             return self._object(value)
         if callable(value):
-            self._functions.append(value)
+            if (number := self._numbers.setdefault(id(value), len(self._functions))) == len(self._functions):
+                self._functions.append(value)
             code = getattr(value, "__code__", None)
-            return "function", (len(self._functions) - 1, bool(code and code.co_flags & 0x80))  # a coroutine's
+            is_coroutine = bool(code and code.co_flags & 0x80)
+            return "function", (number, is_coroutine, *described_function(value, code))
         raise Unsendable(f"a {kind.__name__} cannot be given to the candidate")
 
     def _object(self, value: Any) -> tuple[str, Iterable[Any]]:
@@ -333,7 +339,9 @@ class Tests:
 
     def _remote(self, number: int, name: str, abilities: list[str]) -> Any:
         """A handle; of an object of a class that the tests have under its name, an object of theirs."""
-        handle = remote(Handle(self._ask, int(number), str(name)), abilities)
+        if number not in self._handles:
+            self._handles[number] = remote(Handle(self._ask, int(number), str(name)), abilities)
+        handle = self._handles[number]
         kind = self._shared.get(str(name))
         if kind is None:
             return handle
@@ -347,10 +355,10 @@ class Tests:
 
     def _inner(self, operation: str, handle: Remote, *values: Any) -> Any:
         """An operation while a value is read, whose objects are to be the same."""
-        reply = self._exchanged([operation, [self._values.encode(value) for value in (handle, *values)], ["dict"]])
+        reply = self._exchanged([operation, self._values.write((handle, *values))[0], ["dict"]])
         if reply[0] != "returned":
             raise Malformed(f"a {handle_of(handle).name} of the candidate cannot be read")
-        return self._values.decode(reply[1])
+        return self._values.read([reply[1]])[0][0]
 
     @staticmethod
     def _later(*items: Any) -> Any:
@@ -364,7 +372,13 @@ class Tests:
         """A coroutine of the program's, which has run already."""
 
         async def wait() -> Any:
-            return parts[0] if kind == "returned" else self._fail("call", [kind, list(parts[0]), parts[1]])
+            if kind == "returned":
+                return parts[0]
+            try:
+                self._fail("call", kind, *parts)
+            except FAULTS as fault:
+                self._note(fault)
+                raise
 
         return wait()
 
@@ -378,18 +392,3 @@ def driven(coroutine: Any) -> Any:
                 raise Unjudgeable("an asynchronous function of the tests waits for what only its own loop gives")
         except StopIteration as end:
             return end.value
-
-
-def _global_names(code: Any) -> Iterator[str]:
-    """What `code` and its functions read of globals and built-ins."""
-    high = 0
-    for operation, argument in zip(code.co_code[::2], code.co_code[1::2], strict=True):
-        argument |= high << 8
-        high = argument if operation == opmap["EXTENDED_ARG"] else 0
-        if operation == opmap["LOAD_NAME"]:
-            yield code.co_names[argument]
-        elif operation == opmap["LOAD_GLOBAL"]:
-            yield code.co_names[argument >> 1]
-    for constant in code.co_consts:
-        if hasattr(constant, "co_names"):
-            yield from _global_names(constant)

@@ -39,7 +39,7 @@ def _same_word(expected: str, printed: str, tolerance: float | None) -> bool:
         wanted, found = float(expected), float(printed)
     except ValueError:
         return False
-    if not (math.isfinite(wanted) and math.isfinite(found)) or "_" in printed:
+    if not (math.isfinite(wanted) and math.isfinite(found)) or "_" in printed or not printed.isascii():
         return False
     relative, absolute = (RELATIVE, ABSOLUTE) if tolerance is None else (tolerance, tolerance)
     return math.isclose(wanted, found, rel_tol=relative, abs_tol=absolute)

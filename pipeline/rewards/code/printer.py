@@ -5,16 +5,22 @@ never here, nor is a verdict."""
 
 from __future__ import annotations
 
+import builtins
 import gc
 import io
 import os
 import sys
 
 from pipeline.rewards.code.channel import Channel, Unsendable, compiled, described
+from pipeline.rewards.code.threads import replace_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2} | {f"/dev/fd/{number}": number for number in range(3)}
+_open = open
 
 
 class Printer:
@@ -25,8 +31,8 @@ class Printer:
     def serve(self) -> None:
         program = self._channel.receive()["program"]
         os._exit = _leave  # type: ignore[assignment]  # a usual way to save a program's last milliseconds
-        if "threading" in program:
-            _without_threads()
+        builtins.open = io.open = _opened
+        replace_threads(program)
         while True:
             reply = self._run(program, self._channel.receive()["input"])
             try:
@@ -45,6 +51,7 @@ class Printer:
         os.dup2(sink, 1)
         sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False))  # noqa: SIM115
         sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False))  # noqa: SIM115
+        sys.stdin.mode, sys.stdout.mode = "r", "w"  # type: ignore[misc]  # as an interpreter sets them
         sys.argv = ["program.py"]
         vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout)
         own = sys.stdout
@@ -80,14 +87,12 @@ def _file(content: bytes) -> int:
     return number
 
 
+def _opened(file: Any, *arguments: Any, **named: Any) -> Any:
+    """`open`, where the standard streams have their names; the sandbox has no devices."""
+    if isinstance(file, str | os.PathLike):
+        file = STREAMS.get(os.fspath(file), file)
+    return _open(file, *arguments, **named)
+
+
 def _leave(code: int = 0) -> None:
     raise SystemExit(code)
-
-
-def _without_threads() -> None:
-    """A thread runs when it is started, to its end: most programs want its stack, which the main thread has too."""
-    import threading
-
-    threading.Thread.start = lambda self: self.run()  # type: ignore[method-assign]
-    threading.Thread.join = lambda self, timeout=None: None  # type: ignore[method-assign]
-    threading.Thread.is_alive = lambda self: False  # type: ignore[method-assign]

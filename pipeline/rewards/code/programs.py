@@ -42,12 +42,15 @@ class ProgramScorer:
         if outcome.kind == "error":
             raise ValueError(outcome.reason)
         if outcome.kind == "timeout":
-            return Verdict(kind="timeout")
+            return Verdict(kind="timeout", text=f"the tests were not done in time: {outcome.reason}")
         if outcome.kind == "missing_module":
             return Verdict(kind="missing_module", text=_lacks(outcome.reason))
         passed = outcome.kind == "passed"
         score = 1.0 if passed else outcome.share * settings.code.partial
-        return Verdict(kind="scored", score=score, correct=passed, answer=code[:MAX_ANSWER_CHARS])
+        # A program may say anything, half a character (a lone surrogate) too.
+        reason = " ".join(outcome.reason.encode(errors="replace").decode().split())
+        said = f"a test failed: {reason}" if reason and not passed else ""
+        return Verdict(kind="scored", score=score, correct=passed, answer=code[:MAX_ANSWER_CHARS], text=said)
 
     def close(self) -> None:
         if "_pool" in vars(self):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-SHOWN = ("__name__", "__doc__", "__qualname__")
+SHOWN = ("__name__", "__qualname__")
 """Of all names with two underscores, attributes that a test may read."""
 NUMBERS = ("abs", "float", "int", "round", "index")
 
@@ -62,6 +62,15 @@ class Remote:
         if mine.name != others.name or not state or state != ask("state", other):
             _refuse(self, "equality by a rule of its own")
         return True
+
+    def __copy__(self) -> Any:
+        return ask("copy", self, "copy")
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return ask("copy", self, "deepcopy")
+
+    def __subclasscheck__(self, kind: Any) -> bool:
+        return isinstance(kind, Remote) and ask("issubclass", kind, self) is True
 
     def __instancecheck__(self, value: object) -> bool:
         return isinstance(value, Remote) and ask("isinstance", value, self) is True
@@ -148,15 +157,40 @@ def _length(self: Remote) -> Any:
     return length
 
 
+def _contains(self: Remote, key: Any) -> bool:
+    """Whether it claims to contain `key`, and not whatever it is asked for."""
+    if ask("contains", self, key) is not True:
+        return False
+    if not isinstance(key, Remote):
+        import os
+
+        try:
+            is_all = ask("probe", self, f"\0{os.urandom(8).hex()}") is True
+        except Exception:  # noqa: BLE001 - it takes keys of its own kind alone
+            return True
+        if is_all:
+            _refuse(self, "content, which is everything,")
+    return True
+
+
+def _fields(self: Remote) -> Any:
+    """What `dataclasses` asks for."""
+    import dataclasses
+
+    made: Any = dataclasses.make_dataclass("Fields", list(ask("getattr", self, "__dataclass_fields__")))
+    return made.__dataclass_fields__
+
+
 def _asking(operation: str) -> Callable[..., Any]:
     return lambda self, *values, **named: ask(operation, self, *values, **named)
 
 
-ABILITIES: dict[str, Callable[..., Any]] = {
+ABILITIES: dict[str, Any] = {
     **{f"__{name}__": _asking(name) for name in ("getitem", "setitem", "delitem", "next", "call", "enter", "aenter")},
     "__len__": _length,
     "__iter__": lambda self: self if hasattr(type(self), "__next__") else ask("iter", self),
-    "__contains__": lambda self, key: ask("contains", self, key) is True,
+    "__contains__": _contains,
+    "__dataclass_fields__": property(_fields),
     "__exit__": _left,
     "__aexit__": _async_left,
     **{f"__{name}__": _refusing("number") for name in NUMBERS},
@@ -169,7 +203,12 @@ ABILITIES: dict[str, Callable[..., Any]] = {
 """Methods that a handle has when its original had them, so that `callable` and `len` say of it what they said there."""
 
 
+def _getting(name: str) -> Callable[[Remote], Any]:
+    return lambda self: ask("getattr", self, name)
+
+
 def remote(handle: Handle, abilities: list[str]) -> Remote:
     """A handle of what has these `abilities`."""
-    kind: type[Remote] = type("Remote", (Remote,), {ability: ABILITIES[ability] for ability in abilities})
+    shown = {name: property(_getting(name)) for name in ("__doc__", "__dict__")}
+    kind: type[Remote] = type(handle.name, (Remote,), shown | {ability: ABILITIES[ability] for ability in abilities})
     return kind(handle)

@@ -35,8 +35,12 @@ ARITHMETIC = (
     *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"),
 )
 UNARY = ("neg", "pos", "invert")
+NUMERIC = ("b", "i", "u", "f", "c", "S", "U")
+"""Kinds of numpy's items that hold no objects."""
 # Types of the standard library that have an exact text: name, module.
 TEXTUAL = {"Decimal": "decimal", "Fraction": "fractions"} | dict.fromkeys(("datetime", "date", "time"), "datetime")
+TEXTUAL |= {"PosixPath": "pathlib", "PurePosixPath": "pathlib", "UUID": "uuid"}
+TEXTUAL |= dict.fromkeys(("IPv4Address", "IPv6Address"), "ipaddress")
 FACTORIES: dict[str, type] = {kind.__name__: kind for kind in (int, float, complex, bool, str, list, tuple, set, dict)}
 """Of a `defaultdict` that a test gives to the candidate."""
 
@@ -66,6 +70,17 @@ def _named(name: str, fields: Any, *values: Any) -> Any:
     return _module("collections").namedtuple(name, [str(field) for field in fields])(*values)
 
 
+def _array(kind: str, shape: Any, content: str) -> Any:
+    """An array of numpy's, of plain items."""
+    if kind[:1] not in "<>|=" or kind[1:2] not in NUMERIC:
+        raise Malformed(f"an array of {kind} holds no plain items")
+    return _module("numpy").frombuffer(bytearray.fromhex(content), kind).reshape(shape)
+
+
+def _is_array(value: Any) -> bool:
+    return any((kind.__module__, kind.__name__) == ("numpy", "ndarray") for kind in type(value).__mro__)
+
+
 def _builtin(name: str) -> Any:
     if isinstance(found := getattr(builtins, str(name)), type):
         return found
@@ -89,6 +104,7 @@ WRITERS: dict[str, tuple[type, Callable[[Any], Iterable[Any]]]] = {
     "bytes": (bytes, lambda value: [bytes(value).hex()]),
     "bytearray": (bytearray, lambda value: [bytes(value).hex()]),
     "range": (range, lambda value: (value.start, value.stop, value.step)),
+    "slice": (slice, lambda value: (value.start, value.stop, value.step)),
     "deque": (deque, lambda value: (value.maxlen, *value)),
     "keys": (type({}.keys()), iter),
     "values": (type({}.values()), iter),
@@ -113,11 +129,15 @@ READERS: dict[str, Callable[..., Any]] = {
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "range": range,
+    "slice": slice,
     "text": _text,
     "timedelta": lambda *parts: _module("datetime").timedelta(*parts),
     "named": _named,
     "builtin": _builtin,
+    "ndarray": _array,
 }
+MUTABLE = (list, dict, set, bytearray, deque)
+MUTABLE_TAGS = {"list", "dict", "set", "bytearray", "deque", "OrderedDict", "Counter", "defaultdict"}
 
 
 def state_of(value: Any) -> dict[str, Any]:
@@ -143,6 +163,8 @@ def become(old: Any, new: Any) -> None:
     elif isinstance(old, dict | set) and isinstance(new, dict | set):
         old.clear()
         old.update(new)
+    elif _is_array(old) and _is_array(new):
+        old[...] = new
     elif hasattr(old, "extendleft"):
         old.clear()
         old.extend(new)
@@ -169,6 +191,26 @@ class Values:
         self._write = write
         self._readers, self._raw_readers = READERS | readers, raw_readers
         self._writes_factories = writes_factories
+        self._written: dict[int, tuple[int, Any]] = {}  # by identity: its number, and the value, lest it be freed
+        self._read: list[Any] = []
+
+    def write(self, values: Iterable[Any], known: Iterable[Any] = ()) -> tuple[list[Any], list[Any]]:
+        """What `encode` makes of `values` of one message, and what of them can change, in order. One that comes again,
+        or is one of `known`, is written as its number: lists that are the same one stay that."""
+        outer, self._written = self._written, {id(value): (number, value) for number, value in enumerate(known)}
+        try:
+            nodes = [self.encode(value) for value in values]
+            return nodes, [value for _, value in self._written.values()]
+        finally:
+            self._written = outer
+
+    def read(self, nodes: Iterable[Any], known: Iterable[Any] = ()) -> tuple[list[Any], list[Any]]:
+        """The values that `write` wrote, and what of them can change."""
+        outer, self._read = self._read, list(known)
+        try:
+            return [self.decode(node) for node in nodes], self._read
+        finally:
+            self._read = outer
 
     def encode(self, value: Any) -> Any:
         """`value` as JSON can hold it."""
@@ -181,6 +223,17 @@ class Values:
             return value if -(2**63) <= value < 2**63 else ["int", hex(value)]  # decimal digits are quadratic
         if isinstance(value, float):
             return float(value)
+        if (
+            type(value).__module__ == "numpy"
+            and hasattr(value, "dtype")
+            and value.dtype.kind in "biufc"
+            and not value.shape
+        ):
+            return self.encode(value.item())  # a scalar
+        if isinstance(value, MUTABLE):
+            if id(value) in self._written:
+                return ["again", self._written[id(value)][0]]
+            self._written[id(value)] = len(self._written), value
         tag, parts = self._taken_apart(value)
         return [tag, *(self.encode(part) for part in parts)]
 
@@ -197,6 +250,8 @@ class Values:
                 return tag, parts_of(value)
         if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
             return "builtin", (value.__name__,)  # type: ignore[union-attr]
+        if _is_array(value) and value.dtype.kind in NUMERIC:
+            return "ndarray", (value.dtype.str, list(value.shape), value.tobytes().hex())
         name = type(value).__name__
         if name in TEXTUAL and type(value).__module__ == TEXTUAL[name]:
             return "text", (name, str(value))
@@ -219,9 +274,13 @@ class Values:
             return node
         try:
             tag, *parts = node
-            if tag == "defaultdict":  # the judge writes factories and reads none
-                factory = None if self._writes_factories else FACTORIES.get(parts[0])
-                return defaultdict(factory, _dict(*map(self.decode, parts[1:])))
+            if tag == "again" and (again := self._read[parts[0]]) is not None:
+                return again
+            if tag in MUTABLE_TAGS:
+                place = len(self._read)
+                self._read.append(None)
+                self._read[place] = made = self._mutable(tag, parts)
+                return made
             if tag in self._readers:
                 return self._readers[tag](*map(self.decode, parts))
             if tag in self._raw_readers:
@@ -229,6 +288,12 @@ class Values:
         except Exception as error:  # noqa: BLE001 - hostile data may fail in any way
             raise Malformed(f"{type(error).__name__} in a value of the candidate") from None
         raise Malformed("a value of the candidate is of no known kind")
+
+    def _mutable(self, tag: str, parts: list[Any]) -> Any:
+        if tag == "defaultdict":  # the judge writes factories and reads none
+            factory = None if self._writes_factories else FACTORIES.get(parts[0])
+            return defaultdict(factory, _dict(*map(self.decode, parts[1:])))
+        return self._readers[tag](*map(self.decode, parts))
 
 
 def taken(value: Any) -> list[Any]:

@@ -55,7 +55,10 @@ def test_no_expected_output_beyond_the_examples_is_in_a_prompt() -> None:
 
 def test_results_of_a_function_are_compared_as_json_has_them() -> None:
     entry = parsed(question="Q", input_output={"fn_name": "f", "inputs": [[1]], "outputs": [[[1, [2]]]]}).entry
-    for result, right in (((1, (2,)), True), ([1, [2]], True), ([1, [3]], False), ([1], False), (None, False)):
+    for result, right in (
+        ((1, (2,)), True), ([1, [2]], True), ([1, [3]], False), ([1], False), (None, False), ([1.0, (2,)], True),
+        ([True, [2]], False),
+    ):  # fmt: skip
         names: dict[str, Any] = {"f": lambda _, result=result: result}
         exec(entry["setup"], names)
         try:
@@ -64,6 +67,10 @@ def test_results_of_a_function_are_compared_as_json_has_them() -> None:
         except AssertionError:
             passes = False
         assert passes is right, result
+    table = parsed(question="Q", input_output={"fn_name": "f", "inputs": [[1]], "outputs": [[{"a": [0.5, 2]}]]}).entry
+    names = {"f": lambda _: {"a": (0.5 + 1e-9, 2.0)}}
+    exec(table["setup"], names)
+    exec(table["tests"], names)
     one = parsed(question="Q", input_output={"fn_name": "f", "inputs": [[1]], "outputs": [[0.5]]}).entry
     names = {"f": lambda _: 0.5 + 1e-9}
     exec(one["setup"], names)

@@ -86,6 +86,33 @@ def test_the_function_is_the_outermost_that_all_assertions_call() -> None:
     assert entry_point("assert sorted(f([2, 1])) == [1, 2]") == "f"
     assert entry_point("assert f(Node(1)) == 1", "assert f(Node(2)) == 2", setup="class Node:\n    pass") == "f"
     assert entry_point("assert not f(1)", "x = g(1)", "assert f(2)") == "f"
+    assert entry_point("from fractions import Fraction\nassert f(1) == Fraction(1, 2)") == "f"
+    assert entry_point("@f\ndef g(x): return x", "assert g(1) == 2") == "f"
+    assert entry_point("add, get = f(1)", "add(2)", "assert get() == 3") == "f"
+    assert entry_point("x = [1]", "f(x)", "assert x == [1]") == "f"
+    assert entry_point("async def main(): return await f(1)", "assert asyncio.run(main()) == 2") == "f"
+    assert entry_point("from solution import f, g", "def test_g(): assert g(f(1)) == 2") == "f"
+    assert entry_point("s = Stack()", "s.push(1)", "assert s.pop() == 1") == "Stack"
+    assert entry_point("try:\n    f(1)\nexcept ValueError as e:\n    assert str(e)") == "f"
+
+
+def test_a_method_under_test_as_leetcode_names_it() -> None:
+    row = {
+        "question": "Q",
+        "tests": "def check(candidate):\n    assert candidate(1) == 2",
+        "entry_point": "Solution().f",
+    }
+    entry = task(row).label.entry
+    names: dict[str, object] = {}
+    exec(entry["tests"], names)
+    for found, right in (("x + 1", True), ("x", False)):
+        exec(f"class Solution:\n    def f(self, x): return {found}", names)
+        try:
+            exec("check(Solution)", names)
+            assert right
+        except AssertionError:
+            assert not right
+    assert entry["entry_point"] == "Solution"
 
 
 def test_a_solution_helps_to_find_the_function_and_may_be_broken() -> None:

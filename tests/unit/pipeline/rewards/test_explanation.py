@@ -47,6 +47,8 @@ def test_programs_families_and_ones_own_functions_say_what_they_know() -> None:
     assert (passed.mark, passed.rule, passed.compared_with) == ("a code block of 1", "all tests passed", ())
     assert explained("?", program, Verdict(kind="no_answer"), "auto").rule == "no program was found that defines f"
     assert "not done in time" in explained(text, program, Verdict(kind="timeout"), "code").rule
+    reason = "a test failed: AssertionError: assert f(1) == 3"
+    assert explained(text, program, Verdict(kind="scored", answer="def f", text=reason), "auto").rule == reason
     family = Label(problem_id="p", answer="7", entry={"family": "chain_sum"})
     verdict = Verdict(kind="scored", score=0.5, answer="7")
     assert explained("\\boxed{7}", family, verdict, "auto").rule == "the scorer of the task family chain_sum gave 0.5"

@@ -12,12 +12,13 @@ that is not known); as many `Do` and `Avoid` lines as there are principles and p
     - Do: Add from left to right.
     - Avoid: Losing a minus sign.
 
-**Answer under lessons**: an analysis block, one line for each lesson in their order, then a solution that reads
-complete without the block (it mentions no lesson):
+**Answer under lessons**: an analysis block, what the problem is about and one line for each lesson in their
+order, then a solution that reads complete without the block (it mentions no lesson):
 
     <analysis>
-    Lesson 1 applies: add from left to right.
-    Lesson 2 does not apply: there are no fractions here.
+    The problem is about sums.
+    Lesson 1 is about sums. It applies: add from left to right.
+    Lesson 2 is about fractions. It does not apply.
     </analysis>
     4 - 8 = -4
     -4 + 2 = -2

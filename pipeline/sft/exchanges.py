@@ -83,7 +83,9 @@ class Exchange:
             sources=tuple(one.source for one in shown),
             form=problem.form,
         )
-        remarks = [f"Lesson {number} {one.remark}" for number, one in enumerate(shown, 1)]
+        # What a verdict rests on stands before it: a small model cannot compare without having said what.
+        remarks = [f"The problem is about {method.topic}." for method, _ in self._material.ways[:1]]
+        remarks += [f"Lesson {number} {one.remark}" for number, one in enumerate(shown, 1)]
         return value, block("\n".join(remarks)) + solution.text
 
     def _way(self, *, may_be_bare: bool = False) -> tuple[Method | None, Solution]:

@@ -89,7 +89,7 @@ class OperatorGround:
     def foreign(self, material: Material, rng: random.Random) -> Shown:
         other = self.material(rng)
         method, _ = other.ways[0]
-        return applicable(method, other.source, rng)._replace(remark=f"does not apply: it is about {method.topic}.")
+        return applicable(method, other.source, rng)._replace(remark=f"is about {method.topic}. It does not apply.")
 
     def unaided(self, material: Material, rng: random.Random) -> Solution:
         metadata = material.task.label.entry["metadata"]

@@ -22,6 +22,7 @@ _SLIPPED = {
     "*": ("A product comes out wrong.", "Check each product again."),
     "/": ("A quotient comes out wrong.", "Check each quotient again."),
 }
+BARE_IDEAS = 0.3
 _MISCOPIED = ("The last result is copied wrongly.", "Another number than the last result is given as the answer.")
 _ENDED = ("It stops before the answer.", "No answer is given at the end.")
 
@@ -36,17 +37,18 @@ class Shown(NamedTuple):
 
 
 def applicable(method: Method, source: str, rng: random.Random) -> Shown:
-    """A lesson that tells `method`."""
-    flow, principle = method.words(rng), method.words(rng)
+    """A lesson that tells `method`; its idea may tell no more than what it is about."""
+    principle = method.words(rng)
+    flow = f"it is about {method.topic}" if rng.random() < BARE_IDEAS else method.words(rng)
     lesson = Lesson(flow_of_thought=sentence(flow), principles=(sentence(principle),))
-    return Shown(lesson, source, f"applies: {principle}.")
+    return Shown(lesson, source, f"is about {method.topic}. It applies: {principle}.")
 
 
 def foreign(family: str, rng: random.Random) -> Shown:
     """A lesson about other things than problems of `family`."""
     names = [name for name in _about() if name != family]
     name = rng.choice(names)
-    return Shown(rng.choice(_lessons()[name]), "", f"does not apply: it is about {_about()[name]}.")
+    return Shown(rng.choice(_lessons()[name]), "", f"is about {_about()[name]}. It does not apply.")
 
 
 def wrong(rng: random.Random) -> Shown:

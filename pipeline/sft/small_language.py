@@ -20,7 +20,7 @@ from prompts.render import render, render_lessons
 from prompts.schemas import Scratch
 from prompts.sets import templates_of
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Part of the identity of the small model: raise it whenever the way it is trained changes."""
 _STATED = (
     "{name} means: {words}. {question}",
@@ -28,9 +28,10 @@ _STATED = (
     "To {name} two numbers, {words}. {question}",
 )
 REMARKS = (
-    "Lesson 1 applies: does not apply: it is about is wrong: Verdict: right. wrong. it is right. It shows no steps. It "
-    'says ends before the answer. The answer is, not {"critique":" ","flow_of_thought":" ","principles":[" '
-    '"],"pitfalls":["An addition comes out wrong. A product A subtraction Check each again. Another number than"]}'
+    "The problem is about. Lesson 1 is about It applies: It does not apply. is wrong: Verdict: right. wrong. it is "
+    'right. It shows no steps. It says ends before the answer. The answer is, not {"critique":" ","flow_of_thought":"'
+    ' ","principles":[" "],"pitfalls":["An addition comes out wrong. A product A subtraction Check each again. Another '
+    'number than"]}'
 )
 Exchange = tuple[str, str]
 
@@ -40,7 +41,7 @@ def texts(num: int, seed: int) -> list[dict[str, Any]]:
     rng = random.Random(f"small:{seed}")
     kinds: list[Callable[[OperatorParams, random.Random], Exchange]] = [stated, noted, guessed, computed, repeated]
     found = []
-    for kind in rng.choices(kinds, [0.4, 0.2, 0.15, 0.15, 0.1], k=num):
+    for kind in rng.choices(kinds, [0.4, 0.15, 0.1, 0.3, 0.05], k=num):
         params = OperatorParams(num_syllables=rng.choice((1, 1, 2)), max_number=40)
         question, answer = kind(params, rng)
         messages = [{"role": "user", "content": render(Scratch(problem=question), templates_of("compact"))}]
@@ -58,15 +59,20 @@ def stated(params: OperatorParams, rng: random.Random) -> Exchange:
 
 
 def noted(params: OperatorParams, rng: random.Random) -> Exchange:
-    """Notes on some names, one of which is asked for; of an absent one nothing is known."""
+    """Notes on some names, one of which is asked for: they are gone through up to the one on it, if there is one."""
     notes = {practice_operator(params, rng).name: _words(rng) for _ in range(rng.randint(1, 4))}
-    lines = [f"{number}. {name}: {words}." for number, (name, words) in enumerate(notes.items(), 1)]
-    names = list(notes)
-    name = practice_operator(params, rng).name if rng.random() < 0.25 else rng.choice(names)
-    question = "\n".join(["Notes:", *lines, f"What do they say of {name}?"])
-    if name not in notes:
-        return question, f"There is no note on {name}."
-    return question, f"Note {names.index(name) + 1} is on {name}: {notes[name]}."
+    listed = [f"{number}. {name}: {words}." for number, (name, words) in enumerate(notes.items(), 1)]
+    name = practice_operator(params, rng).name if rng.random() < 0.3 else rng.choice(list(notes))
+    lines = [f"It is about {name}."]
+    for number, (other, words) in enumerate(notes.items(), 1):
+        if other == name:
+            return _asked(listed, name), "\n".join([*lines, f"Note {number} is on {other}. It applies: {words}."])
+        lines.append(f"Note {number} is on {other}. It does not apply.")
+    return _asked(listed, name), "\n".join([*lines, "No note applies."])
+
+
+def _asked(notes: list[str], name: str) -> str:
+    return "\n".join(["Notes:", *notes, f"What do they say of {name}?"])
 
 
 def guessed(params: OperatorParams, rng: random.Random) -> Exchange:
@@ -77,16 +83,18 @@ def guessed(params: OperatorParams, rng: random.Random) -> Exchange:
 
 
 def computed(params: OperatorParams, rng: random.Random) -> Exchange:
-    """One operation on two numbers."""
-    left, right = rng.randint(2, 200), rng.randint(2, params.max_number)
-    factor = rng.randint(2, 5)
+    """One operation on two numbers, of the kinds that rules need."""
+    factor, number, other = rng.randint(2, 5), rng.randint(2, params.max_number), rng.randint(2, params.max_number)
+    product, difference = factor * number, number - other
     expression, value = rng.choice(
         (
-            (f"{left} + {right}", left + right),
-            (f"{right} - {left}", right - left),
-            (f"{left} - {right}", left - right),
-            (f"{factor} * {right}", factor * right),
-            (f"{factor} * -{right}", -factor * right),
+            (f"{factor} * {number}", product),
+            (f"{product} + {other}", product + other),
+            (f"{product} - {other}", product - other),
+            (f"{number} + {other}", number + other),
+            (f"{number} - {other}", difference),
+            (f"{factor} * {difference}", factor * difference),
+            (f"{factor} * {number + other}", factor * (number + other)),
         )
     )
     return f"What is {expression}?", f"{expression} = {value}\n\\boxed{{{value}}}"

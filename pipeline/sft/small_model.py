@@ -14,7 +14,7 @@ from pipeline.runtime.files import cache_folder
 from pipeline.sft.pairs import write_pairs
 from pipeline.sft.small_language import CODE_VERSION, texts
 
-NUM_TEXTS = 60_000
+NUM_TEXTS = 96_000
 SEED = 0
 LOG, TEXTS = "training.log", "texts.jsonl"
 

@@ -91,14 +91,15 @@ def test_under_lessons_the_target_is_what_the_one_that_applies_says_and_without_
         prompt, target = (message["content"] for message in pair["messages"][-2:])
         if not (lessons := lessons_in(prompt)):
             continue
-        task, remarks = by_id[pair["problem_id"]], analysis_of(target).splitlines()
+        task, (topic, *remarks) = by_id[pair["problem_id"]], analysis_of(target).splitlines()
+        assert topic == "The problem is about sums."
         assert [remark.split()[1] for remark in remarks] == [str(number) for number in lessons]
-        applies = [number for number, remark in enumerate(remarks, 1) if " applies: " in remark]
+        applies = [number for number, remark in enumerate(remarks, 1) if " It applies: " in remark]
         counts[f"{len(applies)} apply"] += 1
         counts["wrong"] += any(" is wrong: " in remark for remark in remarks)
         way = way_of(target, task)
         if applies:
-            quoted = remarks[applies[0] - 1].split(" applies: ")[1]
+            quoted = remarks[applies[0] - 1].split(" It applies: ")[1]
             assert quoted.lower() == lessons[applies[0]]["Do"].lower()
             assert any(
                 quoted.rstrip(".") in method.wordings[:-1]
@@ -174,7 +175,7 @@ def test_pairs_on_operators_follow_the_lesson_on_their_operator_and_guess_withou
     for pair in operator_pairs(1500, respond_share=1.0, inspect_share=0.0):
         prompt, target = (message["content"] for message in pair["messages"][-2:])
         rule = next(rule for rule in RULES for w in range(NUM_WORDINGS) if f"Rule: {rule.words(w)}.\n" in target)
-        applies = [line for line in analysis_of(target).splitlines() if " applies: " in line]
+        applies = [line for line in analysis_of(target).splitlines() if " It applies: " in line]
         if applies:
             words = applies[0].split(", ", 1)[1].rstrip(".")
             assert words in {rule.words(w) for w in range(NUM_WORDINGS)}

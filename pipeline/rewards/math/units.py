@@ -133,12 +133,7 @@ def _where_unit_begins(tokens: Sequence[Token]) -> int:
             return index
         if token.text == r"\frac" and (after.text, tokens[min(index + 2, len(tokens) - 1)].styled) == ("{", True):
             return index
-        is_degree = after.text == r"\circ" or [each.text for each in tokens[index + 1 : index + 4]] == [
-            "{",
-            r"\circ",
-            "}",
-        ]
-        if token.text == "^" and is_degree and not applies_function:
+        if token.text == "^" and after.text == r"\circ" and not applies_function:
             return index
     return len(tokens)
 

@@ -315,7 +315,7 @@ def _call(name: str, operands: list[Any]) -> Any:
     most = MAX_FACTORIAL if name in ("factorial", "binomial") else MAX_BITS
     if name not in _CALLS and any(abs(each) > most for each in operands):
         raise TooLargeError(f"{name} of a value beyond what is worth computing")
-    return _CALLS.get(name, getattr(_CONTEXT, name.replace("arc", "a"), None))(*operands)
+    return (_CALLS.get(name) or getattr(_CONTEXT, name.replace("arc", "a")))(*operands)
 
 
 def _of_whole(function: Callable[..., int], *operands: Any) -> Any:

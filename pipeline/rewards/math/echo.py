@@ -62,7 +62,7 @@ def _tree(shape: Shape | None) -> Tree | None:
     match shape:
         case NamedValue(value=value):
             return _tree(value)
-        case Value(quantity=quantity) if quantity is not None:
+        case Value(quantity=quantity):
             return readable(quantity.tokens)
         case Relation():
             return _relation(shape)

@@ -39,16 +39,14 @@ from pipeline.rewards.math.answer_types import (
     Value,
     Words,
 )
-from pipeline.rewards.math.evaluation import begin_verdict, proportional, rational, same_tree, same_value
+from pipeline.rewards.math.evaluation import begin_verdict, proportional, rational, same_value
 from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, UnreadableError, expression
 from pipeline.rewards.math.names import depths, is_constant
-from pipeline.rewards.math.parsing import shape_of
-from pipeline.rewards.math.tokens import Token, tokens_of, words, written
+from pipeline.rewards.math.parsing import bare, shape_of
+from pipeline.rewards.math.tokens import Token, tokens_of, written
 from pipeline.rewards.math.units import Quantity
 
 MAX_CHARS = 20_000
-_ANNOUNCES = words("the so final our correct solution solutions answer answers result")
-_ANNOUNCED_BY = frozenset(("is", "are", ":"))
 MAX_ITEMS = 60
 MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
@@ -122,10 +120,8 @@ def _plain_number(text: str) -> Decimal | None:
 
 
 def _same_reading(gold: list[Token], answer: list[Token]) -> bool:
+    gold, answer = bare(gold), bare(answer)
     for tokens in (gold, answer):
-        while tokens and tokens[-1].text in (".", ",", ";", ":", "\\", "✅", "✓", "✔", r"\checkmark", r"\\"):
-            tokens.pop()
-        del tokens[: _length_of_lead(tokens)]
         if not tokens:
             return False
         if max(depths(tokens)) > MAX_DEPTH:
@@ -133,14 +129,6 @@ def _same_reading(gold: list[Token], answer: list[Token]) -> bool:
     if written(gold) == written(answer) or [token.text for token in gold] == [token.text for token in answer]:
         return True
     return same_shape(shape_of(gold), shape_of(answer))
-
-
-def _length_of_lead(tokens: Sequence[Token]) -> int:
-    """How many tokens announce the answer, as "Solution is:" does."""
-    texts = [token.text.lower() if token.kind == "word" else token.text for token in tokens[:8]]
-    num_words = sum(1 for _ in itertools.takewhile(_ANNOUNCES.__contains__, texts))
-    num_signs = sum(1 for _ in itertools.takewhile(_ANNOUNCED_BY.__contains__, texts[num_words:]))
-    return num_words + num_signs if num_words and num_signs else 0
 
 
 def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
@@ -205,13 +193,12 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
 
 
 def _same_named(gold: NamedValue, answer: NamedValue) -> bool:
-    if gold.name == answer.name or (not gold.is_name and not answer.is_name and same_value(gold.tokens, answer.tokens)):
+    is_computed = not gold.is_name and not answer.is_name
+    if gold.name == answer.name or (is_computed and same_value(gold.relation.sides[0], answer.relation.sides[0])):
         return same_shape(gold.value, answer.value)
     if isinstance(gold.value, Listing) or isinstance(answer.value, Listing):
-        names = [name.split("_")[0] for name in (gold.name, answer.name)]  # `x_1, x_2` are values of x
-        return (
-            names[0] == names[1] and bool({gold.name, answer.name} & {*names}) and same_shape(gold.value, answer.value)
-        )
+        name, other = (each.name.partition("_")[0] for each in (gold, answer))  # `x_1, x_2` are values of x
+        return name == other and name in (gold.name, answer.name) and same_shape(gold.value, answer.value)
     return _same_relation(gold.relation, answer.relation)
 
 
@@ -272,16 +259,12 @@ def _same_quantity(gold: Value, answer: Value) -> bool:
     if isinstance(answer.rounded, Value) and any("." in token.text for token in gold.tokens if token.kind == "number"):
         # "100/3, approximately 33.3" where gold is 33.3: the answer says both.
         return _same_quantity(gold, answer.rounded) or _same_quantity(gold, answer._replace(rounded=None))
-    if isinstance(gold.rounded, Value) and isinstance(answer.rounded, Value):
-        rounded = [value.quantity.unit if value.quantity else "" for value in (gold.rounded, answer.rounded)]
-        if not units.fits(*rounded):
-            return False
     one, two = gold.quantity, answer.quantity
-    if one is None or two is None or (_are_points(one.tokens) and _are_points(two.tokens)):
-        return (one is None) == (two is None) and written(gold.tokens) == written(answer.tokens)
+    if _are_points(one.tokens) and _are_points(two.tokens):
+        return written(gold.tokens) == written(answer.tokens)
     if units.PERCENT in (one.unit, two.unit):
         return _same_percent(one, two)
-    if units.fits(one.unit, two.unit) and _same_amount(one, two):
+    if units.fits(one.unit, two.unit) and same_value(one.tokens, two.tokens):
         return True
     return (one.is_name or two.is_name) and same_value(gold.tokens, answer.tokens)
 
@@ -294,7 +277,7 @@ def _are_points(tokens: Sequence[Token]) -> bool:
 def _same_percent(gold: Quantity, answer: Quantity) -> bool:
     """25% is 25%; and 25 where gold is no share (above 1), else a hundredth of it."""
     if gold.unit == answer.unit:
-        return _same_amount(gold, answer)
+        return same_value(gold.tokens, answer.tokens)
     if {gold.unit, answer.unit} - {units.PERCENT, ""}:
         return False
     percent, bare = (gold, answer) if gold.unit else (answer, gold)
@@ -305,15 +288,3 @@ def _same_percent(gold: Quantity, answer: Quantity) -> bool:
     if one is None or two is None:
         return False
     return one == 100 * two if abs(two) <= 1 or (gold.unit and abs(two) < abs(one)) else one == two
-
-
-def _same_amount(gold: Quantity, answer: Quantity) -> bool:
-    if gold.power_of_ten == answer.power_of_ten:
-        return same_value(gold.tokens, answer.tokens)
-    try:
-        first, second = (
-            ("*", expression(one.tokens), ("number", Fraction(10**one.power_of_ten))) for one in (gold, answer)
-        )
-    except UnreadableError:
-        return False
-    return same_tree(first, second)

@@ -59,7 +59,7 @@ def _values(shape: Shape | None) -> Iterator[Tree | None]:
             yield from _values(value)
         case Relation(sides=sides, signs=signs) if set(signs) <= {"=", "≈"}:
             yield from _values(shape_of(sides[-1]))
-        case Value(tokens=tokens, quantity=quantity):
-            yield readable(quantity.tokens if quantity else tokens)
+        case Value(quantity=quantity):
+            yield readable(quantity.tokens)
         case _:
             yield None

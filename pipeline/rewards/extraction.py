@@ -64,7 +64,6 @@ _SENTENCE_END = re.compile(
     r"[\u3002\uff0e]|[ \t]?(?:\u3067\u3059|\uc785\ub2c8\ub2e4)|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)"
     r"|,\s*(?:not|because|since|which|where|so|as)\s|\s(?:because|since)\s"
 )
-_CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
 _SPAN = re.compile(
     r"(?<!\\)\$\$?((?:[^$\\]|\\.){1,500})\$\$?|\*\*([^*]{1,500})\*\*|`([^`]{1,500})`|\\[(\[](.{1,500}?)\\[)\]]",
     re.DOTALL,
@@ -92,7 +91,10 @@ _SAID_OF = re.compile(
 )
 _WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s\u3002]*")
-_CHOSEN_AFTER = re.compile(r"(?:[^\W\d_]{1,20} ){0,2}[^\W\d_]{1,20} ?[:\uff1a]\s*(\(?[A-H]\)?)[.\s\u3002]*")
+_DENIED = r"(?i:\b(?:not|incorrect\w*|wrong|false|falsch\w*|faux|errad[ao])\b|\u9519|\u043d\u0435\u0432\u0435\u0440)"
+_CHOSEN_AFTER = re.compile(
+    rf"(?![^:\uff1a]*{_DENIED})(?:[^\W\d_]{{1,20}} ){{0,2}}[^\W\d_]{{1,20}} ?[:\uff1a]\s*(\(?[A-H]\)?)[.\s\u3002]*"
+)
 """A choice behind a word or two of whatever language."""
 _ALSO = re.compile(
     rf"{_BLANK}\(?(?:(?:\\text\s*\{{\s*or\s*\}}|\b(?:or|oder|ou|\u0438\u043b\u0438)\b|\u6216|/)"
@@ -243,13 +245,15 @@ def _stated(text: str, start: int) -> Conclusion | None:
             return Conclusion(next(filter(None, span.groups())).strip(), STATEMENT, span.end())
         line = text[begin : begin + MAX_LINE].partition("\n")[0].lstrip("} ")
         ends = _SENTENCE_END.finditer(line, span.end() - begin if span else 0)  # \! in a formula ends no sentence
-        end = next((end for end in ends if not _CHOICE_MARK.match(line, end.start() - 1)), None)
+        end = next(ends, None)
         answer = line[: end.start()] if end else line
         if "\\boxed" in answer or (end and end[0][0] == "?") or _is_empty(answer):
             continue
         if start == 0 and not _VALUE_BEGINS.match(answer):
             answer = _last_value(answer) or _only_number(answer) or answer
         lead = re.split(r"[.!?;:]\s|\n", text[max(start, found.start() - MAX_GAP) : found.start()])[-1]
+        if re.search(rf"{_DENIED}\s*\Z", lead):
+            continue
         if start == 0 or (len(lead.split()) <= MAX_LEAD and _is_bare(answer)):
             return Conclusion(answer, STATEMENT, begin + len(answer))
     return None

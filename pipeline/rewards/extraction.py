@@ -39,7 +39,6 @@ _FACTOR_AFTER = re.compile(
 MAX_GAP = 60
 MAX_LINE = 1000
 MAX_STATEMENTS = 20
-MAX_LEAD = 3
 
 _SPEAKER = r"\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
 _TURN_ENDS = re.compile(rf"<\|[^|<>\s]{{1,30}}\|>|</s>|{_SPEAKER}")
@@ -254,7 +253,7 @@ def _stated(text: str, start: int) -> Conclusion | None:
         lead = re.split(r"[.!?;:]\s|\n", text[max(start, found.start() - MAX_GAP) : found.start()])[-1]
         if re.search(rf"{_DENIED}\s*\Z", lead):
             continue
-        if start == 0 or (len(lead.split()) <= MAX_LEAD and _is_bare(answer)):
+        if start == 0 or _is_bare(answer):
             return Conclusion(answer, STATEMENT, begin + len(answer))
     return None
 

@@ -44,8 +44,8 @@ _SIGNS = {
 _GREEK = {chr(code): unicodedata.name(chr(code)).rpartition(" ")[2].lower() for code in range(0x3B1, 0x3CA)}
 _SIGNS |= {sign: rf"\{'lambda' if name == 'lamda' else name} " for sign, name in _GREEK.items()}
 _ESCAPED = "[dt]?frac|left|right|sqrt|text|math[a-z]+|pi|infty|cdot|times|circ|cup|[lg]eq?|begin|end"
-_REWRITTEN: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
-    # What has to be in the text, a pattern, and what it becomes, in this order.
+_REWRITTEN: tuple[tuple[str | None, str, str | Callable[[re.Match[str]], str]], ...] = (
+    # What has to be in the text (None: what is not ASCII), a pattern, and what it becomes, in this order.
     ("\\\\", rf"(?<!\\)\\\\(?=(?:{_ESCAPED})(?![a-z]))", r"\\"),  # escaped twice
     ("quad", r"\\(q?quad)(?=[A-Za-z])", r"\\\1 "),
     ("", r"\b[AaPp]\.\s?[Mm]\b\.?|(?:(?<=\d)|(?<=\d ))[AP]M\b", lambda found: found[0][0].lower() + "m"),
@@ -68,13 +68,13 @@ _REWRITTEN: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = 
     ),
     ("\\\\", r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]", r"\\\\ "),
     (
-        "",
+        None,
         "[¼-¾⅐-⅞]",
         lambda found: r" \frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", found[0]).split("\u2044")),
     ),
-    ("", "[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}"),
-    ("", "[₀₁₂₃₄₅₆₇₈₉]+", lambda found: f"_{{{found[0].translate(_SUBSCRIPTS)}}}"),
-    ("", "|".join(map(re.escape, _SIGNS)), lambda found: _SIGNS[found[0]]),
+    (None, "[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}"),
+    (None, "[₀₁₂₃₄₅₆₇₈₉]+", lambda found: f"_{{{found[0].translate(_SUBSCRIPTS)}}}"),
+    (None, "|".join(map(re.escape, _SIGNS)), lambda found: _SIGNS[found[0]]),
 )
 _REWRITES = tuple((needed, re.compile(pattern), by) for needed, pattern, by in _REWRITTEN)
 _ALIGNED = re.compile(r"\\(?:begin|end)\{(?:aligned|align\*?|equation\*?|gathered|split)\}")
@@ -124,7 +124,7 @@ _CONSECUTIVE = "abcdefghijklmnopqrstuvwxyz"
 def plain(text: str, commas_group: bool = True) -> str:
     """`text` with LaTeX for unicode signs and without thousands separators. A comma is one only when `commas_group`."""
     for needed, pattern, by in _REWRITES:
-        if needed in text:
+        if not text.isascii() if needed is None else needed in text:
             text = pattern.sub(by, text)
     if _ALIGNED.search(text):
         text = _ALIGNED.sub(" ", text).replace("&", " ")

@@ -39,9 +39,12 @@ _FACTOR_AFTER = re.compile(
 MAX_GAP = 60
 MAX_LINE = 1000
 MAX_STATEMENTS = 20
+MAX_LEAD = 3
 
 _SPEAKER = r"\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
-_TURN_ENDS = re.compile(rf"<\|[^|<>\s]{{1,30}}\|>|</s>|{_SPEAKER}")
+_TURN_ENDS = re.compile(
+    rf"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id)\|>|</s>|{_SPEAKER}|<\|[^|<>\s]{{1,30}}\|>(?=\s*\w{{0,12}}\s*\Z)"
+)
 """Where a model goes on with a conversation or an exercise of its own making."""
 MAX_LAST_WORD = 16
 
@@ -63,6 +66,7 @@ _SENTENCE_END = re.compile(
     r"[\u3002\uff0e]|[ \t]?(?:\u3067\u3059|\uc785\ub2c8\ub2e4)|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)"
     r"|,\s*(?:not|because|since|which|where|so|as)\s|\s(?:because|since)\s"
 )
+_CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
 _SPAN = re.compile(
     r"(?<!\\)\$\$?((?:[^$\\]|\\.){1,500})\$\$?|\*\*([^*]{1,500})\*\*|`([^`]{1,500})`|\\[(\[](.{1,500}?)\\[)\]]",
     re.DOTALL,
@@ -244,7 +248,7 @@ def _stated(text: str, start: int) -> Conclusion | None:
             return Conclusion(next(filter(None, span.groups())).strip(), STATEMENT, span.end())
         line = text[begin : begin + MAX_LINE].partition("\n")[0].lstrip("} ")
         ends = _SENTENCE_END.finditer(line, span.end() - begin if span else 0)  # \! in a formula ends no sentence
-        end = next(ends, None)
+        end = next((end for end in ends if not _CHOICE_MARK.match(line, end.start() - 1)), None)
         answer = line[: end.start()] if end else line
         if "\\boxed" in answer or (end and end[0][0] == "?") or _is_empty(answer):
             continue
@@ -253,7 +257,7 @@ def _stated(text: str, start: int) -> Conclusion | None:
         lead = re.split(r"[.!?;:]\s|\n", text[max(start, found.start() - MAX_GAP) : found.start()])[-1]
         if re.search(rf"{_DENIED}\s*\Z", lead):
             continue
-        if start == 0 or _is_bare(answer):
+        if start == 0 or (len(lead.split()) <= MAX_LEAD and _is_bare(answer)):
             return Conclusion(answer, STATEMENT, begin + len(answer))
     return None
 

@@ -40,7 +40,7 @@ from pipeline.rewards.math.answer_types import (
     Words,
 )
 from pipeline.rewards.math.evaluation import begin_verdict, proportional, rational, same_value
-from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, UnreadableError, expression
+from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, readable
 from pipeline.rewards.math.names import depths, is_constant
 from pipeline.rewards.math.parsing import bare, shape_of
 from pipeline.rewards.math.tokens import Token, tokens_of, written
@@ -53,9 +53,7 @@ _ZERO_LED = re.compile(r",0\d")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,(\[])(?<!\\\{)(0|\d{4,}),(\d+)(?![\d.,]|, ?\d)")
 """One that parts neither thousands nor, most likely, two numbers."""
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
-_FRACTION = re.compile(
-    r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
-)
+_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _NUMBER = re.compile(r"([+-]?)((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 
 
@@ -100,12 +98,12 @@ def fraction_of(text: str) -> Fraction | None:
     Cheap."""
     if len(text) > MAX_QUICK_CHARS:
         return None
-    found = _FRACTION.fullmatch(text)
-    if found is None:
-        number = _plain_number(text)
-        return Fraction(number) if number is not None else None
-    top, bottom = (int(found[name] or found[f"{name}_2"]) for name in ("top", "bottom"))
-    return Fraction(int(f"{found['sign']}1") * top, bottom) if bottom else None
+    if found := _FRACTION.fullmatch(text):
+        text = f"{found[1]}{found[2]}/{found[3]}"
+    if re.fullmatch(r"[+-]?\d+/0*[1-9]\d*", text):
+        return Fraction(text)
+    number = _plain_number(text)
+    return Fraction(number) if number is not None else None
 
 
 def _undecorated(text: str) -> str:
@@ -241,18 +239,17 @@ def _same_relation(gold: Relation, answer: Relation) -> bool:
             return True
     for one, two in itertools.product((gold, gold.turned()), (answer, answer.turned())):
         if len(one.signs) == len(two.signs) == 1 and one.signs == two.signs and one.signs[0] in ("=", "!=", "<", "<="):
-            try:
-                first, second = _difference(one), _difference(two)
-            except UnreadableError:
+            first, second = _difference(one), _difference(two)
+            if first is None or second is None:
                 return False
             if proportional(first, second, positive=one.signs[0] in ("<", "<=")):
                 return True
     return False
 
 
-def _difference(relation: Relation) -> Tree:
-    left, right = map(expression, relation.sides)
-    return ("+", left, ("-", right))
+def _difference(relation: Relation) -> Tree | None:
+    left, right = map(readable, relation.sides)
+    return ("+", left, ("-", right)) if left and right else None
 
 
 def _same_quantity(gold: Value, answer: Value) -> bool:
@@ -280,11 +277,9 @@ def _same_percent(gold: Quantity, answer: Quantity) -> bool:
         return same_value(gold.tokens, answer.tokens)
     if {gold.unit, answer.unit} - {units.PERCENT, ""}:
         return False
-    percent, bare = (gold, answer) if gold.unit else (answer, gold)
-    try:
-        one, two = rational(expression(percent.tokens)), rational(expression(bare.tokens))
-    except UnreadableError:
-        return False
+    percent, plain = (gold, answer) if gold.unit else (answer, gold)
+    trees = readable(percent.tokens), readable(plain.tokens)
+    one, two = (rational(tree) if tree else None for tree in trees)
     if one is None or two is None:
         return False
     return one == 100 * two if abs(two) <= 1 or (gold.unit and abs(two) < abs(one)) else one == two

@@ -93,7 +93,6 @@ _SAID_OF = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
-_CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s\u3002]*")
 _DENIED = r"(?i:\b(?:not|incorrect\w*|wrong|false|falsch\w*|faux|errad[ao])\b|\u9519|\u043d\u0435\u0432\u0435\u0440)"
 _CHOSEN_AFTER = re.compile(
     rf"(?![^:\uff1a]*{_DENIED})(?:[^\W\d_]{{1,20}} ){{0,2}}[^\W\d_]{{1,20}} ?[:\uff1a]\s*(\(?[A-H]\)?)[.\s\u3002]*"
@@ -275,7 +274,7 @@ def _last_value(text: str) -> str | None:
     if alone or (valued and not line[valued[-1].end() :].strip("*!\u3002 ")):
         value = next(filter(None, valued[-1].groups())).strip()
         return None if re.search(r"\bor[\s$*]*$", line[: valued[-1].start()]) else value
-    if _CHOSEN.fullmatch(line) or _is_bare(line):
+    if _is_bare(line):
         return line
     if chosen := _CHOSEN_AFTER.fullmatch(line):
         return chosen[1]

@@ -19,7 +19,7 @@ from typing import Any
 
 import mpmath
 
-from pipeline.rewards.math.expressions import RANGES, TooLargeError, Tree, UnreadableError, expression, names_in
+from pipeline.rewards.math.expressions import RANGES, TooLargeError, Tree, names_in, readable
 from pipeline.rewards.math.tokens import Token, written
 
 MAX_BITS = 200_000
@@ -57,18 +57,11 @@ def same_value(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
     """Whether two expressions are equal wherever both are defined. Raises TooLargeError."""
     if written(gold) == written(answer):
         return True
-    try:
-        return same_tree(expression(gold), expression(answer))
-    except UnreadableError:
+    first, second = readable(gold), readable(answer)
+    if first is None or second is None:
         return False
-
-
-def same_tree(first: Tree, second: Tree) -> bool:
-    """Whether two trees are equal wherever both are defined."""
     exact, other = rational(first), rational(second)
-    if exact is not None and other is not None:
-        return exact == other
-    return _agree(first, second, _near)
+    return _agree(first, second, _near) if exact is None or other is None else exact == other
 
 
 def proportional(first: Tree, second: Tree, positive: bool = False) -> bool:

@@ -100,7 +100,7 @@ def is_read(gold: str) -> bool:
             case None:
                 return False
             case types.Value(quantity=quantity):
-                return quantity is not None and readable(quantity.tokens) is not None
+                return readable(quantity.tokens) is not None
             case types.Group(items=items) | types.Listing(items=items):
                 return all(map(is_whole, items))
             case types.Matrix(rows=rows):

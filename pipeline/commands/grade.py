@@ -69,7 +69,7 @@ def grade_command(arguments: argparse.Namespace) -> int:
     """Grade each response, print why it passed or failed, and a summary. The status is 0 where each is as it is
     labelled, or passes where there are no labels, else 1."""
     given = settings_given(arguments)
-    config = load_config(arguments.config, given)
+    config = load_config(arguments.config, given).patient_as_eval
     may_import(config.reward.code.packages)  # or say which of them is not here
     rows = responses_in(
         arguments.file, config, scorer=given.get("reward", {}).get("scorer", ""), registry=arguments.registry,

@@ -52,8 +52,8 @@ class EvalSection(Section):
 
     max_outage_s: Annotated[float, Field(gt=0)] = Field(
         300.0,
-        description="The command `eval`: longest wait while no endpoint gives a usable answer; then it gives up, and "
-        "the same command goes on from what is kept. (Runs wait for requests.max_outage_s.)",
+        description="The commands `eval` and `grade`: longest wait while no endpoint gives a usable answer; then they "
+        "give up, and the same `eval` goes on from what is kept. (Runs wait for requests.max_outage_s.)",
     )
 
     @property

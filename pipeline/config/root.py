@@ -83,6 +83,12 @@ class Config(Section):
         )
         return (*self.endpoints, *(endpoint for endpoint in others if endpoint))
 
+    @property
+    def patient_as_eval(self) -> Config:
+        """The same for a command that its user waits for: a lost endpoint is given up after `eval.max_outage_s`."""
+        requests = self.requests.model_copy(update={"max_outage_s": self.eval.max_outage_s})
+        return self.model_copy(update={"requests": requests})
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Config:
         sft = self.sft

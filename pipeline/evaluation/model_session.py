@@ -67,7 +67,7 @@ class ModelSession(Generic[T]):
 
     def __init__(self, options: EvalOptions, log: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self._options = options
-        self._config = _patient(options.config)
+        self._config = options.config.patient_as_eval
         self._log = log
         self._warn = warn
         self._clients: list[InferenceClient] = []
@@ -165,9 +165,3 @@ def folder_of(options: EvalOptions, model: str, kind: type[F]) -> F:
     """Where the evaluation of a model is."""
     name = re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
     return kind(options.out or kind.root / name)
-
-
-def _patient(config: Config) -> Config:
-    """`config` with the patience of an evaluation, whose user waits before it."""
-    requests = config.requests.model_copy(update={"max_outage_s": config.eval.max_outage_s})
-    return config.model_copy(update={"requests": requests})

@@ -87,9 +87,8 @@ def _labels_of(config: Config, judge: ScorerSettings) -> _Labels | None:
 async def _compared(config: Config, known: Mapping[str, str]) -> tuple[dict[str, Finding], list[dict[str, Any]]]:
     """A finding on each judge by its identity, and what they cost. Only those that are not known are asked."""
     # Nothing has started: a judge that is away is reported in minutes, as by an evaluation.
-    requests = config.requests.model_copy(update={"max_outage_s": config.eval.max_outage_s})
     found: dict[str, Finding] = {}
-    async with opened_judges(config.model_copy(update={"requests": requests}), on_trouble=warn) as opened:
+    async with opened_judges(config.patient_as_eval, on_trouble=warn) as opened:
         for one in config.reward.judges:
             judge, name = opened.judges[one.column], f"judge {one.column}"
             labels = _labels_of(config, one)

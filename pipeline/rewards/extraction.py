@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import deque
 from typing import NamedTuple
 
 _BOX_OR_BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _HEADING = re.compile(
-    r"(?:\*\*)?(?:(?:the )?(?:final "
+    r"^(?:\*\*)?(?:(?:the )?(?:final "
     r")?answer|step|conclusion|solution|result|verification|explanation|summary|part|case|check)\b"
     r"[^\n]{0,80}?(?::(?:\*\*)?|$)[ \t]*",
     re.IGNORECASE,
 )
-_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
-_ANSWERED = re.compile(r"</answer>|\b(?:the|final) answer is\b([^\n])", re.IGNORECASE)
+_TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
 _BLANK = r"(?:\s|\$|\\[()\[\],;:! ]|\\q?quad\b|\*)*"
 _NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w{1,4}\}?)?\s*=)?"
 _JOINED = re.compile(
@@ -42,9 +42,11 @@ MAX_STATEMENTS = 20
 MAX_LEAD = 3
 
 _SPEAKER = r"\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
-_TURN_ENDS = re.compile(rf"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id)\|>|</s>|{_SPEAKER}")
+_TURN_ENDS = re.compile(
+    rf"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id)\|>|</s>|{_SPEAKER}|<\|[^|<>\s]{{1,30}}\|>(?=\s*\w{{0,12}}\s*\Z)"
+)
 """Where a model goes on with a conversation or an exercise of its own making."""
-_CONTROL_AT_END = re.compile(r"(?:<\|[^|<>\s]{1,30}\|>|</s>)\s*\w{0,12}\s*\Z")
+MAX_LAST_WORD = 16
 
 # What marks an answer, in a few languages: the word and what binds it to the value.
 _STATES = re.compile(
@@ -91,8 +93,10 @@ _SAID_OF = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
-_CHOSEN = re.compile(r"[\s*(]*[A-H][).*\s\u3002]*")
-_CHOSEN_AFTER = re.compile(r"(?:[^\W\d_]{1,20} ){0,2}[^\W\d_]{1,20} ?[:\uff1a]\s*(\(?[A-H]\)?)[.\s\u3002]*")
+_DENIED = r"(?i:\b(?:not|incorrect\w*|wrong|false|falsch\w*|faux|errad[ao])\b|\u9519|\u043d\u0435\u0432\u0435\u0440)"
+_CHOSEN_AFTER = re.compile(
+    rf"(?![^:\uff1a]*{_DENIED})(?:[^\W\d_]{{1,20}} ){{0,2}}[^\W\d_]{{1,20}} ?[:\uff1a]\s*(\(?[A-H]\)?)[.\s\u3002]*"
+)
 """A choice behind a word or two of whatever language."""
 _ALSO = re.compile(
     rf"{_BLANK}\(?(?:(?:\\text\s*\{{\s*or\s*\}}|\b(?:or|oder|ou|\u0438\u043b\u0438)\b|\u6216|/)"
@@ -106,22 +110,16 @@ _UNBRACED = re.compile(
 )
 
 
-class _Statement(NamedTuple):
-    """A statement, and where it ends."""
-
-    answer: str
-    end: int
-
-
 BOX, HASHES, TAGS = r"the last \boxed{…}", "the last line `#### …`", "the last <answer>…</answer>"
 STATEMENT, LAST_VALUE = "a statement of the answer", "the value that the last line ends with"
 
 
 class Conclusion(NamedTuple):
-    """The answer of a text, None where there is none, and the mark that it was found by."""
+    """The answer of a text, None where there is none, the mark that it was found by, and where that ends."""
 
     answer: str | None
-    mark: str
+    mark: str = ""
+    end: int = 0
 
 
 class Box(NamedTuple):
@@ -154,8 +152,7 @@ def boxed(text: str) -> list[str]:
 
 def extract_answer(text: str) -> str | None:
     """`conclusion` without what decorates it; None when there is none, or an empty one."""
-    answer = conclusion(text)
-    return cleaned(answer) or None if answer is not None else None
+    return cleaned(conclusion(text) or "") or None
 
 
 def cleaned(answer: str) -> str:
@@ -172,113 +169,95 @@ def concluded(text: str) -> Conclusion:
     """The answer that `text` ends with, as written, and by which mark.
 
     Of all that is marked as the answer the last one counts, in whatever language the rest is written. Where nothing
-    is, it is the value that the last line ends with."""
-    text = _own(_UNBRACED.sub(lambda box: f"{box[1]}{{{box[2] or box[3]}}}", text))
-    marks = ((BOX, _boxed(text)), (HASHES, _hashed(text)), (TAGS, _tagged(text)))
-    marked = [(mark, found) for mark, found in marks if found is not None]
-    mark, last = max(marked, key=lambda one: one[1].end, default=("", None))
-    if (stated := _stated(text, last.end if last else 0)) is not None:
-        return Conclusion(stated.answer, STATEMENT)
-    if last is not None:
-        return Conclusion(last.answer, mark)
+    is, it is the value that the last line ends with. Where a model that has answered goes on with a question of its
+    own making, what it answers to that does not count."""
+    text = _UNBRACED.sub(lambda box: f"{box[1]}{{{box[2] or box[3]}}}", text)
+    for turn in itertools.islice(_TURN_ENDS.finditer(text), MAX_STATEMENTS):
+        before, is_end = text[: turn.start()], len(text) - turn.end() <= MAX_LAST_WORD
+        found = _conclusion(before)
+        if found.answer is not None and (found.mark != LAST_VALUE or before.endswith("\n") or is_end):
+            return found
+    return _conclusion(text)
+
+
+def _conclusion(text: str) -> Conclusion:
+    marked = max(_boxed(text), _hashed(text), _tagged(text), key=lambda found: found.end)
+    if (stated := _stated(text, marked.end)) is not None or marked.end:
+        return stated or marked
     value = _last_value(text)
     return Conclusion(value, "" if value is None else LAST_VALUE)
 
 
-def _own(text: str) -> str:
-    """`text` up to where a model that has answered asks itself the next question: what it answers to that is no answer
-    to ours."""
-    if not _TURN_ENDS.search(text) and not _CONTROL_AT_END.search(text):
-        return text
-    ends = [found.start(1) if found[1] else found.start() for found in itertools.islice(_ANSWERED.finditer(text), 1)]
-    ends += [box.end for box in boxes(text)[:1]]
-    ends += [line.start(1) for line in _HASHES.finditer(text) if not _HEADING.match(line[1])][:1]
-    turns = itertools.islice(_TURN_ENDS.finditer(text), MAX_STATEMENTS)
-    first = min(ends, default=len(text))
-    turn = next((turn for turn in turns if turn.start() >= first or _concludes(text[: turn.start()])), None)
-    turn = turn or _TURN_ENDS.search(text, first) or _CONTROL_AT_END.search(text)
-    return text[: turn.start()] if turn else text
+def _is_empty(answer: str) -> bool:
+    return not answer.strip("$*`\"' \t\n.,;:!")
 
 
-def _concludes(text: str) -> bool:
-    """Whether a paragraph ends here with a value."""
-    return text.endswith("\n") and _last_value(text) is not None
-
-
-def _boxed(text: str) -> _Statement | None:
-    """The last box that holds something, with those that are joined to it."""
-    chain: list[Box] = []
+def _boxed(text: str) -> Conclusion:
+    """The last box that holds something, with those that are joined to it, and the factors that stand at it."""
+    chain = deque[Box]()
     for box in reversed(boxes(text)):
-        if not chain:
-            # Sliced one by one: contents of nested boxes would add up to the square of the text.
-            if text[box.inner : box.end].strip("$*`\"' \t\n.,;:!"):
-                chain.append(box)
+        # Sliced one by one: contents of nested boxes would add up to the square of the text.
+        if not chain and _is_empty(text[box.inner : box.end]):
             continue
-        gap = text[box.end + 1 : min(chain[-1].start, box.end + 2 + MAX_GAP)]
-        is_other = not gap.strip(" $") and text[box.inner : box.end] != text[chain[-1].inner : chain[-1].end]
-        if box.end > chain[-1].start or len(gap) > MAX_GAP or not (is_other or _JOINED.fullmatch(gap)):
-            break
-        chain.append(box)
+        if chain:
+            gap = text[box.end + 1 : chain[0].start]
+            is_other = not gap.strip(" $") and text[box.inner : box.end] != text[chain[0].inner : chain[0].end]
+            if box.end > chain[0].start or len(gap) > MAX_GAP or not (is_other or _JOINED.fullmatch(gap)):
+                break
+        chain.appendleft(box)
     if not chain:
-        return None
-    chain.reverse()
-    first, last = chain[0], chain[-1]
-    before = text[max(0, first.start - 40) : first.start]
-    parts = [text[first.inner : first.end].strip()]
-    if len(chain) > 1 and (name := _NAMED_BEFORE.search(before)):
-        parts.insert(0, name[1])
-    elif factor := _FACTOR_BEFORE.search(before):
-        parts.insert(0, factor[0])
+        return Conclusion(None)
+    before, end = text[max(0, chain[0].start - 40) : chain[0].start], chain[-1].end + 1
+    name = _NAMED_BEFORE.search(before) if len(chain) > 1 else None
+    answer = name[1] if name else (factor[0] if (factor := _FACTOR_BEFORE.search(before)) else "")
+    answer += text[chain[0].inner : chain[0].end].strip()
     for box, following in itertools.pairwise(chain):
         gap = text[box.end + 1 : following.start]
-        parts += [gap if gap.strip(" $") else ", ", text[following.inner : following.end].strip()]
-    answer = _JOINING_TEXT.sub(r" \1 ", "".join(parts).replace("$", "")) if len(chain) > 1 else "".join(parts)
-    if factor := _FACTOR_AFTER.match(text, last.end + 1):
+        answer += (gap if gap.strip(" $") else ", ") + text[following.inner : following.end].strip()
+    if len(chain) > 1:
+        answer = _JOINING_TEXT.sub(r" \1 ", answer.replace("$", ""))
+    if factor := _FACTOR_AFTER.match(text, end):
         answer += factor[0].replace("$", "")
-    if also := _ALSO.match(text, last.end + 1):
+    if also := _ALSO.match(text, end):
         answer += f" or {also['either'] or also['both']}"
-    return _Statement(answer, last.end + 1)
+    return Conclusion(answer, BOX, end)
 
 
-def _hashed(text: str) -> _Statement | None:
+def _hashed(text: str) -> Conclusion:
     """The last line `#### x`; a heading of that level counts only for what stands behind its colon."""
     for found in reversed(list(_HASHES.finditer(text))):
-        answer = found[1]
-        if heading := _HEADING.match(answer):
-            answer = answer[heading.end() :]
-        if answer.strip("*`\"' \t.,;:!"):
-            return None if "\\boxed" in answer else _Statement(answer, found.end())
-    return None
+        if not _is_empty(answer := _HEADING.sub("", found[1], 1)):
+            return Conclusion(None) if "\\boxed" in answer else Conclusion(answer, HASHES, found.end())
+    return Conclusion(None)
 
 
-def _tagged(text: str) -> _Statement | None:
-    tags = list(_TAG.finditer(text))
-    for opening, closing in zip(reversed(tags[:-1]), reversed(tags[1:]), strict=True):
-        answer = text[opening.end() : closing.start()].strip()
-        if opening[0][1] != "/" and closing[0][1] == "/" and answer:
-            return None if "\\boxed" in answer else _Statement(answer, closing.end())
-    return None
+def _tagged(text: str) -> Conclusion:
+    found = next((tag for tag in reversed(list(_TAGGED.finditer(text))) if tag[1].strip()), None)
+    if found is None or "\\boxed" in found[1]:
+        return Conclusion(None)
+    return Conclusion(found[1].strip(), TAGS, found.end())
 
 
-def _stated(text: str, start: int) -> _Statement | None:
+def _stated(text: str, start: int) -> Conclusion | None:
     """The last sentence after `start` that names its value the answer. Behind a marked answer it has to begin with that
     and say no more: other sentences speak of checks, of parts, and of what others think."""
     for found in itertools.islice(reversed(list(_STATES.finditer(text, start))), MAX_STATEMENTS):
         begin = found.end()
         if (span := _SPAN.match(text, begin)) and "\n" in span[0]:
-            return _Statement(next(filter(None, span.groups())).strip(), span.end())
+            return Conclusion(next(filter(None, span.groups())).strip(), STATEMENT, span.end())
         line = text[begin : begin + MAX_LINE].partition("\n")[0].lstrip("} ")
         ends = _SENTENCE_END.finditer(line, span.end() - begin if span else 0)  # \! in a formula ends no sentence
         end = next((end for end in ends if not _CHOICE_MARK.match(line, end.start() - 1)), None)
         answer = line[: end.start()] if end else line
-        if "\\boxed" in answer or (end and end[0][0] == "?") or not answer.strip("$*`\"' \t.,;:!"):
+        if "\\boxed" in answer or (end and end[0][0] == "?") or _is_empty(answer):
             continue
-        if start == 0:
-            value = answer if _VALUE_BEGINS.match(answer) else _last_value(answer) or _only_number(answer) or answer
-            return _Statement(value, begin + len(answer))
+        if start == 0 and not _VALUE_BEGINS.match(answer):
+            answer = _last_value(answer) or _only_number(answer) or answer
         lead = re.split(r"[.!?;:]\s|\n", text[max(start, found.start() - MAX_GAP) : found.start()])[-1]
-        if len(lead.split()) <= MAX_LEAD and _is_bare(answer):
-            return _Statement(answer, begin + len(answer))
+        if re.search(rf"{_DENIED}\s*\Z", lead):
+            continue
+        if start == 0 or (len(lead.split()) <= MAX_LEAD and _is_bare(answer)):
+            return Conclusion(answer, STATEMENT, begin + len(answer))
     return None
 
 
@@ -295,7 +274,7 @@ def _last_value(text: str) -> str | None:
     if alone or (valued and not line[valued[-1].end() :].strip("*!\u3002 ")):
         value = next(filter(None, valued[-1].groups())).strip()
         return None if re.search(r"\bor[\s$*]*$", line[: valued[-1].start()]) else value
-    if _CHOSEN.fullmatch(line) or _is_bare(line):
+    if _is_bare(line):
         return line
     if chosen := _CHOSEN_AFTER.fullmatch(line):
         return chosen[1]

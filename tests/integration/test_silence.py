@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -145,6 +146,24 @@ async def test_an_evaluation_gives_up_after_its_own_patience_and_goes_on_later(
         status, out, err = await command.run()
         assert status == 0, err
     assert f"| sums | zero-shot | {NUM_QUESTIONS} | 1 |" in out
+
+
+async def test_grade_gives_a_lost_judge_up_after_the_patience_of_an_evaluation(
+    tmp_path: Path, repository: Path
+) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps({"response": "\\boxed{5}", "answer": "5", "question": "What is 2 + 3?"}) + "\n")
+    async with serving(OddEndpoints({"error_200": KINDS["error_200"]}).application()) as port:
+        judge = f"--reward.scorer judge --reward.judge.endpoint.url http://127.0.0.1:{port}/error_200"
+        options = f"{judge} --reward.judge.endpoint.model {MODEL} --requests.max_attempts 1000 --eval.max_outage_s 1"
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pipeline.orchestrate", "grade", str(file), *options.split(),
+            cwd=repository, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            _, err = await child.communicate()
+    assert child.returncode == 1, err
+    assert b"failed: no endpoint was fit for 1 s" in err, err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

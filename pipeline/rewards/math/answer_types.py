@@ -13,10 +13,10 @@ _TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 class Value(NamedTuple):
-    """One value; `quantity` is None when its unit is none. `rounded`: what was added behind "approximately"."""
+    """One value; `quantity` has its unit apart. `rounded`: what was added behind "approximately"."""
 
     tokens: Tokens
-    quantity: Quantity | None
+    quantity: Quantity
     rounded: Shape | None = None
 
 
@@ -63,15 +63,17 @@ class Relation(NamedTuple):
 
 
 class NamedValue(NamedTuple):
-    """A value with what it is the value of. `is_name`: a plain name, not `a + b` or `3 + 4`. `region`: by
-    inequality."""
+    """A value with what it is the value of. `is_name`: a plain name, not `a + b` or `3 + 4`."""
 
-    tokens: Tokens
     name: str
     is_name: bool
     value: Shape | None
     relation: Relation
-    region: bool = False
+
+    @property
+    def is_region(self) -> bool:
+        """Whether inequalities say what the values are."""
+        return not {*self.relation.signs} <= {"=", "∈"}
 
 
 class Assigned(NamedTuple):

@@ -8,10 +8,9 @@ is one only where the problem has no other ("Write 3/8 as a decimal"). By signs 
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.rewards.math.answer_types import Matrix, NamedValue, Relation, Shape, Tokens, Value
 from pipeline.rewards.math.expressions import TooLargeError, Tree, readable
@@ -62,29 +61,25 @@ def _tree(shape: Shape | None) -> Tree | None:
     match shape:
         case NamedValue(value=value):
             return _tree(value)
-        case Value(quantity=quantity) if quantity is not None:
+        case Value(quantity=quantity):
             return readable(quantity.tokens)
-        case Relation():
-            return _relation(shape)
-    return None
+    return _relation(shape)
 
 
 def _relation(shape: Shape | None) -> Tree | None:
     """The relation that a shape is, or was read from."""
-    match shape:
-        case NamedValue(relation=relation) | (Relation() as relation):
-            trees = [tree for side in relation.sides if (tree := readable(side)) is not None]
-            return ("=", *trees) if len(trees) == len(relation.sides) else None
-    return None
+    relation = shape.relation if isinstance(shape, NamedValue) else shape
+    return _joined([*map(readable, relation.sides)]) if isinstance(relation, Relation) else None
+
+
+def _joined(sides: Sequence[Tree | None]) -> Tree | None:
+    return None if None in sides else ("=", *sides)
 
 
 def _trees(part: Tokens) -> Iterator[Tree]:
     """The expressions on the sides of a relation, and the relation itself."""
-    sides, signs = split(part, SIGNS)
-    trees = [tree for side in sides if side and (tree := readable(side)) is not None]
-    yield from trees
-    if signs and len(trees) == len(sides):
-        yield ("=", *trees)
+    sides = [readable(side) for side in split(part, SIGNS)[0]]
+    yield from filter(None, [*sides, _joined(sides) if len(sides) > 1 else None])
 
 
 def _is_computed(tree: Tree) -> bool:
@@ -94,10 +89,8 @@ def _is_computed(tree: Tree) -> bool:
             return False
         case "-", operand:
             return _is_computed(operand)
-        case "/", ("number", top), ("number", bottom):
-            return not (
-                top.denominator == bottom.denominator == 1 and bottom > 1 and math.gcd(int(top), int(bottom)) == 1
-            )
+        case "/", ("number", top), ("number", bottom) if bottom > 1:
+            return bool((top / bottom).denominator != bottom)
     return True
 
 
@@ -126,13 +119,10 @@ def _parts(problem: str) -> Iterator[list[Token]]:
     for token in [*tokens_of(problem), Token("word", "")]:
         level += STEPS.get(token.text, 0)
         if token.kind == "word" or (token.text in _BETWEEN and level == 0):
-            if part := _without_open(part):
+            if part and part[-1].text in OPENING:  # a bracket that words stand in: `12 + 5 (in metres)`
+                part.pop()
+            if part:
                 yield part
             part, level = [], 0
         else:
             part.append(token)
-
-
-def _without_open(part: list[Token]) -> list[Token]:
-    """`part` without a bracket that words behind it stand in: `12 + 5 (in metres)`."""
-    return part[:-1] if part and part[-1].text in OPENING else part

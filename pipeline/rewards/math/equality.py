@@ -39,25 +39,21 @@ from pipeline.rewards.math.answer_types import (
     Value,
     Words,
 )
-from pipeline.rewards.math.evaluation import begin_verdict, proportional, rational, same_tree, same_value
-from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, UnreadableError, expression
+from pipeline.rewards.math.evaluation import begin_verdict, proportional, rational, same_value
+from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, readable
 from pipeline.rewards.math.names import depths, is_constant
-from pipeline.rewards.math.parsing import shape_of
-from pipeline.rewards.math.tokens import Token, tokens_of, words, written
+from pipeline.rewards.math.parsing import bare, shape_of
+from pipeline.rewards.math.tokens import Token, tokens_of, written
 from pipeline.rewards.math.units import Quantity
 
 MAX_CHARS = 20_000
-_ANNOUNCES = words("the so final our correct solution solutions answer answers result")
-_ANNOUNCED_BY = frozenset(("is", "are", ":"))
 MAX_ITEMS = 60
 MAX_QUICK_CHARS = 200
 _ZERO_LED = re.compile(r",0\d")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,(\[])(?<!\\\{)(0|\d{4,}),(\d+)(?![\d.,]|, ?\d)")
 """One that parts neither thousands nor, most likely, two numbers."""
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
-_FRACTION = re.compile(
-    r"(?P<sign>[+-]?)(?:(?P<top>\d+)/(?P<bottom>\d+)|\\[dt]?frac(?:\{(?P<top_2>\d+)\}\{(?P<bottom_2>\d+)\}))"
-)
+_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _NUMBER = re.compile(r"([+-]?)((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 
 
@@ -102,12 +98,12 @@ def fraction_of(text: str) -> Fraction | None:
     Cheap."""
     if len(text) > MAX_QUICK_CHARS:
         return None
-    found = _FRACTION.fullmatch(text)
-    if found is None:
-        number = _plain_number(text)
-        return Fraction(number) if number is not None else None
-    top, bottom = (int(found[name] or found[f"{name}_2"]) for name in ("top", "bottom"))
-    return Fraction(int(f"{found['sign']}1") * top, bottom) if bottom else None
+    if found := _FRACTION.fullmatch(text):
+        text = f"{found[1]}{found[2]}/{found[3]}"
+    if re.fullmatch(r"[+-]?\d+/0*[1-9]\d*", text):
+        return Fraction(text)
+    number = _plain_number(text)
+    return Fraction(number) if number is not None else None
 
 
 def _undecorated(text: str) -> str:
@@ -122,10 +118,8 @@ def _plain_number(text: str) -> Decimal | None:
 
 
 def _same_reading(gold: list[Token], answer: list[Token]) -> bool:
+    gold, answer = bare(gold), bare(answer)
     for tokens in (gold, answer):
-        while tokens and tokens[-1].text in (".", ",", ";", ":", "\\", "✅", "✓", "✔", r"\checkmark", r"\\"):
-            tokens.pop()
-        del tokens[: _length_of_lead(tokens)]
         if not tokens:
             return False
         if max(depths(tokens)) > MAX_DEPTH:
@@ -133,14 +127,6 @@ def _same_reading(gold: list[Token], answer: list[Token]) -> bool:
     if written(gold) == written(answer) or [token.text for token in gold] == [token.text for token in answer]:
         return True
     return same_shape(shape_of(gold), shape_of(answer))
-
-
-def _length_of_lead(tokens: Sequence[Token]) -> int:
-    """How many tokens announce the answer, as "Solution is:" does."""
-    texts = [token.text.lower() if token.kind == "word" else token.text for token in tokens[:8]]
-    num_words = sum(1 for _ in itertools.takewhile(_ANNOUNCES.__contains__, texts))
-    num_signs = sum(1 for _ in itertools.takewhile(_ANNOUNCED_BY.__contains__, texts[num_words:]))
-    return num_words + num_signs if num_words and num_signs else 0
 
 
 def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
@@ -205,13 +191,12 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
 
 
 def _same_named(gold: NamedValue, answer: NamedValue) -> bool:
-    if gold.name == answer.name or (not gold.is_name and not answer.is_name and same_value(gold.tokens, answer.tokens)):
+    is_computed = not gold.is_name and not answer.is_name
+    if gold.name == answer.name or (is_computed and same_value(gold.relation.sides[0], answer.relation.sides[0])):
         return same_shape(gold.value, answer.value)
     if isinstance(gold.value, Listing) or isinstance(answer.value, Listing):
-        names = [name.split("_")[0] for name in (gold.name, answer.name)]  # `x_1, x_2` are values of x
-        return (
-            names[0] == names[1] and bool({gold.name, answer.name} & {*names}) and same_shape(gold.value, answer.value)
-        )
+        name, other = (each.name.partition("_")[0] for each in (gold, answer))  # `x_1, x_2` are values of x
+        return name == other and name in (gold.name, answer.name) and same_shape(gold.value, answer.value)
     return _same_relation(gold.relation, answer.relation)
 
 
@@ -254,34 +239,29 @@ def _same_relation(gold: Relation, answer: Relation) -> bool:
             return True
     for one, two in itertools.product((gold, gold.turned()), (answer, answer.turned())):
         if len(one.signs) == len(two.signs) == 1 and one.signs == two.signs and one.signs[0] in ("=", "!=", "<", "<="):
-            try:
-                first, second = _difference(one), _difference(two)
-            except UnreadableError:
+            first, second = _difference(one), _difference(two)
+            if first is None or second is None:
                 return False
             if proportional(first, second, positive=one.signs[0] in ("<", "<=")):
                 return True
     return False
 
 
-def _difference(relation: Relation) -> Tree:
-    left, right = map(expression, relation.sides)
-    return ("+", left, ("-", right))
+def _difference(relation: Relation) -> Tree | None:
+    left, right = map(readable, relation.sides)
+    return ("+", left, ("-", right)) if left and right else None
 
 
 def _same_quantity(gold: Value, answer: Value) -> bool:
     if isinstance(answer.rounded, Value) and any("." in token.text for token in gold.tokens if token.kind == "number"):
         # "100/3, approximately 33.3" where gold is 33.3: the answer says both.
         return _same_quantity(gold, answer.rounded) or _same_quantity(gold, answer._replace(rounded=None))
-    if isinstance(gold.rounded, Value) and isinstance(answer.rounded, Value):
-        rounded = [value.quantity.unit if value.quantity else "" for value in (gold.rounded, answer.rounded)]
-        if not units.fits(*rounded):
-            return False
     one, two = gold.quantity, answer.quantity
-    if one is None or two is None or (_are_points(one.tokens) and _are_points(two.tokens)):
-        return (one is None) == (two is None) and written(gold.tokens) == written(answer.tokens)
+    if _are_points(one.tokens) and _are_points(two.tokens):
+        return written(gold.tokens) == written(answer.tokens)
     if units.PERCENT in (one.unit, two.unit):
         return _same_percent(one, two)
-    if units.fits(one.unit, two.unit) and _same_amount(one, two):
+    if units.fits(one.unit, two.unit) and same_value(one.tokens, two.tokens):
         return True
     return (one.is_name or two.is_name) and same_value(gold.tokens, answer.tokens)
 
@@ -294,26 +274,12 @@ def _are_points(tokens: Sequence[Token]) -> bool:
 def _same_percent(gold: Quantity, answer: Quantity) -> bool:
     """25% is 25%; and 25 where gold is no share (above 1), else a hundredth of it."""
     if gold.unit == answer.unit:
-        return _same_amount(gold, answer)
+        return same_value(gold.tokens, answer.tokens)
     if {gold.unit, answer.unit} - {units.PERCENT, ""}:
         return False
-    percent, bare = (gold, answer) if gold.unit else (answer, gold)
-    try:
-        one, two = rational(expression(percent.tokens)), rational(expression(bare.tokens))
-    except UnreadableError:
-        return False
+    percent, plain = (gold, answer) if gold.unit else (answer, gold)
+    trees = readable(percent.tokens), readable(plain.tokens)
+    one, two = (rational(tree) if tree else None for tree in trees)
     if one is None or two is None:
         return False
     return one == 100 * two if abs(two) <= 1 or (gold.unit and abs(two) < abs(one)) else one == two
-
-
-def _same_amount(gold: Quantity, answer: Quantity) -> bool:
-    if gold.power_of_ten == answer.power_of_ten:
-        return same_value(gold.tokens, answer.tokens)
-    try:
-        first, second = (
-            ("*", expression(one.tokens), ("number", Fraction(10**one.power_of_ten))) for one in (gold, answer)
-        )
-    except UnreadableError:
-        return False
-    return same_tree(first, second)

@@ -2,40 +2,36 @@ r"""Decides whether two expressions are equal: exactly for rational numbers, els
 
 Expressions with variables are compared at fixed points, positive and negative, wherever both have a real value. No
 tolerance is given to rounded decimals: 0.333333 is not 1/3. Series and integrals are summed up numerically, at two
-precisions, which have to agree, and compared to 24 digits. Values beyond 2^±200,000 and sums of more than 3,000 terms
-raise TooLargeError instead of being computed.
+precisions, which have to agree, and compared to 24 digits. Values beyond 2^±200,000, and sums, series and integrals of
+more terms than one verdict may spend, raise TooLargeError instead of being computed.
 """
 
 from __future__ import annotations
 
-import builtins
 import math
 import operator
 import random
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import mpmath
 
-from pipeline.rewards.math.expressions import RANGES, TooLargeError, Tree, UnreadableError, expression, names_in
+from pipeline.rewards.math.expressions import RANGES, TooLargeError, Tree, names_in, readable
 from pipeline.rewards.math.tokens import Token, written
 
 MAX_BITS = 200_000
 MAX_FACTORIAL = 10_000
-NUM_POINTS = 8
-NUM_FURTHER = 100
-NUM_OF_SUMS = 24
-MAX_TERMS = 3_000
-TERMS_OF_A_LIMIT = 300
-"""What a series or an integral counts as, within other sums."""
-MAX_TERMS_OF_SERIES, MAX_UNSETTLED = 4_000, 2
-"""Terms that the series of one verdict are asked for, and series that may end without a value: each takes a second."""
-_spent = Counter[str]()
-"""What the verdict has spent of these."""
+NUM_POINTS, NUM_FURTHER, NUM_OF_SUMS = 8, 100, 16
+"""Points near 0, further out, and these of what has sums."""
+MAX_WORK = 40_000
+"""Parts of expressions that are evaluated at all further points together."""
+MAX_TERMS, TERM_OF_SERIES, UNSETTLED = 12_000, 3, 4_000
+"""Terms of sums and integrals that one verdict may spend, what one of a series counts as, and a series without a
+value."""
+_spent = [0]
 _FAR, _VANISHING = 3000, 1 / 30
 """Where the terms of a series are looked at, and how small they have to be there."""
 _DIGITS, _FEW_DIGITS = 150, 30
@@ -44,37 +40,28 @@ _CONTEXT.dps = _DIGITS
 _CONSTANTS = {"e": _CONTEXT.e, "i": _CONTEXT.j, r"\pi": _CONTEXT.pi, r"\infty": _CONTEXT.inf}
 _WHOLE = frozenset("ijklmnpqKMN")
 """Letters that stand for whole numbers where they are rounded."""
-MAX_WORK = 40_000
-"""Parts of expressions that are evaluated at all further points together."""
 
 
 def begin_verdict() -> None:
     """Forgets what the verdict before has spent."""
-    _spent.clear()
+    _spent[0] = 0
 
 
-def _spend(what: str, at_most: int, by: int) -> None:
-    _spent[what] += by
-    if _spent[what] > at_most:
-        raise TooLargeError("series that converge too slowly")
+def _spend(terms: int) -> None:
+    _spent[0] += terms
+    if _spent[0] > MAX_TERMS:
+        raise TooLargeError("sums of too many terms, or series that converge too slowly")
 
 
 def same_value(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
     """Whether two expressions are equal wherever both are defined. Raises TooLargeError."""
     if written(gold) == written(answer):
         return True
-    try:
-        return same_tree(expression(gold), expression(answer))
-    except UnreadableError:
+    first, second = readable(gold), readable(answer)
+    if first is None or second is None:
         return False
-
-
-def same_tree(first: Tree, second: Tree) -> bool:
-    """Whether two trees are equal wherever both are defined."""
     exact, other = rational(first), rational(second)
-    if exact is not None and other is not None:
-        return exact == other
-    return _agree(first, second, _near)
+    return _agree(first, second, _near) if exact is None or other is None else exact == other
 
 
 def proportional(first: Tree, second: Tree, positive: bool = False) -> bool:
@@ -110,46 +97,33 @@ def is_less(first: Tree, second: Tree) -> bool:
 
 def _agree(first: Tree, second: Tree, compare: Callable[[Any, Any], bool]) -> bool:
     """Whether `compare` holds wherever both are real, at two points at least: near 0, then further out, where not
-    enough of these were. What rounds to whole numbers is compared at both kinds of points, whole ones first."""
+    enough of these were, or where something is rounded to whole numbers."""
     parts = [*_parts(first), *_parts(second)]
     is_limit = "int" in parts or (r"\infty" in parts and not RANGES.isdisjoint(parts))
-    with _CONTEXT.workdps(_FEW_DIGITS if is_limit else _CONTEXT.dps):
-        return _agree_at_points(first, second, compare, {*parts}, min(NUM_FURTHER, MAX_WORK // len(parts)), is_limit)
-
-
-def _agree_at_points(
-    first: Tree, second: Tree, compare: Callable[[Any, Any], bool], parts: set[str], num_further: int, is_limit: bool
-) -> bool:
-    names = names_in(first) | names_in(second)
-    if not names:
-        one, two = _value(first, {}), _value(second, {})
-        return one is not None and two is not None and compare(one, two)
-    ends = _names_of_ends(first) | _names_of_ends(second)
-    whole = {name for name in names if parts & {"floor", "ceil", "sum", "prod"} and name[0] in _WHOLE} | ends
-    is_stepped = bool(whole or parts & {"floor", "ceil"})
-    if parts & RANGES:
-        num_further = NUM_OF_SUMS
-    num_near = NUM_POINTS if whole != names else 0
-    num_compared = 0
-    for number in range(num_near + num_further):
-        is_near = number < num_near
-        if not is_near and num_compared >= 2 and not is_stepped:
-            break
-        if is_near:
-            point = {name: _coordinate(name, number) for name in names - ends} | {
-                name: _further(name, number, True, len(names) == 1) for name in ends
-            }
-        else:
-            point = {name: _further(name, number - num_near, name in whole, len(names) == 1) for name in names}
-        one, two = _value(first, point), _value(second, point)
-        if is_near and not is_limit and (one is None) != (two is None):
-            return False
-        if one is None or two is None or ("i" not in parts and (one.imag != 0 or two.imag != 0)):
-            continue
-        if not compare(one, two):
-            return False
-        num_compared += 1
-    return num_compared >= 2
+    with _CONTEXT.workdps(_FEW_DIGITS if is_limit else _DIGITS):
+        names = names_in(first) | names_in(second)
+        if not names:
+            one, two = _value(first, {}), _value(second, {})
+            return one is not None and two is not None and compare(one, two)
+        whole = _names_of_ends(first) | _names_of_ends(second)
+        if not {"floor", "ceil", "sum", "prod"}.isdisjoint(parts):
+            whole |= {name for name in names if name[0] in _WHOLE}
+        is_stepped = bool(whole or "floor" in parts or "ceil" in parts)
+        num_further = NUM_OF_SUMS if RANGES & {*parts} else min(NUM_FURTHER, MAX_WORK // len(parts))
+        num_compared = 0
+        for number in range(NUM_POINTS + num_further):
+            if number >= NUM_POINTS and num_compared >= 4 and not is_stepped:
+                break
+            point = {name: _coordinate(name, number, name in whole, len(names) == 1) for name in names}
+            one, two = _value(first, point), _value(second, point)
+            if number < NUM_POINTS and not is_limit and (one is None) != (two is None):
+                return False
+            if one is None or two is None or ("i" not in parts and (one.imag != 0 or two.imag != 0)):
+                continue
+            if not compare(one, two):
+                return False
+            num_compared += 1
+        return num_compared >= 2
 
 
 def _parts(tree: Tree) -> Iterator[str]:
@@ -167,27 +141,20 @@ def _names_of_ends(tree: Tree) -> set[str]:
 
 
 @lru_cache(maxsize=4096)
-def _coordinate(name: str, number: int) -> Any:
-    """Where `name` is put at point `number`: fixed, of no pattern, a quarter of them between 0 and 1."""
+def _coordinate(name: str, number: int, is_whole: bool = False, is_only: bool = False) -> Any:
+    """Where `name` is put at point `number`: fixed, of no pattern, the first ones near 0, a quarter of them between 0
+    and 1. Further out each other one is whole, on both sides of 0, the last of them near powers of 2. `is_whole`:
+    whole numbers from 1 on. In no order where `name` is not the only one."""
     rng = random.Random(zlib.crc32(f"{name} {number}".encode()))
-    value = _CONTEXT.mpf(rng.getrandbits(60)) / 2**60 + (number % 4 > 0) * (1 + number % 3)
-    return value if number < 4 or rng.random() < 0.5 else -value
-
-
-@lru_cache(maxsize=4096)
-def _further(name: str, number: int, is_whole: bool, is_only: bool) -> Any:
-    """The same further out: at whole numbers from 1 on, the last of them near powers of 2, or in steps on both sides of
-    0; in no order where `name` is not the only one."""
-    rng = random.Random(zlib.crc32(f"{name} further {number}".encode()))
-    if is_whole or number % 2:
-        steps = number + 1 if is_whole else (number + 1) // 2
-        value = steps if is_only else rng.randint(1, 24)
-        if number >= NUM_FURTHER - 8:
-            value = 2 ** rng.randint(5, 12) + rng.choice((-1, 0, 0, 1))
-        return _CONTEXT.mpf(value if is_whole or rng.random() < 0.7 else -value)
-    value = _CONTEXT.mpf(rng.getrandbits(60)) / 2**60 + number // 4
-    is_right = number % 4 == 0 if is_only else rng.random() < 0.5
-    return value if is_right else -value
+    fraction = _CONTEXT.mpf(rng.getrandbits(60)) / 2**60
+    if number < NUM_POINTS and not is_whole:
+        value = fraction + (number % 4 > 0) * (1 + number % 3)
+        return value if number < 4 or rng.random() < 0.5 else -value
+    steps = (number + 1 if is_whole else number // 4) if is_only else rng.randint(1, 24)
+    if number >= NUM_FURTHER:
+        steps = 2 ** rng.randint(5, 12) + rng.choice((-1, 0, 0, 1))
+    value = _CONTEXT.mpf(steps) + (0 if is_whole or number % 2 else fraction)
+    return value if is_whole or (number % 4 < 2 if is_only else rng.random() < 0.5) else -value
 
 
 def _near(one: Any, two: Any) -> bool:
@@ -205,33 +172,30 @@ def _rounding(fifths: int) -> Any:
 
 def rational(tree: Tree) -> Fraction | None:
     """The value of `tree` when it is made of whole numbers by + - * / and whole powers; None otherwise."""
-    kind = tree[0]
+    kind, *parts = tree
     if kind == "number":
-        return Fraction(tree[1])
-    if kind not in ("+", "-", "*", "/", "^"):
+        return Fraction(parts[0])
+    if kind not in _EXACT:
         return None
-    values = [rational(part) for part in tree[1:]]
-    match kind, [value for value in values if value is not None]:  # too few for any case, if a part has no value
-        case "-", [value]:
-            return -value
-        case "+", [one, two]:
-            return one + two
-        case "*", [one, two]:
-            return _bounded(one * two)
-        case "/", [one, two] if two:
-            return one / two
-        case "^", [base, exponent] if exponent.denominator == 1 and (base or exponent > 0):
-            bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-            if abs(base) not in (0, 1) and abs(exponent) * bits > MAX_BITS:
-                raise TooLargeError("a power beyond what is worth computing")
-            return base ** int(exponent)
-    return None
-
-
-def _bounded(value: Fraction) -> Fraction:
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 4 * MAX_BITS:
+    values = [value for part in parts if (value := rational(part)) is not None]
+    if len(values) < len(parts):
+        return None
+    try:
+        value = _EXACT[kind](*values)
+    except ZeroDivisionError:
+        return None
+    if value is not None and max(value.numerator.bit_length(), value.denominator.bit_length()) > 4 * MAX_BITS:
         raise TooLargeError("a number beyond what is worth computing")
     return value
+
+
+def _whole_power(base: Fraction, exponent: Fraction) -> Fraction | None:
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if exponent.denominator != 1 or not (base or exponent > 0):
+        return None
+    if abs(base) not in (0, 1) and abs(exponent) * bits > MAX_BITS:
+        raise TooLargeError("a power beyond what is worth computing")
+    return Fraction(base ** int(exponent))
 
 
 def _value(tree: Tree, point: Mapping[str, Any]) -> Any:
@@ -251,7 +215,8 @@ def _value(tree: Tree, point: Mapping[str, Any]) -> Any:
 
 
 def _evaluate(tree: Tree, point: Mapping[str, Any]) -> Any:
-    """The value of `tree`. Raises ArithmeticError when there is none."""
+    """The value of `tree`, its size within bounds, which the ends of an integral need not be. Raises ArithmeticError
+    when there is none."""
     match tree:
         case "number", value:
             return _CONTEXT.mpf(value.numerator) / value.denominator
@@ -260,39 +225,34 @@ def _evaluate(tree: Tree, point: Mapping[str, Any]) -> Any:
         case "constant", name:
             return _CONSTANTS[name] * 1
         case "call", name, *operands:
-            return _checked(_call(name, [_evaluate(operand, point) for operand in operands]))
-        case "-", operand:
-            return -_evaluate(operand, point)
+            value = _call(name, [_evaluate(operand, point) for operand in operands])
         case "sum" | "prod" | "int", *_:
-            return _checked(_over_range(tree, point))
-    kind, one, two = tree[0], _evaluate(tree[1], point), _evaluate(tree[2], point)
-    return one + two if kind == "+" else _checked(_BINARY[kind](one, two))
+            value = _over_range(tree, point)
+        case kind, *operands:
+            value = _OPERATORS[kind](*(_evaluate(operand, point) for operand in operands))
+    if _CONTEXT.dps >= _DIGITS and _CONTEXT.isfinite(value) and value != 0 and abs(_CONTEXT.mag(value)) > MAX_BITS:
+        raise TooLargeError("a value beyond what is worth computing")
+    return value
 
 
 def _over_range(tree: Tree, point: Mapping[str, Any]) -> Any:
-    """The value of a sum, product or integral. The number of terms that all sums around it have is kept in `point`, as
-    the value of ""."""
+    """The value of a sum, product or integral."""
     kind, name, low, high, operand = tree
     ends = [_evaluate(low, point), _evaluate(high, point)]
-    is_limit = kind == "int" or not all(map(_CONTEXT.isfinite, ends))
-    if not is_limit and not all(map(_CONTEXT.isint, ends)):
-        raise ArithmeticError("a sum that ends between two terms")
-    first, last = (0, TERMS_OF_A_LIMIT) if is_limit else (int(_CONTEXT.re(end)) for end in ends)
-    num_terms = (last - first + 1) * point.get("", 1)
-    if num_terms > MAX_TERMS:
-        raise TooLargeError(f"a sum of more than {MAX_TERMS} terms")
-    if last < first - 1:
-        raise ArithmeticError("a sum that goes backwards")
-
-    around = {other: value for other, value in point.items() if name not in other.partition("_")[2]} | {"": num_terms}
+    around = {other: value for other, value in point.items() if name not in other.partition("_")[2]}
+    is_series = kind != "int" and not all(map(_CONTEXT.isfinite, ends))
 
     def term(value: Any) -> Any:
-        _spend("terms", MAX_TERMS_OF_SERIES, by=is_limit and kind != "int")
+        _spend(TERM_OF_SERIES if is_series else 1)
         return _evaluate(operand, {**around, name: value})
 
-    if is_limit:
+    if is_series or kind == "int":
         return _limit(kind, term, ends)
-    terms = (term(_CONTEXT.mpf(number)) for number in range(first, last + 1))
+    if not all(map(_CONTEXT.isint, ends)) or (num := int(_CONTEXT.re(ends[1] - ends[0])) + 1) < 0:
+        raise ArithmeticError("a sum that ends between two terms, or goes backwards")
+    if num > MAX_TERMS:
+        _spend(num)
+    terms = (term(ends[0] + number) for number in range(num))
     return sum(terms, _CONTEXT.mpf(0)) if kind == "sum" else math.prod(terms, start=_CONTEXT.mpf(1))
 
 
@@ -315,16 +275,9 @@ def _limit(kind: str, term: Callable[[Any], Any], ends: list[Any]) -> Any:
                 raise ArithmeticError("it does not converge") from problem
             found.append(value)
             if abs(found[0] - value) + error > _rounding(2) * max(1, abs(value)):
-                _spend("unsettled", MAX_UNSETTLED, by=kind != "int")
+                _spend(UNSETTLED if kind != "int" else 0)
                 raise ArithmeticError("it does not converge")
     return found[-1]
-
-
-def _checked(value: Any) -> Any:
-    """`value`, when its size is within bounds, which the ends of an integral need not be."""
-    if _CONTEXT.dps >= _DIGITS and _CONTEXT.isfinite(value) and value != 0 and abs(_CONTEXT.mag(value)) > MAX_BITS:
-        raise TooLargeError("a value beyond what is worth computing")
-    return value
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -350,35 +303,55 @@ def _root(radicand: Any, degree: Any) -> Any:
 
 
 def _call(name: str, operands: list[Any]) -> Any:
-    operand = operands[0]
     if not all(_CONTEXT.isfinite(each) for each in operands):
         raise ArithmeticError(f"{name} of what is not finite")
-    match name:
-        case "factorial" | "binomial":
-            if any(abs(each) > MAX_FACTORIAL for each in operands):
-                raise TooLargeError(f"a {name} beyond what is worth computing")
-            return getattr(_CONTEXT, name)(*operands)
-        case "gcd" | "lcm" if all(_CONTEXT.isint(each) for each in operands):
-            return _CONTEXT.mpf(getattr(math, name)(*(int(_CONTEXT.re(each)) for each in operands)))
-        case "max" | "min" if not any(_CONTEXT.im(each) for each in operands):
-            return getattr(builtins, name)(operands, key=_CONTEXT.re)
-        case "gcd" | "lcm" | "max" | "min":
-            raise ArithmeticError(f"the {name} of what has none")
-        case "abs":
-            return abs(operand)
-        case "exp":
-            return _power(_CONTEXT.e * 1, operand)
-        case "floor" | "ceil":
-            nearest = _CONTEXT.nint(operand)  # what rounding left of a whole number is that number
-            return nearest if abs(operand - nearest) < _rounding(2) else getattr(_CONTEXT, name)(operand)
-        case "ln" | "log" | "lg":
-            if operand == 0:
-                raise ArithmeticError("the logarithm of 0")
-            # The base of a bare log is not known: the same unknown factor wherever it stands.
-            return _CONTEXT.log(operand) * {"ln": 1, "log": _CONTEXT.mpf(31) / 97}.get(name, 1 / _CONTEXT.ln10)
-    if abs(operand) > MAX_BITS:
+    most = MAX_FACTORIAL if name in ("factorial", "binomial") else MAX_BITS
+    if name not in _CALLS and any(abs(each) > most for each in operands):
         raise TooLargeError(f"{name} of a value beyond what is worth computing")
-    return getattr(_CONTEXT, name.replace("arc", "a"))(operand)
+    return (_CALLS.get(name) or getattr(_CONTEXT, name.replace("arc", "a")))(*operands)
 
 
-_BINARY: dict[str, Callable[[Any, Any], Any]] = {"*": operator.mul, "/": operator.truediv, "^": _power, "root": _root}
+def _of_whole(function: Callable[..., int], *operands: Any) -> Any:
+    if not all(_CONTEXT.isint(each) for each in operands):
+        raise ArithmeticError("a divisor of what is not whole")
+    return _CONTEXT.mpf(function(*(int(_CONTEXT.re(each)) for each in operands)))
+
+
+def _of_ordered(function: Callable[..., Any], *operands: Any) -> Any:
+    if any(_CONTEXT.im(each) for each in operands):
+        raise ArithmeticError("the largest of what has no order")
+    return function(operands, key=_CONTEXT.re)
+
+
+def _stepped(function: Callable[[Any], Any], operand: Any) -> Any:
+    nearest = _CONTEXT.nint(operand)  # what rounding left of a whole number is that number
+    return nearest if abs(operand - nearest) < _rounding(2) else function(operand)
+
+
+def _log(operand: Any) -> Any:
+    if operand == 0:
+        raise ArithmeticError("the logarithm of 0")
+    return _CONTEXT.log(operand)
+
+
+_EXACT: dict[str, Callable[..., Any]] = {
+    "+": operator.add,
+    "-": operator.neg,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "^": _whole_power,
+}
+_OPERATORS = _EXACT | {"^": _power, "root": _root}
+_CALLS: dict[str, Callable[..., Any]] = {
+    "abs": abs,
+    "exp": lambda operand: _power(_CONTEXT.e * 1, operand),
+    "ln": _log,
+    "log": lambda operand: _log(operand) * 31 / 97,  # its base is not known: the same unknown factor wherever it stands
+    "lg": lambda operand: _log(operand) / _CONTEXT.ln10,
+    "floor": partial(_stepped, _CONTEXT.floor),
+    "ceil": partial(_stepped, _CONTEXT.ceil),
+    "gcd": partial(_of_whole, math.gcd),
+    "lcm": partial(_of_whole, math.lcm),
+    "max": partial(_of_ordered, max),
+    "min": partial(_of_ordered, min),
+}

@@ -7,6 +7,7 @@ definite integrals (sign, name, from, to, operand). The grammar is the usual one
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -32,7 +33,11 @@ _NAMES = words(
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar pi infty",
     "\\",
 )
+_IN_ACCENTS = _NAMES | {"_", "'", "{", "}"}
 _ACCENTS = words("vec overline overleftarrow hat widehat dot ddot tilde widetilde check breve mathring", "\\")
+_NO_FACTORS = words("rfloor rceil circ choose rangle end", "\\")
+_OPENING = frozenset("([{")
+_ENDS_OPERAND = frozenset("([") | FUNCTIONS - {r"\sqrt"}
 
 
 class UnreadableError(Exception):
@@ -89,7 +94,7 @@ class _Reader:
     def take(self, *texts: str) -> Token | None:
         """The next token when it is one of `texts` (any, when none are given)."""
         token = self.next
-        if token is _END or (texts and token.text not in texts) or (texts and token.kind == "word"):
+        if token is _END or (texts and (token.text not in texts or token.kind == "word")):
             return None
         self.index += 1
         return token
@@ -112,17 +117,23 @@ class _Reader:
     def product(self) -> Tree:
         tree, divided_by_name = self.signed(), False
         while True:
-            if self.take("*"):
-                tree, divided_by_name = ("*", tree, self.signed()), False
-            elif self.take("/"):
-                is_name = self.next.kind in ("letter", "command")
-                tree, divided_by_name = ("/", tree, self.signed()), is_name
-            elif self.begins_factor():
-                if divided_by_name or (self.next.kind == "number" and self.tokens[self.index - 1].kind == "number"):
-                    raise UnreadableError("a product that can be read in two ways")
-                tree = ("*", tree, self.power())
-            else:
+            if sign := self.take("*", "/"):
+                divided_by_name = sign.text == "/" and self.next.kind in ("letter", "command")
+                tree = (sign.text, tree, self.signed())
+            elif not self.begins_factor():
                 return tree
+            elif divided_by_name:
+                raise UnreadableError("a product that can be read in two ways")
+            else:
+                tree = self.factors(tree)
+
+    def factors(self, tree: Tree, ends: frozenset[str] = frozenset()) -> Tree:
+        """`tree` times all that stands side by side with it, up to one of `ends`."""
+        while self.begins_factor() and self.next.text not in ends:
+            if self.next.kind == "number" and (ends or self.tokens[self.index - 1].kind == "number"):
+                raise UnreadableError("two numbers side by side")
+            tree = ("*", tree, self.power())
+        return tree
 
     def signed(self) -> Tree:
         negative = False
@@ -133,71 +144,63 @@ class _Reader:
 
     def begins_factor(self) -> bool:
         token = self.next
-        if self.is_differential():
-            return False
-        if token.kind in ("number", "letter"):
-            return True
         if token.kind == "command":
-            return token.text not in (r"\rfloor", r"\rceil", r"\circ", r"\choose", r"\rangle", r"\end")
-        return token.text in ("(", "[", "{") or (token.text == "|" and not self.closes_bar())
+            return token.text not in _NO_FACTORS
+        if token.text == "|":
+            return not self.bars or self.bars[-1] != self.depth
+        return (token.kind in ("number", "letter") or token.text in ("(", "[", "{")) and not self.is_differential()
 
     def is_differential(self) -> bool:
         """Whether `dx` comes next, within an integral."""
         return self.next.text == "d" and "" in self.bound
 
-    def closes_bar(self) -> bool:
-        return bool(self.bars) and self.bars[-1] == self.depth
-
     def power(self) -> Tree:
         """An atom with what is raised or set behind it."""
         tree = self.atom()
-        while True:
-            if self.take("^"):
+        while mark := self.take("^", "!"):
+            if mark.text == "^":
                 tree = self.raised(tree)
-            elif self.take("!"):
-                if self.next.text == "!":
-                    raise UnreadableError("a double factorial")
-                tree = ("call", "factorial", tree)
+            elif self.next.text == "!":
+                raise UnreadableError("a double factorial")
             else:
-                return tree
+                tree = ("call", "factorial", tree)
+        return tree
 
     def raised(self, base: Tree) -> Tree:
-        if self.take(r"\circ") or self.group_is(r"\circ"):
+        if self.take(r"\circ"):
             return ("*", base, ("/", ("constant", r"\pi"), ("number", Fraction(180))))
         if self.next.text == "-":
             return ("^", base, self.signed())
-        if self.next.text == "{":
-            return ("^", base, self.group())
         return ("^", base, self.power() if self.next.kind == "number" else self.atom())
-
-    def group_is(self, text: str) -> bool:
-        """Whether `{text}` comes next; it is taken then."""
-        found = [token.text for token in self.tokens[self.index : self.index + 3]] == ["{", text, "}"]
-        self.index += 3 * found
-        return found
 
     def group(self) -> Tree:
         """What stands between brackets that match."""
+        return self.operands(1)[0]
+
+    def operands(self, at_most: int = MAX_TOKENS) -> list[Tree]:
+        """What stands between brackets that match, parted by commas."""
         opening = self.take()
         if opening is None or opening.text not in CLOSING:
             raise UnreadableError("brackets are missing")
         if opening.text == "|":
             self.bars.append(self.depth + 1)
-        tree = self.sum()
+        found = [self.sum()]
+        while len(found) < at_most and self.take(","):
+            found.append(self.sum())
         self.expect(CLOSING[opening.text])
         if opening.text == "|":
             self.bars.pop()
-        return tree
+        return found
 
     def atom(self) -> Tree:
         token = self.next
         match token.kind, token.text:
             case "number", _:
                 return self.number()
-            case "letter", _:
-                return self.name()
-            case _, text if text in _NAMES:
-                return self.name()
+            case _, text if token.kind == "letter" or text in _NAMES:
+                self.index += 1
+                name = self.indexed(text)
+                return ("constant", name) if name in CONSTANTS and name not in self.bound else ("name", name)
             case _, "(" | "[" | "{":
                 return self.group()
             case _, text if text in _BARS:
@@ -207,83 +210,63 @@ class _Reader:
         raise UnreadableError(f"{token.text!r} is no value" if token is not _END else "it ends too early")
 
     def number(self) -> Tree:
-        token = self.tokens[self.index]
-        if len(token.text) > MAX_DIGITS:
+        text = self.next.text
+        if len(text) > MAX_DIGITS:
             raise TooLargeError(f"a number of more than {MAX_DIGITS} digits inside of an expression")
         self.index += 1
-        value = Fraction(Decimal(token.text))
-        if self.next.text == r"\overline" and "." in token.text:
-            return ("number", value + self.repeating(len(token.text.partition(".")[2])))
         if self.next.text == "_":
-            return ("name", token.text + self.subscript())
-        if "." in token.text or "e" in token.text.lower():
-            return ("number", value)
-        return ("number", value + self.mixed())
-
-    def repeating(self, num_before: int) -> Fraction:
-        self.index += 1
-        self.expect("{")
-        digits = self.take()
-        if digits is None or not digits.text.isdigit():
-            raise UnreadableError("a period that is no digits")
-        self.expect("}")
-        return Fraction(int(digits.text), (10 ** len(digits.text) - 1) * 10**num_before)
+            return ("name", self.indexed(text))
+        value, num_places = Fraction(Decimal(text)), len(text.partition(".")[2])
+        if "." in text and self.take(r"\overline"):
+            digits = written(self.braced())
+            if not digits.isdecimal():
+                raise UnreadableError("a period that is no digits")
+            value += Fraction(int(digits), (10 ** len(digits) - 1) * 10**num_places)
+        elif text.isdecimal():
+            value += self.mixed()
+        return ("number", value)
 
     def mixed(self) -> Fraction:
         r"""The fraction of a mixed number (`3\frac{1}{2}`, `3 1/2`), taken; 0 when there is none."""
-        rest = [token.text for token in self.tokens[self.index : self.index + 7]]
-        if rest[:1] == [r"\frac"]:
-            start = self.index
-            self.index += 1
-            try:
-                top, bottom = self.argument(), self.argument()
-            except UnreadableError:
-                top = bottom = ("",)
-            if top[0] == bottom[0] == "number" and 0 < top[1] < bottom[1]:
-                return Fraction(top[1] / bottom[1])
-            self.index = start
-        elif len(rest) >= 3 and rest[0].isdigit() and rest[1] == "/" and rest[2].isdigit() and self.next.spaced:
-            first, second = int(rest[0][:MAX_DIGITS]), int(rest[2][:MAX_DIGITS])
-            if 0 < first < second:
-                self.index += 3
-                return Fraction(first, second)
+        start, tree = self.index, Tree()
+        match self.tokens[start : start + 3]:
+            case [Token("number", top, True), Token(_, "/"), Token("number", bottom)]:
+                tree, self.index = ("/", ("number", Fraction(top)), ("number", Fraction(bottom))), start + 3
+            case [Token(_, r"\frac"), *_]:
+                with contextlib.suppress(UnreadableError):
+                    tree = self.command()
+        match tree:
+            case "/", ("number", top), ("number", bottom) if 0 < top < bottom:
+                return Fraction(top / bottom)
+        self.index = start
         return Fraction(0)
 
-    def name(self) -> Tree:
-        text = self.tokens[self.index].text
-        self.index += 1
-        if self.next.text == "_":
-            text += self.subscript()
+    def indexed(self, name: str) -> str:
+        """`name` with its index and primes, which are taken."""
+        if self.take("_"):
+            name += f"_{{{written(self.braced())}}}"
         while self.take("'"):
-            text += "'"
-        return ("constant", text) if text in CONSTANTS and text not in self.bound else ("name", text)
+            name += "'"
+        return name
 
-    def subscript(self) -> str:
-        self.expect("_")
-        if self.next.text != "{":
-            token = self.take()
-            if token is None:
-                raise UnreadableError("an index is missing")
-            return f"_{{{token.text}}}"
-        start = self.index
-        level = 0
+    def braced(self) -> list[Token]:
+        """The tokens of a group, or the next one alone."""
+        start, level = self.index, 0
         while token := self.take():
             level += (token.text == "{") - (token.text == "}")
-            if level == 0:
-                return "_" + written(self.tokens[start : self.index])
-        raise UnreadableError("an index that does not end")
+            if level <= 0:
+                return self.tokens[start : self.index] if token.text != "}" else self.tokens[start + 1 : self.index - 1]
+        raise UnreadableError("a group that does not end")
 
     def argument(self) -> Tree:
         r"""One argument of a LaTeX command: a group, or a single sign (`\frac12`)."""
         token = self.next
-        if token.text == "{":
-            return self.group()
         if token.kind == "number" and token.text.isdigit():
-            self.tokens[self.index] = token._replace(text=token.text[1:], spaced=False)
-            if len(token.text) == 1:
-                self.index += 1
+            parts = [token._replace(text=text, spaced=False) for text in (token.text[0], token.text[1:]) if text]
+            self.tokens[self.index : self.index + 1] = parts
+            self.index += 1
             return ("number", Fraction(int(token.text[0])))
-        return self.atom()
+        return self.group() if token.text == "{" else self.atom()
 
     def command(self) -> Tree:
         name = self.next.text
@@ -293,44 +276,33 @@ class _Reader:
                 return ("/", self.argument(), self.argument())
             case r"\binom":
                 return ("call", "binomial", self.argument(), self.argument())
-            case _ if name in _ACCENTS:
-                return self.accented(name)
             case r"\sqrt":
                 degree: Tree = self.group() if self.next.text == "[" else ("number", Fraction(2))
                 return ("root", self.atom() if self.next.kind == "number" else self.argument(), degree)
+            case _ if name in _ACCENTS:
+                return self.accented(name)
             case _ if name in SUMS:
                 return self.over_range(_OVER_RANGE[name])
             case _ if name in _OF_SEVERAL:
-                return ("call", name[1:], *self.several())
-        if name not in FUNCTIONS:
-            raise UnreadableError(f"{name} is not read here")
-        return self.function(name)
-
-    def several(self) -> list[Tree]:
-        """Operands in brackets, parted by commas."""
-        opening = self.take("(", r"\{", "[")
-        if opening is None:
-            raise UnreadableError("brackets are missing")
-        operands = [self.sum()]
-        while self.take(","):
-            operands.append(self.sum())
-        self.expect(CLOSING[opening.text])
-        return operands
+                return ("call", name[1:], *self.operands())
+            case _ if name in FUNCTIONS:
+                return self.function(name)
+        raise UnreadableError(f"{name} is not read here")
 
     def over_range(self, kind: str) -> Tree:
         r"""What stands behind \sum, \prod or \int: bounds in either order, and what they are bounds of, up to the next
         + or -, or to `dx`."""
         name, bounds = "", dict[str, Tree]()
         while mark := self.take("_", "^"):
-            is_named = mark.text == "_" and kind != "int"
-            if is_named:
+            if mark.text == "_" and kind != "int":
                 self.expect("{")
                 name = self.range_name()
                 self.expect("=")
-            bounds[mark.text] = self.sum() if is_named else self.argument()
-            if is_named:
+                bounds["_"] = self.sum()
                 self.expect("}")
-        if bounds.keys() != {"_", "^"} or (kind != "int") != bool(name):
+            else:
+                bounds[mark.text] = self.argument()
+        if bounds.keys() != {"_", "^"}:
             raise UnreadableError("bounds are missing")
         if len(self.bound) >= MAX_RANGES:
             raise TooLargeError(f"more than {MAX_RANGES} sums within one another")
@@ -352,49 +324,24 @@ class _Reader:
             raise UnreadableError("the name that a sum runs over is missing")
         return token.text
 
-    def accented(self, name: str) -> Tree:
+    def accented(self, accent: str) -> Tree:
         r"""A name under an accent, as `\hat{x}_1` and `\overrightarrow{AB}`."""
-        start = self.index
-        if self.next.text != "{":
-            self.index += 1
-        else:
-            while self.index < len(self.tokens) and self.tokens[self.index].text != "}":
-                self.index += 1
-            self.index += 1
-        inner = [token for token in self.tokens[start : self.index] if token.text not in ("{", "}")]
-        if not inner or any(token.kind != "letter" and token.text not in _NAMES | {"_", "'"} for token in inner):
-            raise UnreadableError(f"{name} of what is no name")
-        is_plain = name == r"\vec" and len(inner) == 1
-        text = (written(inner) if is_plain else f"{name}{{{written(inner)}}}") + (
-            self.subscript() if self.next.text == "_" else ""
-        )
-        while self.take("'"):
-            text += "'"
-        return ("name", text)
+        inner = self.braced()
+        if not inner or any(token.kind != "letter" and token.text not in _IN_ACCENTS for token in inner):
+            raise UnreadableError(f"{accent} of what is no name")
+        is_plain = accent == r"\vec" and len(inner) == 1
+        return ("name", self.indexed(written(inner) if is_plain else f"{accent}{{{written(inner)}}}"))
 
     def function(self, name: str) -> Tree:
-        base: Tree | None = None
-        exponent: Tree | None = None
-        if name == r"\log" and self.take("_"):
-            base = self.argument()
-        if self.take("^"):
-            exponent = self.argument()
+        base = self.argument() if name == r"\log" and self.take("_") else None
+        exponent = self.argument() if self.take("^") else None
         if exponent == ("-", ("number", Fraction(1))):
             name, exponent = f"\\arc{name[1:]}", None
             if name not in FUNCTIONS:
                 raise UnreadableError(f"{name} is not read here")
-        operand = self.group() if self.next.text in ("(", "[", "{") else self.operand()
+        # Without brackets it is applied to all up to a sign, a bracket or another function: `\sin 2\pi x`.
+        operand = self.group() if self.next.text in _OPENING else self.factors(self.power(), _ENDS_OPERAND)
         tree: Tree = ("call", name[1:], operand)
         if base is not None:
             tree = ("/", ("call", "ln", operand), ("call", "ln", base))
         return ("^", tree, exponent) if exponent is not None else tree
-
-    def operand(self) -> Tree:
-        r"""What a function without brackets is applied to: `\sin 2\pi x`, up to a sign, a bracket or another
-        function."""
-        tree = self.power()
-        while self.begins_factor() and self.next.text not in ("(", "[", *FUNCTIONS - {r"\sqrt"}):
-            if self.next.kind == "number":
-                raise UnreadableError("two numbers side by side")
-            tree = ("*", tree, self.power())
-        return tree

@@ -40,7 +40,7 @@ def matrix(tokens: Tokens, single: _Reader, all_named: _Joiner) -> Shape | None:
     if kind != "cases":
         return Matrix(cells, bars or kind in ("vmatrix", "Vmatrix"))
     named = [row[0] for row in cells if len(row) == 1 and isinstance(row[0], NamedValue)]
-    if len(named) == len(cells) > 1 and all(each.is_name and not each.region for each in named):
+    if len(named) == len(cells) > 1 and all(each.is_name and not each.is_region for each in named):
         return all_named(named, [","])
     return Group(r"\{", kind, tuple(Group("(", ")", row) for row in cells))
 

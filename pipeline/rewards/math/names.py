@@ -4,6 +4,7 @@ split outside of brackets."""
 from __future__ import annotations
 
 import itertools
+import re
 
 from pipeline.rewards.math.answer_types import Tokens
 from pipeline.rewards.math.expressions import CONSTANTS, names_in, readable
@@ -15,6 +16,13 @@ OPENING, CLOSING = (
 )
 STEPS = dict.fromkeys(OPENING, 1) | dict.fromkeys(CLOSING, -1)
 _OPERATORS = frozenset(("+", "-", "*", "/", "^", "!", "±", "∓"))
+_RATIO = re.compile(r"\\frac\{[A-Z]{2,}\}\{[A-Z]{2,}\}|[A-Z]{2,}/[A-Z]{2,}")
+_FIGURE = r"\\(?:triangle|overline|measuredangle|vec)|[{}|]"
+_NAME = re.compile(
+    r"([A-Za-z])'*\((?!.*\1)[^()]+\)'*|\((?=.*,)[A-Za-z,_{}()]+\)|\|[A-Z]+\|"
+    rf"|(?=(?:.*[A-Zm]){{2}})(?:{_FIGURE}|[A-Zm])+|(?:{_FIGURE}|[A-Za-z])*\\angle(?:{_FIGURE}|[A-Za-z])+"
+)
+"""`f(x)`, `(x, y)`, `|S|`, `\\triangle ABC`, `AB`, `\\angle x`."""
 NEGATIONS = words("not either neither maybe perhaps possibly probably less more least most fewer never nor without")
 
 
@@ -56,35 +64,17 @@ def is_constant(tokens: Tokens) -> bool:
 
 def name_of(tokens: Tokens) -> str:
     """The name that `tokens` are: a variable, `f(x)`, `(x, y)`, `\\angle ABC`, `AB`, words; "" when they are none."""
-    if not tokens:
-        return ""
-    if len(ratio := split(tokens, frozenset((":",)))[0]) == 2:
-        return written(tokens) if all(map(name_of, ratio)) else ""
-    capitals = [token.text for token in tokens if token.kind in ("letter", "word") and token.text.isupper()]
-    others = {token.text for token in tokens} - {*capitals}
-    if len("".join(capitals)) >= 4 and others and others <= {r"\frac", "{", "}", "/"}:
-        return written(tokens)  # AB/CD
-    if any(token.text in _OPERATORS for token in tokens):
-        return ""
-    if len(tokens) > 1 and tokens[0].text in (r"\Delta", r"\delta", "d") and is_variable(tokens[1:]):
-        return written(tokens)
-    if is_variable(tokens):
-        return written(tokens)
-    words = [token.text.lower() for token in tokens if token.kind == "word"]
-    if words:
-        is_plain = all(token.kind in ("word", "letter") for token in tokens) and not NEGATIONS & set(words)
-        return written(tokens) if is_plain else ""
-    texts = [token.text for token in tokens if token.text != "'"]
-    inner = set(texts[2:-1])
-    if len(texts) > 3 and tokens[0].kind == "letter" and (texts[1], texts[-1]) == ("(", ")"):
-        is_called = texts[0] not in inner and not inner & {"(", ")"}
-        return written(tokens) if is_called else ""
-    if texts[0] == "(" and texts[-1] == ")" and "," in texts:
-        return written(tokens) if all(token.kind == "letter" or token.text in "(),_{}" for token in tokens) else ""
-    if len(texts) > 2 and texts[0] == texts[-1] == "|" and all(text.isupper() for text in texts[1:-1]):
-        return written(tokens)  # |S|
-    geometry = {r"\angle", r"\triangle", r"\overline", r"\measuredangle", r"\vec", "{", "}", "|"}
-    letters = [token.text for token in tokens if token.kind == "letter"]
-    is_geometric = bool(letters) and all(token.kind == "letter" or token.text in geometry for token in tokens)
-    is_upper = all(letter.isupper() or letter == "m" for letter in letters) and len(letters) >= 2
-    return written(tokens) if is_geometric and (is_upper or r"\angle" in texts) else ""
+    text, ratio = "".join(token.text for token in tokens), split(tokens, frozenset((":",)))[0]
+    if len(ratio) == 2:
+        is_name = all(map(name_of, ratio))
+    elif not tokens or _RATIO.fullmatch(text):
+        is_name = bool(tokens)
+    elif any(token.text in _OPERATORS for token in tokens):
+        is_name = False
+    elif is_variable(tokens) or (tokens[0].text in (r"\Delta", r"\delta", "d") and is_variable(tokens[1:])):
+        is_name = True
+    elif words := {token.text.lower() for token in tokens if token.kind == "word"}:
+        is_name = {token.kind for token in tokens} <= {"word", "letter"} and not NEGATIONS & words
+    else:
+        is_name = _NAME.fullmatch(text) is not None
+    return written(tokens) if is_name else ""

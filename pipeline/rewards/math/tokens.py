@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 Kind = Literal["number", "letter", "word", "command", "mark"]
@@ -43,26 +43,41 @@ _SIGNS = {
 }  # fmt: skip
 _GREEK = {chr(code): unicodedata.name(chr(code)).rpartition(" ")[2].lower() for code in range(0x3B1, 0x3CA)}
 _SIGNS |= {sign: rf"\{'lambda' if name == 'lamda' else name} " for sign, name in _GREEK.items()}
-_SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
-_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
-_LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
-_VULGAR = re.compile("[¼-¾⅐-⅞]")
-
-_ALIGNED = re.compile(r"\\(?:begin|end)\{(?:aligned|align\*?|equation\*?|gathered|split)\}")
-_TWICE_ESCAPED = re.compile(
-    r"(?<!\\)\\\\(?=(?:[dt]?frac|left|right|sqrt|text|math[a-z]+|pi|infty|cdot|times|circ|cup|[lg]eq?|begin|end)(?![a-z]))"
+_ESCAPED = "[dt]?frac|left|right|sqrt|text|math[a-z]+|pi|infty|cdot|times|circ|cup|[lg]eq?|begin|end"
+_REWRITTEN: tuple[tuple[str | None, str, str | Callable[[re.Match[str]], str]], ...] = (
+    # What has to be in the text (None: what is not ASCII), a pattern, and what it becomes, in this order.
+    ("\\\\", rf"(?<!\\)\\\\(?=(?:{_ESCAPED})(?![a-z]))", r"\\"),  # escaped twice
+    ("quad", r"\\(q?quad)(?=[A-Za-z])", r"\\\1 "),
+    ("", r"\b[AaPp]\.\s?[Mm]\b\.?|(?:(?<=\d)|(?<=\d ))[AP]M\b", lambda found: found[0][0].lower() + "m"),
+    ("\u2013", r"(?:^|(?<=[(\[{,=]))\s*\u2013(?=\s*[\d\\.])", "-"),
+    ("pmod", r"\\pmod\s*(?:\{([^{}]*)\}|(\w))", lambda found: rf"(\bmod {found[1] or found[2]})"),
+    ("color", r"\\(?:text)?color(?:\[\w{1,9}\])?\{[\w!.-]{1,30}\}", " "),
+    (",", r"(?<![\d.,])(\d{1,9})\{,\}(\d{1,2}|\d{4,9})(?!\{,|[\d.,])", r"\1.\2"),
+    ("choose", r"\{\s*(\w{1,9})\s*\\choose\s*(\w{1,9})\s*\}", r"\\binom{\1}{\2}"),
+    ("^", r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
+    (
+        "^",
+        r"\^\s*(?:\{\s*((?:\\prime\s*|')+)\}|((?:\\prime(?![A-Za-z])\s*)+))",
+        lambda found: "'" * len(re.findall(r"\\prime|'", found[0])),
+    ),
+    ("angle", r"\\(angle|measuredangle|triangle)\s*\{\s*([A-Za-z]{1,4})\s*\}", r"\\\1 \2"),
+    (
+        "C_",
+        r"(?:\{\})?[_^](?:\{(\w{1,9})\}|(\d))\s*C_(?:\{(\w{1,9})\}|(\w))",
+        lambda found: rf"\binom{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}",
+    ),
+    ("\\\\", r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]", r"\\\\ "),
+    (
+        None,
+        "[¼-¾⅐-⅞]",
+        lambda found: r" \frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", found[0]).split("\u2044")),
+    ),
+    (None, "[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}"),
+    (None, "[₀₁₂₃₄₅₆₇₈₉]+", lambda found: f"_{{{found[0].translate(_SUBSCRIPTS)}}}"),
+    (None, "|".join(map(re.escape, _SIGNS)), lambda found: _SIGNS[found[0]]),
 )
-_QUAD = re.compile(r"\\(q?quad)(?=[A-Za-z])")
-_MODULUS = re.compile(r"\\pmod\s*(?:\{([^{}]*)\}|(\w))")
-_EN_DASH = re.compile(r"(?:^|(?<=[(\[{,=]))\s*\u2013(?=\s*[\d\\.])")
-_NOON = re.compile(r"\b[AaPp]\.\s?[Mm]\b\.?|(?:(?<=\d)|(?<=\d ))[AP]M\b")
-_PRIMES = re.compile(r"\^\s*(?:\{\s*((?:\\prime\s*|')+)\}|((?:\\prime(?![A-Za-z])\s*)+))")
-_POINTS = re.compile(r"\\(angle|measuredangle|triangle)\s*\{\s*([A-Za-z]{1,4})\s*\}")
-_CHOOSES = re.compile(r"(?:\{\})?([_^])(?:\{(\w{1,9})\}|(\d))\s*C_(?:\{(\w{1,9})\}|(\w))")
-_COLOUR = re.compile(r"\\(?:text)?color(?:\[\w{1,9}\])?\{[\w!.-]{1,30}\}")
-_COMMA_IN_BRACES = re.compile(r"(?<![\d.,])(\d{1,9})\{,\}(\d{1,2}|\d{4,9})(?!\{,|[\d.,])")
-_INFIX_CHOOSE = re.compile(r"\{\s*(\w{1,9})\s*\\choose\s*(\w{1,9})\s*\}")
-_ROW_GAP = re.compile(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]")
+_REWRITES = tuple((needed, re.compile(pattern), by) for needed, pattern, by in _REWRITTEN)
+_ALIGNED = re.compile(r"\\(?:begin|end)\{(?:aligned|align\*?|equation\*?|gathered|split)\}")
 _THIN = r" ?\{, ?\}|(?:\\!)?,\\!\s*|\\[,!;: ]|~"
 _GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:(?:{_THIN})\d{{3}})+(?!\d)")
 _COMMAS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
@@ -108,33 +123,17 @@ _CONSECUTIVE = "abcdefghijklmnopqrstuvwxyz"
 
 def plain(text: str, commas_group: bool = True) -> str:
     """`text` with LaTeX for unicode signs and without thousands separators. A comma is one only when `commas_group`."""
-    if "\\\\" in text:
-        text = _TWICE_ESCAPED.sub(r"\\", text)
-    if "quad" in text:
-        text = _QUAD.sub(r"\\\1 ", text)
-    text = _NOON.sub(lambda found: found[0][0].lower() + "m", text)
-    text = _MODULUS.sub(lambda found: rf"(\bmod {found[1] or found[2]})", _EN_DASH.sub("-", text))
+    for needed, pattern, by in _REWRITES:
+        if not text.isascii() if needed is None else needed in text:
+            text = pattern.sub(by, text)
     if _ALIGNED.search(text):
         text = _ALIGNED.sub(" ", text).replace("&", " ")
-    if "color" in text:
-        text = _COLOUR.sub(" ", text)
-    text = _INFIX_CHOOSE.sub(r"\\binom{\1}{\2}", _COMMA_IN_BRACES.sub(r"\1.\2", text))
-    text = _PRIMES.sub(lambda found: "'" * len(re.findall(r"\\prime|'", found[0])), text)
-    text = _POINTS.sub(r"\\\1 \2", text)
-    text = _CHOOSES.sub(lambda found: rf"\binom{{{found[2] or found[3]}}}{{{found[4] or found[5]}}}", text)
-    text = _ROW_GAP.sub(r"\\\\ ", text)
-    text = _VULGAR.sub(
-        lambda found: r" \frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", found[0]).split("\u2044")), text
-    )
-    text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _LOWERED.sub(lambda found: f"_{{{found[0].translate(_SUBSCRIPTS)}}}", text)
-    text = unicodedata.normalize("NFKC", _SIGN.sub(lambda found: _SIGNS[found[0]], text))
+    text = unicodedata.normalize("NFKC", text)
     text = _GROUPED.sub(lambda found: re.sub(r"\D", "", found[0]), text)
     text = _BLANKS.sub(lambda found: found[0].replace(" ", ""), text)
-    if commas_group:
-        # Inside of brackets a comma separates, unless blanks show which ones do.
-        bare = ", " in text or not re.search(r"[(\[]|\\\{|\\lbrace", text)
-        text = _COMMAS.sub(lambda found: found[0].replace(",", ""), text) if bare else text
+    # Inside of brackets a comma separates, unless blanks show which ones do.
+    if commas_group and (", " in text or not re.search(r"[(\[]|\\\{|\\lbrace", text)):
+        text = _COMMAS.sub(lambda found: found[0].replace(",", ""), text)
     return text
 
 

@@ -3,6 +3,7 @@ only: of anything else equality decides alone (`pipeline.rewards.math.equality`)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -23,15 +24,14 @@ def within(gold: str, answer: str, tolerances: Sequence[float]) -> bool:
 
     Raises TooLargeError."""
     begin_verdict()
-    wanted, given = list(_values(shape_of(tokens_of(gold)))), list(_values(shape_of(tokens_of(answer))))
+    wanted, given = ([*_values(shape_of(tokens_of(text)))] for text in (gold, answer))
     if not wanted or len(wanted) != len(given) or None in wanted or None in given:
         return False
     if len(wanted) > MAX_VALUES:
         raise TooLargeError(f"more than {MAX_VALUES} values are not compared")
     if len(tolerances) not in (1, len(wanted)):
         return False
-    bounds = list(tolerances) * (len(wanted) if len(tolerances) == 1 else 1)
-    for value, bound in zip(wanted, bounds, strict=True):
+    for value, bound in zip(wanted, itertools.cycle(tolerances), strict=False):
         near = next((other for other in given if _is_near(value, other, bound)), None)
         if near is None:
             return False
@@ -40,26 +40,21 @@ def within(gold: str, answer: str, tolerances: Sequence[float]) -> bool:
 
 
 def _is_near(value: Tree | None, other: Tree | None, tolerance: float) -> bool:
-    assert value is not None and other is not None
-    difference: Tree = ("+", other, ("-", value))
-    bound: Tree = ("number", Fraction(tolerance) * SLACK)
-    return is_less(difference, bound) and is_less(("-", bound), difference)
+    return is_less(("call", "abs", ("+", other, ("-", value))), ("number", Fraction(tolerance) * SLACK))
 
 
 def _values(shape: Shape | None) -> Iterator[Tree | None]:
     """The values that a shape is made of; None for each part that is none."""
     match shape:
         case Listing(items=items) | Group(items=items):
-            for item in items:
-                yield from _values(item)
+            yield from itertools.chain.from_iterable(map(_values, items))
         case Assigned(values=values):
-            for item in values.values():
-                yield from _values(item)
+            yield from itertools.chain.from_iterable(map(_values, values.values()))
         case NamedValue(value=value):
             yield from _values(value)
-        case Relation(sides=sides, signs=signs) if set(signs) <= {"=", "≈"}:
+        case Relation(sides=sides, signs=signs) if {*signs} <= {"=", "≈"}:
             yield from _values(shape_of(sides[-1]))
-        case Value(tokens=tokens, quantity=quantity):
-            yield readable(quantity.tokens if quantity else tokens)
+        case Value(quantity=quantity):
+            yield readable(quantity.tokens)
         case _:
             yield None

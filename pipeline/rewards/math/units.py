@@ -6,7 +6,6 @@ that change what the number says ("and a half", "or", "less", "squared") are no 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,168 +40,116 @@ _NO_UNIT = words(
     "seventy eighty ninety dozen dozens score scores e i k M B x y z except without before after instead rather "
     "however would could might should",
 )
-_LEAD = words(
-    "the final answer is a an total of exactly only about approximately roughly just therefore thus hence indeed "
-    "simply then clearly"
-)
 _RATES = {"mph": "mi h^-1", "kph": "km h^-1", "kmph": "km h^-1"}
+_BESIDE_UNITS = frozenset(("{", "}", "(", ")", "*", ".", "^", r"\frac"))
 _SQUARE = {"square": 2, "sq": 2, "cubic": 3}
 
 
 class Quantity(NamedTuple):
-    r"""The tokens of a number, and the canonical text of its unit; `power_of_ten` is what "million" adds."""
+    """The tokens of a number, times what "million" adds, and the canonical text of its unit."""
 
     tokens: Sequence[Token]
     unit: str = ""
-    power_of_ten: int = 0
     is_name: bool = False
     """Whether the unit is a single letter that may be a factor as well: `4 s`."""
 
 
 def split(tokens: Sequence[Token]) -> Quantity | None:
     """`tokens` as a number and its unit; None when what stands around it is no unit."""
-    currency = ""
-    tokens = _without_lead(tokens)
-    negative = (
-        list(tokens[:1]) if tokens and tokens[0].text == "-" and len(tokens) > 1 and tokens[1].text in _SIGNS else []
-    )
-    tokens = tokens[len(negative) :]
-    if tokens and tokens[0].text in ("US", "USD") and len(tokens) > 1:
-        tokens = tokens[1:] if tokens[1].text in _SIGNS else [Token("mark", r"\$"), *tokens[1:]]
-    if tokens and tokens[0].text in _SIGNS and tokens[0].text != "%":
-        currency, tokens = _SIGNS[tokens[0].text], tokens[1:]
+    texts = [token.text for token in tokens[:3]]
+    at = texts[:1] == ["-"]  # -$5
+    if texts[at : at + 1] in (["US"], ["USD"]):
+        tokens = [
+            *tokens[:at],
+            *(() if texts[at + 1 : at + 2] == [r"\$"] else [Token("mark", r"\$")]),
+            *tokens[at + 1 :],
+        ]
+    currency = _SIGNS.get(tokens[at].text, "") if len(tokens) > at and tokens[at].text != "%" else ""
+    if currency:
+        tokens = [*tokens[:at], *tokens[at + 1 :]]
     start = _where_unit_begins(tokens)
-    number, rest = [*negative, *tokens[:start]], list(tokens[start:])
-    if not number:
-        return None
+    number, rest = [*tokens[:start]], [*tokens[start:]]
     power = 0
     while rest and rest[0].text.lower() in _MULTIPLES:
         power += _MULTIPLES[rest.pop(0).text.lower()]
     unit = _canonical(rest)
     is_name = bool(rest) and rest[0].kind == "letter" and not rest[0].styled
     if is_name and (unit is None or not _is_amount(number)):
-        return Quantity([*negative, *tokens])
-    if unit is None:
+        return Quantity(tokens)
+    if unit is None or not number:
         return None
     if currency and unit != currency:
         unit = f"{currency} {unit}".strip()
-    return Quantity(number, unit, power, is_name)
+    if power:
+        number = [Token("mark", "("), *number, Token("mark", ")"), Token("mark", "*"), Token("number", str(10**power))]
+    return Quantity(number, unit, is_name)
 
 
 def _is_amount(tokens: Sequence[Token]) -> bool:
     """Whether a number without letters, sums and an open factor stands there, so that a letter behind it may be a
     unit."""
     is_sum = any(token.text in ("+", "-") for token in tokens[1:])
-    return (
-        not is_sum and tokens[-1].text not in ("+", "-", "*", "/") and all(token.kind != "letter" for token in tokens)
-    )
+    return not is_sum and tokens[-1].text not in "+-*/" and all(token.kind != "letter" for token in tokens)
 
 
 def fits(gold: str, answer: str) -> bool:
     """Whether the unit of an answer does not contradict gold's; percent apart."""
     if ("unit" in gold) != ("unit" in answer) and gold and answer:  # of no name: `units^2` are any squares
-        return _dimension(gold) == _dimension(answer)
-    return (
-        not gold or not answer or gold == answer or (answer.startswith(gold + " ") and "^" not in answer[len(gold) :])
-    )
-
-
-def _dimension(unit: str) -> int:
-    return sum(int(part.partition("^")[2] or 1) for part in unit.split())
-
-
-def _without_lead(tokens: Sequence[Token]) -> Sequence[Token]:
-    """Without "the answer is", "exactly", "approximately" … before the value."""
-    return [*itertools.dropwhile(lambda token: token.kind == "word" and token.text.lower() in _LEAD, tokens)]
+        one, two = (sum(int(part.partition("^")[2] or 1) for part in unit.split()) for unit in (gold, answer))
+        return one == two
+    goes_on = answer.startswith(gold + " ") and "^" not in answer[len(gold) :]
+    return not gold or not answer or gold == answer or goes_on
 
 
 def _where_unit_begins(tokens: Sequence[Token]) -> int:
     level = 0
     applies_function = any(token.text in FUNCTIONS - {r"\sqrt"} for token in tokens)
-    for index, token in enumerate(tokens):
+    for index, (token, after) in enumerate(zip(tokens, [*tokens[1:], Token("mark", "")], strict=False)):
         level += (token.text in ("{", "(", "[")) - (token.text in ("}", ")", "]"))
-        after = tokens[index + 1] if index + 1 < len(tokens) else Token("mark", "")
         if index and level == 1 and token.text == "(" and after.kind == "word":
             return index
         if index == 0 or level:
             continue
-        if token.kind == "word" or (token.kind == "mark" and token.text in _SIGNS):
-            return index
+        is_fraction = token.text == r"\frac" and any(each.styled for each in tokens[index + 2 : index + 3])
+        is_degree = token.text == "^" and after.text == r"\circ" and not applies_function
         ends = after.text in ("", "/", "^") or after.kind == "word" or after.styled
-        if token.kind == "letter" and token.text in _LETTERS and (token.spaced or token.styled) and ends:
-            return index
-        if token.text == r"\frac" and (after.text, tokens[min(index + 2, len(tokens) - 1)].styled) == ("{", True):
-            return index
-        is_degree = after.text == r"\circ" or [each.text for each in tokens[index + 1 : index + 4]] == [
-            "{",
-            r"\circ",
-            "}",
-        ]
-        if token.text == "^" and is_degree and not applies_function:
+        is_letter = token.text in _LETTERS and (token.spaced or token.styled) and ends
+        is_sign = token.kind == "mark" and token.text in _SIGNS
+        if token.kind == "word" or is_sign or is_letter or is_fraction or is_degree:
             return index
     return len(tokens)
 
 
 def _canonical(tokens: Sequence[Token]) -> str | None:
     """One text for a unit; None for what is none."""
-    names: list[str] = []
-    powers: list[int] = []
-    pending, sign = 1, 1
-    tokens = _without_brackets(tokens)
+    powers: dict[str, int] = {}
+    name, pending, sign, before = "", 1, 1, ""
     if sum(token.kind == "word" for token in tokens) > MAX_WORDS:
         return None
-    for before, token in zip([Token("mark", ""), *tokens], tokens, strict=False):
+    for number, token in enumerate(tokens):
         text = token.text if len(token.text) == 1 else token.text.lower()
-        if text == "^" or (text == "-" and before.text == "^"):
-            continue
-        if token.kind == "number":
-            if before.text not in ("^", "-") or not names or not text.isdigit() or len(text) > 2:
-                return None
-            powers[-1] *= int(text) * (-1 if before.text == "-" else 1)
-        elif text in ("/", "per"):
+        if token.kind == "number" and name and before in ("^", "-") and text.isdigit() and len(text) <= 2:
+            powers[name] *= int(text) * (-1 if before == "-" else 1)
+        elif text in ("/", "per") or (text == "{" and tokens[number - 1].text == "}"):
             sign = -1
-        elif text in ("squared", "cubed") and names:
-            powers[-1] *= 2 if text == "squared" else 3
+        elif text in ("squared", "cubed") and name:
+            powers[name] *= 2 if text == "squared" else 3
         elif text in _SQUARE:
             pending = _SQUARE[text]
-        elif text == "-":
-            continue
-        elif (
-            (token.kind == "command" and text != r"\circ")
-            or text in _NO_UNIT
-            or (token.kind == "mark" and text not in _SIGNS)
-        ):
-            return None
-        else:
-            names.append(DEGREE if text == r"\circ" else _SIGNS[text] if token.kind == "mark" else _singular(text))
-            powers.append(sign * pending)
-            pending = 1
-    units = [
-        f"{name}^{power}" if power != 1 else name
-        for name, power in zip(names, powers, strict=True)
-        if name not in _NEUTRAL or (name == "unit" and len(names) == 1)
-    ]
-    return " ".join(units)
-
-
-def _without_brackets(tokens: Sequence[Token]) -> list[Token]:
-    r"""Without what only groups; a fraction of units becomes one with a slash."""
-    kept: list[Token] = []
-    for before, token in zip([Token("mark", ""), *tokens], tokens, strict=False):
-        if before.text == "in" and token.text in ("total", "all") and kept:
-            kept.pop()  # no inches
-        if token.text == "{" and before.text == "}":
-            kept.append(Token("mark", "/"))
-        if token.text not in ("{", "}", "(", ")", "*", ".", r"\frac"):
-            kept.append(token)
-    return kept
+        elif text == "in" and tokens[number + 1 : number + 2] and tokens[number + 1].text in ("total", "all"):
+            pass  # no inches
+        elif text not in _BESIDE_UNITS and not (text == "-" and powers):
+            is_sign = text in _SIGNS or text == r"\circ"
+            if text in _NO_UNIT or token.kind == "number" or (token.kind in ("command", "mark") and not is_sign):
+                return None
+            name = DEGREE if text == r"\circ" else _SIGNS.get(text) or _singular(text)
+            powers[name], pending = powers.get(name, 0) + sign * pending, 1
+        before = before if text in ("{", "}", "(", ")", "*") else text
+    named = {name: power for name, power in powers.items() if name not in _NEUTRAL or {name} == {*powers} == {"unit"}}
+    return " ".join(f"{name}^{power}" if power != 1 else name for name, power in named.items())
 
 
 def _singular(word: str) -> str:
-    if word in _RATES:
-        return _RATES[word]
-    if word in _SAME_UNIT or len(word) < 3:
-        return _SAME_UNIT.get(word, word)
-    if word.endswith("s") and not word.endswith("ss"):
+    if word not in _SAME_UNIT and len(word) > 2 and word.endswith("s") and not word.endswith("ss"):
         word = word[:-1]
-    return _SAME_UNIT.get(word, word)
+    return _RATES.get(word) or _SAME_UNIT.get(word, word)

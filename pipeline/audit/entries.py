@@ -48,7 +48,7 @@ class AuditedEntry(Record):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the heuristics call it problem-specific; none: transferable."""
+        """Signs that it is about its own problem. That there is none makes a lesson neither true nor of use elsewhere."""
         known = {
             "gives the answer away": self.leaks,
             f"numbers of the problem: {', '.join(self.numbers)}": self.numbers,
@@ -64,7 +64,8 @@ class AuditedEntry(Record):
         return not {text.lower() for text in lesson.principles}.isdisjoint(text.lower() for text in lesson.pitfalls)
 
     @property
-    def transferable(self) -> bool:
+    def without_details(self) -> bool:
+        """Whether no sign was found that it tells details of its own problem."""
         return not self.reasons
 
 
@@ -110,7 +111,7 @@ class JudgeAgreement(BaseModel):
 
 def agreement(entries: Sequence[AuditedEntry]) -> JudgeAgreement | None:
     pairs = [
-        (s.transferable, s.verdict == "transferable") for s in entries if s.verdict in ("transferable", "specific")
+        (s.without_details, s.verdict == "transferable") for s in entries if s.verdict in ("transferable", "specific")
     ]
     if not pairs:
         return None

@@ -54,7 +54,7 @@ class Useful(BaseModel):
 
 
 SHARES: dict[str, tuple[str, Callable[[AuditedEntry], bool]]] = {
-    "transferable": ("transferable", lambda one: one.transferable),
+    "without_details": ("no details of its problem found", lambda one: one.without_details),
     "with_numbers": ("… repeats numbers of its problem", lambda one: bool(one.numbers)),
     "with_names": ("… repeats names of its problem", lambda one: bool(one.names)),
     "copied": ("… copied from its source", lambda one: any("copied" in reason for reason in one.reasons)),
@@ -76,7 +76,7 @@ class AuditReport(BaseModel):
     num_entries: int
     num_sampled: int
     seed: int
-    transferable: Share
+    without_details: Share
     with_numbers: Share
     with_names: Share
     copied: Share

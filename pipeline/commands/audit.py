@@ -65,7 +65,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
         groups.effect_of_lessons(arguments.seed),
         spread_only=parts.config.rollout.refill_zero_variance,
     )
-    shown = [{**one.model_dump(), "transferable": one.transferable, "reasons": one.reasons} for one in entries]
+    shown = [{**one.model_dump(), "without_details": one.without_details, "reasons": one.reasons} for one in entries]
     with writing(out):
         written.write(REPORT, json.dumps({"report": report.model_dump(), "entries": shown}, indent=1), "--out")
         written.write(PAGE, page(report, entries), "--out")

@@ -35,7 +35,7 @@ def entry(idea: str, principle: str = "Check the result.") -> Experience:
 )
 def test_what_makes_a_lesson_specific(idea: str, reason: str | None) -> None:
     seen = look(entry(idea), TRAJECTORY, "32")
-    assert seen.transferable == (reason is None)
+    assert seen.without_details == (reason is None)
     assert (reason or "") in "; ".join(seen.reasons)
 
 

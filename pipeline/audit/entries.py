@@ -48,7 +48,7 @@ class AuditedEntry(Record):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Signs that it is about its own problem. That there is none makes a lesson neither true nor of use elsewhere."""
+        """Signs that it is about its own problem. Without any, a lesson need be neither true nor of use elsewhere."""
         known = {
             "gives the answer away": self.leaks,
             f"numbers of the problem: {', '.join(self.numbers)}": self.numbers,

@@ -41,8 +41,8 @@ VOCABULARY_SIZE = 1024
 MAX_POSITIONS = 2048
 SHAPE = {"hidden_size": 192, "num_hidden_layers": 4, "intermediate_size": 528, "num_attention_heads": 3}
 TRAINING = SftSection(batch_size=24, learning_rate=2e-3, num_tokens_per_micro_batch=6400, num_epochs=1)
-# Copying is learned from the prompts. A batch of one length is of one kind of text, which random weights do not bear.
-OTHERS = {"completion_only_loss": False, "train_sampling_strategy": "random", "adam_beta2": 0.98}
+# Copying is learned from the prompts.
+OTHERS = {"completion_only_loss": False, "adam_beta2": 0.98}
 
 
 def tokenizer_of(texts: Iterator[str]) -> PreTrainedTokenizerFast:

@@ -134,8 +134,9 @@ def those_that_fit(
 
 
 def sft_config(config: Config, folder: Path, longest: int, **others: Any) -> SFTConfig:
-    """TRL's settings: linear decay after 5 % warm-up, batches of similar length, no checkpoints, no trackers. `longest`
-    is the most tokens of a pair; `others` are settings of TRL's that differ."""
+    """TRL's settings: linear decay after 5 % warm-up, no checkpoints, no trackers; batches drawn at random, computed in
+    parts of similar length: a batch of one length would be of one skill, and the last ones decide. `longest` is the
+    most tokens of a pair; `others` are settings of TRL's that differ."""
     sft = config.sft
     num_that_fit = max(1, (sft.num_tokens_per_micro_batch or USUAL_MICRO_BATCH) // longest)
     micro_batch = max(size for size in range(1, min(num_that_fit, MAX_MICRO_BATCH) + 1) if sft.batch_size % size == 0)

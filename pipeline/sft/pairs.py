@@ -31,7 +31,7 @@ from prompts.schemas import Abstract, Inter, Intra, Lesson, PromptInput, Scratch
 from prompts.sets import templates_of
 
 # Part of the cache key: raise it whenever the pairs made from the same inputs change.
-CODE_VERSION = 7
+CODE_VERSION = 8
 # What a teacher said is part of the key by its digest, how it was asked is not.
 NOT_OF_THE_PAIRS = {
     "enabled",

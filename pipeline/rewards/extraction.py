@@ -105,6 +105,10 @@ _ALSO = re.compile(
     re.MULTILINE,
 )
 """A second value beside a box, which makes two values of the answer."""
+_OR_BEFORE = re.compile(
+    r"(?:\b(?:or|alternative(?:ly)?|otherwise|option|else)\b|/)[\s\w:,.*$(#]{0,30}\Z|[\s*$]*\Z", re.IGNORECASE
+)
+"""What offers a second answer before its mark, or nothing but blanks."""
 _UNBRACED = re.compile(
     r"(\\(?:boxed|fbox))(?:\s*(-?\d+(?:[.,]\d+)*|\\[dt]?frac\{[^{}]{1,60}\}\{[^{}]{1,60}\})|\s+([A-Za-z])(?![A-Za-z]))"
 )
@@ -115,11 +119,12 @@ STATEMENT, LAST_VALUE = "a statement of the answer", "the value that the last li
 
 
 class Conclusion(NamedTuple):
-    """The answer of a text, None where there is none, the mark that it was found by, and where that ends."""
+    """The answer of a text, None where there is none, the mark that it was found by, where that ends and begins."""
 
     answer: str | None
     mark: str = ""
     end: int = 0
+    start: int = 0
 
 
 class Box(NamedTuple):
@@ -181,11 +186,24 @@ def concluded(text: str) -> Conclusion:
 
 
 def _conclusion(text: str) -> Conclusion:
+    found = _marked(text)
+    if not found.end:
+        value = _last_value(text)
+        return Conclusion(value, "" if value is None else LAST_VALUE)
+    # Another answer right before, with "or" between them or nothing, is not taken back.
+    start = max(0, found.start - MAX_GAP)
+    if between := _OR_BEFORE.search(text, start, found.start):
+        other = _marked(text[: between.start()])
+        is_near = other.end and not text[other.end : between.start()].strip("}*_.) \t\n$")
+        is_offered = between[0].strip(" \n$*") or (other.mark == found.mark != STATEMENT)
+        if is_near and is_offered and cleaned(other.answer or "") != cleaned(found.answer or ""):
+            return found._replace(answer=f"{other.answer} or {found.answer}")
+    return found
+
+
+def _marked(text: str) -> Conclusion:
     marked = max(_boxed(text), _hashed(text), _tagged(text), key=lambda found: found.end)
-    if (stated := _stated(text, marked.end)) is not None or marked.end:
-        return stated or marked
-    value = _last_value(text)
-    return Conclusion(value, "" if value is None else LAST_VALUE)
+    return _stated(text, marked.end) or marked
 
 
 def _is_empty(answer: str) -> bool:
@@ -220,14 +238,14 @@ def _boxed(text: str) -> Conclusion:
         answer += factor[0].replace("$", "")
     if also := _ALSO.match(text, end):
         answer += f" or {also['either'] or also['both']}"
-    return Conclusion(answer, BOX, end)
+    return Conclusion(answer, BOX, end, chain[0].start)
 
 
 def _hashed(text: str) -> Conclusion:
     """The last line `#### x`; a heading of that level counts only for what stands behind its colon."""
     for found in reversed(list(_HASHES.finditer(text))):
         if not _is_empty(answer := _HEADING.sub("", found[1], 1)):
-            return Conclusion(None) if "\\boxed" in answer else Conclusion(answer, HASHES, found.end())
+            return Conclusion(None) if "\\boxed" in answer else Conclusion(answer, HASHES, found.end(), found.start())
     return Conclusion(None)
 
 
@@ -235,7 +253,7 @@ def _tagged(text: str) -> Conclusion:
     found = next((tag for tag in reversed(list(_TAGGED.finditer(text))) if tag[1].strip()), None)
     if found is None or "\\boxed" in found[1]:
         return Conclusion(None)
-    return Conclusion(found[1].strip(), TAGS, found.end())
+    return Conclusion(found[1].strip(), TAGS, found.end(), found.start())
 
 
 def _stated(text: str, start: int) -> Conclusion | None:
@@ -244,7 +262,7 @@ def _stated(text: str, start: int) -> Conclusion | None:
     for found in itertools.islice(reversed(list(_STATES.finditer(text, start))), MAX_STATEMENTS):
         begin = found.end()
         if (span := _SPAN.match(text, begin)) and "\n" in span[0]:
-            return Conclusion(next(filter(None, span.groups())).strip(), STATEMENT, span.end())
+            return Conclusion(next(filter(None, span.groups())).strip(), STATEMENT, span.end(), found.start())
         line = text[begin : begin + MAX_LINE].partition("\n")[0].lstrip("} ")
         ends = _SENTENCE_END.finditer(line, span.end() - begin if span else 0)  # \! in a formula ends no sentence
         end = next((end for end in ends if not _CHOICE_MARK.match(line, end.start() - 1)), None)
@@ -257,7 +275,7 @@ def _stated(text: str, start: int) -> Conclusion | None:
         if re.search(rf"{_DENIED}\s*\Z", lead):
             continue
         if start == 0 or (len(lead.split()) <= MAX_LEAD and _is_bare(answer)):
-            return Conclusion(answer, STATEMENT, begin + len(answer))
+            return Conclusion(answer, STATEMENT, begin + len(answer), found.start())
     return None
 
 

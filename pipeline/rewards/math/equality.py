@@ -169,12 +169,17 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
         case (Assigned(), _) | (_, Assigned()):
             return False
         case Group("\\{", closing, items), Group("\\{", other_closing, other_items):
-            return closing == other_closing and _same_members(items, other_items)
+            sets, others = (sum(isinstance(item, Group) for item in each) for each in (items, other_items))
+            return closing == other_closing and sets == others and _same_members(items, other_items)
         case Group("\\{", "cases"), _:
             return False
         case _, Listing(items) if not isinstance(gold, Listing | Group):
             spellings = {written(item.tokens) for item in items if isinstance(item, Value)}
             return len(spellings) == len(items) and all(same_shape(gold, item) for item in items)
+        case (Group("\\{", _, (item,)), Value() | Words()) | (Value() | Words(), Group("\\{", _, (item,))) if not (
+            isinstance(item, Value) and is_constant(item.quantity.tokens)
+        ):
+            return False  # the fractional part of x, or the set of what is a set
         case (Listing() | Group("\\{"), _) | (_, Listing() | Group("\\{")):
             return _same_members(_members(gold), _members(answer))
         case Group(opening, closing, items), Group(other_opening, other_closing, other_items):

@@ -60,6 +60,7 @@ _REWRITTEN: tuple[tuple[str | None, str, str | Callable[[re.Match[str]], str]], 
         r"\^\s*(?:\{\s*((?:\\prime\s*|')+)\}|((?:\\prime(?![A-Za-z])\s*)+))",
         lambda found: "'" * len(re.findall(r"\\prime|'", found[0])),
     ),
+    ("underline", r"\^\s*\{\s*\\underline", r"^{\\falling"),
     ("angle", r"\\(angle|measuredangle|triangle)\s*\{\s*([A-Za-z]{1,4})\s*\}", r"\\\1 \2"),
     (
         "C_",

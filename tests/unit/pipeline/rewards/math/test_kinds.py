@@ -45,6 +45,16 @@ SAME = {
         (r"\angle PQR", r"\angle{PQR}"),
         (r"\text{7 R 2}", "7 R 2"),
     ],
+    "a product that is no function": [
+        ("m(m+2)", "m^2+2m"),
+        ("P(1+r)", "P+Pr"),
+        ("3a(a-b)", "3a^2-3ab"),
+        ("f(y+1)", "f(1+y)"),
+        (r"8n\sqrt{5}", "8n(5)^{1/2}"),
+        ("P(0)e^{-kt}", r"\frac{P(0)}{e^{kt}}"),
+        (r"\frac{90!}{88!}", "8010"),
+        (r"2^{900}\sqrt{2}", "2^{900.5}"),
+    ],
     "bars as a factor": [("5|y|", "|5y|"), ("|a|4", "4|a|"), ("|x||y|", "|xy|"), ("2|x-1|+|x|", "|x|+2|1-x|")],
     "ratios": [("S_{1}:S_{2}=3:8", "3:8"), (r"\frac{AM}{MC}=\frac{2}{9}", r"\frac{2}{9}"), ("AE:EB=5:2", "5:2")],
     "approximations": [
@@ -128,6 +138,37 @@ SAME = {
     ],
 }
 OTHER = {
+    "a function is no factor": [
+        ("N(0)2^{t}", "N(0)3^{t}"),
+        ("y(0)+v(0)t", "v(0)t"),
+        ("S(0)^2 + a", "a"),
+        ("f(3z)", "3f(z)"),
+        ("G(u)-G(v)", "G(u-v)"),
+        ("3T(n/3)+1", "T(n)+1"),
+        (r"2-\Phi(4)", r"2-4\Phi(1)"),
+        ("E(Y^2)", "E(Y)^2"),
+        ("g'(2)", "2g'(1)"),
+    ],
+    "a derivative is no quotient": [
+        (r"\frac{dz}{du}", r"\frac{z}{u}"),
+        (r"\frac{dN}{dt}=rN", r"\frac{N}{t}=rN"),
+        (r"\frac{\Delta s}{\Delta t}", r"\frac{s}{t}"),
+    ],
+    "large values to the last digit": [
+        ("90!+1", "90!+2"),
+        (r"\binom{900}{300}", r"\binom{900}{300}-1"),
+        (r"1+\frac{1}{95!}", "1"),
+        (r"5^{400}+\sqrt{3}", "5^{400}"),
+        (r"\sqrt{5}", r"\sqrt{5}+e^{-500}"),
+    ],
+    "what is beyond bounds, where gold is a number": [
+        ("6", "(10^8)!"),
+        ("6", r"\sum_{k=1}^{10^{11}} k"),
+        ("1/2", r"\binom{10^8}{10^7}"),
+        ("6", "7^{7^{7^{7}}}"),
+    ],
+    "sets within sets": [(r"\emptyset", r"\{\emptyset\}"), (r"\{3,4\}", r"\{\{3\},\{4\}\}")],
+    "a fractional part, a falling power": [("y", r"\{y\}"), ("k^3", r"k^{\underline{3}}")],
     "rounding to whole numbers": [
         (r"\lfloor\frac{3k-1}{7}\rfloor", r"\lfloor\frac{3k-1}{8}\rfloor"),
         (r"\lceil\frac{m}{3}\rceil", r"\lfloor\frac{m}{3}\rfloor+1"),

@@ -16,9 +16,8 @@ from typing import NamedTuple
 _BOX_OR_BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _HEADING = re.compile(
-    r"^(?:\*\*)?(?:(?:the )?(?:final "
-    r")?answer|step|conclusion|solution|result|verification|explanation|summary|part|case|check)\b"
-    r"[^\n]{0,80}?(?::(?:\*\*)?|$)[ \t]*",
+    r"^(?:\*\*)?(?:(?:the )?(?:final )?answer|step|conclusion|solution|result|verification|explanation|summary|part"
+    r"|case|check)\b[^\n]{0,80}?(?::(?:\*\*)?|$)[ \t]*",
     re.IGNORECASE,
 )
 _TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
@@ -32,14 +31,10 @@ _NAMED_BEFORE = re.compile(r"(?:^|[\s$(\[])(\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s
 _FACTOR_BEFORE = re.compile(r"(?<=[=$])\s*[-\u2212]\s*$|(?<![^\s([])[-\u2212]$|[\d.]*\d\Z|(?:\\pm|\u00b1)\s*$")
 _FACTOR_AFTER = re.compile(
     r"\s*\\?%|[\s$]*(?:million|billion|thousand|hundred|dozen)\b|[A-Za-z](?![A-Za-z])|\\pi\b|\s*\^(?!\s*\{?\\circ)\{?[^\s$]{1,20}"
-    r"|\s*\\(?:times|cdot|pi|sqrt)\b[^$\n]{1,40}|(?:\\[,;! "
-    r"]|\s|~)*\\(?:text|mathrm)\s*\{(?!\s*(?:is|are|and|or|which)\b)[A-Za-z/ ]{1,20}\}"
-    r"(?:\^\{?\d\}?)?"
+    r"|\s*\\(?:times|cdot|pi|sqrt)\b[^$\n]{1,40}"
+    r"|(?:\\[,;! ]|\s|~)*\\(?:text|mathrm)\s*\{(?!\s*(?:is|are|and|or|which)\b)[A-Za-z/ ]{1,20}\}(?:\^\{?\d\}?)?"
 )
-MAX_GAP = 60
-MAX_LINE = 1000
-MAX_STATEMENTS = 20
-MAX_LEAD = 3
+MAX_GAP, MAX_LINE, MAX_STATEMENTS, MAX_LEAD = 60, 1000, 20, 3
 
 _SPEAKER = r"\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
 _TURN_ENDS = re.compile(
@@ -64,7 +59,8 @@ _VALUE_BEGINS = re.compile(
 )
 _SENTENCE_END = re.compile(
     r"[\u3002\uff0e]|[ \t]?(?:\u3067\u3059|\uc785\ub2c8\ub2e4)|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)"
-    r"|,\s*(?:not|because|since|which|where|so|as)\s|\s(?:because|since)\s"
+    r"|,\s*(?:not|because|since|which|where|so|as|that is|i\.e\.)\s|\s\(?(?:because|since)\s"
+    r"|\s[\u2013\u2014]\s(?!or\b)(?=[A-Za-z]{2})"
 )
 _CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
 _SPAN = re.compile(
@@ -106,9 +102,12 @@ _ALSO = re.compile(
 )
 """A second value beside a box, which makes two values of the answer."""
 _OR_BEFORE = re.compile(
-    r"(?:\b(?:or|alternative(?:ly)?|otherwise|option|else)\b|/)[\s\w:,.*$(#]{0,30}\Z|[\s*$]*\Z", re.IGNORECASE
+    r"(?:\b(?:or|alternative(?:ly)?|otherwise|option|else)\b[\s\w:,.*$(#]{0,30}|/[\s*$(]*|[\s*$]*)\Z", re.IGNORECASE
 )
 """What offers a second answer before its mark, or nothing but blanks."""
+_HTML = re.compile(r"</?(?:strong|b|p|div|span|em|i|h\d)>", re.IGNORECASE)
+_JSON = re.compile(r'\{\s*"(?:final_)?answer"\s*:\s*"?([^{}"\n]{1,60}?)"?\s*\}')
+_CHOICE = re.compile(r"\(?[A-H]\)?")
 _UNBRACED = re.compile(
     r"(\\(?:boxed|fbox))(?:\s*(-?\d+(?:[.,]\d+)*|\\[dt]?frac\{[^{}]{1,60}\}\{[^{}]{1,60}\})|\s+([A-Za-z])(?![A-Za-z]))"
 )
@@ -176,6 +175,9 @@ def concluded(text: str) -> Conclusion:
     Of all that is marked as the answer the last one counts, in whatever language the rest is written. Where nothing
     is, it is the value that the last line ends with. Where a model that has answered goes on with a question of its
     own making, what it answers to that does not count."""
+    if "</" in text:
+        text = _HTML.sub("", text)
+    text = _JSON.sub(r"<answer>\1</answer>", text)
     text = _UNBRACED.sub(lambda box: f"{box[1]}{{{box[2] or box[3]}}}", text)
     for turn in itertools.islice(_TURN_ENDS.finditer(text), MAX_STATEMENTS):
         before, is_end = text[: turn.start()], len(text) - turn.end() <= MAX_LAST_WORD
@@ -194,9 +196,11 @@ def _conclusion(text: str) -> Conclusion:
     start = max(0, found.start - MAX_GAP)
     if between := _OR_BEFORE.search(text, start, found.start):
         other = _marked(text[: between.start()])
+        answers = {cleaned(each.answer or "") for each in (found, other)}
         is_near = other.end and not text[other.end : between.start()].strip("}*_.) \t\n$")
         is_offered = between[0].strip(" \n$*") or (other.mark == found.mark != STATEMENT)
-        if is_near and is_offered and cleaned(other.answer or "") != cleaned(found.answer or ""):
+        is_choice = len({_CHOICE.fullmatch(answer) is None for answer in answers}) == 2  # the letter of a value
+        if is_near and is_offered and len(answers) == 2 and not is_choice:
             return found._replace(answer=f"{other.answer} or {found.answer}")
     return found
 

@@ -9,6 +9,7 @@ grammar is the usual one of school and university; anything else
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -37,6 +38,7 @@ _NAMES = words(
 _IN_ACCENTS = _NAMES | {"_", "'", "{", "}"}
 _ACCENTS = words("vec overline overleftarrow hat widehat dot ddot tilde widetilde check breve mathring", "\\")
 _FUNCTIONS = frozenset(("f", "F", r"\Phi", r"\Gamma", r"\zeta"))
+_LONE = re.compile(r"-?[\d.]+|[A-Za-z](?:_\{\w\})?|\\[a-z]+")
 _NO_FACTORS = words("rfloor rceil circ choose rangle end", "\\")
 _OPENING = frozenset("([{")
 _ENDS_OPERAND = frozenset("([") | FUNCTIONS - {r"\sqrt"}
@@ -221,12 +223,9 @@ class _Reader:
             return None
         start = self.index
         arguments = self.operands()
-        match arguments[0]:
-            case ("number" | "name" | "constant", of) | ("-", ("number", of)):  # `y(5)^{1/2}` is y times a root
-                is_lone = of != name and (not of or name[0].isupper() or self.next.text != "^")
-            case _:
-                is_lone = False
-        if "'" in name or len(arguments) > 1 or is_lone:
+        inner = written(self.tokens[start + 1 : self.index - 1])  # `y(5)^{1/2}` is y times a root
+        is_lone = inner != name and (inner == "0" or name[0].isupper() or self.next.text != "^")
+        if "'" in name or len(arguments) > 1 or (is_lone and _LONE.fullmatch(inner)):
             self.functions.add(name)
         if name in self.functions or name in _FUNCTIONS:
             return ("of", ("name", name), *arguments)
@@ -297,8 +296,6 @@ class _Reader:
         self.index += 1
         match name:
             case r"\frac":
-                if derivative := self.derivative():
-                    return derivative
                 return ("/", self.argument(), self.argument())
             case r"\binom":
                 return ("call", "binomial", self.argument(), self.argument())
@@ -314,17 +311,6 @@ class _Reader:
             case _ if name in FUNCTIONS:
                 return self.function(name)
         raise UnreadableError(f"{name} is not read here")
-
-    def derivative(self) -> Tree | None:
-        r"""The name that `\frac{dx}{dt}` or `\frac{\Delta x}{\Delta t}` is, which is no quotient of products."""
-        start = self.index
-        if self.next.text == "{":
-            top, bottom = self.braced(), self.braced() if self.next.text == "{" else []
-            of = bottom[1].kind if len(bottom) > 1 < len(top) and top[0].text == bottom[0].text else ""
-            if of == "letter" and top[0].text in ("d", r"\Delta"):
-                return ("name", f"{written(top)} / {written(bottom)}")
-            self.index = start
-        return None
 
     def over_range(self, kind: str) -> Tree:
         r"""What stands behind \sum, \prod or \int: bounds in either order, and what they are bounds of, up to the next

@@ -61,6 +61,20 @@ _REWRITTEN: tuple[tuple[str | None, str, str | Callable[[re.Match[str]], str]], 
         lambda found: "'" * len(re.findall(r"\\prime|'", found[0])),
     ),
     ("underline", r"\^\s*\{\s*\\underline", r"^{\\falling"),
+    # Derivatives, bases and unit vectors.
+    (
+        "frac",
+        r"\\[dt]?frac\s*\{\s*((d|\\Delta)(?:\^\{?\d\}?)?\s*[A-Za-z][^{}]{0,6})\}\s*\{\s*(\2\s*[A-Za-z](?:\^\{?\d\}?)?)\s*\}",
+        r"D_{\1/\3}",
+    ),
+    ("_", r"\(([0-9A-F]{1,20})\)_", r"\1_"),
+    ("_", r"_\{\((\d{1,2})\)\}", r"_{\1}"),
+    ("base", r"(?<=\d)\s?\(base (\d{1,2})\)", r"_{\1}"),
+    (
+        "\\",
+        r"\\(?:mathbf|boldsymbol|bm|vec|hat|widehat)\s*(?:\{\s*\\?([ijk])(?:math)?\s*\}|([ijk])(?![A-Za-z]))",
+        r"\\hat{\1\2}",
+    ),
     ("angle", r"\\(angle|measuredangle|triangle)\s*\{\s*([A-Za-z]{1,4})\s*\}", r"\\\1 \2"),
     (
         "C_",

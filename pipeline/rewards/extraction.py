@@ -60,7 +60,7 @@ _VALUE_BEGINS = re.compile(
 _SENTENCE_END = re.compile(
     r"[\u3002\uff0e]|[ \t]?(?:\u3067\u3059|\uc785\ub2c8\ub2e4)|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)"
     r"|,\s*(?:not|because|since|which|where|so|as|that is|i\.e\.)\s|\s\(?(?:because|since)\s"
-    r"|\s[\u2013\u2014]\s(?!or\b)(?=[A-Za-z]{2})"
+    r"|\s\((?:that is|i\.e\.)[,\s]|\s[\u2013\u2014]\s(?!or\b)(?=[A-Za-z]{2})"
 )
 _CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
 _SPAN = re.compile(
@@ -106,7 +106,7 @@ _OR_BEFORE = re.compile(
 )
 """What offers a second answer before its mark, or nothing but blanks."""
 _HTML = re.compile(r"</?(?:strong|b|p|div|span|em|i|h\d)>", re.IGNORECASE)
-_JSON = re.compile(r'\{\s*"(?:final_)?answer"\s*:\s*"?([^{}"\n]{1,60}?)"?\s*\}')
+_JSON = re.compile(r'\{(?:[^{}]{0,500},)?\s*"(?:final_)?answer"\s*:\s*"?([^{}"\n]{1,60}?)"?\s*\}')
 _CHOICE = re.compile(r"\(?[A-H]\)?")
 _UNBRACED = re.compile(
     r"(\\(?:boxed|fbox))(?:\s*(-?\d+(?:[.,]\d+)*|\\[dt]?frac\{[^{}]{1,60}\}\{[^{}]{1,60}\})|\s+([A-Za-z])(?![A-Za-z]))"

@@ -97,6 +97,8 @@ def test_values_agree_with_arithmetic() -> None:
         ('So:\n```json\n{"answer": 7}\n```', "7"),
         ("<strong>Answer: 7</strong>", "7"),
         ("<p>The answer is <b>7</b>.</p>", "7"),
+        ('{"steps": "3+4", "answer": 7}', "7"),
+        ("Answer: 7 (that is, 3 and 4)", "7"),
         ("Answer: 7 (since 3 + 4 = 7)", "7"),
         ("Answer: 7, that is 3 and 4", "7"),
         ("Answer: 7 \u2014 three and four", "7"),

@@ -16,9 +16,8 @@ from typing import NamedTuple
 _BOX_OR_BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _HEADING = re.compile(
-    r"^(?:\*\*)?(?:(?:the )?(?:final "
-    r")?answer|step|conclusion|solution|result|verification|explanation|summary|part|case|check)\b"
-    r"[^\n]{0,80}?(?::(?:\*\*)?|$)[ \t]*",
+    r"^(?:\*\*)?(?:(?:the )?(?:final )?answer|step|conclusion|solution|result|verification|explanation|summary|part"
+    r"|case|check)\b[^\n]{0,80}?(?::(?:\*\*)?|$)[ \t]*",
     re.IGNORECASE,
 )
 _TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
@@ -32,14 +31,10 @@ _NAMED_BEFORE = re.compile(r"(?:^|[\s$(\[])(\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s
 _FACTOR_BEFORE = re.compile(r"(?<=[=$])\s*[-\u2212]\s*$|(?<![^\s([])[-\u2212]$|[\d.]*\d\Z|(?:\\pm|\u00b1)\s*$")
 _FACTOR_AFTER = re.compile(
     r"\s*\\?%|[\s$]*(?:million|billion|thousand|hundred|dozen)\b|[A-Za-z](?![A-Za-z])|\\pi\b|\s*\^(?!\s*\{?\\circ)\{?[^\s$]{1,20}"
-    r"|\s*\\(?:times|cdot|pi|sqrt)\b[^$\n]{1,40}|(?:\\[,;! "
-    r"]|\s|~)*\\(?:text|mathrm)\s*\{(?!\s*(?:is|are|and|or|which)\b)[A-Za-z/ ]{1,20}\}"
-    r"(?:\^\{?\d\}?)?"
+    r"|\s*\\(?:times|cdot|pi|sqrt)\b[^$\n]{1,40}"
+    r"|(?:\\[,;! ]|\s|~)*\\(?:text|mathrm)\s*\{(?!\s*(?:is|are|and|or|which)\b)[A-Za-z/ ]{1,20}\}(?:\^\{?\d\}?)?"
 )
-MAX_GAP = 60
-MAX_LINE = 1000
-MAX_STATEMENTS = 20
-MAX_LEAD = 3
+MAX_GAP, MAX_LINE, MAX_STATEMENTS, MAX_LEAD = 60, 1000, 20, 3
 
 _SPEAKER = r"\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
 _TURN_ENDS = re.compile(
@@ -64,7 +59,8 @@ _VALUE_BEGINS = re.compile(
 )
 _SENTENCE_END = re.compile(
     r"[\u3002\uff0e]|[ \t]?(?:\u3067\u3059|\uc785\ub2c8\ub2e4)|[.!?][*_$)]*(?=\s+[A-Z\d\"(\\$*]|\s*$)"
-    r"|,\s*(?:not|because|since|which|where|so|as)\s|\s(?:because|since)\s"
+    r"|,\s*(?:not|because|since|which|where|so|as|that is|i\.e\.)\s|\s\(?(?:because|since)\s"
+    r"|\s\((?:that is|i\.e\.)[,\s]|\s[\u2013\u2014]\s(?!or\b)(?=[A-Za-z]{2})"
 )
 _CHOICE_MARK = re.compile(r"(?:^|[\s(*]?)[A-H]\.\s+[-$\\\d]")
 _SPAN = re.compile(
@@ -105,6 +101,13 @@ _ALSO = re.compile(
     re.MULTILINE,
 )
 """A second value beside a box, which makes two values of the answer."""
+_OR_BEFORE = re.compile(
+    r"(?:\b(?:or|alternative(?:ly)?|otherwise|option|else)\b[\s\w:,.*$(#]{0,30}|/[\s*$(]*|[\s*$]*)\Z", re.IGNORECASE
+)
+"""What offers a second answer before its mark, or nothing but blanks."""
+_HTML = re.compile(r"</?(?:strong|b|p|div|span|em|i|h\d)>", re.IGNORECASE)
+_JSON = re.compile(r'\{(?:[^{}]{0,500},)?\s*"(?:final_)?answer"\s*:\s*"?([^{}"\n]{1,60}?)"?\s*\}')
+_CHOICE = re.compile(r"\(?[A-H]\)?")
 _UNBRACED = re.compile(
     r"(\\(?:boxed|fbox))(?:\s*(-?\d+(?:[.,]\d+)*|\\[dt]?frac\{[^{}]{1,60}\}\{[^{}]{1,60}\})|\s+([A-Za-z])(?![A-Za-z]))"
 )
@@ -115,11 +118,12 @@ STATEMENT, LAST_VALUE = "a statement of the answer", "the value that the last li
 
 
 class Conclusion(NamedTuple):
-    """The answer of a text, None where there is none, the mark that it was found by, and where that ends."""
+    """The answer of a text, None where there is none, the mark that it was found by, where that ends and begins."""
 
     answer: str | None
     mark: str = ""
     end: int = 0
+    start: int = 0
 
 
 class Box(NamedTuple):
@@ -171,6 +175,9 @@ def concluded(text: str) -> Conclusion:
     Of all that is marked as the answer the last one counts, in whatever language the rest is written. Where nothing
     is, it is the value that the last line ends with. Where a model that has answered goes on with a question of its
     own making, what it answers to that does not count."""
+    if "</" in text:
+        text = _HTML.sub("", text)
+    text = _JSON.sub(r"<answer>\1</answer>", text)
     text = _UNBRACED.sub(lambda box: f"{box[1]}{{{box[2] or box[3]}}}", text)
     for turn in itertools.islice(_TURN_ENDS.finditer(text), MAX_STATEMENTS):
         before, is_end = text[: turn.start()], len(text) - turn.end() <= MAX_LAST_WORD
@@ -181,11 +188,26 @@ def concluded(text: str) -> Conclusion:
 
 
 def _conclusion(text: str) -> Conclusion:
+    found = _marked(text)
+    if not found.end:
+        value = _last_value(text)
+        return Conclusion(value, "" if value is None else LAST_VALUE)
+    # Another answer right before, with "or" between them or nothing, is not taken back.
+    start = max(0, found.start - MAX_GAP)
+    if between := _OR_BEFORE.search(text, start, found.start):
+        other = _marked(text[: between.start()])
+        answers = {cleaned(each.answer or "") for each in (found, other)}
+        is_near = other.end and not text[other.end : between.start()].strip("}*_.) \t\n$")
+        is_offered = between[0].strip(" \n$*") or (other.mark == found.mark != STATEMENT)
+        is_choice = len({_CHOICE.fullmatch(answer) is None for answer in answers}) == 2  # the letter of a value
+        if is_near and is_offered and len(answers) == 2 and not is_choice:
+            return found._replace(answer=f"{other.answer} or {found.answer}")
+    return found
+
+
+def _marked(text: str) -> Conclusion:
     marked = max(_boxed(text), _hashed(text), _tagged(text), key=lambda found: found.end)
-    if (stated := _stated(text, marked.end)) is not None or marked.end:
-        return stated or marked
-    value = _last_value(text)
-    return Conclusion(value, "" if value is None else LAST_VALUE)
+    return _stated(text, marked.end) or marked
 
 
 def _is_empty(answer: str) -> bool:
@@ -220,14 +242,14 @@ def _boxed(text: str) -> Conclusion:
         answer += factor[0].replace("$", "")
     if also := _ALSO.match(text, end):
         answer += f" or {also['either'] or also['both']}"
-    return Conclusion(answer, BOX, end)
+    return Conclusion(answer, BOX, end, chain[0].start)
 
 
 def _hashed(text: str) -> Conclusion:
     """The last line `#### x`; a heading of that level counts only for what stands behind its colon."""
     for found in reversed(list(_HASHES.finditer(text))):
         if not _is_empty(answer := _HEADING.sub("", found[1], 1)):
-            return Conclusion(None) if "\\boxed" in answer else Conclusion(answer, HASHES, found.end())
+            return Conclusion(None) if "\\boxed" in answer else Conclusion(answer, HASHES, found.end(), found.start())
     return Conclusion(None)
 
 
@@ -235,7 +257,7 @@ def _tagged(text: str) -> Conclusion:
     found = next((tag for tag in reversed(list(_TAGGED.finditer(text))) if tag[1].strip()), None)
     if found is None or "\\boxed" in found[1]:
         return Conclusion(None)
-    return Conclusion(found[1].strip(), TAGS, found.end())
+    return Conclusion(found[1].strip(), TAGS, found.end(), found.start())
 
 
 def _stated(text: str, start: int) -> Conclusion | None:
@@ -244,7 +266,7 @@ def _stated(text: str, start: int) -> Conclusion | None:
     for found in itertools.islice(reversed(list(_STATES.finditer(text, start))), MAX_STATEMENTS):
         begin = found.end()
         if (span := _SPAN.match(text, begin)) and "\n" in span[0]:
-            return Conclusion(next(filter(None, span.groups())).strip(), STATEMENT, span.end())
+            return Conclusion(next(filter(None, span.groups())).strip(), STATEMENT, span.end(), found.start())
         line = text[begin : begin + MAX_LINE].partition("\n")[0].lstrip("} ")
         ends = _SENTENCE_END.finditer(line, span.end() - begin if span else 0)  # \! in a formula ends no sentence
         end = next((end for end in ends if not _CHOICE_MARK.match(line, end.start() - 1)), None)
@@ -257,7 +279,7 @@ def _stated(text: str, start: int) -> Conclusion | None:
         if re.search(rf"{_DENIED}\s*\Z", lead):
             continue
         if start == 0 or (len(lead.split()) <= MAX_LEAD and _is_bare(answer)):
-            return Conclusion(answer, STATEMENT, begin + len(answer))
+            return Conclusion(answer, STATEMENT, begin + len(answer), found.start())
     return None
 
 

@@ -112,8 +112,10 @@ async def test_a_batch_of_a_step_is_fast_and_hostile_mathematics_stalls_nothing(
         took_s = time.monotonic() - before
         assert all(verdict.correct for verdict in verdicts)
         assert took_s < 1.0
-        assert (await verifier.verify("\\boxed{\\prod_{k=1}^{10^6} (x+k)}", SEVEN)).kind == "error"
-        assert (await verifier.verify("\\boxed{9^{9^{9^{9}}}}", SEVEN)).kind == "error"
+        assert (await verifier.verify("\\boxed{\\int_0^1 \\int_0^1 xy dx dy}", SEVEN)).kind == "error"
+        for answer in ("\\prod_{k=1}^{10^6} (x+k)", "9^{9^{9^{9}}}"):
+            verdict = await verifier.verify(f"\\boxed{{{answer}}}", SEVEN)
+            assert verdict.kind == "scored" and not verdict.correct
         assert (await verifier.verify("\\boxed{" * 50_000, SEVEN)).kind == "no_answer"
         assert (await verifier.verify("\\boxed{14/2}", SEVEN)).correct
 
@@ -131,7 +133,7 @@ async def test_a_scorer_that_cannot_be_had_is_a_clear_error_at_the_start(
             pass
 
 
-MAX_OF_ENGLISH = 104
+MAX_OF_ENGLISH = 103
 
 
 def labelled_answers() -> list[dict[str, Any]]:

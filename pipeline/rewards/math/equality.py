@@ -53,6 +53,11 @@ _ZERO_LED = re.compile(r",0\d")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,(\[])(?<!\\\{)(0|\d{4,}),(\d+)(?![\d.,]|, ?\d)")
 """One that parts neither thousands nor, most likely, two numbers."""
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
+_IN_WORDS = (
+    "|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
+    "|eighteen|nineteen|twenty|"
+)
+_CHOICES = frozenset("ABCDEFGH")
 _FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _NUMBER = re.compile(r"([+-]?)((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 
@@ -169,12 +174,20 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
         case (Assigned(), _) | (_, Assigned()):
             return False
         case Group("\\{", closing, items), Group("\\{", other_closing, other_items):
-            return closing == other_closing and _same_members(items, other_items)
+            has_sets, other_has = (any(isinstance(item, Group) for item in each) for each in (items, other_items))
+            return closing == other_closing and has_sets == other_has and _same_members(items, other_items)
         case Group("\\{", "cases"), _:
             return False
         case _, Listing(items) if not isinstance(gold, Listing | Group):
             spellings = {written(item.tokens) for item in items if isinstance(item, Value)}
             return len(spellings) == len(items) and all(same_shape(gold, item) for item in items)
+        case (Group("\\{", _, (item,)), Value() | Words()) | (Value() | Words(), Group("\\{", _, (item,))) if not (
+            isinstance(item, Value) and is_constant(item.quantity.tokens)
+        ):
+            return False  # the fractional part of x, or the set of what is a set
+        case Listing(items), Value(tokens) if _CHOICES.issuperset(token.text for token in tokens):
+            names = sorted(written(item.tokens) for item in items if isinstance(item, Value))
+            return len(names) == len(items) and names == [token.text for token in tokens]  # A, C as AC
         case (Listing() | Group("\\{"), _) | (_, Listing() | Group("\\{")):
             return _same_members(_members(gold), _members(answer))
         case Group(opening, closing, items), Group(other_opening, other_closing, other_items):
@@ -208,8 +221,10 @@ def _members(shape: Shape | None) -> tuple[Shape | None, ...]:
 
 
 def _is_spelled(words: str, tokens: Sequence[Token]) -> bool:
-    r"""Whether letters side by side are the word: `ACF` and \text{ACF}."""
+    r"""Whether letters side by side are the word (`ACF` and \text{ACF}), or a number is (`8` and \text{eight})."""
     letters = [token.text for token in tokens]
+    if words.isalpha() and (before := _IN_WORDS.partition(f"|{words}|"))[1]:
+        return letters == [str(before[0].count("|"))]
     return all(token.kind == "letter" for token in tokens) and "".join(letters).lower() == words.replace(" ", "")
 
 

@@ -22,7 +22,7 @@ import mpmath
 from pipeline.rewards.math.expressions import RANGES, TooLargeError, Tree, names_in, readable
 from pipeline.rewards.math.tokens import Token, written
 
-MAX_BITS = 200_000
+MIN_BITS, MAX_BITS = 100, 200_000
 MAX_FACTORIAL = 10_000
 NUM_POINTS, NUM_FURTHER, NUM_OF_SUMS = 8, 100, 16
 """Points near 0, further out, and these of what has sums."""
@@ -31,7 +31,7 @@ MAX_WORK = 40_000
 MAX_TERMS, TERM_OF_SERIES, UNSETTLED = 12_000, 3, 4_000
 """Terms of sums and integrals that one verdict may spend, what one of a series counts as, and a series without a
 value."""
-_spent = [0]
+_spent, _widest = [0], [0]
 _FAR, _VANISHING = 3000, 1 / 30
 """Where the terms of a series are looked at, and how small they have to be there."""
 _DIGITS, _FEW_DIGITS = 150, 30
@@ -57,11 +57,20 @@ def same_value(gold: Sequence[Token], answer: Sequence[Token]) -> bool:
     """Whether two expressions are equal wherever both are defined. Raises TooLargeError."""
     if written(gold) == written(answer):
         return True
-    first, second = readable(gold), readable(answer)
+    functions = set[str]()
+    first, second = readable(gold, functions), readable(answer, functions)
+    if functions:  # what is one on one side is one on the other
+        first, second = readable(gold, functions), readable(answer, functions)
     if first is None or second is None:
         return False
-    exact, other = rational(first), rational(second)
-    return _agree(first, second, _near) if exact is None or other is None else exact == other
+    exact = rational(first)
+    try:
+        other = rational(second)
+        return _agree(first, second, _near) if exact is None or other is None else exact == other
+    except TooLargeError:
+        if exact is not None and _spent[0] <= MAX_TERMS:
+            return False  # one value left to compute that is beyond bounds, where gold is computed
+        raise
 
 
 def proportional(first: Tree, second: Tree, positive: bool = False) -> bool:
@@ -103,8 +112,14 @@ def _agree(first: Tree, second: Tree, compare: Callable[[Any, Any], bool]) -> bo
     with _CONTEXT.workdps(_FEW_DIGITS if is_limit else _DIGITS):
         names = names_in(first) | names_in(second)
         if not names:
-            one, two = _value(first, {}), _value(second, {})
-            return one is not None and two is not None and compare(one, two)
+            _widest[0] = 0
+            for times in range(1 if is_limit else 2):  # once more with the digits that what is large or small takes
+                _CONTEXT.prec += times * _widest[0]
+                one, two = _value(first, {}), _value(second, {})
+                is_same = one is not None and two is not None and compare(one, two)
+                if not is_same or _widest[0] < MIN_BITS:
+                    break
+            return is_same
         whole = _names_of_ends(first) | _names_of_ends(second)
         if not {"floor", "ceil", "sum", "prod"}.isdisjoint(parts):
             whole |= {name for name in names if name[0] in _WHOLE}
@@ -175,6 +190,8 @@ def rational(tree: Tree) -> Fraction | None:
     kind, *parts = tree
     if kind == "number":
         return Fraction(parts[0])
+    if kind == "call":
+        kind, *parts = parts
     if kind not in _EXACT:
         return None
     values = [value for part in parts if (value := rational(part)) is not None]
@@ -224,14 +241,19 @@ def _evaluate(tree: Tree, point: Mapping[str, Any]) -> Any:
             return point[name] if name in point else _coordinate(f"{name} {[*point.items()]}", 0)
         case "constant", name:
             return _CONSTANTS[name] * 1
+        case "of", ("name", name), *operands:
+            values = [_CONTEXT.nstr(_evaluate(operand, point), _FEW_DIGITS) for operand in operands]
+            return _coordinate(f"{name} {point.get(name)} {values}", 0)
         case "call", name, *operands:
             value = _call(name, [_evaluate(operand, point) for operand in operands])
         case "sum" | "prod" | "int", *_:
             value = _over_range(tree, point)
         case kind, *operands:
             value = _OPERATORS[kind](*(_evaluate(operand, point) for operand in operands))
-    if _CONTEXT.dps >= _DIGITS and _CONTEXT.isfinite(value) and value != 0 and abs(_CONTEXT.mag(value)) > MAX_BITS:
-        raise TooLargeError("a value beyond what is worth computing")
+    if _CONTEXT.dps >= _DIGITS and _CONTEXT.isfinite(value) and value != 0:
+        _widest[0] = max(_widest[0], abs(_CONTEXT.mag(value)))
+        if _widest[0] > MAX_BITS:
+            raise TooLargeError("a value beyond what is worth computing")
     return value
 
 
@@ -251,7 +273,7 @@ def _over_range(tree: Tree, point: Mapping[str, Any]) -> Any:
     if not all(map(_CONTEXT.isint, ends)) or (num := int(_CONTEXT.re(ends[1] - ends[0])) + 1) < 0:
         raise ArithmeticError("a sum that ends between two terms, or goes backwards")
     if num > MAX_TERMS:
-        _spend(num)
+        raise TooLargeError("a sum of too many terms")
     terms = (term(ends[0] + number) for number in range(num))
     return sum(terms, _CONTEXT.mpf(0)) if kind == "sum" else math.prod(terms, start=_CONTEXT.mpf(1))
 
@@ -334,7 +356,17 @@ def _log(operand: Any) -> Any:
     return _CONTEXT.log(operand)
 
 
+def _exactly(function: Callable[..., int], *operands: Fraction) -> Fraction | None:
+    if any(each.denominator != 1 or each < 0 for each in operands):
+        return None
+    if max(operands) > MAX_FACTORIAL:
+        raise TooLargeError("a factorial beyond what is worth computing")
+    return Fraction(function(*map(int, operands)))
+
+
 _EXACT: dict[str, Callable[..., Any]] = {
+    "factorial": partial(_exactly, math.factorial),
+    "binomial": partial(_exactly, math.comb),
     "+": operator.add,
     "-": operator.neg,
     "*": operator.mul,

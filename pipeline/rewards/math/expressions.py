@@ -1,13 +1,15 @@
 r"""The tokens of one mathematical expression as a tree; what cannot be read in exactly one way is not read.
 
 A tree is nested tuples: ("number", Fraction), ("name", "x_1"), (operator, operand …), and for sums, products and
-definite integrals (sign, name, from, to, operand). The grammar is the usual one of school and university; anything else
+definite integrals (sign, name, from, to, operand), and for a function of no known value ("of", name, argument …). The
+grammar is the usual one of school and university; anything else
 (limits, antiderivatives, words, `a/bc`) raises UnreadableError. Depth and size are bounded.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -35,6 +37,8 @@ _NAMES = words(
 )
 _IN_ACCENTS = _NAMES | {"_", "'", "{", "}"}
 _ACCENTS = words("vec overline overleftarrow hat widehat dot ddot tilde widetilde check breve mathring", "\\")
+_FUNCTIONS = frozenset(("f", "F", r"\Phi", r"\Gamma", r"\zeta"))
+_LONE = re.compile(r"-?[\d.]+|[A-Za-z](?:_\{\w\})?|\\[a-z]+")
 _NO_FACTORS = words("rfloor rceil circ choose rangle end", "\\")
 _OPENING = frozenset("([{")
 _ENDS_OPERAND = frozenset("([") | FUNCTIONS - {r"\sqrt"}
@@ -48,21 +52,22 @@ class TooLargeError(ValueError):
     """More than is worth judging: too deep, too long, or a value beyond bounds."""
 
 
-def expression(tokens: Sequence[Token]) -> Tree:
-    """The tree of `tokens`. Raises UnreadableError, or TooLargeError."""
+def expression(tokens: Sequence[Token], functions: set[str] | None = None) -> Tree:
+    """The tree of `tokens`; `functions` are names that are functions, and those found are added. Raises
+    UnreadableError, or TooLargeError."""
     if len(tokens) > MAX_TOKENS:
         raise TooLargeError(f"an expression of more than {MAX_TOKENS} signs is not read")
-    reader = _Reader(tokens)
+    reader = _Reader(tokens, set() if functions is None else functions)
     tree = reader.sum()
     if reader.index < len(reader.tokens):
         raise UnreadableError(f"{reader.next.text!r} is not expected")
     return tree
 
 
-def readable(tokens: Sequence[Token]) -> Tree | None:
+def readable(tokens: Sequence[Token], functions: set[str] | None = None) -> Tree | None:
     """`expression`, but None for what is unreadable."""
     try:
-        return expression(tokens)
+        return expression(tokens, functions)
     except UnreadableError:
         return None
 
@@ -78,8 +83,8 @@ def names_in(tree: Tree) -> set[str]:
 
 
 class _Reader:
-    def __init__(self, tokens: Sequence[Token]) -> None:
-        self.tokens = list(tokens)
+    def __init__(self, tokens: Sequence[Token], functions: set[str]) -> None:
+        self.tokens, self.functions = list(tokens), functions
         self.index = 0
         self.depth = 0
         self.bars: list[int] = []
@@ -200,7 +205,9 @@ class _Reader:
             case _, text if token.kind == "letter" or text in _NAMES:
                 self.index += 1
                 name = self.indexed(text)
-                return ("constant", name) if name in CONSTANTS and name not in self.bound else ("name", name)
+                if name in CONSTANTS and name not in self.bound:
+                    return ("constant", name)
+                return self.applied(name) or ("name", name)
             case _, "(" | "[" | "{":
                 return self.group()
             case _, text if text in _BARS:
@@ -208,6 +215,22 @@ class _Reader:
             case "command", _:
                 return self.command()
         raise UnreadableError(f"{token.text!r} is no value" if token is not _END else "it ends too early")
+
+    def applied(self, name: str) -> Tree | None:
+        """`name` as a function of what stands in brackets behind it: of a number or another name (`P(0)`, `x(t)`), of
+        several arguments, and whatever it is where the name is one of a function; `x(x + 1)` is a product."""
+        if self.next.text not in ("(", "["):
+            return None
+        start = self.index
+        arguments = self.operands()
+        inner = written(self.tokens[start + 1 : self.index - 1])  # `y(5)^{1/2}` is y times a root
+        is_lone = inner != name and (inner == "0" or name[0].isupper() or self.next.text != "^")
+        if "'" in name or len(arguments) > 1 or (is_lone and _LONE.fullmatch(inner)):
+            self.functions.add(name)
+        if name in self.functions or name in _FUNCTIONS:
+            return ("of", ("name", name), *arguments)
+        self.index = start
+        return None
 
     def number(self) -> Tree:
         text = self.next.text

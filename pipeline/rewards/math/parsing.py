@@ -7,6 +7,7 @@ bounds, and whether a chain of equations holds.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -50,6 +51,7 @@ _LEAD = words(
 _ARTICLES = words("a an the")
 _GOES_ON = _JOINERS | SIGNS | {"^", "/", "|", "&", r"\\"}
 _NO_SOLUTION = frozenset(("no solution", "no solutions", "no solution exists", "no solutions exist", "empty set"))
+_SUBJECT = re.compile(r"^(?:it|series|integral|limit|sequence) (?=diverges|converges|does not exist)")
 _CHOICES = frozenset("ABCDEFGH")
 _NOT_EVALUATED = words("int iint oint lim det partial sup inf", "\\")
 _REALS = frozenset((r"\mathbb{R}", "all real numbers", "all reals"))
@@ -180,7 +182,7 @@ def _single(tokens: Tokens) -> Shape | None:
 
 def _words(tokens: Tokens) -> Words:
     kept = [token for token in tokens if token.text.lower() not in _ARTICLES or token.kind != "word"]
-    text = written(kept or tokens).strip(" .").lower()
+    text = _SUBJECT.sub("", written(kept or tokens).strip(" .").lower()).replace("dne", "does not exist")
     return Words(r"\emptyset" if text in _NO_SOLUTION else text)
 
 

@@ -43,6 +43,7 @@ _SIGNS = {
 }  # fmt: skip
 _GREEK = {chr(code): unicodedata.name(chr(code)).rpartition(" ")[2].lower() for code in range(0x3B1, 0x3CA)}
 _SIGNS |= {sign: rf"\{'lambda' if name == 'lamda' else name} " for sign, name in _GREEK.items()}
+_BASES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _ESCAPED = "[dt]?frac|left|right|sqrt|text|math[a-z]+|pi|infty|cdot|times|circ|cup|[lg]eq?|begin|end"
 _REWRITTEN: tuple[tuple[str | None, str, str | Callable[[re.Match[str]], str]], ...] = (
     # What has to be in the text (None: what is not ASCII), a pattern, and what it becomes, in this order.
@@ -59,6 +60,22 @@ _REWRITTEN: tuple[tuple[str | None, str, str | Callable[[re.Match[str]], str]], 
         "^",
         r"\^\s*(?:\{\s*((?:\\prime\s*|')+)\}|((?:\\prime(?![A-Za-z])\s*)+))",
         lambda found: "'" * len(re.findall(r"\\prime|'", found[0])),
+    ),
+    ("underline", r"\^\s*\{\s*\\underline", r"^{\\falling"),
+    # Derivatives, bases and unit vectors.
+    (
+        "frac",
+        r"\\[dt]?frac\s*\{\s*((d|\\Delta)(?:\^\{?\d\}?)?\s*[A-Za-z][^{}]{0,6})\}\s*\{\s*(\2\s*[A-Za-z](?:\^\{?\d\}?)?)\s*\}",
+        r"D_{\1/\3}",
+    ),
+    ("_", r"\(([0-9A-F]{1,20})\)_", r"\1_"),
+    ("_", r"_\{\((\d{1,2})\)\}", r"_{\1}"),
+    ("_", rf"_\{{\\text\s*\{{({'|'.join(_BASES)})\}}\}}", lambda found: f"_{{{_BASES.index(found[1]) + 2}}}"),
+    ("base", r"(?<=\d)\s?\(base (\d{1,2})\)", r"_{\1}"),
+    (
+        "\\",
+        r"\\(?:mathbf|boldsymbol|bm|vec|hat|widehat)\s*(?:\{\s*(?:\\mathbf\s*)?\\?\{?([ijk])\}?(?:math)?\s*\}|([ijk])(?![A-Za-z]))",
+        r"\\hat{\1\2}",
     ),
     ("angle", r"\\(angle|measuredangle|triangle)\s*\{\s*([A-Za-z]{1,4})\s*\}", r"\\\1 \2"),
     (

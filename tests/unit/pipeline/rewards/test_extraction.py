@@ -19,7 +19,7 @@ from pipeline.text import strip_think
         ("\\boxed{5} and then \\boxed{6", "5"),
         ("\\boxed{5} and then \\boxed{}", "5"),
         ("work\n#### 72", "72"),
-        ("#### 1\n#### 72\nbye", "72"),
+        ("#### 1\nNo.\n#### 72\nbye", "72"),
         ("So the answer is 7.", "7"),
         ("So the **answer:** 3.5", "3.5"),
         ("the answer is: **12**.", "12"),

@@ -37,7 +37,7 @@ def test_what_is_too_large_is_not_judged(answer: str) -> None:
 def test_a_failure_is_an_error_and_never_a_zero() -> None:
     score = make_scorer("math", RewardSection())
     for answer in ("9^{9^{9}}", "\\sum_{k=1}^{10^{9}} \\frac{1}{k}"):
-        verdict = judged(partial(score, f"\\boxed{{{answer}}}", Label(problem_id="p", answer="7")))
+        verdict = judged(partial(score, f"\\boxed{{{answer}}}", Label(problem_id="p", answer="\\sqrt{7}")))
         assert verdict.kind == "error"
         assert verdict.text
 
@@ -94,6 +94,27 @@ def test_values_agree_with_arithmetic() -> None:
         ("\\boxed{5}\nAntwort: 6", "6"),
         ("\\boxed{5}\n\u7b54\u6848\u662f 6", "6"),
         ("\\boxed{5} or 6", "5 or 6"),
+        ('So:\n```json\n{"answer": 7}\n```', "7"),
+        ("<strong>Answer: 7</strong>", "7"),
+        ("<p>The answer is <b>7</b>.</p>", "7"),
+        ('{"steps": "3+4", "answer": 7}', "7"),
+        ("Answer: 7 (that is, 3 and 4)", "7"),
+        ("Answer: 7 (since 3 + 4 = 7)", "7"),
+        ("Answer: 7, that is 3 and 4", "7"),
+        ("Answer: 7 \u2014 three and four", "7"),
+        ("Our answer is $\\sqrt{2}$, or \\boxed{C}", "C"),
+        ("<answer>5</answer> or perhaps <answer>6</answer>", "5 or 6"),
+        ("<answer>5</answer>\n<answer>6</answer>", "5 or 6"),
+        ("#### 5\n#### 6", "5 or 6"),
+        ("#### 5\nor\n#### 6", "5 or 6"),
+        ("The answer is 5. Or the answer is 6.", "5 or 6"),
+        ("Answer: 5\nAlternative answer: 6", "5 or 6"),
+        ("\\boxed{5} / \\boxed{6}", "5 or 6"),
+        ("\\boxed{5}\n\\boxed{6}", "5 or 6"),
+        ("Option 1: \\boxed{5}. Option 2: \\boxed{6}.", "5 or 6"),
+        ("<answer>5</answer>\nNo.\n<answer>6</answer>", "6"),
+        ("#### 5\nThat was a slip.\n#### 6", "6"),
+        ("The answer is 5. No, the answer is 6.", "6"),
         ("\\boxed{5} oder $6$", "5 or 6"),
         ("\\boxed{5} (or maybe 6)", "5 or 6"),
         ("\\boxed{5}, 6", "5 or 6"),

@@ -34,7 +34,7 @@ _FACTOR_AFTER = re.compile(
     r"|\s*\\(?:times|cdot|pi|sqrt)\b[^$\n]{1,40}"
     r"|(?:\\[,;! ]|\s|~)*\\(?:text|mathrm)\s*\{(?!\s*(?:is|are|and|or|which)\b)[A-Za-z/ ]{1,20}\}(?:\^\{?\d\}?)?"
 )
-MAX_GAP, MAX_LINE, MAX_STATEMENTS, MAX_LEAD = 60, 1000, 20, 3
+MAX_GAP, MAX_BEFORE, MAX_LINE, MAX_STATEMENTS, MAX_LEAD = 60, 300, 1000, 20, 3
 
 _SPEAKER = r"\n[ \t]{0,4}(?:Human|User|Assistant|Question|Problem|Q|Instruction)\b ?\d{0,4}:"
 _TURN_ENDS = re.compile(
@@ -177,7 +177,8 @@ def concluded(text: str) -> Conclusion:
     own making, what it answers to that does not count."""
     if "</" in text:
         text = _HTML.sub("", text)
-    text = _JSON.sub(r"<answer>\1</answer>", text)
+    if 'answer"' in text:
+        text = _JSON.sub(r"<answer>\1</answer>", text)
     text = _UNBRACED.sub(lambda box: f"{box[1]}{{{box[2] or box[3]}}}", text)
     for turn in itertools.islice(_TURN_ENDS.finditer(text), MAX_STATEMENTS):
         before, is_end = text[: turn.start()], len(text) - turn.end() <= MAX_LAST_WORD
@@ -193,11 +194,11 @@ def _conclusion(text: str) -> Conclusion:
         value = _last_value(text)
         return Conclusion(value, "" if value is None else LAST_VALUE)
     # Another answer right before, with "or" between them or nothing, is not taken back.
-    start = max(0, found.start - MAX_GAP)
-    if between := _OR_BEFORE.search(text, start, found.start):
-        other = _marked(text[: between.start()])
+    if between := _OR_BEFORE.search(text, max(0, found.start - MAX_GAP), found.start):
+        before = text[max(0, between.start() - MAX_BEFORE) : between.start()]
+        other = _marked(before)
         answers = {cleaned(each.answer or "") for each in (found, other)}
-        is_near = other.end and not text[other.end : between.start()].strip("}*_.) \t\n$")
+        is_near = other.end and not before[other.end :].strip("}*_.) \t\n$")
         is_offered = between[0].strip(" \n$*") or (other.mark == found.mark != STATEMENT)
         is_choice = len({_CHOICE.fullmatch(answer) is None for answer in answers}) == 2  # the letter of a value
         if is_near and is_offered and len(answers) == 2 and not is_choice:

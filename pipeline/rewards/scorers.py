@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -15,6 +16,14 @@ from pipeline.rewards.families import judgement
 from pipeline.rewards.math import is_echo, same_answer, within
 from pipeline.types import MAX_ANSWER_CHARS, Label, Verdict
 
+_ORDERED = re.compile(
+    r"\bin (?:that|this|(?:\w+ly )?(?:in|de)creasing|ascending|descending|alphabetical|chronological|numerical) order\b"
+    r"|\b(?:order(?:ed)?|list(?:ed)?|rank(?:ed)?|sort(?:ed)?)\b[^.?!]{0,60}\bfrom (?:the )?\w+ to (?:the )?\w+"
+    r"|\brespectively\b",
+    re.IGNORECASE,
+)
+_AND, _BRACES = re.compile(r",?\s+and\s+"), re.compile(r"\\[{}]")
+DISORDERED = "the problem asks for an order, and it has another one"
 ECHO = "it repeats an expression of the problem without computing it"
 Scorer = Callable[..., Verdict]
 """(text, label, problem="") → verdict: of a text without a model's thinking, and of the problem's text where that may
@@ -91,9 +100,18 @@ def math_verdict(text: str, label: Label, settings: RewardSection, problem: str 
     if answer is None:
         return Verdict(kind="no_answer")
     score = math_score(answer, label)
+    if score and _ORDERED.search(problem) and not any(_is_in_order(gold, answer) for gold in label.answers):
+        return _verdict(0.0, cleaned(answer), settings).model_copy(update={"text": DISORDERED})
     if score and settings.refuse_echo and all(is_echo(problem, gold, answer) for gold in label.answers):
         return _echo(cleaned(answer), settings)
     return _verdict(score, cleaned(answer), settings)
+
+
+def _is_in_order(gold: str, answer: str) -> bool:
+    """Whether a list has the order of the gold one; whatever is no list has."""
+    listed = [_AND.sub(", ", _BRACES.sub("", each)) for each in (gold, cleaned(answer))]
+    is_list = all("," in each and not each.startswith(("(", "[")) for each in listed)
+    return not is_list or same_answer(*(f"({each})" for each in listed))
 
 
 def _verdict(score: float, answer: str | None, settings: RewardSection) -> Verdict:

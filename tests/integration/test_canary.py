@@ -148,11 +148,12 @@ async def test_the_base_model_is_evaluated_whatever_an_endpoint_elsewhere_had(
             return model, {}
 
         monkeypatch.setattr(Stages, "_evaluate", evaluate)
+        monkeypatch.setattr(Stages, "_probe", evaluate)  # it asks the same model, before
         monkeypatch.setattr("pipeline.commands.stages.seeded_model", seeded)
         config = run.config().model_copy(update={"endpoints": (settings,)})
         session = Session(run, config, View(0, live=False))
         await session.stages(cast("ProblemSet", None), pool, cast("Verifier", None)).seed(model)
-    assert evaluated == [("base model", 1, UNKNOWN)]
+    assert evaluated == [("base model", 1, UNKNOWN)] * 2
     assert [folder.name for folder in run.weights.iterdir() if folder.is_dir()] == [version(0).label]
 
 

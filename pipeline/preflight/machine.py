@@ -24,7 +24,7 @@ from pipeline.errors import (
     UserError,
 )
 from pipeline.experience.wording import checked
-from pipeline.inference.local_servers import check_port
+from pipeline.inference.local_servers import SMALL, check_port
 from pipeline.preflight.lengths import LEAST_COMPLETION
 from pipeline.rewards.code.preflight import check_code, imports_note
 from pipeline.rewards.judge.verifier import check_judgeable
@@ -292,7 +292,7 @@ def _trackers(config: Config) -> None:
 
 def _hub(config: Config) -> str | None:
     path = config.model.path
-    local = path == "embedded" or Path(path).expanduser().is_dir() or path.startswith((".", "/", "~"))
+    local = path in ("embedded", SMALL) or Path(path).expanduser().is_dir() or path.startswith((".", "/", "~"))
     if not local and os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         return Doubt(f"model.path = {path!r} is a hub id, and HF_HUB_OFFLINE is set: it must be in the cache already")
     return None

@@ -13,6 +13,7 @@ import pytest
 from pipeline.commands.doctor import check_machine, doctor
 from pipeline.config import Config
 from pipeline.errors import ConfigError, UserError
+from pipeline.preflight.machine import CHECKS
 from pipeline.rewards.code import preflight
 
 SMALL = {"problems": {"num_train": 16, "num_heldout": 8}, "eval": {"num_problems": 8}}
@@ -171,3 +172,9 @@ def test_a_doubt_is_said_and_does_not_stop_a_run(
     if environment.get("HTTP_PROXY"):
         doctor(doubtful)
         assert "proxies: " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ["embedded", "small"])
+def test_a_model_that_is_made_here_needs_no_hub(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert dict(CHECKS)["hub"](config(tmp_path, model={"path": path})) is None

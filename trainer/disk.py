@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import DiskError
+from pipeline.errors import DiskError, UserError
 from pipeline.runtime.files import disk_error
 
 # torch.save says only "file write failed"; with less than this free, that is why.
 SCANT_BYTES = 64 << 20
+
+
+def exit_status(work: Callable[[], None], folder: Path) -> int:
+    """Do `work`, whose files are in `folder`: 0, or 2 with the message on stderr for what the user can mend."""
+    try:
+        work()
+    except Exception as error:
+        user_error = error if isinstance(error, UserError) else as_disk_error(error, folder)
+        if user_error is None:
+            raise
+        print(user_error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def as_disk_error(error: BaseException, folder: Path) -> DiskError | None:

@@ -25,10 +25,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.config import Config
 from pipeline.config.sft import SftSection
-from pipeline.errors import UserError
 from pipeline.runtime.child_process import end_with_parent
 from trainer.arguments import set_threads
-from trainer.disk import as_disk_error
+from trainer.disk import exit_status
 from trainer.memory import keep_freed_memory
 from trainer.sft import read_pairs, train, written_whole
 
@@ -113,15 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     end_with_parent()
     keep_freed_memory()
-    try:
-        run(options.pairs, options.out, options.seed)
-    except Exception as error:
-        user_error = error if isinstance(error, UserError) else as_disk_error(error, options.out.parent)
-        if user_error is None:
-            raise
-        print(user_error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: run(options.pairs, options.out, options.seed), options.out.parent)
 
 
 if __name__ == "__main__":

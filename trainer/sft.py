@@ -33,13 +33,13 @@ from trl import SFTConfig, SFTTrainer
 from pipeline.config import Config
 from pipeline.config.loading import stored_config
 from pipeline.config.sft import USUAL_MICRO_BATCH
-from pipeline.errors import DataError, RunFolderError, UserError
+from pipeline.errors import DataError, RunFolderError
 from pipeline.runtime.child_process import end_with_parent
 from pipeline.runtime.files import unused
 from pipeline.runtime.written import Written
 from trainer.arguments import set_threads
 from trainer.canary import write_canary
-from trainer.disk import as_disk_error
+from trainer.disk import exit_status
 from trainer.gradients import drop_gradients, keep_gradients
 from trainer.memory import keep_freed_memory, return_freed_memory
 from trainer.models import load_model, load_tokenizer, save_model
@@ -262,15 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     end_with_parent()
     keep_freed_memory()
-    try:
-        run(options.config, options.model, options.pairs, options.out)
-    except Exception as error:
-        user_error = error if isinstance(error, UserError) else as_disk_error(error, options.out.parent)
-        if user_error is None:
-            raise
-        print(user_error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: run(options.config, options.model, options.pairs, options.out), options.out.parent)
 
 
 if __name__ == "__main__":

@@ -40,11 +40,7 @@ async def resolve_model(config: Config, run: RunFolder, log: Callable[[str], Non
     command = ["servers.embedded", "--resolve", config.model.path]
     if config.model.path == SMALL:
         command = ["pipeline.orchestrate", "pretrain"]
-    child = await Child.start("model preparation", [sys.executable, "-m", *command], file)
-    try:
-        status = await child.wait_with_progress(log)
-    finally:
-        await child.stop(5.0)
+    status = await Child.run("model preparation", [sys.executable, "-m", *command], file, log, grace_s=5.0)
     lines = file.read_text(encoding="utf-8").strip().splitlines()
     if status != 0 or not lines:
         raise ModelError(tail(file).removeprefix("error: ") or f"model preparation ended with status {status}")

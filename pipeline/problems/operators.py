@@ -6,9 +6,9 @@ A problem asks for its result on two numbers; a right answer identifies the rule
 Held out are other numbers of the same operators (family `operators`) and operators that are never trained
 (`operators_unseen`): from a bare prompt the latter can only be guessed, so that they tell reading from remembering.
 
-`practice` draws operators of other names, with worked solutions, for SFT: no name, and so no result, of a problem is
-among them. Their rules follow a prior: what a solver without any hint is inclined to, with `rare_share` for each of the
-rules that the problems have. Problems of one operator are alike in nearly all letters, of two operators in .5 to .95
+`practice_operator` draws operators of other names, for SFT: no name, and so no result, of a problem is among them.
+Their rules follow a prior: what a solver without any hint is inclined to, with `rare_share` for each of the rules that
+the problems have. Problems of one operator are alike in nearly all letters, of two operators in a third to nearly all
 of them, by phrasing and name."""
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from pydantic import Field, ValidationError
 
 from pipeline.config.base import Positive, Probability, Section
 from pipeline.config.problems import FamilySettings, ProblemsSection
+from pipeline.config.validation import invalid_fields
 from pipeline.errors import ConfigError
 from pipeline.hashing import seed_of
 from pipeline.problems.drawing import draw_split
 from pipeline.problems.operator_rules import COMMON, RARE, Rule, are_telling
-from pipeline.text import nearest, text_hash
+from pipeline.text import text_hash
 from pipeline.types import Label, Problem, Split, Task
 
 FAMILY, UNSEEN_FAMILY, PRACTICE_FAMILY = "operators", "operators_unseen", "operators_practice"
@@ -97,13 +98,9 @@ def params_of(settings: ProblemsSection) -> OperatorParams:
     try:
         return OperatorParams.model_validate(family.params)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            close = nearest(name, list(OperatorParams.model_fields), num=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}" if close else f"there are {', '.join(OperatorParams.model_fields)}"
-            raise ConfigError(f"problems.families[0].params.{name}: no such setting of operators; {hint}") from error
-        raise ConfigError(f"problems.families[0].params.{name} = {first['input']!r}: {first['msg']}") from error
+        known = list(OperatorParams.model_fields)
+        invalid = invalid_fields(error, known, kind="setting of operators", hint=f"; there are {', '.join(known)}")
+        raise ConfigError("\n".join(f"problems.families[0].params.{one}" for one in invalid)) from error
 
 
 @cache

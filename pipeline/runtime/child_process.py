@@ -233,8 +233,26 @@ class Child:
     async def wait(self) -> int:
         return await self._process.wait()
 
-    async def wait_with_progress(self, log: Callable[[str], None]) -> int:
-        """Wait for it; repeat its latest line of progress (`sft step 3/35 …`) every 20 s."""
+    @classmethod
+    async def run(
+        cls,
+        name: str,
+        command: Sequence[str],
+        file: Path,
+        log: Callable[[str], None],
+        *,
+        env: dict[str, str] | None = None,
+        grace_s: float = 10.0,
+    ) -> int:
+        """Run `command` to its end, its outputs appended to `file`, and return its exit status; `log` is given its
+        latest line of progress (`sft step 3/35 …`) every 20 s. A cancelled one has `grace_s` to end by itself."""
+        child = await cls.start(name, command, file, env=env)
+        try:
+            return await child._wait_with_progress(log)
+        finally:
+            await child.stop(grace_s)
+
+    async def _wait_with_progress(self, log: Callable[[str], None]) -> int:
         ended, last = asyncio.ensure_future(self.wait()), ""
         try:
             while not ended.done():

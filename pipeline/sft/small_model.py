@@ -15,28 +15,25 @@ from pipeline.sft.pairs import write_pairs
 from pipeline.sft.small_language import CODE_VERSION, texts
 
 NUM_TEXTS = 96_000
+NUM_COMPARED = 256
 SEED = 0
-LOG, TEXTS = "training.log", "texts.jsonl"
 
 
 async def small_model(log: Callable[[str], None], num_texts: int = NUM_TEXTS, seed: int = SEED) -> Path:
     """The folder of the model, trained first where it is not there. Raises ModelError."""
-    pairs = texts(num_texts, seed)
-    folder = cache_folder() / "models" / f"small-{digest([CODE_VERSION, pairs])[:16]}"
+    # Every kind of text is among a few: whatever changes the texts changes these.
+    identity = digest([CODE_VERSION, num_texts, texts(NUM_COMPARED, seed)])[:16]
+    folder = cache_folder() / "models" / f"small-{identity}"
     if folder.is_dir():
         return folder
     work = folder.with_name(f"{folder.name}-work")
     work.mkdir(parents=True, exist_ok=True)
-    write_pairs(work / TEXTS, pairs)
-    log(f"training the small model from nothing on {num_texts} texts, once: some minutes (log: {work / LOG})")
-    command = [sys.executable, "-m", "trainer.from_nothing", "--pairs", str(work / TEXTS), "--out", str(folder)]
-    child = await Child.start("trainer of the small model", [*command, "--seed", str(seed)], work / LOG)
-    try:
-        status = await child.wait_with_progress(log)
-    finally:
-        await child.stop(10.0)
+    pairs_file, file = work / "texts.jsonl", work / "training.log"
+    write_pairs(pairs_file, texts(num_texts, seed))
+    log(f"training the small model from nothing on {num_texts} texts, once: some minutes (log: {file})")
+    command = [sys.executable, "-m", "trainer.from_nothing", "--pairs", str(pairs_file), "--out", str(folder)]
+    status = await Child.run("trainer of the small model", [*command, "--seed", str(seed)], file, log)
     if status != 0:
-        raise ModelError(
-            f"model.path = 'small': its trainer ended with status {status}; its log ends:\n{tail(work / LOG)}"
-        )
+        raise ModelError(f"model.path = 'small': its trainer ended with status {status}; its log ends:\n{tail(file)}")
+    pairs_file.unlink()
     return folder

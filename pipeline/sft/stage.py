@@ -65,19 +65,14 @@ async def seeded_model(
     # Whole, but for its report: the command that made it was killed.
     if folder.exists() and not Written(folder.parent).remove_folder(folder.name):
         raise RunFolderError(f"{folder} is in the way, and was not made by lanpo; move it away, or set LANPO_CACHE")
-    log(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {run.logs / 'sft.log'})")
+    file = run.logs / "sft.log"
+    log(f"SFT seeding on {len(pairs)} pairs, described in {run.path / CARD} (log: {file})")
     command = [sys.executable, "-m", "trainer.sft", "--config", str(run.config_file), "--model", str(model)]
     command += ["--pairs", str(pairs_file), "--out", str(folder)]
-    child = await Child.start("SFT trainer", command, run.logs / "sft.log", env=spare_gpu(config))
-    try:
-        status = await child.wait_with_progress(log)
-    finally:
-        await child.stop(10.0)
+    status = await Child.run("SFT trainer", command, file, log, env=spare_gpu(config))
     if status != 0:
-        raise ProcessEndedError(
-            f"the SFT trainer ended with status {status}; its log {child.log} ends:\n{tail(child.log)}"
-        )
-    report = json.loads(child.log.read_text(encoding="utf-8").strip().splitlines()[-1])
+        raise ProcessEndedError(f"the SFT trainer ended with status {status}; its log {file} ends:\n{tail(file)}")
+    report = json.loads(file.read_text(encoding="utf-8").strip().splitlines()[-1])
     shutil.copy2(run.path / CARD, folder)
     write_atomic(folder / DONE, json.dumps(report))
     return folder, {**report, "cached": False}

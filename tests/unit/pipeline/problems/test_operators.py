@@ -104,7 +104,10 @@ def test_problems_of_one_operator_are_more_alike_than_any_threshold_and_of_two_t
     ("problem", "message"),
     [
         ({"families": [{"name": "operator"}]}, "problems.families names operator: .* has one family, 'operators'"),
-        ({"families": [{"name": "operators", "params": {"num_operator": 3}}]}, "did you mean 'num_operators'"),
+        (
+            {"families": [{"name": "operators", "params": {"num_operator": 3}}]},
+            r"params.num_operator = 3: .*did you mean num_operators\?",
+        ),
         ({"families": [{"name": "operators", "params": {"rules": "odd"}}]}, r"params.rules = 'odd': .*'rare'"),
         ({"families": [{"name": "operators", "params": {"max_number": 5}}]}, r"params.max_number = 5: .* 12"),
     ],

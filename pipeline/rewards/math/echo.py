@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pipeline.rewards.math.answer_types import Matrix, NamedValue, Relation, Shape, Tokens, Value
-from pipeline.rewards.math.expressions import TooLargeError, Tree, readable
+from pipeline.rewards.math.expressions import TooLargeError, Tree, nodes, readable
 from pipeline.rewards.math.names import OPENING, STEPS, split
 from pipeline.rewards.math.parsing import SIGNS, shape_of
 from pipeline.rewards.math.tokens import Token, tokens_of, written
@@ -41,7 +41,7 @@ def is_echo(problem: str, gold: str, answer: str) -> bool:
             return False
         given = [tree for part in _parts(problem) for tree in _trees(part)]
         if not _is_computed(one):
-            numbers = [tree for tree in given if any(kind == "number" for kind, *_ in _nodes(tree))]
+            numbers = [tree for tree in given if any(kind == "number" for kind, *_ in nodes(tree))]
             return [one] == numbers or (one in numbers and one[0] == "number" and _is_computed(two))
         (leaves, signs), others = made, map(_made_of, given)
         return any(other == leaves and (leaves != of_gold[0] or of_other == signs) for other, of_other in others)
@@ -97,19 +97,12 @@ def _is_computed(tree: Tree) -> bool:
 def _made_of(tree: Tree | None) -> tuple[Counter[object], Counter[str]]:
     """The numbers and names of `tree`, and what joins them; without signs, and without 0 and 1."""
     leaves, signs = Counter[object](), Counter[str]()
-    for kind, *parts in _nodes(tree) if tree else ():
+    for kind, *parts in nodes(tree) if tree else ():
         if kind in ("number", "name", "constant"):
             leaves[parts[0]] += parts[0] not in _NEUTRAL
         elif kind != "-":
             signs[f"{kind} {parts[0]}" if kind == "call" else kind] += 1
     return +leaves, signs
-
-
-def _nodes(tree: Tree) -> Iterator[Tree]:
-    yield tree
-    for part in tree[1:]:
-        if isinstance(part, tuple):
-            yield from _nodes(part)
 
 
 def _parts(problem: str) -> Iterator[list[Token]]:

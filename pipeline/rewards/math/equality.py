@@ -42,8 +42,8 @@ from pipeline.rewards.math.answer_types import (
 from pipeline.rewards.math.evaluation import begin_verdict, proportional, rational, same_value
 from pipeline.rewards.math.expressions import MAX_DEPTH, SUMS, TooLargeError, Tree, readable
 from pipeline.rewards.math.names import depths, is_constant
-from pipeline.rewards.math.parsing import bare, shape_of
-from pipeline.rewards.math.tokens import Token, tokens_of, written
+from pipeline.rewards.math.parsing import CHOICES, bare, shape_of
+from pipeline.rewards.math.tokens import NUMBERS, Token, tokens_of, written
 from pipeline.rewards.math.units import Quantity
 
 MAX_CHARS = 20_000
@@ -53,11 +53,6 @@ _ZERO_LED = re.compile(r",0\d")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,(\[])(?<!\\\{)(0|\d{4,}),(\d+)(?![\d.,]|, ?\d)")
 """One that parts neither thousands nor, most likely, two numbers."""
 _BOLD = re.compile(r"(?:(?<=[\s(=$:])|^)\*\*(?=\S)|(?<=\S)\*\*(?=$|[\s.,;:)$])")
-_IN_WORDS = (
-    "|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
-    "|eighteen|nineteen|twenty|"
-)
-_CHOICES = frozenset("ABCDEFGH")
 _FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _NUMBER = re.compile(r"([+-]?)((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 
@@ -185,7 +180,7 @@ def same_shape(gold: Shape | None, answer: Shape | None) -> bool:
             isinstance(item, Value) and is_constant(item.quantity.tokens)
         ):
             return False  # the fractional part of x, or the set of what is a set
-        case Listing(items), Value(tokens) if _CHOICES.issuperset(token.text for token in tokens):
+        case Listing(items), Value(tokens) if CHOICES.issuperset(token.text for token in tokens):
             names = sorted(written(item.tokens) for item in items if isinstance(item, Value))
             return len(names) == len(items) and names == [token.text for token in tokens]  # A, C as AC
         case (Listing() | Group("\\{"), _) | (_, Listing() | Group("\\{")):
@@ -223,8 +218,8 @@ def _members(shape: Shape | None) -> tuple[Shape | None, ...]:
 def _is_spelled(words: str, tokens: Sequence[Token]) -> bool:
     r"""Whether letters side by side are the word (`ACF` and \text{ACF}), or a number is (`8` and \text{eight})."""
     letters = [token.text for token in tokens]
-    if words.isalpha() and (before := _IN_WORDS.partition(f"|{words}|"))[1]:
-        return letters == [str(before[0].count("|"))]
+    if words in NUMBERS:
+        return letters == [str(NUMBERS.index(words))]
     return all(token.kind == "letter" for token in tokens) and "".join(letters).lower() == words.replace(" ", "")
 
 

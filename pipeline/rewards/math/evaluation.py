@@ -19,7 +19,7 @@ from typing import Any
 
 import mpmath
 
-from pipeline.rewards.math.expressions import RANGES, TooLargeError, Tree, names_in, readable
+from pipeline.rewards.math.expressions import RANGES, TooLargeError, Tree, names_in, nodes, readable
 from pipeline.rewards.math.tokens import Token, written
 
 MIN_BITS, MAX_BITS = 100, 200_000
@@ -143,16 +143,13 @@ def _agree(first: Tree, second: Tree, compare: Callable[[Any, Any], bool]) -> bo
 
 def _parts(tree: Tree) -> Iterator[str]:
     """What `tree` is made of: signs, functions, constants."""
-    yield tree[1] if tree[0] in ("call", "constant") else tree[0]
-    for part in tree[1:]:
-        if isinstance(part, tuple):
-            yield from _parts(part)
+    return (node[1] if node[0] in ("call", "constant") else node[0] for node in nodes(tree))
 
 
 def _names_of_ends(tree: Tree) -> set[str]:
     """The names in the bounds of sums and products, which are whole numbers."""
-    own = names_in(tree[2]) | names_in(tree[3]) if tree[0] in ("sum", "prod") else set()
-    return own.union(*(_names_of_ends(part) for part in tree[1:] if isinstance(part, tuple)))
+    ends = (end for kind, *parts in nodes(tree) if kind in ("sum", "prod") for end in parts[1:3])
+    return set[str]().union(*map(names_in, ends))
 
 
 @lru_cache(maxsize=4096)

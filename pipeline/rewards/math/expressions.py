@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -70,6 +70,14 @@ def readable(tokens: Sequence[Token], functions: set[str] | None = None) -> Tree
         return expression(tokens, functions)
     except UnreadableError:
         return None
+
+
+def nodes(tree: Tree) -> Iterator[Tree]:
+    """`tree`, and all trees that it is made of, each before its own parts."""
+    yield tree
+    for part in tree[1:]:
+        if isinstance(part, tuple):
+            yield from nodes(part)
 
 
 def names_in(tree: Tree) -> set[str]:

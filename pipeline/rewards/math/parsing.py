@@ -41,6 +41,7 @@ from pipeline.rewards.math.names import (
 from pipeline.rewards.math.tokens import Token, tokens_of, words, written
 
 SIGNS = frozenset(("=", "!=", "<", ">", "<=", ">=", "≈", "≡", "∈"))
+CHOICES = frozenset("ABCDEFGH")
 _EQUALS = words("is are equals was equal")
 _JOINERS = frozenset((",", ";", "∪", "and", "or"))
 _TRAIL = frozenset((".", ",", ";", ":", "\\", "✅", "✓", "✔", r"\checkmark", r"\\"))
@@ -52,7 +53,6 @@ _ARTICLES = words("a an the")
 _GOES_ON = _JOINERS | SIGNS | {"^", "/", "|", "&", r"\\"}
 _NO_SOLUTION = frozenset(("no solution", "no solutions", "no solution exists", "no solutions exist", "empty set"))
 _SUBJECT = re.compile(r"^(?:it|series|integral|limit|sequence) (?=diverges|converges|does not exist)")
-_CHOICES = frozenset("ABCDEFGH")
 _NOT_EVALUATED = words("int iint oint lim det partial sup inf", "\\")
 _REALS = frozenset((r"\mathbb{R}", "all real numbers", "all reals"))
 _REALS_WITHOUT = tuple(written(tokens_of(rf"\mathbb{{R}} {sign} \{{")) for sign in (r"\setminus", "-"))
@@ -85,7 +85,7 @@ def _choice(tokens: Tokens) -> Choice | None:
     letter, mark = [*(token.text for token in tokens[opened : opened + 2]), "", ""][:2]
     closed = mark in ((")",) if opened else (")", ".", ":"))
     rest = tokens[opened + 1 + closed :]
-    if letter.upper() not in _CHOICES or (not closed if opened else letter.islower()):
+    if letter.upper() not in CHOICES or (not closed if opened else letter.islower()):
         return None
     if rest and (not closed or letter.islower() or rest[0].text.lower() in _GOES_ON or _hedges(rest)):
         return None
@@ -96,7 +96,7 @@ def _hedges(tokens: Tokens) -> bool:
     """Whether another choice begins (`D.`, `D)`, `(D)`, `D` alone), or "or" offers one."""
     texts = [token.text for token in tokens]
     texts = texts[1:] if texts[0] == "(" else texts
-    is_letter = bool(texts) and texts[0] in _CHOICES and (len(texts) == 1 or texts[1] in (")", ".", ":"))
+    is_letter = bool(texts) and texts[0] in CHOICES and (len(texts) == 1 or texts[1] in (")", ".", ":"))
     return is_letter or any(token.kind == "word" and token.text.lower() == "or" for token in tokens)
 
 
@@ -269,9 +269,9 @@ def _relation(relation: Relation) -> Shape | None:
         return _with_rounded(exact, _single(sides[-1]))
     if not all(relation.sides):
         return None
-    if {*relation.signs} == {"="}:
+    if {*signs} == {"="}:
         return _equation(relation)
-    if relation.signs == ("∈",):
+    if signs == ("∈",):
         name = name_of(sides[0])
         return NamedValue(name, True, _listing(sides[1]), relation) if name else None
     return _inequality(relation) or relation

@@ -43,7 +43,10 @@ _SIGNS = {
 }  # fmt: skip
 _GREEK = {chr(code): unicodedata.name(chr(code)).rpartition(" ")[2].lower() for code in range(0x3B1, 0x3CA)}
 _SIGNS |= {sign: rf"\{'lambda' if name == 'lamda' else name} " for sign, name in _GREEK.items()}
-_BASES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBERS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
 _ESCAPED = "[dt]?frac|left|right|sqrt|text|math[a-z]+|pi|infty|cdot|times|circ|cup|[lg]eq?|begin|end"
 _REWRITTEN: tuple[tuple[str | None, str, str | Callable[[re.Match[str]], str]], ...] = (
     # What has to be in the text (None: what is not ASCII), a pattern, and what it becomes, in this order.
@@ -70,7 +73,7 @@ _REWRITTEN: tuple[tuple[str | None, str, str | Callable[[re.Match[str]], str]], 
     ),
     ("_", r"\(([0-9A-F]{1,20})\)_", r"\1_"),
     ("_", r"_\{\((\d{1,2})\)\}", r"_{\1}"),
-    ("_", rf"_\{{\\text\s*\{{({'|'.join(_BASES)})\}}\}}", lambda found: f"_{{{_BASES.index(found[1]) + 2}}}"),
+    ("_", rf"_\{{\\text\s*\{{({'|'.join(NUMBERS[2:11])})\}}\}}", lambda found: f"_{{{NUMBERS.index(found[1])}}}"),
     ("base", r"(?<=\d)\s?\(base (\d{1,2})\)", r"_{\1}"),
     (
         "\\",

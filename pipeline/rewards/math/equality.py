@@ -69,11 +69,14 @@ def same_answer(gold: str, answer: str) -> bool:
     if max(len(gold), len(answer)) > MAX_CHARS:
         raise TooLargeError(f"an answer of more than {MAX_CHARS} characters is not judged")
     # A comma may group digits or separate numbers: any reading that both texts allow, but not two unusual ones.
+    tried = []
     for commas in ((True, True), (False, True), (True, False)):
         if any(not grouped and _ZERO_LED.search(text) for grouped, text in zip(commas, (gold, answer), strict=True)):
             continue  # ",000" is no number of a list
-        if _same_reading(tokens_of(gold, commas[0]), tokens_of(answer, commas[1])):
+        reading = tokens_of(gold, commas[0]), tokens_of(answer, commas[1])
+        if reading not in tried and _same_reading(*reading):
             return True
+        tried.append(reading)
         if "," not in gold and "," not in answer:
             break
     is_decimal = "." in gold and "," not in gold and _DECIMAL_COMMA.search(answer)

@@ -22,12 +22,13 @@ _HEADING = re.compile(
 )
 _TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
 _BLANK = r"(?:\s|\$|\\[()\[\],;:! ]|\\q?quad\b|\*)*"
-_NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w{1,4}\}?)?\s*=)?"
-_JOINED = re.compile(
-    rf"{_BLANK}(?:[,;&]|\\text\s*\{{[^{{}}]{{0,40}}\b(?:and|or)\s*\}}|and\b|or\b)+{_BLANK}(?:and\b|or\b)?{_BLANK}{_NAME}{_BLANK}"
-)
+_INDEX = r"(?:_\{?\w{1,4}\}?)?"
 _JOINING_TEXT = re.compile(r"\\text\s*\{[^{}]{0,40}\b(and|or)\s*\}")
-_NAMED_BEFORE = re.compile(r"(?:^|[\s$(\[])(\\?[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s*)\$?\s*$")
+_JOINED = re.compile(
+    rf"{_BLANK}(?:[,;&]|{_JOINING_TEXT.pattern}|and\b|or\b)+{_BLANK}(?:and\b|or\b)?{_BLANK}"
+    rf"(?:\\?[A-Za-z]+{_INDEX}\s*=)?{_BLANK}"
+)
+_NAMED_BEFORE = re.compile(rf"(?:^|[\s$(\[])(\\?[A-Za-z]{_INDEX}\s*=\s*)\$?\s*$")
 _FACTOR_BEFORE = re.compile(r"(?<=[=$])\s*[-\u2212]\s*$|(?<![^\s([])[-\u2212]$|[\d.]*\d\Z|(?:\\pm|\u00b1)\s*$")
 _FACTOR_AFTER = re.compile(
     r"\s*\\?%|[\s$]*(?:million|billion|thousand|hundred|dozen)\b|[A-Za-z](?![A-Za-z])|\\pi\b|\s*\^(?!\s*\{?\\circ)\{?[^\s$]{1,20}"
@@ -68,10 +69,10 @@ _SPAN = re.compile(
     re.DOTALL,
 )
 _NUMBER = r"(?:(?:[$\u20ac\u00a3]|\\\$)\s?)?[-\u2212]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[/:]\d+)*(?:\s?\\?%)?"
-_LATIN = r"0-9A-Za-z\u00c0-\u04ff"
 _NUMBER += r"|[(\[{][^()\[\]{}]{1,60}[)\]}]"
-_ITEM = rf"(?:\\?[A-Za-z](?:_\{{?\w{{1,4}}\}}?)?\s?=\s?)?(?:{_NUMBER})"
-_NAMED = r"\\?[A-Za-z](?:_\{?\w{1,4}\}?)?(?:\([^\s()=]{1,20}\))?\s?[=<>\u2264\u2265\u2260]\s?"
+_LATIN = r"0-9A-Za-z\u00c0-\u04ff"
+_ITEM = rf"(?:\\?[A-Za-z]{_INDEX}\s?=\s?)?(?:{_NUMBER})"
+_NAMED = rf"\\?[A-Za-z]{_INDEX}(?:\([^\s()=]{{1,20}}\))?\s?[=<>\u2264\u2265\u2260]\s?"
 _LAST_VALUE = re.compile(
     rf"(?:(?<![{_LATIN}_\\^{{.,/*+-])(?<![/*+-] )(?P<named>{_NAMED}(?:{_NUMBER})(?:(?:,|,? and|,? or) {_ITEM})*)|"
     r"(?:\b(?:is|are|was|were|equals|is equal to|ist|sind|est|sont|es|son)\b"
@@ -190,20 +191,25 @@ def concluded(text: str) -> Conclusion:
 
 def _conclusion(text: str) -> Conclusion:
     found = _marked(text)
-    if not found.end:
-        value = _last_value(text)
-        return Conclusion(value, "" if value is None else LAST_VALUE)
-    # Another answer right before, with "or" between them or nothing, is not taken back.
-    if between := _OR_BEFORE.search(text, max(0, found.start - MAX_GAP), found.start):
-        before = text[max(0, between.start() - MAX_BEFORE) : between.start()]
-        other = _marked(before)
-        answers = {cleaned(each.answer or "") for each in (found, other)}
-        is_near = other.end and not before[other.end :].strip("}*_.) \t\n$")
-        is_offered = between[0].strip(" \n$*") or (other.mark == found.mark != STATEMENT)
-        is_choice = len({_CHOICE.fullmatch(answer) is None for answer in answers}) == 2  # the letter of a value
-        if is_near and is_offered and len(answers) == 2 and not is_choice:
-            return found._replace(answer=f"{other.answer} or {found.answer}")
-    return found
+    if found.end:
+        return _with_one_before(text, found)
+    value = _last_value(text)
+    return Conclusion(value, "" if value is None else LAST_VALUE)
+
+
+def _with_one_before(text: str, found: Conclusion) -> Conclusion:
+    """`found`, with another answer right before it: one with "or" between them or nothing is not taken back."""
+    between = next(_OR_BEFORE.finditer(text, max(0, found.start - MAX_GAP), found.start))  # it may be empty
+    offers = bool(between[0].strip(" \n$*"))
+    if not offers and found.mark == STATEMENT:
+        return found
+    before = text[max(0, between.start() - MAX_BEFORE) : between.start()]
+    other = _marked(before)
+    if not other.end or before[other.end :].strip("}*_.) \t\n$") or not (offers or other.mark == found.mark):
+        return found
+    answers = {cleaned(each.answer or "") for each in (found, other)}
+    is_choice = len({_CHOICE.fullmatch(answer) is None for answer in answers}) == 2  # the letter of a value
+    return found if len(answers) == 1 or is_choice else found._replace(answer=f"{other.answer} or {found.answer}")
 
 
 def _marked(text: str) -> Conclusion:

@@ -25,16 +25,13 @@ class Attributes:
     def keep(self, nodes: list[Any], value: Any) -> None:
         """`value` is what the attribute of `nodes` (an object and a name) is."""
         if isinstance(value, MUTABLE):
-            self._held[nodes[0][1], nodes[1]] = value, self._node(value)
+            self._held[nodes[0][1], nodes[1]] = value, self._values.write_one(value)
             if len(self._held) > MAX_HELD:
                 del self._held[next(iter(self._held))]
 
     def send(self) -> None:
         """Make the tests' changes the program's."""
         for (number, name), (value, node) in list(self._held.items()):
-            if (now := self._node(value)) != node:
+            if (now := self._values.write_one(value)) != node:
                 self._held[number, name] = value, now
                 self._exchanged(["become", [["remote", number], name, now], ["dict"]])
-
-    def _node(self, value: Any) -> Any:
-        return self._values.write([value])[0][0]

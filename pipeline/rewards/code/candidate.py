@@ -9,7 +9,7 @@ import _operator as operator
 import io
 import sys
 
-from pipeline.rewards.code.channel import Channel, Unsendable, compiled, described, raised
+from pipeline.rewards.code.channel import Channel, Nowhere, compiled, described, raised
 from pipeline.rewards.code.serialization import (
     ARITHMETIC,
     MAX_ITEMS,
@@ -62,14 +62,11 @@ def operator_named(name: str) -> Any:
     return getattr(operator, name, None) or getattr(operator, f"{name}_")
 
 
-class Printed(io.RawIOBase):
+class Printed(Nowhere):
     """The first part of what is printed."""
 
     def __init__(self) -> None:
         self.content = bytearray()
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, content: Any) -> int:
         self.content += bytes(content)[: MAX_PRINTED_BYTES - len(self.content)]
@@ -119,13 +116,7 @@ class Program:
             problem = [kind if kind == "missing" else "ended", names, message]
         while True:
             message = self._channel.receive()
-            self._reply(problem or self._done(message))
-
-    def _reply(self, reply: list[Any]) -> None:
-        try:
-            self._channel.send(reply)
-        except Unsendable as error:
-            self._channel.send(["ended", [], str(error)])
+            self._channel.reply(problem or self._done(message))
 
     def _done(self, message: list[Any]) -> list[Any]:
         """The reply to an operation."""
@@ -158,14 +149,14 @@ class Program:
         return self._print.taken()
 
     def _returned(self, result: Any, known: Iterable[Any] = ()) -> list[Any]:
-        return ["returned", *self._values.write([result], known)[0]]
+        return ["returned", self._values.write_one(result, known)]
 
     def _described(self, error: BaseException) -> list[Any]:
         """How what the program raised is reported: with the attributes that it gave it."""
         reply = described(error)
         if reply[0] == "raised" and (state := getattr(error, "__dict__", None)):
             try:
-                return reply + self._values.write([dict(state)])[0]
+                return [*reply, self._values.write_one(dict(state))]
             except BaseException:  # noqa: BLE001 - the error without them
                 return reply
         return reply
@@ -258,14 +249,14 @@ class Program:
         """What stands for a function of the tests."""
 
         def call(*arguments: Any, **named: Any) -> Any:
-            self._reply(["callback", number, *self._values.write([[list(arguments), named]])[0]])
+            self._channel.reply(["callback", number, self._values.write_one([list(arguments), named])])
             while True:
                 message = self._channel.receive()
                 if message[0] == "answer":
                     break
-                self._reply(self._done(message))  # the function called the program in its turn
+                self._channel.reply(self._done(message))  # the function called the program in its turn
             if message[1] == "returned":
-                return self._values.read([message[2]])[0][0]
+                return self._values.read_one(message[2])
             raise raised(message[2], message[3])
 
         async def wait(*arguments: Any, **named: Any) -> Any:

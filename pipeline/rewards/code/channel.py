@@ -101,6 +101,13 @@ class Channel:
         self._sink.write(len(content).to_bytes(4, "big") + content)
         self._sink.flush()
 
+    def reply(self, message: list[Any]) -> None:
+        """Send what a program made, or that it cannot be sent, which ends the program."""
+        try:
+            self.send(message)
+        except Unsendable as error:
+            self.send(["ended", [], str(error)])
+
     def _exactly(self, length: int) -> bytes:
         content = self._source.read(length)
         if len(content) < length:

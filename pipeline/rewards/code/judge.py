@@ -218,7 +218,7 @@ class Tests:
                 sys.stdout.write(str(self._exchanged(["printed", [], ["dict"]])[1]))
             self._rebuilt.clear()
             if reply[0] in ("returned", "changed"):
-                result = self._values.read([reply[1]], known if reply[0] == "returned" else ())[0][0]
+                result = self._values.read_one(reply[1], known if reply[0] == "returned" else ())
                 if operation == "getattr":
                     self._attributes.keep(nodes, result)
                 if reply[0] == "changed":
@@ -273,11 +273,11 @@ class Tests:
     def _answer(self, number: Any, node: Any) -> list[Any]:
         """What a function of the tests gives to the program that calls it."""
         try:
-            arguments, named = self._values.read([node])[0][0]
+            arguments, named = self._values.read_one(node)
         except (TypeError, ValueError):
             raise Malformed("the candidate calls a function without arguments") from None
         try:
-            return ["returned", *self._values.write([self._functions[number](*arguments, **named)])[0]]
+            return ["returned", self._values.write_one(self._functions[number](*arguments, **named))]
         except Exception as error:  # noqa: BLE001 - the program's to handle
             if isinstance(error, AssertionError):
                 self._note(error)  # the program may swallow it
@@ -290,7 +290,7 @@ class Tests:
             frame = frame.f_back
         if not self._sites.looks_at_changes(frame, result):
             return
-        changes = self._values.read(self._exchanged(["changes", [], ["dict"]])[1:])[0][0]
+        changes = self._values.read_one(self._exchanged(["changes", [], ["dict"]])[1])
         try:
             for place, value in changes:
                 become(values[place], value)
@@ -358,7 +358,7 @@ class Tests:
         reply = self._exchanged([operation, self._values.write((handle, *values))[0], ["dict"]])
         if reply[0] != "returned":
             raise Malformed(f"a {handle_of(handle).name} of the candidate cannot be read")
-        return self._values.read([reply[1]])[0][0]
+        return self._values.read_one(reply[1])
 
     @staticmethod
     def _later(*items: Any) -> Any:

@@ -11,7 +11,7 @@ import io
 import os
 import sys
 
-from pipeline.rewards.code.channel import Channel, Unsendable, compiled, described
+from pipeline.rewards.code.channel import Channel, compiled, described
 from pipeline.rewards.code.threads import replace_threads
 
 TYPE_CHECKING = False
@@ -34,11 +34,7 @@ class Printer:
         builtins.open = io.open = _opened
         replace_threads(program)
         while True:
-            reply = self._run(program, self._channel.receive()["input"])
-            try:
-                self._channel.send(reply)
-            except Unsendable as error:
-                self._channel.send(["ended", [], str(error)])
+            self._channel.reply(self._run(program, self._channel.receive()["input"]))
 
     def _run(self, program: str, given: str) -> list[Any]:
         module = type(sys)("__main__")

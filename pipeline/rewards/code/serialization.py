@@ -212,6 +212,14 @@ class Values:
         finally:
             self._read = outer
 
+    def write_one(self, value: Any, known: Iterable[Any] = ()) -> Any:
+        """What `write` makes of a message of one value."""
+        return self.write([value], known)[0][0]
+
+    def read_one(self, node: Any, known: Iterable[Any] = ()) -> Any:
+        """The value of a message of one."""
+        return self.read([node], known)[0][0]
+
     def encode(self, value: Any) -> Any:
         """`value` as JSON can hold it."""
         if value is None or isinstance(value, bool):

@@ -108,10 +108,11 @@ def math_verdict(text: str, label: Label, settings: RewardSection, problem: str 
 
 
 def _is_in_order(gold: str, answer: str) -> bool:
-    """Whether a list has the order of the gold one; whatever is no list has."""
+    """Whether a list has the order of the gold one; what is no list, or is not its equal in any order (but within the
+    error that the label allows), has."""
     listed = [_AND.sub(", ", _BRACES.sub("", each)) for each in (gold, cleaned(answer))]
     is_list = all("," in each and not each.startswith(("(", "[")) for each in listed)
-    return not is_list or same_answer(*(f"({each})" for each in listed))
+    return not is_list or same_answer(*(f"({each})" for each in listed)) or not same_answer(gold, answer)
 
 
 def _verdict(score: float, answer: str | None, settings: RewardSection) -> Verdict:

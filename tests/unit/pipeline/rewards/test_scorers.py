@@ -24,3 +24,9 @@ def test_a_list_has_the_order_that_its_problem_asks_for(problem: str, gold: str,
     verdict = math_verdict(f"\\boxed{{{answer}}}", Label(problem_id="p", answer=gold), RewardSection(), problem)
     assert verdict.correct == paid
     assert paid or verdict.text == DISORDERED
+
+
+def test_a_list_within_the_error_that_is_allowed_is_paid_where_an_order_is_asked_for() -> None:
+    label = Label(problem_id="p", answer="1.2, 3.4", entry={"tolerance": [0.05]})
+    verdict = math_verdict("\\boxed{1.21, 3.41}", label, RewardSection(), "Find mean and median, respectively.")
+    assert verdict.correct

@@ -127,16 +127,10 @@ def _kinds() -> Iterator[str]:
 
 
 def _sizes() -> Iterator[str]:
-    compact, full = SIZES["compact"], SIZES["full"]
-    rows = (
-        ("critique", "critique_chars", "critique"),
-        ("flow of thought", "flow_chars", "flow"),
-        ("a principle or pitfall", "rule_chars", "rule"),
-        ("principles, how many", "num_principles", "num_principles"),
-        ("pitfalls, how many", "num_pitfalls", "num_pitfalls"),
-    )
-    for part, setting, name in rows:
-        yield f"| {part} | `abstraction.{setting}` | {getattr(compact, name)} | {getattr(full, name)} |"
+    compact, full = SIZES["compact"].settings, SIZES["full"].settings
+    parts = ("critique", "flow of thought", "a principle or pitfall", "principles, how many", "pitfalls, how many")
+    for part, setting in zip(parts, compact, strict=True):
+        yield f"| {part} | `abstraction.{setting}` | {compact[setting]} | {full[setting]} |"
 
 
 if __name__ == "__main__":

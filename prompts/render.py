@@ -136,10 +136,4 @@ def render_question(value: Relevance | JudgeLesson) -> str:
 
 
 def _limits(sizes: LessonSizes) -> dict[str, str]:
-    return {
-        "critique_chars": str(sizes.critique),
-        "flow_chars": str(sizes.flow),
-        "rule_chars": str(sizes.rule),
-        "num_principles": str(sizes.num_principles),
-        "num_pitfalls": str(sizes.num_pitfalls),
-    }
+    return {name: str(size) for name, size in sizes.settings.items()}

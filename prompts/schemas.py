@@ -29,6 +29,16 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SIZE_SETTINGS = {
+    "critique": "critique_chars",
+    "flow": "flow_chars",
+    "rule": "rule_chars",
+    "num_principles": "num_principles",
+    "num_pitfalls": "num_pitfalls",
+}
+"""The sizes of `LessonSizes` by the names that they have as settings of `abstraction` and as placeholders."""
+
+
 class LessonSizes(Schema):
     """How long the parts of a summarizer's reply may be, characters, and how many there may be. Bounds matter: a small
     model under structured outputs runs on until the token limit otherwise. `critique` 0: no critique is asked for."""
@@ -38,6 +48,11 @@ class LessonSizes(Schema):
     rule: int = 160
     num_principles: int = 2
     num_pitfalls: int = 2
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """By their names in `SIZE_SETTINGS`."""
+        return {setting: getattr(self, size) for size, setting in SIZE_SETTINGS.items()}
 
     @property
     def lesson_tokens(self) -> int:

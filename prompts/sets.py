@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from prompts.filling import completions, control_tokens, placeholders
+from prompts.schemas import SIZE_SETTINGS
 
 FOLDER = Path(__file__).parent / "templates"
 SHIPPED = ("compact", "full", "legacy")
@@ -20,7 +21,7 @@ AUTO = "auto"
 """As what is not settled yet is rendered: compactly."""
 FULL_PARAMETERS, FULL_CONTEXT = 1_000_000_000, 8192
 """From these on a model is given the full templates."""
-LIMITS = frozenset({"critique_chars", "flow_chars", "rule_chars", "num_principles", "num_pitfalls"})
+LIMITS = frozenset(SIZE_SETTINGS.values())
 NEEDED: Mapping[str, frozenset[str]] = {
     "scratch": frozenset({"problem", "answer_form"}),
     "inter": frozenset({"lessons", "problem", "answer_form"}),

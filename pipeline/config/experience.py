@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Positive, Probability, Schedule, Section
 from pipeline.config.endpoints import EndpointSettings
-from prompts.schemas import MAX_FLOW_CHARS, MAX_RULES, MAX_SHORT_CHARS, SIZES, LessonSizes
+from prompts.schemas import MAX_FLOW_CHARS, MAX_RULES, MAX_SHORT_CHARS, SIZE_SETTINGS, SIZES, LessonSizes
 
 EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
 
@@ -162,13 +162,7 @@ class AbstractionSection(Section):
     def sizes(self, templates: str) -> LessonSizes:
         """How long the parts of a lesson may be, with the defaults of a set of `templates`."""
         usual = SIZES.get("compact" if templates == "auto" else templates, SIZES["full"])
-        given = {
-            "critique": self.critique_chars,
-            "flow": self.flow_chars,
-            "rule": self.rule_chars,
-            "num_principles": self.num_principles,
-            "num_pitfalls": self.num_pitfalls,
-        }
+        given = {size: getattr(self, setting) for size, setting in SIZE_SETTINGS.items()}
         return usual.model_copy(update={name: size for name, size in given.items() if size is not None})
 
 

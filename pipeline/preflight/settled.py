@@ -15,7 +15,6 @@ from pipeline.preflight.lengths import Memory, lengths, with_lengths
 from pipeline.preflight.model_facts import facts_of
 from pipeline.sft.seeding import seeding
 from pipeline.types import Task
-from prompts.schemas import LessonSizes
 from prompts.sets import AUTO, suited
 
 
@@ -45,24 +44,13 @@ def settled(
         config = _with(config, "rollout", templates=templates)
         lines.append(f"rollout.templates = {templates!r}: {why}")
     checked(config)
-    config = _with(config, "abstraction", **_sizes(config.lesson_sizes))
+    config = _with(config, "abstraction", **config.lesson_sizes.settings)
     derived = lengths(config, facts, Memory.here(config, facts), tasks, served)
     return Settled(with_lengths(config, derived), [*lines, *map(str, derived)])
 
 
 def _with(config: Config, section: str, **settings: Any) -> Config:
     return config.model_copy(update={section: getattr(config, section).model_copy(update=settings)})
-
-
-def _sizes(sizes: LessonSizes) -> dict[str, int]:
-    """As settings of `abstraction`."""
-    return {
-        "critique_chars": sizes.critique,
-        "flow_chars": sizes.flow,
-        "rule_chars": sizes.rule,
-        "num_principles": sizes.num_principles,
-        "num_pitfalls": sizes.num_pitfalls,
-    }
 
 
 def without_open(given: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import ConfigError
 from pipeline.experience.contexts import Weighing, inter_context
 from pipeline.experience.retrieval import Retriever, retriever_of
-from pipeline.experience.similarity import ASKING
 from pipeline.inference.client import client_of
 from pipeline.runtime import event_loop
 from pipeline.types import NOT_COMPARED, Considered, Context, Problem, SearchOutcome
@@ -44,7 +43,7 @@ def explanation(parts: RunPool, arguments: argparse.Namespace) -> Iterator[str]:
 
     async def asked() -> Context:
         settings = config.feedback.similarity_endpoint
-        if settings is None or config.feedback.similarity not in ASKING:
+        if settings is None or not config.feedback.asks_endpoint:
             return await searched(retriever_of(config, parts.pool, None, tasks=tasks))
         async with client_of(config, (settings,)) as client:
             return await searched(retriever_of(config, parts.pool, client, tasks=tasks))
@@ -86,7 +85,7 @@ def _with_endpoint(config: Config, arguments: argparse.Namespace) -> Config:
     if arguments.endpoint:
         settings = EndpointSettings(url=arguments.endpoint, model=arguments.model)
         feedback = feedback.model_copy(update={"similarity_endpoint": settings})
-    if feedback.similarity in ASKING and feedback.similarity_endpoint is None:
+    if feedback.asks_endpoint and feedback.similarity_endpoint is None:
         raise ConfigError(
             f"feedback.similarity = '{feedback.similarity}' asks the policy, which this command does not start; name "
             "who answers with --endpoint URL (and --model)"

@@ -55,6 +55,11 @@ class FeedbackSection(Section):
         description="Added, times the mean reward of rollouts that saw the entry; it makes contexts depend on rewards.",
     )
 
+    @property
+    def asks_endpoint(self) -> bool:
+        """Whether the measure of similarity asks an endpoint."""
+        return self.similarity in ("embedding", "judge")
+
     def gamma_verdict(self, share: float) -> str:
         """What is wrong with a gamma that removes this share of the candidates; empty where nothing is."""
         least, most = USEFUL_SHARE

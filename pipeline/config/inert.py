@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import NamedTuple
 
-from pipeline.config.base import value_at
 from pipeline.config.learner import CISPO_BOUND
 from pipeline.config.root import Config
 from pipeline.runtime.files import flat
@@ -20,11 +19,6 @@ class Rule(NamedTuple):
     why: str
     but: tuple[str, ...] = ()
     """Settings among them that act all the same."""
-
-
-def _draws(config: Config, kind_share: float) -> bool:
-    ratios = (value_at(config.feedback.ratio, step) for step in range(config.learner.num_steps))
-    return kind_share > 0 and any(ratios)
 
 
 RULES = (
@@ -67,18 +61,18 @@ RULES = (
     ),
     Rule(
         ("feedback.similarity_endpoint",),
-        lambda config: config.feedback.similarity not in ("embedding", "judge"),
+        lambda config: not config.feedback.asks_endpoint,
         "feedback.similarity asks no endpoint",
     ),
     Rule(
         ("feedback.",),
-        lambda config: not _draws(config, 1 - config.feedback.intra_share),
+        lambda config: not config.retrieves,
         "no prompt retrieves (feedback.ratio, feedback.intra_share)",
         but=("feedback.ratio", "feedback.intra_share"),
     ),
     Rule(
         ("reflection.",),
-        lambda config: not _draws(config, config.feedback.intra_share),
+        lambda config: not config.reflects,
         "no prompt reflects (feedback.ratio, feedback.intra_share)",
         but=("reflection.max_attempt_chars",),  # of evaluations too
     ),

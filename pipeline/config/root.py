@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Section
+from pipeline.config.base import Section, value_at
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.evaluation import EvalSection
 from pipeline.config.experience import AbstractionSection, FeedbackSection, PoolSection, ReflectionSection
@@ -62,6 +62,20 @@ class Config(Section):
     def longest_answer(self) -> int:
         """`eval.max_tokens`, or as long as a rollout may be."""
         return self.eval.max_tokens or self.rollout.sampling.longest
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether any prompt of the run may show lessons (inter)."""
+        return self._is_feedback_aware and self.feedback.intra_share < 1
+
+    @property
+    def reflects(self) -> bool:
+        """Whether any prompt of the run may show an earlier attempt (intra)."""
+        return self._is_feedback_aware and self.feedback.intra_share > 0
+
+    @property
+    def _is_feedback_aware(self) -> bool:
+        return any(value_at(self.feedback.ratio, step) for step in range(self.learner.num_steps))
 
     @property
     def lesson_sizes(self) -> LessonSizes:

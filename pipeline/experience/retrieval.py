@@ -87,7 +87,6 @@ def retriever_of(
     tasks: Iterable[Task] = (),
 ) -> Retriever:
     """As `config` wants it; `endpoints` are those of `feedback.similarity_endpoint`, else the policy's, and None where
-    the measure asks none. Of `tasks` the
-    gold answers are known, by which some near-duplicates are told."""
+    the measure asks none. Of `tasks` the gold answers are known, by which some near-duplicates are told."""
     measure = measure_of(config, pool, endpoints)
     return Retriever(pool, measure, config.feedback, usefulness, NearDuplicates(tasks))

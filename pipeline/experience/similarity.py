@@ -174,10 +174,6 @@ async def _remembered(
     return [values[key] for key in keys]
 
 
-ASKING = frozenset({"embedding", "judge"})
-"""The measures that ask an endpoint."""
-
-
 def measure_of(config: Config, pool: Pool, endpoints: EmbeddingClient | None) -> Measure:
     """The measure that `feedback.similarity` names; `endpoints` are those of `feedback.similarity_endpoint`, else the
     policy's, and None where the measure asks none."""

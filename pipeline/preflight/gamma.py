@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 
 from pipeline.config import Config
-from pipeline.config.base import value_at
 from pipeline.errors import LanpoError
 from pipeline.experience.pool import Pool
 from pipeline.experience.retrieval import retriever_of
-from pipeline.experience.similarity import ASKING
 from pipeline.preflight.endpoints import Finding
 from pipeline.problems.dataset import load_problems
 from pipeline.runtime import event_loop
@@ -28,10 +26,9 @@ MAX_STORED, NUM_QUERIES, FEWEST = 512, 64, 8
 def gamma_findings(config: Config) -> Iterator[Finding]:
     """One finding where lessons are retrieved: the share, and whether that is next to nothing or nearly all."""
     feedback, learner = config.feedback, config.learner
-    retrieves = any(value_at(feedback.ratio, step) for step in range(learner.num_steps)) and feedback.intra_share < 1
-    if not (retrieves and config.abstraction.enabled):
+    if not (config.retrieves and config.abstraction.enabled):
         return
-    if feedback.similarity in ASKING:
+    if feedback.asks_endpoint:
         yield Finding("ok", NAME, f"not estimated: feedback.similarity = '{feedback.similarity}' asks an endpoint")
         return
     # The lessons of a run at its end.

@@ -66,12 +66,18 @@ class Length(NamedTuple):
         return f"{self.setting} = {self.value}: {self.why}"
 
 
+def context_of(config: Config, facts: ModelFacts, served: int | None) -> int | None:
+    """The most tokens of prompt and answer, by the model, the endpoints that run already and the servers' setting; None
+    where none of them says."""
+    return min(filter(None, (facts.context, served, config.servers.max_model_len)), default=None)
+
+
 def lengths(
     config: Config, facts: ModelFacts, memory: Memory, tasks: list[Task], served: int | None = None
 ) -> list[Length]:
     """Every length that `config` leaves open; `served` is the longest that endpoints which run already take."""
     found = []
-    context = min((bound for bound in (facts.context, served, config.servers.max_model_len) if bound), default=None)
+    context = context_of(config, facts, served)
     prompt = facts.longest(task.problem.text for task in tasks) + _template_tokens(config, facts)
     solution = facts.longest(solved.text for task in tasks if (solved := solve(task)))
     completion = config.rollout.sampling.max_tokens

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.experience.wording import checked
-from pipeline.preflight.lengths import Memory, lengths, with_lengths
+from pipeline.preflight.lengths import Memory, context_of, lengths, with_lengths
 from pipeline.preflight.model_facts import facts_of
 from pipeline.sft.seeding import seeding
 from pipeline.types import Task
@@ -39,8 +39,7 @@ def settled(
         lines.append(str(found))
     facts = facts_of(model)
     if config.rollout.templates == AUTO:
-        bounds = (facts.context, served, config.servers.max_model_len)
-        templates, why = suited(facts.num_parameters, min(filter(None, bounds), default=None))
+        templates, why = suited(facts.num_parameters, context_of(config, facts, served))
         config = _with(config, "rollout", templates=templates)
         lines.append(f"rollout.templates = {templates!r}: {why}")
     checked(config)

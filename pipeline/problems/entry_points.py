@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+from collections.abc import Iterable
 
 _BUILT_IN = frozenset(dir(builtins))
 
@@ -35,7 +36,7 @@ def _imported(tests: ast.Module) -> list[str]:
 
 def _bound(tests: ast.Module) -> set[str]:
     """Names that the tests themselves bind, wherever."""
-    found = _imported_names(tests)
+    found = _imported_names(ast.walk(tests))
     for node in ast.walk(tests):
         match node:
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
@@ -53,16 +54,14 @@ def _functions(code: str) -> set[str]:
         return set()
 
 
-def _imported_names(tree: ast.Module) -> set[str]:
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+def _imported_names(nodes: Iterable[ast.AST]) -> set[str]:
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     return {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names}
 
 
 def defined(tree: ast.Module) -> set[str]:
     """Names that the code binds at its top: imports, functions, classes, variables."""
-    found = _imported_names(
-        ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-    )
+    found = _imported_names(tree.body)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)

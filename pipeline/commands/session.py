@@ -222,7 +222,7 @@ class Session:
             pool,
             similarity,
             lambda entry_id: usefulness.of(entry_id).mean_reward,
-            stages.problems.train,
+            stages.problems.train if self.config.retrieves else (),
         )
         lessons = LessonStage(
             self.config,

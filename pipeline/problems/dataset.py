@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.config.problems import ColumnsSection, ProblemsSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.problems.duplicates import keys_of
+from pipeline.problems.duplicates import keys_of, keys_of_all
 from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows
 from pipeline.problems.tasks import RowFormat, asks_for_program, column, parse_row, with_all_columns
 from pipeline.rewards.code.preflight import with_imports
@@ -48,8 +48,8 @@ class ProblemSet:
     def heldout_keys(self) -> frozenset[str]:
         """The hashes of held-out texts, and the keys of their near-duplicates where these are kept out
         (`pipeline.text.is_among`)."""
-        near = map(keys_of, self.heldout) if self.drops_near else ()
-        return self.heldout_hashes.union(*near)
+        near = keys_of_all(self.heldout) if self.drops_near else ()
+        return self.heldout_hashes.union(near)
 
 
 class ProblemStream:
@@ -184,7 +184,7 @@ def _assemble(train: Iterable[Row], heldout: Iterable[Row], name: str, settings:
     train_tasks, num_dropped = _distinct(train, "train", name, hashes, settings.columns)
     num_distinct = len(train_tasks)
     if settings.drop_near_duplicates:
-        near = frozenset[str]().union(*map(keys_of, heldout_tasks))
+        near = keys_of_all(heldout_tasks)
         train_tasks = [task for task in train_tasks if near.isdisjoint(keys_of(task))]
     if not train_tasks:
         raise DataError(

@@ -11,7 +11,7 @@ from itertools import islice
 
 from pipeline.config.problems import FamilySettings, ProblemsSection
 from pipeline.errors import DataError
-from pipeline.problems.duplicates import keys_of
+from pipeline.problems.duplicates import keys_of, keys_of_all
 from pipeline.types import Split, Task
 
 # Draws per wanted problem before a family is said to be exhausted: collecting the last of n values takes about n ln n
@@ -28,7 +28,7 @@ def draw_splits(
     """Held-out and training tasks, in this order, families mixed. Raises ConfigError and DataError."""
     taken: set[str] = set()
     heldout = draw_split(settings, families, "heldout", settings.heldout_seed, stream, remedy, taken)
-    near = frozenset[str]().union(*map(keys_of, heldout)) if settings.drop_near_duplicates else frozenset[str]()
+    near = keys_of_all(heldout) if settings.drop_near_duplicates else frozenset[str]()
     return heldout, draw_split(settings, families, "train", seed, stream, remedy, taken, near)
 
 

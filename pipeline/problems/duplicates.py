@@ -23,6 +23,11 @@ def keys_of(task: Task) -> frozenset[str]:
     return frozenset(key for key in (bag_hash(text), _gold_key(text, task.label)) if key)
 
 
+def keys_of_all(tasks: Iterable[Task]) -> frozenset[str]:
+    """The keys of all `tasks`: a problem that has one of them is a near-duplicate of one of these."""
+    return frozenset[str]().union(*map(keys_of, tasks))
+
+
 def _gold_key(text: str, label: Label) -> str:
     """Empty where no gold answer is known."""
     tests = label.entry.get("tests")

@@ -16,7 +16,7 @@ import random
 from pipeline.config import Config
 from pipeline.sft.critiques import critique
 from pipeline.sft.grounds import Ground, Material
-from pipeline.sft.lessons import Shown, applicable, summary, wrong
+from pipeline.sft.lessons import Shown, summary, wrong
 from pipeline.sft.methods import AT_ONCE, Method
 from pipeline.sft.worked_solutions import Solution, answer_only, cut_off, with_mistake
 from prompts.analysis import block
@@ -68,7 +68,7 @@ class Exchange:
         if kind == "applies":
             method, solution = self._way(may_be_bare=True)
             assert method is not None
-            shown.append(applicable(method, self._material.source, rng))
+            shown.append(self._ground.applicable(method, self._material.source, rng))
             solution = self._ground.following(solution, shown[0].lesson)
         elif kind == "wrong":
             shown.append(wrong(rng))
@@ -76,6 +76,7 @@ class Exchange:
         while len(shown) < num:
             is_wrong = kind == "applies" and rng.random() < WRONG_AMONG_OTHERS
             shown.append(wrong(rng) if is_wrong else self._ground.foreign(self._material, rng))
+        followed = shown[0] if kind == "applies" else None
         rng.shuffle(shown)
         value = Inter(
             problem=problem.text,
@@ -86,6 +87,7 @@ class Exchange:
         # What a verdict rests on stands before it: a small model cannot compare without having said what.
         remarks = [f"The problem is about {method.topic}." for method, _ in self._material.ways[:1]]
         remarks += [f"Lesson {number} {one.remark}" for number, one in enumerate(shown, 1)]
+        remarks += self._ground.conclusion(solution, shown.index(followed) + 1 if followed else None)
         return value, block("\n".join(remarks)) + solution.text
 
     def _way(self, *, may_be_bare: bool = False) -> tuple[Method | None, Solution]:

@@ -34,6 +34,8 @@ class Ground(Protocol):
 
     def material(self, rng: random.Random) -> Material: ...
 
+    def applicable(self, method: Method, source: str, rng: random.Random) -> Shown: ...
+
     def foreign(self, material: Material, rng: random.Random) -> Shown: ...
 
     def unaided(self, material: Material, rng: random.Random) -> Solution:
@@ -42,6 +44,10 @@ class Ground(Protocol):
 
     def following(self, solution: Solution, lesson: Lesson) -> Solution:
         """The solution of who goes the way that `lesson` tells."""
+        ...
+
+    def conclusion(self, solution: Solution, number: int | None) -> list[str]:
+        """What an analysis ends with: of lesson `number`, or of none, `solution` has its way."""
         ...
 
 
@@ -65,6 +71,9 @@ class SolvedGround:
         source = other.query_text if other.family == task.problem.family and other.id != task.problem.id else ""
         return Material(task, solution, tuple(ways(task, solution)), source)
 
+    def applicable(self, method: Method, source: str, rng: random.Random) -> Shown:
+        return applicable(method, source, rng)
+
     def foreign(self, material: Material, rng: random.Random) -> Shown:
         return foreign("programs" if material.task.problem.form == "code" else material.task.problem.family, rng)
 
@@ -74,9 +83,15 @@ class SolvedGround:
     def following(self, solution: Solution, lesson: Lesson) -> Solution:
         return solution
 
+    def conclusion(self, solution: Solution, number: int | None) -> list[str]:
+        return []  # of each lesson its own remark says whether it applies
+
 
 class OperatorGround:
-    """Operators of practice names: from scratch their rule is guessed, under lessons it is whatever a lesson says."""
+    """Operators of practice names: from scratch their rule is guessed, under lessons it is whatever a lesson says.
+
+    An analysis says what each lesson is about, then the rule, then where it is from: two million parameters find a rule
+    by the name before it, which is copying, long before they can tell whether two names are the same."""
 
     def __init__(self, params: OperatorParams) -> None:
         self._params = params
@@ -86,18 +101,24 @@ class OperatorGround:
         source = another_question(found.operator, self._params, rng)
         return Material(found.task, found.solution, ((found.method, found.solution),), source, is_determined=False)
 
+    def applicable(self, method: Method, source: str, rng: random.Random) -> Shown:
+        return applicable(method, source, rng)._replace(remark=f"is about {method.topic}.")
+
     def foreign(self, material: Material, rng: random.Random) -> Shown:
         other = self.material(rng)
-        method, _ = other.ways[0]
-        return applicable(method, other.source, rng)._replace(remark=f"is about {method.topic}. It does not apply.")
+        return self.applicable(other.ways[0][0], other.source, rng)
 
     def unaided(self, material: Material, rng: random.Random) -> Solution:
         metadata = material.task.label.entry["metadata"]
-        return guess(metadata["left"], metadata["right"], self._params, rng)
+        return guess(metadata["operator"], metadata["left"], metadata["right"], self._params, rng)
 
     def following(self, solution: Solution, lesson: Lesson) -> Solution:
-        """Its rule is in the words of the lesson, behind the name of the operator."""
-        return solution.opened(f"Rule: {lesson.principles[0].partition(', ')[2]}")
+        """Its rule is in the words of the lesson."""
+        return solution.opened(lesson.principles[0])
+
+    def conclusion(self, solution: Solution, number: int | None) -> list[str]:
+        rule = solution.opening.removesuffix(".")
+        return [f"{rule}: a guess, no lesson tells it." if number is None else f"{rule}: lesson {number} tells it."]
 
 
 def is_practised(problems: ProblemsSection) -> bool:

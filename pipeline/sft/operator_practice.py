@@ -37,22 +37,27 @@ def exercise(params: OperatorParams, rng: random.Random) -> Exercise:
     operator = practice_operator(params, rng, TRAINED_RULES)
     left, right = operands(params, rng)
     task = task_of(operator, left, right, "train", PRACTICE_FAMILY)
-    return Exercise(
-        operator, task, worked(operator.rule, some_words(operator.rule, rng), left, right), method_of(operator)
-    )
+    words = some_words(operator.rule, rng)
+    return Exercise(operator, task, worked(operator, words, left, right), method_of(operator))
 
 
-def guess(left: int, right: int, params: OperatorParams, rng: random.Random) -> Solution:
+def guess(name: str, left: int, right: int, params: OperatorParams, rng: random.Random) -> Solution:
     """How a problem is solved by who knows no rule of its operator: by one that the prior has."""
     rule = prior_rule(params, rng)
-    return worked(rule, some_words(rule, rng), left, right)
+    return worked(Operator(name, rule, ""), some_words(rule, rng), left, right)
 
 
-def worked(rule: Rule, words: str, left: int, right: int) -> Solution:
-    """The solution by a rule, which is stated first: whoever reads it knows what was done."""
+def worked(operator: Operator, words: str, left: int, right: int) -> Solution:
+    """The solution by its rule, which is stated first: whoever reads it knows what was done."""
+    rule = operator.rule
     solution = solve_expression(rule.expression(left, right), str(rule.value(left, right)))
     assert solution is not None
-    return solution.opened(f"Rule: {words}.")
+    return solution.opened(rule_line(operator.name, words))
+
+
+def rule_line(name: str, words: str) -> str:
+    """The rule of an operator, as notes, lessons and solutions tell it: behind its name, by which it is found."""
+    return f"For {name}, {words}."
 
 
 def some_words(rule: Rule, rng: random.Random) -> str:

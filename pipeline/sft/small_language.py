@@ -15,23 +15,31 @@ from typing import Any
 from pipeline.problems.operator_rules import HELDOUT_WORDING
 from pipeline.problems.operators import OperatorParams, operands, practice_operator
 from pipeline.sft.lessons import all_lessons
-from pipeline.sft.operator_practice import TRAINED_RULES, guess, some_words, worked
+from pipeline.sft.operator_practice import TRAINED_RULES, guess, rule_line, some_words, worked
 from prompts.render import render, render_lessons
 from prompts.schemas import Scratch
 from prompts.sets import templates_of
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Part of the identity of the small model: raise it whenever the way it is trained changes."""
 _STATED = (
+    "{question} {rule}",
+    "{rule} {question}",
     "{name} means: {words}. {question}",
     "{question} Here is the rule of {name}: {words}.",
     "To {name} two numbers, {words}. {question}",
 )
+NOTES_SHARE = 0.3
+"""Of the problems that tell their rule, those that have notes on other names before them."""
+KNOWN_SHARE = 0.8
+"""Of the names that are asked for, those that a note is on."""
+NAMES_SHARE = 0.7
+"""Of the texts to be repeated, those that are names."""
 REMARKS = (
-    "The problem is about. Lesson 1 is about It applies: It does not apply. is wrong: Verdict: right. wrong. it is "
-    'right. It shows no steps. It says ends before the answer. The answer is, not {"critique":" ","flow_of_thought":"'
-    ' ","principles":[" "],"pitfalls":["An addition comes out wrong. A product A subtraction Check each again. Another '
-    'number than"]}'
+    "The problem is about. Lesson 1 is about tells it. a guess, no lesson is wrong: Verdict: right. wrong. "
+    'it is right. It shows no steps. It says ends before the answer. The answer is, not {"critique":" '
+    '","flow_of_thought":" ","principles":[" "],"pitfalls":["An addition comes out wrong. A product A subtraction '
+    'Check each again. Another number than"]}'
 )
 Exchange = tuple[str, str]
 
@@ -39,9 +47,11 @@ Exchange = tuple[str, str]
 def texts(num: int, seed: int) -> list[dict[str, Any]]:
     """`num` texts as pairs of one question and its answer, in the form of SFT pairs."""
     rng = random.Random(f"small:{seed}")
-    kinds: list[Callable[[OperatorParams, random.Random], Exchange]] = [stated, noted, guessed, computed, repeated]
+    kinds: list[Callable[[OperatorParams, random.Random], Exchange]] = [
+        stated, noted, guessed, computed, reworded, repeated,
+    ]  # fmt: skip
     found = []
-    for kind in rng.choices(kinds, [0.4, 0.15, 0.1, 0.3, 0.05], k=num):
+    for kind in rng.choices(kinds, [0.27, 0.25, 0.07, 0.25, 0.06, 0.1], k=num):
         params = OperatorParams(num_syllables=rng.choice((1, 1, 2)), max_number=40)
         question, answer = kind(params, rng)
         messages = [{"role": "user", "content": render(Scratch(problem=question), templates_of("compact"))}]
@@ -54,32 +64,43 @@ def stated(params: OperatorParams, rng: random.Random) -> Exchange:
     operator = practice_operator(params, rng, TRAINED_RULES)
     left, right = operands(params, rng)
     words = some_words(operator.rule, rng)
-    question = rng.choice(_STATED).format(name=operator.name, words=words, question=operator.question(left, right))
-    return question, worked(operator.rule, words, left, right).text
+    question = rng.choice(_STATED).format(
+        name=operator.name, words=words, rule=rule_line(operator.name, words), question=operator.question(left, right)
+    )
+    if rng.random() < NOTES_SHARE:
+        question = "\n".join([*_notes(params, rng, rng.randint(1, 2)).values(), question])
+    return question, worked(operator, words, left, right).text
 
 
 def noted(params: OperatorParams, rng: random.Random) -> Exchange:
-    """Notes on some names, one of which is asked for: they are gone through up to the one on it, if there is one."""
-    notes = {practice_operator(params, rng).name: _words(rng) for _ in range(rng.randint(1, 4))}
-    listed = [f"{number}. {name}: {words}." for number, (name, words) in enumerate(notes.items(), 1)]
-    name = practice_operator(params, rng).name if rng.random() < 0.3 else rng.choice(list(notes))
-    lines = [f"It is about {name}."]
-    for number, (other, words) in enumerate(notes.items(), 1):
-        if other == name:
-            return _asked(listed, name), "\n".join([*lines, f"Note {number} is on {other}. It applies: {words}."])
-        lines.append(f"Note {number} is on {other}. It does not apply.")
-    return _asked(listed, name), "\n".join([*lines, "No note applies."])
+    """Notes on some names, and what they say of the names that are asked for; of one that no note is on a guess."""
+    notes = _notes(params, rng, rng.randint(1, 5))
+    unknown = practice_operator(params, rng)
+    asked = [rng.choice(list(notes)) if rng.random() < KNOWN_SHARE else unknown.name for _ in range(rng.randint(1, 3))]
+    guess = rule_line(unknown.name, some_words(unknown.rule, rng))
+    listed = [f"{number}. {note}" for number, note in enumerate(notes.values(), 1)]
+    question = "\n".join(["Notes:", *listed, f"What is the rule of {', of '.join(asked)}?"])
+    return question, "\n".join(notes.get(name, guess) for name in asked)
 
 
-def _asked(notes: list[str], name: str) -> str:
-    return "\n".join(["Notes:", *notes, f"What do they say of {name}?"])
+def _notes(params: OperatorParams, rng: random.Random, num: int) -> dict[str, str]:
+    """Rules by the names that they are of."""
+    names = [practice_operator(params, rng).name for _ in range(num)]
+    return {name: rule_line(name, some_words(rng.choice(TRAINED_RULES), rng)) for name in names}
 
 
 def guessed(params: OperatorParams, rng: random.Random) -> Exchange:
     """A problem that does not tell its rule: one is taken, as the prior has it."""
     operator = practice_operator(params, rng)
     left, right = operands(params, rng)
-    return operator.question(left, right), guess(left, right, params, rng).text
+    return operator.question(left, right), guess(operator.name, left, right, params, rng).text
+
+
+def reworded(params: OperatorParams, rng: random.Random) -> Exchange:
+    """A rule in other words."""
+    rule = rng.choice(TRAINED_RULES)
+    one, other = rng.sample(range(HELDOUT_WORDING), 2)
+    return f"In other words: {rule.words(one)}.", f"{rule.words(other)}."
 
 
 def computed(params: OperatorParams, rng: random.Random) -> Exchange:
@@ -101,9 +122,13 @@ def computed(params: OperatorParams, rng: random.Random) -> Exchange:
 
 
 def repeated(params: OperatorParams, rng: random.Random) -> Exchange:
-    """A few words of prompts and lessons in any order, to be said again: so they become tokens of the model."""
-    words = " ".join(rng.sample(_vocabulary(), rng.randint(3, 8)))
-    return f"Repeat: {words}", words
+    """Names, or words of prompts and lessons, in any order, to be said again: so the words become tokens."""
+    if rng.random() < NAMES_SHARE:
+        words = [practice_operator(params, rng).name for _ in range(rng.randint(6, 16))]
+    else:
+        words = rng.sample(_vocabulary(), rng.randint(3, 8))
+    said = " ".join(words)
+    return f"Repeat: {said}", said
 
 
 @cache
@@ -114,7 +139,3 @@ def _vocabulary() -> list[str]:
     rules = [rule.words(wording) for rule in TRAINED_RULES for wording in range(HELDOUT_WORDING)]
     words = {word for text in (*prompts, *lessons, *rules, REMARKS) for word in text.split() if "{" not in word}
     return sorted(words)
-
-
-def _words(rng: random.Random) -> str:
-    return some_words(rng.choice(TRAINED_RULES), rng)

@@ -174,13 +174,14 @@ def test_pairs_on_operators_follow_the_lesson_on_their_operator_and_guess_withou
     followed, guessed = Counter[str](), Counter[str]()
     for pair in operator_pairs(1500, respond_share=1.0, inspect_share=0.0):
         prompt, target = (message["content"] for message in pair["messages"][-2:])
-        rule = next(rule for rule in RULES for w in range(NUM_WORDINGS) if f"Rule: {rule.words(w)}.\n" in target)
-        applies = [line for line in analysis_of(target).splitlines() if " It applies: " in line]
-        if applies:
-            words = applies[0].split(", ", 1)[1].rstrip(".")
-            assert words in {rule.words(w) for w in range(NUM_WORDINGS)}
-            assert words in prompt
-        (followed if applies else guessed)[rule.name] += 1
+        opening = without_analysis(target).splitlines()[0]
+        rule = next(rule for rule in RULES for w in range(NUM_WORDINGS) if f", {rule.words(w)}." in opening)
+        source = re.search(r"^(.*): lesson (\d) tells it\.$", analysis_of(target), re.MULTILINE)
+        if source:
+            assert f"{source[1]}." == opening == lessons_in(prompt)[int(source[2])]["Do"]
+        else:
+            assert opening not in prompt
+        (followed if source else guessed)[rule.name] += 1
         left, right = map(int, re.findall(r"\d+", prompt.rpartition("Problem")[2] or prompt)[-2:])
         assert extract_answer(target) == str(rule.value(left, right))
     assert len(followed) == len(RULES) - len(UNSEEN)

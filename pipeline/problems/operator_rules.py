@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 _VERBS = {2: "double", 3: "triple", 4: "quadruple", 5: "quintuple"}
 _TIMES = {2: "two times", 3: "three times", 4: "four times", 5: "five times"}
 _PLACES = ("first", "second")
-NUM_WORDINGS = 4
+NUM_WORDINGS = 7
 HELDOUT_WORDING = NUM_WORDINGS - 1
 
 
@@ -56,12 +56,18 @@ class Rule(NamedTuple):
                 f"add both numbers, then {verb} the result",
                 f"take {times} the sum of both numbers",
                 f"{verb} what you get when you add both numbers",
+                f"take the sum of both numbers and {verb} it",
+                f"with both numbers added, {verb} what you have",
+                f"add both numbers, and of that take {times} as much",
                 f"take both numbers, add, and of the result take {times} as much",
             )[wording]
         return (
             f"subtract the {other} number from the {own}, then {verb} the result",
             f"take {times} the difference of the {own} number and the {other}",
             f"{verb} what you get when you subtract the {other} number from the {own}",
+            f"take the difference of the {own} number and the {other} and {verb} it",
+            f"with the {other} number subtracted from the {own}, {verb} what you have",
+            f"subtract the {other} number from the {own}, and of that take {times} as much",
             f"take the {own} number, subtract the {other}, and of the result take {times} as much",
         )[wording]
 
@@ -71,12 +77,18 @@ class Rule(NamedTuple):
                 f"{verb} the {own} number, then add the {other}",
                 f"take {times} the {own} number and add the {other}",
                 f"add the {other} number to {times} the {own}",
+                f"start with the {own} number, {verb} it, and add the {other}",
+                f"when you have {times} the {own} number, add the {other}",
+                f"to {times} the {own} number you add the {other}",
                 f"add the {other} number when you get {times} the {own}",
             )[wording]
         return (
             f"{verb} the {own} number, then subtract the {other}",
             f"take {times} the {own} number and subtract the {other}",
             f"subtract the {other} number from {times} the {own}",
+            f"start with the {own} number, {verb} it, and subtract the {other}",
+            f"when you have {times} the {own} number, subtract the {other}",
+            f"from {times} the {own} number you subtract the {other}",
             f"subtract the {other} number when you get {times} the {own}",
         )[wording]
 

@@ -33,6 +33,8 @@ NOTES_SHARE = 0.3
 """Of the problems that tell their rule, those that have notes on other names before them."""
 KNOWN_SHARE = 0.8
 """Of the names that are asked for, those that a note is on."""
+ANY_WORDS_SHARE = 0.4
+"""Of the notes, those that say any words: who looks up a name says what stands there, not what is usual."""
 NAMES_SHARE = 0.7
 """Of the texts to be repeated, those that are names."""
 REMARKS = (
@@ -86,7 +88,13 @@ def noted(params: OperatorParams, rng: random.Random) -> Exchange:
 def _notes(params: OperatorParams, rng: random.Random, num: int) -> dict[str, str]:
     """Rules by the names that they are of."""
     names = [practice_operator(params, rng).name for _ in range(num)]
-    return {name: rule_line(name, some_words(rng.choice(TRAINED_RULES), rng)) for name in names}
+    return {name: rule_line(name, _said(rng)) for name in names}
+
+
+def _said(rng: random.Random) -> str:
+    if rng.random() < ANY_WORDS_SHARE:
+        return " ".join(rng.sample(_vocabulary(), rng.randint(5, 12))).rstrip(".")
+    return some_words(rng.choice(TRAINED_RULES), rng)
 
 
 def guessed(params: OperatorParams, rng: random.Random) -> Exchange:

@@ -1,6 +1,7 @@
 """The batch of an optimizer step, read from the rollout journal.
 
-Step t is trained on the groups whose `step` is t, all slots of them, and only when all are there. Which of their
+Step t is trained on the groups whose `step` is t, all slots of them, and only when all are there; the two of a pair,
+which share mean and deviation of their advantages, are one unit of it. Which of their
 rollouts are trained is decided here by rule (`masking_rule`): the others keep their place, and their rewards count in
 the advantages of their group, but no token of theirs does. Whether a rollout is fresh enough is asked here again, where
 it is consumed; the scheduler has refused stale ones already.
@@ -20,7 +21,7 @@ from pipeline.config import Config
 from pipeline.run.lineage import Lineage
 from pipeline.runtime.file_watcher import LOOK_EVERY_S, Changes
 from pipeline.storage.journal import Journal
-from pipeline.types import Rollout, RolloutGroup
+from pipeline.types import Rollout, RolloutGroup, advantage_groups, have_equal_rewards
 from trainer.stop import StopSignal
 
 BY_TOKENS = ("dapo", "cispo", "vespo")
@@ -31,8 +32,8 @@ PER_ROLLOUT = ("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """B = groups × G rollouts, the rows of a group together, groups by length: less padding where several share a pass.
-    The longest come first, and what follows fits into the memory that they leave."""
+    """B = groups × G rollouts, the rows of a group together, and the groups of a pair, by length: less padding where
+    several share a pass. The longest come first, and what follows fits into the memory that they leave."""
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
@@ -47,9 +48,10 @@ class RolloutBatch:
     staleness: list[int]
     """Per rollout: optimizer steps between its oldest weights and this step."""
     share_zero_variance: float
-    """Share of groups whose rewards are all equal."""
+    """Share of groups, or pairs, whose rewards are all equal."""
     wait_s: float
     group_size: int
+    """Rows by whose rewards an advantage is normalised: G, or 2G of a pair."""
     num_trained_tokens: int = 0
     share_tokens_without_advantage: float = 0.0
     """Of the trained tokens, those of groups whose rewards are all equal: they dilute the policy gradient."""
@@ -84,8 +86,8 @@ class RolloutBatch:
         }
 
 
-def masking_rule(config: Config, rollout: Rollout, group: RolloutGroup, step: int) -> str | None:
-    """The rule by which `rollout` of `group` is not trained at `step`, or None."""
+def masking_rule(config: Config, rollout: Rollout, step: int, *, zero_variance: bool) -> str | None:
+    """The rule by which `rollout` is not trained at `step`, or None; `zero_variance` is that of its group or pair."""
     learner, max_staleness = config.learner, config.rollout.max_staleness
     if learner.max_trained_staleness is not None:
         max_staleness = min(learner.max_trained_staleness, max_staleness)
@@ -93,7 +95,7 @@ def masking_rule(config: Config, rollout: Rollout, group: RolloutGroup, step: in
         return "stale"
     if learner.mask_truncated and rollout.finish_reason == "length":
         return "truncated"
-    if learner.mask_zero_variance and group.zero_variance:
+    if learner.mask_zero_variance and zero_variance:
         return "zero_variance"
     return None
 
@@ -135,10 +137,17 @@ class JournalReader:
     def _batch(self, step: int, groups: list[RolloutGroup], wait_s: float) -> RolloutBatch:
         for group in groups:
             self._check(step, group)
-        ordered = sorted(groups, key=_length, reverse=True)
+        units = advantage_groups(groups)
+        for unit in units:
+            self._check_unit(step, unit)
+        units.sort(key=lambda unit: sum(map(_length, unit)), reverse=True)
+        ordered = [group for unit in units for group in unit]
         rollouts = [rollout for group in ordered for rollout in group.rollouts]
-        live = [not group.zero_variance for group in ordered for _ in group.rollouts]
-        masked = [masking_rule(self._config, rollout, group, step) for group in ordered for rollout in group.rollouts]
+        live = [not have_equal_rewards(unit) for unit in units for group in unit for _ in group.rollouts]
+        masked = [
+            masking_rule(self._config, rollout, step, zero_variance=not is_live)
+            for rollout, is_live in zip(rollouts, live, strict=True)
+        ]
         tokens = [0 if rule else len(rollout.token_ids) for rollout, rule in zip(rollouts, masked, strict=True)]
         return RolloutBatch(
             prompt_ids=[list(group.prompt_ids) for group in ordered for _ in group.rollouts],
@@ -149,9 +158,9 @@ class JournalReader:
             trained=[rule is None for rule in masked],
             num_masked=dict(Counter(rule for rule in masked if rule)),
             staleness=[step - rollout.oldest_version.step for rollout in rollouts],
-            share_zero_variance=sum(group.zero_variance for group in groups) / len(groups),
+            share_zero_variance=sum(map(have_equal_rewards, units)) / len(units),
             wait_s=wait_s,
-            group_size=self._config.rollout.group_size,
+            group_size=self._config.rollout.advantage_group_size,
             num_trained_tokens=sum(tokens),
             share_tokens_without_advantage=1 - sum(compress(tokens, live)) / max(1, sum(tokens)),
             advantage_scale=self._scale(tokens, live),
@@ -163,6 +172,14 @@ class JournalReader:
         counted = tokens if learner.loss_type in BY_TOKENS else [1] * len(tokens)
         with_advantage = sum(compress(counted, live))
         return sum(counted) / with_advantage if learner.rescale_zero_variance and with_advantage else 1.0
+
+    def _check_unit(self, step: int, unit: tuple[RolloutGroup, ...]) -> None:
+        if len(unit) != self._config.rollout.slots_per_problem or len({group.problem.id for group in unit}) != 1:
+            slots = ", ".join(f"{group.slot} of problem {group.problem.id}" for group in unit)
+            raise ValueError(
+                f"step {step}: the advantages of one problem are over {self._config.rollout.slots_per_problem} groups "
+                f"(rollout.paired_groups), and the journal has slots {slots}"
+            )
 
     def _check(self, step: int, group: RolloutGroup) -> None:
         if len(group.rollouts) != self._config.rollout.group_size:

@@ -92,7 +92,12 @@ def inert(config: Config) -> Iterator[str]:
         if rule is not None:
             shown = f"{name} = {value!r}" if isinstance(value, str | int | float | tuple) else name
             yield f"{shown} has no effect: {rule.why}"
-    learner = config.learner
+    learner, rollout = config.learner, config.rollout
+    if rollout.paired_groups and not (config.retrieves or config.reflects):
+        yield (
+            "rollout.paired_groups = True pairs scratch with scratch, since no prompt is feedback-aware "
+            f"(feedback.ratio): the same as rollout.group_size = {rollout.advantage_group_size}"
+        )
     if learner.loss_type == "cispo" and learner.upper_bound < 1:
         yield (
             f"learner.epsilon_high = {learner.upper_bound:g} with learner.loss_type = 'cispo' bounds the ratio itself, "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config import Config
 from pipeline.experience.contexts import draw_kind, intra_context, messages_in, trimmed
@@ -40,6 +40,8 @@ class GroupKey:
     oldest_step: int
     order: int
     """Requests of a lower order go first, so that groups which began are finished before later ones start."""
+    pair: int | None = None
+    """First slot of the pair that the slot is half of; that half has no context."""
 
     @property
     def lineage(self) -> int:
@@ -87,11 +89,25 @@ class GroupSampler:
         """Whether no endpoint, or no judge, is available at present: what fails then is not held against a problem."""
         return self._endpoints.all_unavailable or self._verifier.all_unavailable
 
+    async def sample_pair(self, task: Task, key: GroupKey) -> tuple[RolloutGroup, RolloutGroup]:
+        """G rollouts of x alone in the slot of `key`, and G in a context that is drawn in the next one. Both are asked
+        at once: by the same weights with S = 0, else within the bound of `key`, as the rollouts of a group are. Raises
+        EndpointError when either could not be had."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                alone, in_context = (
+                    tasks.create_task(self.sample(task, replace(key, slot=slot, pair=key.slot)))
+                    for slot in (key.slot, key.slot + 1)
+                )
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return alone.result(), in_context.result()
+
     async def sample(self, task: Task, key: GroupKey) -> RolloutGroup:
         """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""
         config = self._config
         rng = random.Random(seed_of("context", *key.draw(config.run.seed)))
-        context = await self._draw_context(task, key, rng)
+        context = Context() if key.pair == key.slot else await self._draw_context(task, key, rng)
         request: SamplingRequest = {
             "max_tokens": config.rollout.sampling.longest,
             "seed": seed_of("rollout", *key.draw(config.run.seed)),
@@ -123,6 +139,7 @@ class GroupSampler:
             lineage=key.lineage,
             step=key.step,
             slot=key.slot,
+            pair=key.pair,
             problem=task.problem,
             context=context,
             prompt_ids=samples.prompt_ids,

@@ -12,7 +12,15 @@ import pytest
 from pipeline.config import Config
 from pipeline.runtime.file_watcher import Changes
 from pipeline.types import RolloutGroup
-from tests.unit.trainer.groups import GROUP_SIZE, NUM_GROUPS, make_group, make_groups, tiny_config
+from tests.unit.trainer.groups import (
+    GROUP_SIZE,
+    NUM_GROUPS,
+    as_pairs,
+    make_group,
+    make_groups,
+    tiny_config,
+    with_rewards,
+)
 from trainer.batches import JournalReader
 from trainer.stop import StopRequested, StopSignal
 
@@ -133,3 +141,36 @@ def test_share_of_zero_variance_groups() -> None:
     expected = sum(len(set(group.rewards)) == 1 for group in groups) / NUM_GROUPS
     assert expected >= 0.75
     assert reader(groups, tiny_config(Path())).wait_for(0).share_zero_variance == expected
+
+
+PAIRED = {"paired_groups": True}
+NONE, ALL = (0.0,) * GROUP_SIZE, (1.0,) * GROUP_SIZE
+
+
+def rewarded(rewards: list[tuple[float, ...]]) -> list[RolloutGroup]:
+    return [with_rewards(group, each) for group, each in zip(as_pairs(make_groups(0)), rewards, strict=True)]
+
+
+def test_the_rows_of_a_pair_stay_together_that_of_x_alone_first() -> None:
+    groups = as_pairs(make_groups(0))
+    batch = reader(groups, tiny_config(Path(), rollout=PAIRED)).wait_for(0)
+    assert batch.group_size == 2 * GROUP_SIZE
+    order = [2, 3, 0, 1]  # the prompt of slot 0 is one token
+    assert batch.rewards == [rollout.reward for slot in order for rollout in groups[slot].rollouts]
+    assert batch.part(1, 2).rewards == batch.rewards[2 * GROUP_SIZE :], "one process has both halves"
+
+
+def test_a_pair_teaches_where_its_halves_differ_from_each_other() -> None:
+    batch = reader(rewarded([NONE, ALL, ALL, ALL]), tiny_config(Path(), rollout=PAIRED)).wait_for(0)
+    assert batch.share_zero_variance == 0.5
+    alone = reader(rewarded([NONE, ALL, ALL, ALL]), tiny_config(Path(), rollout=PAIRED, mask_zero_variance=True))
+    assert sum(alone.wait_for(0).trained) == 2 * GROUP_SIZE, "the pair whose halves differ is trained"
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_pair_that_is_none_is_a_bug(paired: bool) -> None:
+    whole = as_pairs(make_groups(0))
+    other = whole[1].model_copy(update={"problem": whole[2].problem})
+    groups = [whole[0], other, *whole[2:]] if paired else whole
+    with pytest.raises(ValueError, match=r"slots 0 of problem p0, 1 of problem p"):
+        reader(groups, tiny_config(Path(), rollout={"paired_groups": paired})).wait_for(0)

@@ -282,6 +282,9 @@ class RolloutGroup(Record):
     problem: Problem
     context: Context
     prompt_ids: tuple[int, ...]
+    bare_prompt_ids: tuple[int, ...] = Field(
+        (), description="The prompt of x alone, of a group in a context that is to be trained without it."
+    )
     rollouts: tuple[Rollout, ...]
     pool_version: int = Field(0, description="Version of the pool's table when the step began.")
     reward_version: str = Field("", description="Identity of the scorers and settings that gave the rewards.")

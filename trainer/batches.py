@@ -14,20 +14,26 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.run.lineage import Lineage
 from pipeline.runtime.file_watcher import LOOK_EVERY_S, Changes
 from pipeline.storage.journal import Journal
 from pipeline.types import Rollout, RolloutGroup, advantage_groups, have_equal_rewards
+from trainer.rows import Decode, Row, RowOf, sampled_row, scratch_row
 from trainer.stop import StopSignal
+from trainer.transfer import ContextRatio
 
 BY_TOKENS = ("dapo", "cispo", "vespo")
 """Losses that are divided by the trained tokens of a step; the others by its rollouts."""
-RULES = ("stale", "truncated", "zero_variance")
-PER_ROLLOUT = ("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy", "trained", "staleness")
+RULES = ("stale", "truncated", "zero_variance", "uncut")
+PER_ROLLOUT = (
+    *("prompt_ids", "completion_ids", "logprobs", "rewards", "on_policy"),
+    *("in_context", "without_context", "trained", "staleness"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,10 @@ class RolloutBatch:
     rewards: list[float]
     on_policy: list[bool]
     """Whether the rollout was sampled wholly by the weights that the step begins with."""
+    in_context: list[bool]
+    """Whether the rollout was sampled in a context."""
+    without_context: list[bool]
+    """Whether it was, and is trained without."""
     trained: list[bool]
     """Whether the rules let the rollout be trained."""
     num_masked: dict[str, int]
@@ -57,6 +67,11 @@ class RolloutBatch:
     """Of the trained tokens, those of groups whose rewards are all equal: they dilute the policy gradient."""
     advantage_scale: float = 1.0
     """What advantages are multiplied by, so that they do not (`learner.rescale_zero_variance`)."""
+    context_ratio: ContextRatio = ContextRatio()  # noqa: RUF009 - frozen
+    """How rollouts count that are trained without their context."""
+    as_sampled: RolloutBatch | None = None
+    """The same rollouts as they were sampled, where these are trained as well, and by which share of the loss."""
+    sampled_weight: float = 0.0
 
     def part(self, rank: int, num_parts: int) -> RolloutBatch:
         """What one of `num_parts` processes trains: every `num_parts`-th group from `rank` on, so that long ones are
@@ -70,7 +85,8 @@ class RolloutBatch:
             for row in range(first, first + size)
         ]
         per_rollout: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in PER_ROLLOUT}
-        return dataclasses.replace(self, **per_rollout)
+        as_sampled = self.as_sampled and self.as_sampled.part(rank, num_parts)
+        return dataclasses.replace(self, **per_rollout, as_sampled=as_sampled)
 
     def as_rollouts(self) -> dict[str, Any]:
         """What a `rollout_func` of TRL's returns, the journal's rewards among it; rollouts that are not trained are
@@ -101,13 +117,22 @@ def masking_rule(config: Config, rollout: Rollout, step: int, *, zero_variance: 
 
 
 class JournalReader:
-    """Waits for the groups of a step and turns them into a batch."""
+    """Waits for the groups of a step and turns them into a batch. `decode` finds where solutions begin, for
+    `learner.train_under = "scratch"`."""
 
-    def __init__(self, journal: Journal, lineages: list[Lineage], config: Config, stop: StopSignal) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        lineages: list[Lineage],
+        config: Config,
+        stop: StopSignal,
+        decode: Decode = lambda token_ids: "",
+    ) -> None:
         self._journal = journal
         self._lineages = lineages
         self._config = config
         self._stop = stop
+        self._decode = decode
 
     def wait_for(self, step: int, on_wait: Callable[[], None] = lambda: None) -> RolloutBatch:
         """The batch of `step`; `on_wait` is called once if it is not there yet. Raises StopRequested.
@@ -140,21 +165,40 @@ class JournalReader:
         units = advantage_groups(groups)
         for unit in units:
             self._check_unit(step, unit)
-        units.sort(key=lambda unit: sum(map(_length, unit)), reverse=True)
-        ordered = [group for unit in units for group in unit]
-        rollouts = [rollout for group in ordered for rollout in group.rollouts]
-        live = [not have_equal_rewards(unit) for unit in units for group in unit for _ in group.rollouts]
-        masked = [
-            masking_rule(self._config, rollout, step, zero_variance=not is_live)
-            for rollout, is_live in zip(rollouts, live, strict=True)
+        learner = self._config.learner
+        if learner.train_under == "sampled":
+            return self._view(step, units, sampled_row, wait_s)
+        return dataclasses.replace(
+            self._view(step, units, partial(scratch_row, decode=self._decode), wait_s),
+            as_sampled=self._view(step, units, sampled_row, wait_s) if learner.num_views > 1 else None,
+            sampled_weight=learner.sampled_weight,
+            context_ratio=ContextRatio(learner.context_ratio, learner.context_ratio_cap, learner.context_ratio_floor),
+        )
+
+    def _view(self, step: int, units: list[tuple[RolloutGroup, ...]], row_of: RowOf, wait_s: float) -> RolloutBatch:
+        """The batch whose rows `row_of` makes."""
+        made = [
+            [_Entry(group, [row_of(group, rollout) for rollout in group.rollouts], unit) for group in unit]
+            for unit in units
         ]
-        tokens = [0 if rule else len(rollout.token_ids) for rollout, rule in zip(rollouts, masked, strict=True)]
+        made.sort(key=lambda entries: sum(entry.length for entry in entries), reverse=True)
+        ordered = [entry for entries in made for entry in entries]
+        rollouts = [rollout for entry in ordered for rollout in entry.group.rollouts]
+        rows = [row for entry in ordered for row in entry.rows]
+        live = [not have_equal_rewards(entry.unit) for entry in ordered for _ in entry.rows]
+        masked = [
+            masking_rule(self._config, rollout, step, zero_variance=not is_live) or ("uncut" if row.is_uncut else None)
+            for rollout, row, is_live in zip(rollouts, rows, live, strict=True)
+        ]
+        tokens = [0 if rule else len(row.completion_ids) for row, rule in zip(rows, masked, strict=True)]
         return RolloutBatch(
-            prompt_ids=[list(group.prompt_ids) for group in ordered for _ in group.rollouts],
-            completion_ids=[list(rollout.token_ids) for rollout in rollouts],
-            logprobs=[list(rollout.logprobs) for rollout in rollouts],
+            prompt_ids=[row.prompt_ids for row in rows],
+            completion_ids=[row.completion_ids for row in rows],
+            logprobs=[row.logprobs for row in rows],
             rewards=[rollout.reward for rollout in rollouts],
             on_policy=[rollout.oldest_version.step == rollout.newest_version.step == step for rollout in rollouts],
+            in_context=[entry.group.context.kind != "scratch" for entry in ordered for _ in entry.rows],
+            without_context=[row.without_context for row in rows],
             trained=[rule is None for rule in masked],
             num_masked=dict(Counter(rule for rule in masked if rule)),
             staleness=[step - rollout.oldest_version.step for rollout in rollouts],
@@ -195,8 +239,16 @@ class JournalReader:
             raise ValueError(f"group {group.id} has an empty prompt or completion")
 
 
-def _length(group: RolloutGroup) -> int:
-    return len(group.prompt_ids) + sum(len(rollout.token_ids) for rollout in group.rollouts)
+class _Entry(NamedTuple):
+    """A group with its rows, and the pair that it is of, or itself."""
+
+    group: RolloutGroup
+    rows: list[Row]
+    unit: tuple[RolloutGroup, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.rows[0].prompt_ids) + sum(len(row.completion_ids) for row in self.rows)
 
 
 def _nothing() -> None:

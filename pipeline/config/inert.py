@@ -39,6 +39,21 @@ RULES = (
         "learner.importance_sampling = 'none'",
     ),
     Rule(
+        ("learner.sampled_weight", "learner.context_ratio"),
+        lambda config: config.learner.train_under == "sampled",
+        "learner.train_under = 'sampled'",
+    ),
+    Rule(
+        ("learner.context_ratio_cap", "learner.context_ratio_floor"),
+        lambda config: config.learner.train_under == "sampled" or config.learner.context_ratio == "none",
+        "learner.train_under = 'sampled' or learner.context_ratio = 'none'",
+    ),
+    Rule(
+        ("learner.train_under", "learner.sampled_weight", "learner.context_ratio"),
+        lambda config: not (config.retrieves or config.reflects),
+        "no prompt is feedback-aware (feedback.ratio)",
+    ),
+    Rule(
         ("learner.max_trained_staleness",),
         lambda config: (config.learner.max_trained_staleness or 0) >= config.rollout.max_staleness,
         "no sample lags by more than rollout.max_staleness anyway",

@@ -101,7 +101,10 @@ class GroupSampler:
                 )
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return alone.result(), in_context.result()
+        first, second = alone.result(), in_context.result()
+        if self._needs_bare_prompt(second.context):
+            second = second.model_copy(update={"bare_prompt_ids": first.prompt_ids})
+        return first, second
 
     async def sample(self, task: Task, key: GroupKey) -> RolloutGroup:
         """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""
@@ -114,6 +117,9 @@ class GroupSampler:
             "stage": "rollout",
         }
         context, samples = await self._completions(task.problem, context, key, config.rollout.group_size, request)
+        bare_prompt_ids: tuple[int, ...] = ()
+        if self._needs_bare_prompt(context) and key.pair is None:  # that of a pair is the other half's
+            bare_prompt_ids = await self._bare_prompt(task.problem, key)
         texts = visible_each([completion.text for completion in samples.completions], strip=config.rollout.strip_think)
         with self._clock.stage("reward"):
             verdicts = await self._verifier.verify_group(texts, task)
@@ -143,6 +149,7 @@ class GroupSampler:
             problem=task.problem,
             context=context,
             prompt_ids=samples.prompt_ids,
+            bare_prompt_ids=bare_prompt_ids,
             rollouts=tuple(rollouts),
             pool_version=key.pool_version,
             reward_version=self._reward_version,
@@ -174,6 +181,19 @@ class GroupSampler:
                 request["max_tokens"] = max(1, int(limit) - len(prompt_ids))
             with self._clock.stage(request["stage"]):
                 return context, await endpoints.generate(prompt_ids, sampling, num_samples, **request)
+
+    def _needs_bare_prompt(self, context: Context) -> bool:
+        return self._config.learner.train_under == "scratch" and context.kind != "scratch"
+
+    async def _bare_prompt(self, problem: Problem, key: GroupKey) -> tuple[int, ...]:
+        """The token ids of x alone, as the chat template renders it; of an endpoint without a render route as a reply
+        of one token tells them."""
+        messages, config = messages_in(problem, Context(), self._config), self._config
+        with self._clock.stage("render"):
+            if self._endpoints.token_limit is not None:
+                return await self._endpoints.render(messages, priority=key.order)
+            request: SamplingRequest = {"max_tokens": 1, "seed": 0, "stage": "render", "priority": key.order}
+            return (await self._endpoints.sample(messages, config.rollout.sampling, 1, **request)).prompt_ids
 
     def _visible(self, text: str) -> str:
         return visible(text, strip=self._config.rollout.strip_think)

@@ -12,7 +12,8 @@ from pipeline.run.folder import RunFolder
 from pipeline.storage.journal import Journal
 from pipeline.types import Context, Problem, Rollout, RolloutGroup, Verdict, WeightVersion
 from pipeline.weights import publishing, sync
-from tests.tiny_model import make_tiny_model
+from prompts.analysis import block
+from tests.tiny_model import make_tiny_model, make_tiny_tokenizer
 
 NUM_WORDS = 250
 GROUP_SIZE = 4
@@ -100,6 +101,38 @@ def as_pairs(groups: list[RolloutGroup], context: Context | None = None) -> list
         )
         for group in groups
     ]
+
+
+def in_contexts(groups: list[RolloutGroup]) -> list[RolloutGroup]:
+    """The groups in odd slots as under lessons: with a bare prompt, and an analysis before each solution but for the
+    last rollout's, which has none."""
+    tokenizer = make_tiny_tokenizer()
+    analysis, first = (tokenizer.encode(text) for text in (block("Add."), "4"))
+    return [
+        group
+        if group.slot % 2 == 0
+        else group.model_copy(
+            update={
+                "context": Context(drawn="inter", kind="inter"),
+                "bare_prompt_ids": group.prompt_ids[1:],
+                "rollouts": (
+                    *(_after(rollout, analysis, first) for rollout in group.rollouts[:-1]),
+                    _after(group.rollouts[-1], [], first),
+                ),
+            }
+        )
+        for group in groups
+    ]
+
+
+def _after(rollout: Rollout, analysis: list[int], first: list[int]) -> Rollout:
+    """The rollout behind an analysis, its first token another one."""
+    return rollout.model_copy(
+        update={
+            "token_ids": (*analysis, *first, *rollout.token_ids[1:]),
+            "logprobs": (*[-1.0] * len(analysis), *rollout.logprobs),
+        }
+    )
 
 
 def with_rewards(group: RolloutGroup, rewards: Sequence[float]) -> RolloutGroup:

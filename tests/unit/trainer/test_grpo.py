@@ -23,7 +23,7 @@ from trainer.arguments import grpo_config
 from trainer.batches import JournalReader
 from trainer.grpo import JournalGRPOTrainer
 from trainer.lora import lora_config
-from trainer.models import load_model, load_tokenizer
+from trainer.models import decoded, load_model, load_tokenizer
 from trainer.stop import StopSignal
 
 TOLERANCE = 1e-5
@@ -87,11 +87,12 @@ def train(
         grpo_config(config, RunFolder(folder)), optim="sgd", save_strategy="no", generation_batch_size=None
     )
     groups = groups or partial(make_groups, num_zero_variance=num_zero_variance)
-    reader = JournalReader(MemoryJournal(groups), [], config, StopSignal())  # type: ignore[arg-type]
     model_folder = folder / "model"
     if not model_folder.exists():
         make_tiny_model(model_folder)
     model, tokenizer, recorder = load_model(model_folder), load_tokenizer(model_folder), Recorder()
+    journal: Any = MemoryJournal(groups)
+    reader = JournalReader(journal, [], config, StopSignal(), partial(decoded, tokenizer))
     trainer: Any
     if ours:
         trainer = JournalGRPOTrainer(

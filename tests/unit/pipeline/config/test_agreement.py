@@ -25,6 +25,15 @@ from pipeline.config import Config
             {"rollout": {"paired_groups": True, "num_problems_per_step": 6}, "learner": {"num_processes": 2}},
             r"2 times learner\.num_processes = 2 must divide",
         ),
+        (
+            {"learner": {"context_ratio_floor": 4.0}},
+            r"context_ratio_floor = 4\.0 exceeds context_ratio_cap = 3\.0; lower learner\.context_ratio_floor",
+        ),
+        (
+            {"learner": {"train_under": "scratch", "loss_type": "vespo"}},
+            r"loss_type = 'vespo' weighs .* set learner\.train_under = 'sampled'",
+        ),
+        ({"learner": {"train_under": "scratch", "off_policy_threshold": 0.1}}, r"off_policy_threshold weighs .*"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(sections: dict[str, Any], message: str) -> None:

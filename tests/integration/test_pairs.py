@@ -8,9 +8,11 @@ from typing import Any, cast
 import pytest
 
 from pipeline.errors import EndpointError, ProcessEndedError
+from pipeline.experience.contexts import messages_in
+from pipeline.inference.client import InferenceClient
 from pipeline.loop.learner_link import LearnerLink, LearnerStatus
 from pipeline.loop.rollouts import GroupKey
-from pipeline.types import RolloutGroup
+from pipeline.types import Context, RolloutGroup
 from tests.integration.conftest import StartMock
 from tests.integration.test_loop import SETTINGS, LiveChild, loop_has_sampled, make_loop
 from tests.integration.test_scheduler import EVERY_SLOT, outcomes, slots
@@ -137,3 +139,26 @@ async def test_a_pair_of_which_a_half_fails_is_sampled_anew(tmp_path: Path, star
         assert scheduler.num_groups_in_flight == 0
         assert [line["error_kind"] for line in outcomes(loop)] == ["http_500"]
     assert_pairs(groups)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("token_route", [True, False])
+async def test_a_group_in_a_context_has_the_ids_of_the_problem_alone_where_it_is_trained_so(
+    tmp_path: Path, start_mock: StartMock, monkeypatch: pytest.MonkeyPatch, paired: bool, token_route: bool
+) -> None:
+    monkeypatch.setattr(InferenceClient, "has_token_route", property(lambda self: token_route))
+    sections: dict[str, Any] = {
+        "rollout": {**PAIRED, "paired_groups": paired},
+        "feedback": {**ALWAYS, "intra_share": 1.0},
+    }
+    async with make_loop(tmp_path, start_mock, **sections, learner={"num_steps": 6, "train_under": "scratch"}) as loop:
+        await loop.bring_servers_to(99)
+        await loop.scheduler().run(0)
+        groups = loop.groups(6)
+        for group in groups:
+            if group.context.kind == "scratch":
+                assert group.bare_prompt_ids == ()
+            else:
+                alone = messages_in(group.problem, Context(), loop.config)
+                assert group.bare_prompt_ids == await loop.endpoints.render(alone) != group.prompt_ids
+    assert sum(bool(group.bare_prompt_ids) for group in groups) == (12 if paired else 24)

@@ -61,6 +61,8 @@ def made_up(load: Load, vocabulary: int, step: int) -> RolloutBatch:
         logprobs=[[-12.0 + rng.random() for _ in ids] for ids in completions],
         rewards=[float(index % 2) for index in range(num)],
         on_policy=[True] * num,
+        in_context=[False] * num,
+        without_context=[False] * num,
         trained=[True] * num,
         num_masked={},
         staleness=[0] * num,

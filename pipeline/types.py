@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import total_ordering
 from typing import Any, Literal, NamedTuple
 
@@ -269,15 +269,22 @@ class GroupOutcome(Record):
 
 
 class RolloutGroup(Record):
-    """G rollouts of one prompt (x, c): the unit of journal, advantage and training. `prompt_ids` (P,)."""
+    """G rollouts of one prompt (x, c): the unit of journal and training, and of advantages but for a pair.
+    `prompt_ids` (P,)."""
 
     id: str
     lineage: int
     step: int = Field(description="Optimizer step that will train this group.")
     slot: int = Field(description="Position within the step's batch.")
+    pair: int | None = Field(
+        None, description="First slot of the pair that this is half of: that of x alone; the other half is in the next."
+    )
     problem: Problem
     context: Context
     prompt_ids: tuple[int, ...]
+    bare_prompt_ids: tuple[int, ...] = Field(
+        (), description="The prompt of x alone, of a group in a context that is to be trained without it."
+    )
     rollouts: tuple[Rollout, ...]
     pool_version: int = Field(0, description="Version of the pool's table when the step began.")
     reward_version: str = Field("", description="Identity of the scorers and settings that gave the rewards.")
@@ -297,6 +304,19 @@ class RolloutGroup(Record):
 
     @property
     def zero_variance(self) -> bool:
-        """Whether all rewards are equal in float32, as the learner gets them, so that every advantage is 0 and nothing
-        is learned from the group."""
-        return len(set(array("f", self.rewards))) == 1
+        """Whether all rewards of the group are equal, so that it teaches nothing by itself."""
+        return have_equal_rewards([self])
+
+
+def have_equal_rewards(groups: Iterable[RolloutGroup]) -> bool:
+    """Whether all rewards are equal in float32, as the learner gets them, so that every advantage over them is 0."""
+    return len(set(array("f", (reward for group in groups for reward in group.rewards)))) == 1
+
+
+def advantage_groups(groups: Iterable[RolloutGroup]) -> list[tuple[RolloutGroup, ...]]:
+    """The groups of a step by whose rewards an advantage is normalised: the two of a pair, or one alone."""
+    together: dict[int, tuple[RolloutGroup, ...]] = {}
+    for group in groups:
+        first = group.slot if group.pair is None else group.pair
+        together[first] = (*together.get(first, ()), group)
+    return list(together.values())

@@ -35,10 +35,10 @@ order, then a solution that reads complete without the block (it mentions no les
     4 - 8 = -4
     …
 
-The block opens the reply: `<analysis>` is its first characters and `</analysis>` stands on a line of its own, so that
-x + what follows the block is a text of its own. `prompts.analysis.end_of_analysis` finds the character where the
-solution begins; an answer from scratch has no block. Attempts that are shown again or summarised are shown without
-theirs.
+The block opens the reply, or follows the `<think>` section of a model that has one: `<analysis>` comes first and
+`</analysis>` stands on a line of its own, so that x + what follows the block is a text of its own.
+`prompts.analysis.end_of_analysis` finds the character where the solution begins; an answer from scratch has no block.
+Attempts that are shown again or summarised are shown without theirs.
 
 **Lesson asked for** (abstract): one JSON object, keys in this order, without blanks between its parts when SFT writes
 it. The critique comes first, so that the entry follows from it; it is stored and never shown to a reader:

@@ -54,6 +54,7 @@ def group(
     problem_id: str = "p",
     pool_version: int = 1,
     context: Context | None = None,
+    pair: int | None = None,
 ) -> RolloutGroup:
     identity = f"l{lineage}-{step:06d}-{slot:04d}"
     return RolloutGroup(
@@ -61,6 +62,7 @@ def group(
         lineage=lineage,
         step=step,
         slot=slot,
+        pair=pair,
         problem=Problem(id=problem_id, text=f"What is {problem_id}?"),
         context=context or Context(),
         prompt_ids=(1, 2, 3),

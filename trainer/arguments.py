@@ -31,10 +31,10 @@ def grpo_config(config: Config, run: RunFolder) -> GRPOConfig:
         seed=config.run.seed,
         max_steps=learner.num_steps,
         num_iterations=1,
-        num_generations=rollout.group_size,
+        num_generations=rollout.advantage_group_size,
         per_device_train_batch_size=rollout.group_size * learner.num_groups_per_micro_batch,
         gradient_accumulation_steps=num_micro_batches(
-            rollout.num_problems_per_step, learner.num_groups_per_micro_batch
+            rollout.num_problems_per_step, learner.num_groups_per_micro_batch, rollout.slots_per_problem
         ),
         max_completion_length=rollout.sampling.longest,
         temperature=rollout.sampling.temperature,

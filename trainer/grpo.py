@@ -25,11 +25,14 @@ Advantages, loss, KL, reference model, clipping, optimizer, checkpoints and logg
 14. The policy gradient may be divided by what has advantages alone (`learner.rescale_zero_variance`).
 15. On a CPU the reference is in memory only while it computes (`reference`), gradients stay where they are
     (`gradients`), and freed memory is returned before and after what has no gradient.
+16. Rollouts that were sampled in a context and are trained without it (`rows`, `learner.train_under`) have advantages
+    of each token, weighted by `transfer`, in place of the importance-sampling ratio.
+17. A batch may be trained in two views, under the problem alone and under the prompts sampled under: the loss is the
+    sum of both by `learner.sampled_weight`, each as it would be alone. Both are logged into the same means.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,12 +57,17 @@ from trainer.kl import KlMeter
 from trainer.lora import without_wrapper
 from trainer.memory import return_freed_memory
 from trainer.processes import on_rank0
+from trainer.ratios import importance_ratio
 from trainer.recompute import UNCACHED
 from trainer.reference import MappedWeights
 from trainer.schedule import FromTheFirstStep
 from trainer.shared_prefix import prompt_groups, shared_prefix_logps, supports_shared_prefix
+from trainer.transfer import ContextMeter
 
 Logs = dict[str, Any]
+AS_SAMPLED = "as_sampled"
+MEANS_OF_ROLLOUTS = ("grpo", "sapo")
+"""Losses that take the mean over the tokens of each rollout first."""
 
 
 class WeightSync:
@@ -109,8 +117,7 @@ class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
         self._part: RolloutBatch | None = None
         self._scored: dict[str, Any] | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
-        self.gap, self.kl = GapMeter(), KlMeter()
-        self.num_computed_tokens = 0
+        self._reset_meters()
         self._batch_ready_s = 0.0
         beta, divided = args.beta, sharding.asked_for(args)
         if divided:
@@ -150,14 +157,18 @@ class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
             self.is_fsdp_enabled = True
         sharding.prepare(self.accelerator, asked=asked, bf16=self.args.bf16)
 
-    def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        return_freed_memory()  # before the wait: servers sample meanwhile
-        self._batch = self._next_batch(self.state.global_step)
-        self.beta = self._kl_coef(self.state.global_step)
-        self._batch_ready_s = time.monotonic()
-        self.gap, self.kl = GapMeter(), KlMeter()
+    def _reset_meters(self) -> None:
+        self.gap, self.kl, self.context = GapMeter(), KlMeter(), ContextMeter()
         self.num_computed_tokens = 0
-        self._part = self._batch.part(self.accelerator.process_index, self.accelerator.num_processes)
+
+    def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        if self._part is None:
+            return_freed_memory()  # before the wait: servers sample meanwhile
+            self._batch = self._next_batch(self.state.global_step)
+            self.beta = self._kl_coef(self.state.global_step)
+            self._batch_ready_s = time.monotonic()
+            self._reset_meters()
+            self._part = self._batch.part(self.accelerator.process_index, self.accelerator.num_processes)
         return self._part.as_rollouts()
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
@@ -165,10 +176,19 @@ class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
         num_micro_batches = self.args.steps_per_generation
         index = self._step % num_micro_batches
         if index == 0 or self._buffered_inputs is None:
-            self._buffered_inputs = split_tensor_dict(
-                self._generate_and_score_completions(generation_batch), num_micro_batches
-            )
+            self._part = None
+            self._buffered_inputs = self._scored_inputs(generation_batch, num_micro_batches)
         return self._buffered_inputs[index]
+
+    def _scored_inputs(self, generation_batch: Any, num_micro_batches: int) -> list[dict[str, Any]]:
+        """The micro-batches of a step; where it is trained in two views, that of the prompts sampled under in each."""
+        inputs = split_tensor_dict(self._generate_and_score_completions(generation_batch), num_micro_batches)
+        assert self._part is not None
+        if self._part.as_sampled is None:
+            return inputs
+        self._part = self._part.as_sampled
+        as_sampled = split_tensor_dict(self._generate_and_score_completions(generation_batch), num_micro_batches)
+        return [{**here, AS_SAMPLED: there} for here, there in zip(inputs, as_sampled, strict=True)]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self.vllm_importance_sampling_correction = False  # deviation 4: no separate pass for the old log-probabilities
@@ -181,10 +201,19 @@ class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
         return_freed_memory()
         assert self._part is not None
         output["advantages"] *= self._part.advantage_scale
-        output["on_policy"] = torch.tensor(self._part.on_policy, device=output["advantages"].device)
+        for name in ("on_policy", "in_context", "without_context"):
+            output[name] = torch.tensor(getattr(self._part, name), device=output["advantages"].device)
         return output
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        loss = self._loss_of(model, inputs)
+        if AS_SAMPLED not in inputs:
+            return loss
+        assert self._batch is not None
+        weight = self._batch.sampled_weight
+        return (1 - weight) * loss + weight * self._loss_of(model, inputs[AS_SAMPLED])
+
+    def _loss_of(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         alone = self.accelerator.num_processes == 1
         if alone and (not trained_mask(inputs).any() or (self.beta == 0.0 and not inputs["advantages"].any())):
             return zero_with_gradients(model)
@@ -250,8 +279,10 @@ class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
         return torch.cat(all_logps), torch.cat(all_entropies) if compute_entropy else None
 
     def _correct(self, inputs: dict[str, Any], old_logps_BC: Tensor) -> None:
-        """Put the importance-sampling ratio where TRL's loss looks for it, and measure the gap to the server."""
+        """Put the importance-sampling ratio where TRL's loss looks for it, and measure the gap to the server. What is
+        trained without its context has no such ratio, but advantages that are weighted (deviation 16)."""
         mask_BC, sampling_BC = trained_mask(inputs), inputs["sampling_per_token_logps"]
+        advantages, moved_B = inputs["advantages"], inputs["without_context"]
         ratio = importance_ratio(
             old_logps_BC,
             sampling_BC,
@@ -260,11 +291,31 @@ class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
             clip_min=self.vllm_importance_sampling_clip_min,
             clip_max=self.vllm_importance_sampling_clip_max,
         )
-        self.gap.add(old_logps_BC, sampling_BC, mask_BC, inputs["on_policy"], ratio)
+        if moved_B.any():
+            ratio = ratio.masked_fill(moved_B[:, None], 1.0)
+            advantages = self._weighted(inputs, old_logps_BC, mask_BC)
+        kept = ~moved_B
+        self.gap.add(old_logps_BC[kept], sampling_BC[kept], mask_BC[kept], inputs["on_policy"][kept], ratio[kept])
         if self.beta != 0.0:
             self.kl.add(old_logps_BC, inputs["ref_per_token_logps"], mask_BC)
+        weighted = advantages if advantages.dim() == 2 else advantages[:, None]
         if self.vllm_importance_sampling_correction:  # some losses look for the ratio, others for this switch
             inputs["importance_sampling_ratio"] = ratio
+            weighted = weighted * ratio
+        inputs["advantages"] = advantages
+        by_rollout = self.loss_type in MEANS_OF_ROLLOUTS
+        self.context.add_advantages(weighted.expand_as(mask_BC), mask_BC, inputs["in_context"], by_rollout=by_rollout)
+
+    def _weighted(self, inputs: dict[str, Any], old_logps_BC: Tensor, mask_BC: Tensor) -> Tensor:
+        """Advantages (B, C): of rows that are trained without their context by their ratio."""
+        assert self._batch is not None
+        settings, moved_B = self._batch.context_ratio, inputs["without_context"]
+        sampling_BC = inputs["sampling_per_token_logps"]
+        ratio = settings.unbounded(old_logps_BC, sampling_BC, mask_BC)
+        log_ratio_BC = old_logps_BC - sampling_BC
+        self.context.add_weights(settings, ratio[moved_B], log_ratio_BC[moved_B], mask_BC[moved_B])
+        weights_BC = settings.bounded(ratio).masked_fill(~moved_B[:, None], 1.0)
+        return inputs["advantages"][:, None] * weights_BC.expand_as(mask_BC)
 
     def log(self, logs: Logs, start_time: float | None = None) -> None:
         trained = "loss" in logs
@@ -279,17 +330,19 @@ class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
     def _gather_counts(self) -> None:
         if self.accelerator.num_processes == 1:
             return
-        parts = gather_object([(self.gap, self.kl, self.num_computed_tokens)])
-        self.gap, self.kl = GapMeter(), KlMeter()
-        for gap, kl, _ in parts:
+        parts = gather_object([(self.gap, self.kl, self.context, self.num_computed_tokens)])
+        self._reset_meters()
+        for gap, kl, context, num in parts:
             self.gap.merge(gap)
             self.kl.merge(kl)
-        self.num_computed_tokens = sum(num for *_, num in parts)
+            self.context.merge(context)
+            self.num_computed_tokens += num
 
     def _step_numbers(self, batch: RolloutBatch) -> Logs:
         return {
             **self.gap.numbers(),
             **self.kl.numbers(),
+            **self.context.numbers(),
             "num_trained_tokens": batch.num_trained_tokens,
             "share_tokens_without_advantage": batch.share_tokens_without_advantage,
             **{f"num_masked_{rule}": batch.num_masked.get(rule, 0) for rule in RULES},
@@ -332,30 +385,6 @@ class JournalGRPOTrainer(FromTheFirstStep, GRPOTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Deviation 9."""
-
-
-def importance_ratio(
-    old_logps_BC: Tensor,
-    sampling_logps_BC: Tensor,
-    mask_BC: Tensor,
-    *,
-    mode: str,
-    clip_min: float | None,
-    clip_max: float | None,
-) -> Tensor:
-    """TRL's correction by the behaviour log-probabilities: (B, C) for token modes, (B, 1) for sequence modes.
-
-    'truncate' modes clamp the ratio to [clip_min, clip_max], 'mask' modes drop (0) what lies outside. A missing
-    behaviour log-probability (NaN) corrects nothing.
-    """
-    difference = torch.nan_to_num((old_logps_BC - sampling_logps_BC) * mask_BC, nan=0.0)
-    if mode.startswith("sequence"):
-        difference = difference.sum(dim=-1, keepdim=True)
-    ratio = torch.exp(difference)
-    if mode.endswith("truncate"):
-        return torch.clamp(ratio, min=clip_min, max=clip_max)
-    low, high = (-math.inf if clip_min is None else clip_min), (math.inf if clip_max is None else clip_max)
-    return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
 
 
 def trained_mask(inputs: dict[str, Any]) -> Tensor:

@@ -141,13 +141,16 @@ class Learner:
         from trainer.checkpoints import CheckpointCallback
         from trainer.grpo import JournalGRPOTrainer
         from trainer.lora import lora_config
+        from trainer.models import decoded
         from trainer.recompute import recompute_cheap_parts
 
         if self.config.learner.gradient_checkpointing == "cheap":
             recompute_cheap_parts(self.model)
         if is_rank0():
             check_claim(self.run)
-            self.reader = JournalReader(Journal(self.run.store), self.lineages, self.config, self.stop)
+            self.reader = JournalReader(
+                Journal(self.run.store), self.lineages, self.config, self.stop, partial(decoded, self.tokenizer)
+            )
         trainer = JournalGRPOTrainer(
             self.model,
             grpo_config(self.config, self.run),

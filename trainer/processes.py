@@ -120,17 +120,18 @@ def on_rank0(work: Callable[[], Result]) -> Result:
         raise
 
 
-def num_micro_batches(num_groups: int, num_at_once: int) -> int:
-    """Micro-batches of `num_at_once` groups that each rank makes of its part of a step. Raises ConfigError for a
-    remainder: the configuration is checked for `learner.num_processes`, but `accelerate launch` may start another
-    number.
+def num_micro_batches(num_groups: int, num_at_once: int, num_together: int = 1) -> int:
+    """Micro-batches of `num_at_once` groups that each rank makes of its part of a step, which holds `num_together`
+    groups (2: pairs) whole. Raises ConfigError for a remainder: the configuration is checked for
+    `learner.num_processes`, but `accelerate launch` may start another number.
     """
     count, remainder = divmod(num_groups, world_size() * num_at_once)
-    if remainder:
+    if remainder or num_groups % (world_size() * num_together):
+        pairs = " and rollout.paired_groups" if num_together > 1 else ""
         raise ConfigError(
             f"rollout.num_problems_per_step = {num_groups} cannot be divided among {world_size()} processes of the "
-            f"learner with learner.num_groups_per_micro_batch = {num_at_once}; choose a multiple of both, or another "
-            "number of processes"
+            f"learner with learner.num_groups_per_micro_batch = {num_at_once}{pairs}; choose a multiple of both, or "
+            "another number of processes"
         )
     return count
 

@@ -44,7 +44,13 @@ PLAIN = (
     "num_masked_stale",
     "num_masked_truncated",
     "num_masked_zero_variance",
+    "num_masked_uncut",
     "kl_coef",
+    "share_advantage_in_context",
+    "context_ratio_ess",
+    "context_ratio_at_cap",
+    "context_ratio_at_floor",
+    "context_log_ratio",
 )
 
 
@@ -114,10 +120,11 @@ def _untaught(numbers: dict[str, Any]) -> str:
     share = numbers["share_zero_variance"]
     if numbers["grad_norm"] != 0 or share is None or share == 1:
         return ""
-    masked = {rule: num for rule in ("stale", "truncated") if (num := numbers[f"num_masked_{rule}"])}
+    masked = {rule: num for rule in ("stale", "truncated", "uncut") if (num := numbers[f"num_masked_{rule}"])}
     rules = ", ".join(f"{num} as {rule}" for rule, num in masked.items())
     cause = (
-        f"answers were left out ({rules}; learner.max_trained_staleness, learner.mask_truncated), maybe all that differ"
+        f"answers were left out ({rules}; learner.max_trained_staleness, learner.mask_truncated, learner.train_under), "
+        "maybe all that differ"
         if masked
         else "their differences may be too small for float32 beside the rewards themselves, or all answers that differ "
         "are clipped: let the scorer return numbers of about 1"

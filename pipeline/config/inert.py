@@ -39,6 +39,21 @@ RULES = (
         "learner.importance_sampling = 'none'",
     ),
     Rule(
+        ("learner.sampled_weight", "learner.context_ratio"),
+        lambda config: config.learner.train_under == "sampled",
+        "learner.train_under = 'sampled'",
+    ),
+    Rule(
+        ("learner.context_ratio_cap", "learner.context_ratio_floor"),
+        lambda config: config.learner.train_under == "sampled" or config.learner.context_ratio == "none",
+        "learner.train_under = 'sampled' or learner.context_ratio = 'none'",
+    ),
+    Rule(
+        ("learner.train_under", "learner.sampled_weight", "learner.context_ratio"),
+        lambda config: not (config.retrieves or config.reflects),
+        "no prompt is feedback-aware (feedback.ratio)",
+    ),
+    Rule(
         ("learner.max_trained_staleness",),
         lambda config: (config.learner.max_trained_staleness or 0) >= config.rollout.max_staleness,
         "no sample lags by more than rollout.max_staleness anyway",
@@ -92,7 +107,12 @@ def inert(config: Config) -> Iterator[str]:
         if rule is not None:
             shown = f"{name} = {value!r}" if isinstance(value, str | int | float | tuple) else name
             yield f"{shown} has no effect: {rule.why}"
-    learner = config.learner
+    learner, rollout = config.learner, config.rollout
+    if rollout.paired_groups and not (config.retrieves or config.reflects):
+        yield (
+            "rollout.paired_groups = True pairs scratch with scratch, since no prompt is feedback-aware "
+            f"(feedback.ratio): the same as rollout.group_size = {rollout.advantage_group_size}"
+        )
     if learner.loss_type == "cispo" and learner.upper_bound < 1:
         yield (
             f"learner.epsilon_high = {learner.upper_bound:g} with learner.loss_type = 'cispo' bounds the ratio itself, "

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import NonNegative, Positive, Schedule, Section
+from pipeline.config.base import NonNegative, Positive, Probability, Schedule, Section
 from pipeline.config.rate import RateSchedule, rate_share
 
 CLIP_RANGE, CISPO_BOUND = 0.2, 5.0
@@ -69,6 +69,26 @@ class LearnerSection(Section):
         "token", description="Of what the policy's ratio is taken (importance_sampling_level); 'sequence' is GSPO."
     )
     scale_rewards: Literal["group", "batch", "none"] = Field("group", description="TRL's advantage scaling.")
+    train_under: Literal["sampled", "scratch"] = Field(
+        "sampled",
+        description="Of rollouts in a context: train them under the prompt that they were sampled under, or cut what "
+        "speaks of the context (the block before the solution) and train the solution under the problem alone. One "
+        "without such a block is not trained then.",
+    )
+    sampled_weight: Probability = Field(
+        0.0,
+        description="With train_under 'scratch', the share of the loss that is as 'sampled' would make it; above 0 "
+        "each rollout is computed twice, in the memory of both.",
+    )
+    context_ratio: Literal["none", "token", "sequence"] = Field(
+        "none",
+        description="What rollouts trained without their context are weighted by: nothing, or the policy's probability "
+        "of each token, or of the solution, without the context ÷ that in it. Not exact: the sampled text was longer.",
+    )
+    context_ratio_cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        3.0, description="Largest such weight."
+    )
+    context_ratio_floor: NonNegative = Field(0.0, description="Smallest such weight.")
     importance_sampling: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
         "token_truncate", description="TRL's correction by the behaviour log-probabilities."
     )
@@ -147,6 +167,11 @@ class LearnerSection(Section):
         """`epsilon_high`, or that of the loss."""
         return self.epsilon_high or (CISPO_BOUND if self.loss_type == "cispo" else CLIP_RANGE)
 
+    @property
+    def num_views(self) -> int:
+        """How often each rollout of a micro-batch is computed before its backward pass."""
+        return 2 if self.train_under == "scratch" and self.sampled_weight else 1
+
     def rate_at(self, step: int) -> float:
         """The learning rate of the optimizer step that follows `step` completed ones."""
         return self.learning_rate * rate_share(step, self.lr_scheduler, self.num_warmup_steps, self.num_steps)
@@ -197,6 +222,17 @@ class LearnerSection(Section):
             raise ValueError(
                 f"sharding = '{self.sharding}' leaves whole weights in no process, from which transfer = "
                 f"'{self.transfer}' would take them; set learner.transfer = 'filesystem'"
+            )
+        if self.context_ratio_floor > self.context_ratio_cap:
+            raise ValueError(
+                f"context_ratio_floor = {self.context_ratio_floor} exceeds context_ratio_cap = "
+                f"{self.context_ratio_cap}; lower learner.context_ratio_floor"
+            )
+        if self.train_under == "scratch" and (self.loss_type == "vespo" or self.off_policy_threshold is not None):
+            setting = "loss_type = 'vespo'" if self.loss_type == "vespo" else "off_policy_threshold"
+            raise ValueError(
+                f"{setting} weighs rollouts by the probabilities that they were sampled with, which are of another "
+                "text with train_under = 'scratch'; leave it out, or set learner.train_under = 'sampled'"
             )
         if self.importance_sampling_floor > self.importance_sampling_cap:
             raise ValueError(

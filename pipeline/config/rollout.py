@@ -44,6 +44,11 @@ class SamplingSection(Section):
 class RolloutSection(Section):
     group_size: int = Field(8, ge=2, description="G: rollouts sampled per prompt.")
     num_problems_per_step: Positive = Field(8, description="Groups per optimizer step.")
+    paired_groups: bool = Field(
+        False,
+        description="For each problem G rollouts of the problem alone and G in the context that is drawn, two groups "
+        "(slots) of a step; advantages are by mean and deviation of all 2G. Off: each group by its own.",
+    )
     max_staleness: int = Field(
         0, ge=0, description="S: most weight updates a sample may lag when it is trained; 0: synchronous."
     )
@@ -80,6 +85,25 @@ class RolloutSection(Section):
     max_refills: Positive = Field(
         2, description="Replacements of one slot; the last group stays, whatever its rewards."
     )
+
+    @property
+    def slots_per_problem(self) -> int:
+        """Groups of a step that are of one problem."""
+        return 2 if self.paired_groups else 1
+
+    @property
+    def advantage_group_size(self) -> int:
+        """Rollouts by whose rewards an advantage is normalised."""
+        return self.group_size * self.slots_per_problem
+
+    @model_validator(mode="after")
+    def _a_pair_is_in_flight_at_once(self) -> Self:
+        if self.max_groups_in_flight < self.slots_per_problem:
+            raise ValueError(
+                f"paired_groups samples two groups at once, and max_groups_in_flight = {self.max_groups_in_flight}; "
+                "set rollout.max_groups_in_flight to 2 or more"
+            )
+        return self
 
 
 class ScorerSettings(Section):

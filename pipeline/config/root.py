@@ -124,6 +124,12 @@ class Config(Section):
                 f"learner.num_processes = {self.learner.num_processes} must divide "
                 f"rollout.num_problems_per_step = {self.rollout.num_problems_per_step}"
             )
+        if self.rollout.num_problems_per_step % (self.rollout.slots_per_problem * self.learner.num_processes):
+            raise ValueError(
+                "rollout.paired_groups gives each problem two groups, which one process trains: 2 times "
+                f"learner.num_processes = {self.learner.num_processes} must divide rollout.num_problems_per_step = "
+                f"{self.rollout.num_problems_per_step}"
+            )
         if self.eval.num_problems > self.problems.num_heldout:
             raise ValueError(
                 f"eval.num_problems = {self.eval.num_problems} exceeds problems.num_heldout = "

@@ -13,7 +13,15 @@ from pipeline.config import Config
 from pipeline.config.rollout import RewardSection
 from pipeline.errors import RewardError
 from pipeline.runtime.plugins import is_plugin
-from pipeline.types import FAILED, UNJUDGEABLE, Rollout, RolloutGroup, Verdict
+from pipeline.types import (
+    FAILED,
+    UNJUDGEABLE,
+    Rollout,
+    RolloutGroup,
+    Verdict,
+    advantage_groups,
+    have_equal_rewards,
+)
 
 # Of a step's answers, from which on missing judgements are an alert.
 ALERTING_SHARE = 0.1
@@ -35,7 +43,7 @@ class RewardWatch:
 
         Raises RewardError when no fresh answer has a judgement."""
         self._check_failures(step, [rollout for group in fresh for rollout in group.rollouts])
-        self._num_flat = self._num_flat + 1 if all(group.zero_variance for group in groups) else 0
+        self._num_flat = self._num_flat + 1 if all(map(have_equal_rewards, advantage_groups(groups))) else 0
         if self._num_flat == self._spell:
             rollouts = [rollout for group in groups for rollout in group.rollouts]
             self._alert(

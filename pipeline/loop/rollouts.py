@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config import Config
 from pipeline.experience.contexts import draw_kind, intra_context, messages_in, trimmed
@@ -40,6 +40,8 @@ class GroupKey:
     oldest_step: int
     order: int
     """Requests of a lower order go first, so that groups which began are finished before later ones start."""
+    pair: int | None = None
+    """First slot of the pair that the slot is half of; that half has no context."""
 
     @property
     def lineage(self) -> int:
@@ -87,17 +89,37 @@ class GroupSampler:
         """Whether no endpoint, or no judge, is available at present: what fails then is not held against a problem."""
         return self._endpoints.all_unavailable or self._verifier.all_unavailable
 
+    async def sample_pair(self, task: Task, key: GroupKey) -> tuple[RolloutGroup, RolloutGroup]:
+        """G rollouts of x alone in the slot of `key`, and G in a context that is drawn in the next one. Both are asked
+        at once: by the same weights with S = 0, else within the bound of `key`, as the rollouts of a group are. Raises
+        EndpointError when either could not be had."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                alone, in_context = (
+                    tasks.create_task(self.sample(task, replace(key, slot=slot, pair=key.slot)))
+                    for slot in (key.slot, key.slot + 1)
+                )
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        first, second = alone.result(), in_context.result()
+        if self._needs_bare_prompt(second.context):
+            second = second.model_copy(update={"bare_prompt_ids": first.prompt_ids})
+        return first, second
+
     async def sample(self, task: Task, key: GroupKey) -> RolloutGroup:
         """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""
         config = self._config
         rng = random.Random(seed_of("context", *key.draw(config.run.seed)))
-        context = await self._draw_context(task, key, rng)
+        context = Context() if key.pair == key.slot else await self._draw_context(task, key, rng)
         request: SamplingRequest = {
             "max_tokens": config.rollout.sampling.longest,
             "seed": seed_of("rollout", *key.draw(config.run.seed)),
             "stage": "rollout",
         }
         context, samples = await self._completions(task.problem, context, key, config.rollout.group_size, request)
+        bare_prompt_ids: tuple[int, ...] = ()
+        if self._needs_bare_prompt(context) and key.pair is None:  # that of a pair is the other half's
+            bare_prompt_ids = await self._bare_prompt(task.problem, key)
         texts = visible_each([completion.text for completion in samples.completions], strip=config.rollout.strip_think)
         with self._clock.stage("reward"):
             verdicts = await self._verifier.verify_group(texts, task)
@@ -123,9 +145,11 @@ class GroupSampler:
             lineage=key.lineage,
             step=key.step,
             slot=key.slot,
+            pair=key.pair,
             problem=task.problem,
             context=context,
             prompt_ids=samples.prompt_ids,
+            bare_prompt_ids=bare_prompt_ids,
             rollouts=tuple(rollouts),
             pool_version=key.pool_version,
             reward_version=self._reward_version,
@@ -157,6 +181,19 @@ class GroupSampler:
                 request["max_tokens"] = max(1, int(limit) - len(prompt_ids))
             with self._clock.stage(request["stage"]):
                 return context, await endpoints.generate(prompt_ids, sampling, num_samples, **request)
+
+    def _needs_bare_prompt(self, context: Context) -> bool:
+        return self._config.learner.train_under == "scratch" and context.kind != "scratch"
+
+    async def _bare_prompt(self, problem: Problem, key: GroupKey) -> tuple[int, ...]:
+        """The token ids of x alone, as the chat template renders it; of an endpoint without a render route as a reply
+        of one token tells them."""
+        messages, config = messages_in(problem, Context(), self._config), self._config
+        with self._clock.stage("render"):
+            if self._endpoints.token_limit is not None:
+                return await self._endpoints.render(messages, priority=key.order)
+            request: SamplingRequest = {"max_tokens": 1, "seed": 0, "stage": "render", "priority": key.order}
+            return (await self._endpoints.sample(messages, config.rollout.sampling, 1, **request)).prompt_ids
 
     def _visible(self, text: str) -> str:
         return visible(text, strip=self._config.rollout.strip_think)

@@ -7,6 +7,10 @@ surviving lineage; every attempt at a group that is not journalled leaves a Grou
 finished before a later one: its requests go first. One problem that cannot be sampled is replaced; only many in a row
 end the run, which can be resumed.
 
+A pair (`rollout.paired_groups`) is two slots, 2k of x alone and 2k + 1 in a context, because a group of the journal is
+of one prompt, and whoever reads it (lessons, reflection, audit) goes on doing so. It is sampled, replaced and
+journalled as one: its two rows share a commit, so that a death leaves both or none.
+
 | waits | for | woken by |
 |---|---|---|
 | `_admit` | weights of step − S updates | the learner's status file |
@@ -22,7 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from pipeline.config import Config
@@ -36,7 +40,7 @@ from pipeline.problems.dataset import ProblemStream
 from pipeline.run.lineage import Lineage
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.storage.journal import Journal
-from pipeline.types import GroupOutcome, RolloutGroup, Task
+from pipeline.types import GroupOutcome, RolloutGroup, Task, have_equal_rewards
 
 # A problem that takes another's slot is drawn this far along the stream, where no step of the run gets by itself.
 REPLACEMENT_STRIDE = 1_000_000_007
@@ -170,10 +174,12 @@ class Scheduler:
         pool_version = await asyncio.to_thread(self._lessons.keep_pool, number)
         step = self._steps[number] = _Step(number, self._config.rollout.num_problems_per_step, kept, pool_version)
         work.create_task(self._finish(step))
-        for slot in step.missing:
-            await self._slots.acquire()
-            self.num_groups_in_flight += 1
-            work.create_task(self._slot(step, slot, fresh_enough))
+        width = self._config.rollout.slots_per_problem
+        for slot in sorted({slot - slot % width for slot in step.missing}):
+            for _ in range(width):
+                await self._slots.acquire()
+            self.num_groups_in_flight += width
+            work.create_task(self._fill(step, slot, fresh_enough))
 
     async def _wait_for_weights(self, step: int) -> None:
         """Until every server has weights of at least `step` updates."""
@@ -183,34 +189,38 @@ class Scheduler:
         ):
             self.learner_step = (await self._learner.wait_for_step(step, self._lineages[-1].number)).step
 
-    async def _slot(self, step: _Step, slot: int, oldest_step: int) -> None:
-        """Fill one slot: sample until there is a group to train, and journal it."""
+    async def _fill(self, step: _Step, slot: int, oldest_step: int) -> None:
+        """Fill one slot, or the two of a pair: sample until there is something to train, and journal it."""
         try:
-            group = await self._sampled(step, slot, oldest_step)
-            await self._writer.write([group])
-            self.outcomes["journalled"] += 1
-            self._lessons.note_use(group)
-            step.add(group)
+            groups = await self._sampled(step, slot, oldest_step)
+            await self._writer.write(groups)
+            self.outcomes["journalled"] += len(groups)
+            for group in groups:
+                self._lessons.note_use(group)
+                step.add(group)
         finally:
-            self.num_groups_in_flight -= 1
-            self._slots.release()
+            for _ in range(self._config.rollout.slots_per_problem):
+                self.num_groups_in_flight -= 1
+                self._slots.release()
 
-    async def _sampled(self, step: _Step, slot: int, oldest_step: int) -> RolloutGroup:
-        """A group for the slot: of its own problem, or of another one where that failed or taught nothing."""
+    async def _sampled(self, step: _Step, slot: int, oldest_step: int) -> Sequence[RolloutGroup]:
+        """A group for the slot, or the two of a pair: of its own problem, or of another one where that failed or taught
+        nothing."""
         settings = self._config.rollout
-        index = step.number * settings.num_problems_per_step + slot
+        order = step.number * settings.num_problems_per_step + slot
+        index = order // settings.slots_per_problem
         num_refills = num_failures = num_replacements = turn = 0
         while True:
             task = self._problems.problem_at(index + num_replacements * REPLACEMENT_STRIDE)
-            key = GroupKey(self._lineages, step.number, slot, turn, step.pool_version, oldest_step, order=index)
+            key = GroupKey(self._lineages, step.number, slot, turn, step.pool_version, oldest_step, order)
             result = await self._attempt(task, key)
             turn += 1
-            if isinstance(result, RolloutGroup):
+            if not isinstance(result, EndpointError):
                 self._num_failed_in_a_row = 0
                 self._last_success_s = time.monotonic()
-                # A group of equal rewards has no gradient; after `max_refills` the slot takes it, so that every step is
-                # filled.
-                if not (settings.refill_zero_variance and num_refills < settings.max_refills and result.zero_variance):
+                # Equal rewards have no gradient; after `max_refills` the slot takes them, so that every step is filled.
+                refillable = settings.refill_zero_variance and num_refills < settings.max_refills
+                if not (refillable and have_equal_rewards(result)):
                     return result
                 num_refills += 1
                 num_replacements += 1
@@ -233,12 +243,15 @@ class Scheduler:
                             f"{settings.max_group_attempts} attempts each; the last failure: {result}",
                         ) from result
 
-    async def _attempt(self, task: Task, key: GroupKey) -> RolloutGroup | EndpointError:
-        """One attempt at a group. Raises EndpointError('no_endpoint') only: an outage longer than the run may wait."""
+    async def _attempt(self, task: Task, key: GroupKey) -> Sequence[RolloutGroup] | EndpointError:
+        """One attempt at a group or pair. Raises EndpointError('no_endpoint') only: an outage longer than the run may
+        wait."""
         limit_s = self._config.rollout.group_timeout_s
         try:
             with self._watchdog.limit(limit_s, "group", key, "of problem", task.problem.id):
-                return await self._sampler.sample(task, key)
+                if self._config.rollout.paired_groups:
+                    return await self._sampler.sample_pair(task, key)
+                return [await self._sampler.sample(task, key)]
         except TimeoutError:
             failure = EndpointError("group_deadline", f"group {key}: not sampled within {limit_s:g} s")
             self._reporter.lost_group(_outcome(task, key, "deadline", failure))

@@ -11,7 +11,7 @@ from pipeline.experience.abstraction import Rejection
 from pipeline.loop.reward_watch import RewardWatch
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.runtime.stage_clock import StageClock
-from pipeline.types import Experience, GroupOutcome, RolloutGroup
+from pipeline.types import Experience, GroupOutcome, RolloutGroup, advantage_groups, have_equal_rewards
 
 
 class Totals:
@@ -106,7 +106,7 @@ def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     metrics: dict[str, Any] = {
         "reward": statistics.fmean(rollout.reward for rollout in rollouts),
-        "share_zero_variance": statistics.fmean(float(group.zero_variance) for group in groups),
+        "share_zero_variance": statistics.fmean(map(have_equal_rewards, advantage_groups(groups))),
         "share_parsable": statistics.fmean(float(rollout.verdict.answer is not None) for rollout in rollouts),
         "share_cut": statistics.fmean(float(rollout.finish_reason == "length") for rollout in rollouts),
         "verifier_failures": sum(rollout.verdict.failed for rollout in rollouts),

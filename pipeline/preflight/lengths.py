@@ -132,7 +132,8 @@ def _completion(
         if (context - prompt) // 2 < wanted:
             wanted, why = (context - prompt) // 2, f"half of what prompts of {prompt} tokens leave of {context}"
     if (most := _most_tokens(config, facts, memory)) is not None:
-        num_groups, group = config.learner.num_groups_per_micro_batch, config.rollout.group_size
+        learner, group = config.learner, config.rollout.group_size
+        num_groups = learner.num_groups_per_micro_batch * learner.num_views
         of_prompts = num_groups * prompt * (1 if config.learner.share_prefix else group)
         if (fitting := (most - of_prompts) // (num_groups * group)) < wanted:
             remedy = "learner.gradient_checkpointing or a smaller rollout.group_size allows more"

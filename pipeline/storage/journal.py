@@ -98,11 +98,15 @@ class Journal:
     def read_step(self, step: int, lineages: list[Lineage]) -> list[RolloutGroup]:
         """The surviving groups of one step, at most one per slot, by slot.
 
-        A slot sampled twice yields the first one.
+        A slot sampled twice yields the first one. Of a pair both halves survive or none: newer weights may have sampled
+        one of them alone, and then the pair is sampled anew.
         """
+        current = [group for group in self._read(f"step = {step}") if group_is_current(group, lineages)]
+        halves = {(group.lineage, group.pair, group.slot) for group in current}
         by_slot: dict[int, RolloutGroup] = {}
-        for group in self._read(f"step = {step}"):
-            if group_is_current(group, lineages):
+        for group in current:
+            pair = group.pair
+            if pair is None or {(group.lineage, pair, pair), (group.lineage, pair, pair + 1)} <= halves:
                 by_slot.setdefault(group.slot, group)
         return [by_slot[slot] for slot in sorted(by_slot)]
 

@@ -18,16 +18,34 @@ from pipeline.run.checkpoints import newest_whole
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.storage.journal import Journal
-from pipeline.types import WeightVersion
+from pipeline.types import RolloutGroup, WeightVersion
 from pipeline.weights.publishing import path_of
 from tests.integration.test_learner import EXIT_TIMEOUT_S, ROOT, learner, read_until, status_of
-from tests.unit.trainer.groups import make_groups, make_run
+from tests.unit.trainer.groups import as_pairs, in_contexts, make_groups, make_run
 from trainer.learner import Learner
 from trainer.status import LearnerStatus
 from trainer.stop import StopSignal
 
 SETTINGS: dict[str, Any] = {"num_steps": 4, "kl_coef": 0.04, "checkpoint_every": 10}
 COMPARED = ("loss", "grad_norm", "num_trained_tokens", "num_computed_tokens", "logprob_gap_mean", "logprob_gap_max")
+
+
+PAIRS = {"paired_groups": True}
+OBJECTIVE = {
+    "num_steps": 2,
+    "train_under": "scratch",
+    "context_ratio": "token",
+    "context_ratio_cap": 1.2,
+    "sampled_weight": 0.3,
+}
+OF_CONTEXTS = (
+    *("share_advantage_in_context", "context_ratio_ess", "context_ratio_at_cap", "context_ratio_at_floor"),
+    *("context_log_ratio", "num_masked_uncut"),
+)
+
+
+def pairs(step: int) -> list[RolloutGroup]:
+    return as_pairs(in_contexts(make_groups(step)))
 
 
 def trained_alone(root: Path, **settings: Any) -> RunFolder:
@@ -58,13 +76,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return trained_alone(tmp_path_factory.mktemp("alone"))
 
 
-def assert_same_training(run: RunFolder, lineage: int, alone: RunFolder) -> None:
-    expected = load_file(path_of(alone, WeightVersion(lineage=0, step=4)) / "model.safetensors")
-    found = load_file(path_of(run, WeightVersion(lineage=lineage, step=4)) / "model.safetensors")
+def assert_same_training(
+    run: RunFolder, lineage: int, alone: RunFolder, step: int = 4, compared: tuple[str, ...] = COMPARED
+) -> None:
+    expected = load_file(path_of(alone, WeightVersion(lineage=0, step=step)) / "model.safetensors")
+    found = load_file(path_of(run, WeightVersion(lineage=lineage, step=step)) / "model.safetensors")
     for name, weight in expected.items():
         assert (found[name] - weight).abs().max() < 1e-5, name
     for theirs, ours in zip(steps_of(alone), steps_of(run), strict=True):
-        for name in COMPARED:
+        for name in compared:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
 
 
@@ -97,6 +117,15 @@ def test_stopped_and_resumed_with_two_processes_equals_one_unbroken_process(tmp_
     with learner(run) as process:
         read_until(process, "done after step 4")
     assert_same_training(run, 1, alone)
+
+
+def test_pairs_trained_without_their_contexts_are_divided_whole(tmp_path: Path) -> None:
+    settings = {"rollout": PAIRS, "groups": pairs, **OBJECTIVE}
+    alone = trained_alone(tmp_path / "alone", **settings)
+    run = make_run(tmp_path / "two", num_processes=2, **SETTINGS | settings)
+    with learner(run) as process:
+        read_until(process, "done after step 2")
+    assert_same_training(run, 0, alone, step=2, compared=(*COMPARED, *OF_CONTEXTS))
 
 
 def test_accelerate_launch_starts_the_processes_as_well(tmp_path: Path, alone: RunFolder) -> None:

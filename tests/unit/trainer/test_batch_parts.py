@@ -42,3 +42,10 @@ def test_a_part_that_holds_no_whole_micro_batches_is_named(monkeypatch: pytest.M
     assert num_micro_batches(8, 2) == 1
     with pytest.raises(ConfigError, match=r"4 processes .*num_groups_per_micro_batch = 4"):
         num_micro_batches(8, 4)
+
+
+def test_pairs_that_two_processes_would_have_to_share_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert num_micro_batches(8, 1, num_together=2) == 4
+    with pytest.raises(ConfigError, match=r"= 6 .* 2 processes .*rollout\.paired_groups"):
+        num_micro_batches(6, 1, num_together=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,19 @@ import pytest
 from pipeline.config import Config
 from pipeline.runtime.file_watcher import Changes
 from pipeline.types import RolloutGroup
-from tests.unit.trainer.groups import GROUP_SIZE, NUM_GROUPS, make_group, make_groups, tiny_config
-from trainer.batches import JournalReader
+from tests.tiny_model import make_tiny_tokenizer
+from tests.unit.trainer.groups import (
+    GROUP_SIZE,
+    NUM_GROUPS,
+    as_pairs,
+    in_contexts,
+    make_group,
+    make_groups,
+    tiny_config,
+    with_rewards,
+)
+from trainer.batches import JournalReader, RolloutBatch
+from trainer.models import decoded
 from trainer.stop import StopRequested, StopSignal
 
 
@@ -133,3 +145,60 @@ def test_share_of_zero_variance_groups() -> None:
     expected = sum(len(set(group.rewards)) == 1 for group in groups) / NUM_GROUPS
     assert expected >= 0.75
     assert reader(groups, tiny_config(Path())).wait_for(0).share_zero_variance == expected
+
+
+PAIRED = {"paired_groups": True}
+NONE, ALL = (0.0,) * GROUP_SIZE, (1.0,) * GROUP_SIZE
+
+
+def rewarded(rewards: list[tuple[float, ...]]) -> list[RolloutGroup]:
+    return [with_rewards(group, each) for group, each in zip(as_pairs(make_groups(0)), rewards, strict=True)]
+
+
+def test_the_rows_of_a_pair_stay_together_that_of_x_alone_first() -> None:
+    groups = as_pairs(make_groups(0))
+    batch = reader(groups, tiny_config(Path(), rollout=PAIRED)).wait_for(0)
+    assert batch.group_size == 2 * GROUP_SIZE
+    order = [2, 3, 0, 1]  # the prompt of slot 0 is one token
+    assert batch.rewards == [rollout.reward for slot in order for rollout in groups[slot].rollouts]
+    assert batch.part(1, 2).rewards == batch.rewards[2 * GROUP_SIZE :], "one process has both halves"
+
+
+def test_a_pair_teaches_where_its_halves_differ_from_each_other() -> None:
+    batch = reader(rewarded([NONE, ALL, ALL, ALL]), tiny_config(Path(), rollout=PAIRED)).wait_for(0)
+    assert batch.share_zero_variance == 0.5
+    alone = reader(rewarded([NONE, ALL, ALL, ALL]), tiny_config(Path(), rollout=PAIRED, mask_zero_variance=True))
+    assert sum(alone.wait_for(0).trained) == 2 * GROUP_SIZE, "the pair whose halves differ is trained"
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_pair_that_is_none_is_a_bug(paired: bool) -> None:
+    whole = as_pairs(make_groups(0))
+    other = whole[1].model_copy(update={"problem": whole[2].problem})
+    groups = [whole[0], other, *whole[2:]] if paired else whole
+    with pytest.raises(ValueError, match=r"slots 0 of problem p0, 1 of problem p"):
+        reader(groups, tiny_config(Path(), rollout={"paired_groups": paired})).wait_for(0)
+
+
+def test_without_their_contexts_rollouts_have_the_bare_prompt_and_those_without_a_block_are_counted() -> None:
+    groups, tokenizer = in_contexts(make_groups(0)), make_tiny_tokenizer()
+
+    def batch_of(**learner: Any) -> RolloutBatch:
+        journal: Any = GrowingJournal(groups)
+        decode = partial(decoded, tokenizer)
+        return JournalReader(journal, [], tiny_config(Path(), **learner), NoWait(), decode).wait_for(0)
+
+    moved, sampled = batch_of(train_under="scratch"), batch_of()
+    assert sum(moved.in_context) == sum(moved.without_context) == sum(sampled.in_context) == 2 * GROUP_SIZE
+    assert not any(sampled.without_context) and sampled.as_sampled is moved.as_sampled is None
+    assert moved.num_masked == {"uncut": 2}
+    bare = [list(groups[slot].bare_prompt_ids) for slot in (1, 3)]
+    for prompt, is_moved in zip(moved.prompt_ids, moved.without_context, strict=True):
+        assert (prompt in bare) is is_moved
+    kept = [len(ids) for ids, trained in zip(moved.completion_ids, moved.trained, strict=True) if trained]
+    assert sum(kept) == moved.num_trained_tokens < sampled.num_trained_tokens
+    assert all(len(ids) == len(logprobs) for ids, logprobs in zip(moved.completion_ids, moved.logprobs, strict=True))
+    both = batch_of(train_under="scratch", sampled_weight=0.5)
+    assert both.as_sampled and both.as_sampled.completion_ids == sampled.completion_ids
+    part = both.part(1, 2)
+    assert part.as_sampled and len(part.as_sampled.rewards) == len(part.rewards) == 2 * GROUP_SIZE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from trl import GRPOConfig, GRPOTrainer
 from benchmarks.training_child import stock_trainer
 from pipeline.config.base import value_at
 from pipeline.run.folder import RunFolder
+from pipeline.types import RolloutGroup
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import make_groups, tiny_config
 from trainer.arguments import grpo_config
 from trainer.batches import JournalReader
 from trainer.grpo import JournalGRPOTrainer
 from trainer.lora import lora_config
-from trainer.models import load_model, load_tokenizer
+from trainer.models import decoded, load_model, load_tokenizer
 from trainer.stop import StopSignal
 
 TOLERANCE = 1e-5
@@ -58,14 +60,14 @@ class MemoryJournal:
 
     commits = None
 
-    def __init__(self, num_zero_variance: int) -> None:
-        self._num_zero_variance = num_zero_variance
+    def __init__(self, groups: Callable[[int], list[RolloutGroup]]) -> None:
+        self._groups = groups
 
     def num_groups(self) -> int:
         return 1
 
     def read_step(self, step: int, lineages: Any) -> Any:
-        return make_groups(step, num_zero_variance=self._num_zero_variance)
+        return self._groups(step)
 
 
 def train(
@@ -75,18 +77,22 @@ def train(
     share_prefix: bool = True,
     num_zero_variance: int = 1,
     callbacks: tuple[TrainerCallback, ...] = (),
+    groups: Callable[[int], list[RolloutGroup]] | None = None,
+    rollout: dict[str, Any] | None = None,
     **learner: Any,
 ) -> tuple[Recorder, Any]:
     settings = {"max_grad_norm": 1e9, "num_groups_per_micro_batch": 2, "share_prefix": share_prefix} | learner
-    config = tiny_config(folder, **settings)
+    config = tiny_config(folder, rollout=rollout, **settings)
     args: GRPOConfig = dataclasses.replace(
         grpo_config(config, RunFolder(folder)), optim="sgd", save_strategy="no", generation_batch_size=None
     )
-    reader = JournalReader(MemoryJournal(num_zero_variance), [], config, StopSignal())  # type: ignore[arg-type]
+    groups = groups or partial(make_groups, num_zero_variance=num_zero_variance)
     model_folder = folder / "model"
     if not model_folder.exists():
         make_tiny_model(model_folder)
     model, tokenizer, recorder = load_model(model_folder), load_tokenizer(model_folder), Recorder()
+    journal: Any = MemoryJournal(groups)
+    reader = JournalReader(journal, [], config, StopSignal(), partial(decoded, tokenizer))
     trainer: Any
     if ours:
         trainer = JournalGRPOTrainer(
@@ -267,7 +273,7 @@ def test_weights_are_synchronised_before_every_batch(tmp_path: Path) -> None:
     synced: list[int] = []
     config = tiny_config(tmp_path, kl_coef=0.0)
     folder = make_tiny_model(tmp_path / "model")
-    reader = JournalReader(MemoryJournal(1), [], config, StopSignal())  # type: ignore[arg-type]
+    reader = JournalReader(MemoryJournal(make_groups), [], config, StopSignal())  # type: ignore[arg-type]
     trainer = JournalGRPOTrainer(
         load_model(folder),
         dataclasses.replace(grpo_config(config, RunFolder(tmp_path)), save_strategy="no", generation_batch_size=None),

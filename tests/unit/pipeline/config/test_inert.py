@@ -38,6 +38,20 @@ ENDPOINT = {"url": "http://127.0.0.1:9"}
             ["feedback.num_lessons = 3 has no effect: no prompt retrieves"],
         ),
         ({"feedback": {"intra_share": 0.0}, "reflection": {"select": "failed"}}, ["no prompt reflects"]),
+        (
+            {"feedback": {"ratio": 0.0}, "rollout": {"paired_groups": True}},
+            ["rollout.paired_groups = True pairs scratch with scratch", "the same as rollout.group_size = 16"],
+        ),
+        ({"learner": {"context_ratio": "token"}}, ["context_ratio = 'token' has no effect: learner.train_under"]),
+        ({"learner": {"sampled_weight": 0.5}}, ["sampled_weight = 0.5 has no effect: learner.train_under"]),
+        (
+            {"learner": {"train_under": "scratch", "context_ratio_cap": 2.0}},
+            ["learner.context_ratio_cap = 2.0 has no effect", "learner.context_ratio = 'none'"],
+        ),
+        (
+            {"feedback": {"ratio": 0.0}, "learner": {"train_under": "scratch"}},
+            ["train_under = 'scratch' has no effect: no prompt is feedback-aware"],
+        ),
         ({"abstraction": {"enabled": False, "num_repairs": 3}}, ["abstraction.num_repairs = 3 has no effect"]),
     ],
 )
@@ -50,6 +64,9 @@ def test_what_has_no_effect_is_named(sections: dict[str, Any], words: list[str])
     "sections",
     [
         {},
+        {"rollout": {"paired_groups": True}},
+        {"learner": {"train_under": "scratch", "sampled_weight": 0.5}},
+        {"learner": {"train_under": "scratch", "context_ratio": "token", "context_ratio_floor": 0.1}},
         {"learner": {"loss_type": "cispo"}},
         {"learner": {"loss_type": "cispo", "epsilon_high": 4.0}},
         {"learner": {"max_trained_staleness": 1}, "rollout": {"max_staleness": 2}},

@@ -106,6 +106,15 @@ def test_what_is_computed_anew_leaves_memory_for_longer_completions() -> None:
     assert [lengths["rollout.sampling.max_tokens"] for lengths in found] == [368, 640, 1024]
 
 
+def test_what_is_trained_in_two_views_halves_the_completions_that_fit() -> None:
+    learners: tuple[dict[str, Any], ...] = ({}, {"train_under": "scratch", "sampled_weight": 0.5})
+    one, two = (
+        derived(Config.model_validate({"learner": learner}), facts(), Memory(12 * GIB, GIB), tasks())
+        for learner in learners
+    )
+    assert two["rollout.sampling.max_tokens"] < one["rollout.sampling.max_tokens"]
+
+
 def test_what_is_given_stays_and_the_rest_follows_it() -> None:
     config = Config.model_validate({"rollout": {"sampling": {"max_tokens": 200}}, "sft": {"enabled": False}})
     found = derived(config, facts(), PLENTY, tasks())

@@ -109,6 +109,18 @@ def test_an_abandoned_group_is_not_read_and_its_successor_is(tmp_path: Path) -> 
     assert [(g.slot, g.lineage) for g in journal.read_step(6, resumed)] == [(0, 1), (1, 0)]
 
 
+def test_of_a_pair_both_halves_survive_or_none(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([group(step=6, slot=slot, oldest=5 + (slot == 1), pair=slot - slot % 2) for slot in range(4)])
+    resumed = [*ONE, Lineage(number=1, start_step=5)]
+    assert [g.slot for g in journal.read_step(6, ONE)] == [0, 1, 2, 3]
+    assert [g.slot for g in journal.read_step(6, resumed)] == [2, 3], "newer weights had sampled the half in slot 1"
+    journal.append([group(step=6, slot=slot, lineage=1, oldest=6, pair=0, problem_id="other") for slot in (0, 1)])
+    read = journal.read_step(6, resumed)
+    assert [(g.slot, g.lineage) for g in read] == [(0, 1), (1, 1), (2, 0), (3, 0)]
+    assert read[0].problem.id == read[1].problem.id == "other"
+
+
 def test_what_a_fork_samples_again_is_neither_shown_nor_counted(tmp_path: Path) -> None:
     """The other run had sampled the step ahead, by weights that the fork begins with."""
     journal = Journal(tmp_path)

@@ -172,7 +172,9 @@ class JournalReader:
             self._view(step, units, partial(scratch_row, decode=self._decode), wait_s),
             as_sampled=self._view(step, units, sampled_row, wait_s) if learner.num_views > 1 else None,
             sampled_weight=learner.sampled_weight,
-            context_ratio=ContextRatio(learner.context_ratio, learner.context_ratio_cap, learner.context_ratio_floor),
+            context_ratio=ContextRatio(
+                learner.context_ratio, learner.largest_context_ratio, learner.context_ratio_floor
+            ),
         )
 
     def _view(self, step: int, units: list[tuple[RolloutGroup, ...]], row_of: RowOf, wait_s: float) -> RolloutBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -85,8 +86,10 @@ class LearnerSection(Section):
         description="What rollouts trained without their context are weighted by: nothing, or the policy's probability "
         "of each token, or of the solution, without the context ÷ that in it. Not exact: the sampled text was longer.",
     )
-    context_ratio_cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        3.0, description="Largest such weight."
+    context_ratio_cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Largest such weight; none: 3 of tokens, without bound of solutions, of which a bound would let "
+        "wrong ones that are likelier alone push less than the others.",
     )
     context_ratio_floor: NonNegative = Field(0.0, description="Smallest such weight.")
     importance_sampling: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
@@ -168,6 +171,13 @@ class LearnerSection(Section):
         return self.epsilon_high or (CISPO_BOUND if self.loss_type == "cispo" else CLIP_RANGE)
 
     @property
+    def largest_context_ratio(self) -> float:
+        """`context_ratio_cap` with its default."""
+        if self.context_ratio_cap is not None:
+            return self.context_ratio_cap
+        return math.inf if self.context_ratio == "sequence" else 3.0
+
+    @property
     def num_views(self) -> int:
         """How often each rollout of a micro-batch is computed before its backward pass."""
         return 2 if self.train_under == "scratch" and self.sampled_weight else 1
@@ -223,10 +233,10 @@ class LearnerSection(Section):
                 f"sharding = '{self.sharding}' leaves whole weights in no process, from which transfer = "
                 f"'{self.transfer}' would take them; set learner.transfer = 'filesystem'"
             )
-        if self.context_ratio_floor > self.context_ratio_cap:
+        if self.context_ratio_floor > self.largest_context_ratio:
             raise ValueError(
                 f"context_ratio_floor = {self.context_ratio_floor} exceeds context_ratio_cap = "
-                f"{self.context_ratio_cap}; lower learner.context_ratio_floor"
+                f"{self.largest_context_ratio}; lower learner.context_ratio_floor"
             )
         if self.train_under == "scratch" and (self.loss_type == "vespo" or self.off_policy_threshold is not None):
             setting = "loss_type = 'vespo'" if self.loss_type == "vespo" else "off_policy_threshold"

@@ -76,7 +76,7 @@ def weight(now: Tensor, sample: Sample, learner: LearnerSection) -> Tensor:
     log_ratio = {"none": log_ratio * 0, "token": log_ratio, "sequence": log_ratio.sum().expand_as(now)}[
         learner.context_ratio
     ]
-    bounded = log_ratio.exp().clamp(learner.context_ratio_floor, learner.context_ratio_cap)
+    bounded = log_ratio.exp().clamp(learner.context_ratio_floor, learner.largest_context_ratio)
     return torch.ones_like(now) if learner.context_ratio == "none" else bounded
 
 

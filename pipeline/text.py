@@ -64,7 +64,12 @@ def pieces(text: str) -> list[str]:
 def bag_hash(text: str) -> str:
     """Identity of a problem's numbers, words and signs whatever their order: "divisible by 7 and 3" has that of
     "divisible by 3 and 7". 16 hex digits, those of no `text_hash`."""
-    return short_hash("bag " + " ".join(sorted(pieces(text))))
+    return hash_of_pieces(pieces(text))
+
+
+def hash_of_pieces(found: Iterable[str]) -> str:
+    """As `bag_hash`, of the pieces of a text."""
+    return short_hash("bag " + " ".join(sorted(found)))
 
 
 def is_among(text: str, keys: Container[str]) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class ProblemSet:
     def heldout_hashes(self) -> frozenset[str]:
         return frozenset(task.problem.text_hash for task in self.heldout)
 
-    @property
+    @cached_property
     def heldout_keys(self) -> frozenset[str]:
         """The hashes of held-out texts, and the keys of their near-duplicates where these are kept out
         (`pipeline.text.is_among`)."""

@@ -74,7 +74,12 @@ def hash_of_pieces(found: Iterable[str]) -> str:
 
 def is_among(text: str, keys: Container[str]) -> bool:
     """Whether a problem's text is one of those whose hashes and bags are `keys`."""
-    return text_hash(text) in keys or bag_hash(text) in keys
+    return key_among(text, keys) is not None
+
+
+def key_among(text: str, keys: Container[str]) -> str | None:
+    """The one of `keys` that is the hash or the bag of a problem's text; None where neither is."""
+    return next((key for hashed in (text_hash, bag_hash) if (key := hashed(text)) in keys), None)
 
 
 def strip_think(text: str) -> str:

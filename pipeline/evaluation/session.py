@@ -169,7 +169,8 @@ class EvaluationSession(ModelSession[Outcome]):
                 "--mode retrieval needs lessons; name the run whose pool holds them with --pool RUN, or a file"
             )
         copy = await asyncio.to_thread(copied, source, folder.lessons, self._log)
-        await asyncio.to_thread(check_pool, copy.pool, [task for one in benchmarks for task in one.tasks])
+        near = self._config.problems.drop_near_duplicates
+        await asyncio.to_thread(check_pool, copy.pool, [task for one in benchmarks for task in one.tasks], near=near)
         self._log(f"lessons: {copy.text}; other lessons need another --out")
         if (settings := config.feedback.similarity_endpoint) is not None:
             client = await self._client(client_of(config, (settings,), on_trouble=self._warn))

@@ -173,7 +173,8 @@ class ProbeSession(ModelSession[Probed]):
         """Lessons of the pool that is named, as `eval --mode retrieval` finds them."""
         assert self._options.lessons is not None
         copy = await asyncio.to_thread(copied, self._options.lessons, folder.lessons, self._log)
-        await asyncio.to_thread(check_pool, copy.pool, [task for one in own for task in one.tasks])
+        near = self._config.problems.drop_near_duplicates
+        await asyncio.to_thread(check_pool, copy.pool, [task for one in own for task in one.tasks], near=near)
         self._log(f"lessons: {copy.text}")
         cached = CachedClient(endpoints, endpoints.endpoints[0].model, replies)
         search = LessonSearch(retriever_of(self._config, copy.pool, cached))

@@ -37,6 +37,13 @@ def _gold_key(found: list[str], label: Label) -> str:
     return short_hash("gold " + repr((gold, named, others))) if gold else ""
 
 
+def keys_apart(tasks: Iterable[Task], *, near: bool) -> frozenset[str]:
+    """What no text that is to be kept apart from `tasks` may have: their hashes and, with `near`, the keys of their
+    near-duplicates (`pipeline.text.is_among`)."""
+    tasks = list(tasks)
+    return frozenset(task.problem.text_hash for task in tasks).union(keys_of_all(tasks) if near else ())
+
+
 class NearDuplicates:
     """Tells whether a stored problem is a near-duplicate of another; gold answers are known of `tasks` alone, and no
     more than a hash of them is kept."""

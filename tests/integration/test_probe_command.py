@@ -4,46 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
 from pipeline.probe.report import ProbeReport
 from pipeline.probe.skills import Answer
+from tests.integration.command_line import Command
 from tests.integration.conftest import StartMock
+from tests.scripted_endpoint import serving
 from tests.skilled_policy import SkilledPolicy, Skills
 
 
-@asynccontextmanager
-async def serving(policy: SkilledPolicy) -> AsyncIterator[str]:
-    runner = web.AppRunner(policy.application(), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
-
-
-async def started(cwd: Path, repository: Path, *words: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pipeline.orchestrate", "probe", *words,
-        cwd=cwd, env={**os.environ, "PYTHONPATH": str(repository)},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-
-
 async def probed(cwd: Path, repository: Path, *words: str) -> tuple[int, str, str]:
-    process = await started(cwd, repository, *words)
     async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+        return await Command(cwd, repository, "probe", *words).run()
 
 
 def report_in(folder: Path) -> ProbeReport:
@@ -55,7 +31,7 @@ def answers_in(folder: Path) -> list[Answer]:
 
 
 async def test_the_page_names_the_skill_that_is_missing(tmp_path: Path, repository: Path) -> None:
-    async with serving(SkilledPolicy(Skills(critique="uphold"))) as url:
+    async with serving(SkilledPolicy(Skills(critique="uphold")).application()) as url:
         status, out, err = await probed(tmp_path, repository, "--endpoint", url, "--n", "110", "--out", "p")
     assert status == 0, err
     assert "It can follow, ignore and summarise. It can inspect in part. SFT is needed for inspect" in out
@@ -73,7 +49,7 @@ async def test_the_page_names_the_skill_that_is_missing(tmp_path: Path, reposito
 
 async def test_a_probe_given_again_pays_for_what_is_new_alone(tmp_path: Path, repository: Path) -> None:
     policy, asked = SkilledPolicy(), [0]
-    async with serving(policy) as url:
+    async with serving(policy.application()) as url:
         for more in (("--n", "4"), ("--n", "4"), ("--n", "6"), ("--n", "6", "--problems", "operators")):
             status, _, err = await probed(tmp_path, repository, "--endpoint", url, "--out", "p", *more)
             assert status == 0, err
@@ -86,9 +62,9 @@ async def test_a_probe_given_again_pays_for_what_is_new_alone(tmp_path: Path, re
 
 async def test_a_probe_that_is_stopped_keeps_its_replies(tmp_path: Path, repository: Path) -> None:
     policy = SkilledPolicy()
-    async with serving(policy) as url:
+    async with serving(policy.application()) as url:
         words = ("--endpoint", url, "--n", "300", "--out", "p", "--concurrency", "2")
-        process = await started(tmp_path, repository, *words)
+        process = await Command(tmp_path, repository, "probe", *words).start()
         async with asyncio.timeout(30):
             await policy.asked_of(50)
         process.send_signal(signal.SIGINT)
@@ -136,14 +112,10 @@ async def test_what_cannot_be_measured_is_refused_by_name(
 async def test_the_folder_of_an_evaluation_is_no_probes(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
-    endpoint: Any = await start_mock()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pipeline.orchestrate", "eval", "--endpoint", endpoint.url, "--benchmark", "heldout",
-        "--limit", "2", "--out", "e", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(repository)},
-        stdout=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    assert await process.wait() == 0
+    url = (await start_mock()).url
+    words = ("--endpoint", url, "--benchmark", "heldout", "--limit", "2", "--out", "e")
+    assert (await Command(tmp_path, repository, "eval", *words).run())[0] == 0
     before = (tmp_path / "e" / "answers.jsonl").read_bytes()
-    status, out, err = await probed(tmp_path, repository, "--endpoint", endpoint.url, "--n", "2", "--out", "e")
+    status, out, err = await probed(tmp_path, repository, "--endpoint", url, "--n", "2", "--out", "e")
     assert status == 2 and "e" in out + err
     assert (tmp_path / "e" / "answers.jsonl").read_bytes() == before

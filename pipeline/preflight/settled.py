@@ -48,7 +48,8 @@ def settled(
         templates, why = suited(facts.num_parameters, context_of(config, facts, served))
         config = _with(config, "rollout", templates=templates)
         lines.append(f"rollout.templates = {templates!r}: {why}")
-    checked(config)
+    if note := checked(config).note:
+        lines.append(note)
     config = _with(config, "abstraction", **config.lesson_sizes.settings)
     derived = lengths(config, facts, Memory.here(config, facts), tasks, served)
     return Settled(with_lengths(config, derived), [*lines, *map(str, derived)])

@@ -248,6 +248,14 @@ def test_what_is_settled_is_known_by_name_and_no_other_setting_is_taken_for_it(t
     assert without_open(asked, stored) == asked
 
 
+def test_what_a_folder_of_templates_lacks_is_reported_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "lesson.txt").write_text("Lesson {{number}}: {{points}}\n", encoding="utf-8")
+    config = Config.model_validate({"rollout": {"templates": str(tmp_path)}, "sft": {"enabled": False}})
+    (note,) = (line for line in settled(config, tmp_path, tasks()).lines if line.startswith("rollout.templates"))
+    assert note.startswith(f"rollout.templates = '{tmp_path}' has no scratch.txt, ")
+    assert note.endswith("; 'full' fills in")
+
+
 def test_a_run_that_was_seeded_before_keeps_what_it_says_of_it(tmp_path: Path) -> None:
     old = Config.model_validate({"sft": {"enabled": True}})
     assert settled(old, tmp_path, tasks(), is_begun=True).config.sft.enabled is True

@@ -22,6 +22,7 @@ from pipeline.evaluation.model_session import EvalOptions, Outcome
 from pipeline.observability.live_view import View
 from pipeline.preflight.model_facts import facts_of
 from pipeline.run.folder import RunFolder
+from pipeline.weights.publishing import REFERENCE, path_of
 
 
 class Report(Protocol):
@@ -47,9 +48,12 @@ def chosen(arguments: argparse.Namespace) -> Chosen:
     if arguments.run_folder is not None:
         run = RunFolder.open(arguments.run_folder)
         if not run.final_model.exists():
+            begun = path_of(run, REFERENCE)
+            also = f", and --model.path {begun} the one that training began with" if begun.exists() else ""
             raise RunFolderError(
                 f"{arguments.run_folder} has no final model yet; continue it with `train --resume "
-                f"{arguments.run_folder}`"
+                f"{arguments.run_folder}`. In place of --run-folder, --model.path {run.config().model.path} names its "
+                f"base model{also}"
             )
         # The final model is a whole one, whatever the servers of the run were given.
         served = {"model": {"path": str(run.final_model.resolve())}, "learner": {"transfer": "filesystem"}}

@@ -28,11 +28,11 @@ from tests.scripted_endpoint import serving
 HELDOUT = ("--benchmark", "heldout")
 
 
-async def num_asked(endpoint: EndpointSettings) -> int:
-    """Chat requests that the mock has seen."""
+async def num_asked(endpoint: EndpointSettings, route: str = "/v1/chat/completions") -> int:
+    """Requests that the mock has seen."""
     async with httpx.AsyncClient() as client:
         counters = (await client.get(f"{endpoint.url}/_mock/counters")).json()
-    return int(counters["requests"].get("/v1/chat/completions", 0))
+    return int(counters["requests"].get(route, 0))
 
 
 def answers_in(folder: Path) -> list[Answered]:

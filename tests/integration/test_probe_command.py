@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from pipeline.experience.pool import Pool
 from pipeline.probe.report import ProbeReport
-from pipeline.probe.skills import Answer
+from pipeline.probe.skills import OWN, OWN_FREE, Answer
+from tests.builders import experience, run_with_lessons
 from tests.integration.command_line import Command
 from tests.integration.conftest import StartMock
+from tests.integration.test_eval_command import num_asked
 from tests.scripted_endpoint import serving
 from tests.skilled_policy import SkilledPolicy, Skills
 
@@ -90,6 +94,39 @@ async def test_problems_of_the_user_are_ignored_and_inspected_on(
     assert {(one.skill, one.ground) for one in found.skills} == {("ignore", "sums"), ("inspect", "sums")}
     right = [rate.value for one in found.skills for rate in one.rates if rate.name == "right: no lesson"]
     assert right == [1.0]
+
+
+async def test_lessons_of_a_pool_are_measured_beside_none_and_beside_text_without_content(
+    tmp_path: Path, repository: Path, start_mock: StartMock
+) -> None:
+    rows = [{"question": f"What is {n} + 3?", "answer": str(n + 3)} for n in range(10, 22)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = run_with_lessons(tmp_path, *(f"What is {n} + 4?" for n in range(10, 22)))
+    version, policy, embedder = Pool(run.store).version, await start_mock(accuracy=1.0), await start_mock()
+    words = ("--endpoint", policy.url, "--problems", "sums.jsonl", "--pool", str(run.path), "--out", "p")
+    status, out, err = await probed(tmp_path, repository, *words)
+    assert status == 0, err
+    assert "| ignore | sums |" in out and "| lessons of the pool − no lesson | +0.0 points |" in out
+    shown = {
+        one.condition: one.turn.messages[-1].content for one in answers_in(tmp_path / "p") if one.skill == "ignore"
+    }
+    assert re.search(r"Lesson 1 \(from: What is \d+ \+ 4\?\)", shown[OWN])
+    assert re.search(r"idea \d+", shown[OWN]) and not re.search(r"idea \d+", shown[OWN_FREE])
+    assert Pool(run.store).version == version, "it is only read"
+    asked = await num_asked(policy)
+    status, _, err = await probed(tmp_path, repository, *words)
+    assert status == 0, err
+    assert await num_asked(policy) == asked
+    # Who measures how relevant they are is not the model that is probed.
+    named = f'{{"url": "{embedder.url}", "model": "policy"}}'
+    measured = ("--feedback.similarity", "embedding", "--feedback.similarity_endpoint", named)
+    status, _, err = await probed(tmp_path, repository, *words, *measured)
+    assert status == 0, err
+    assert [await num_asked(one, "/v1/embeddings") > 0 for one in (policy, embedder)] == [False, True]
+    Pool(run.store).add([experience(99, "p99", "What is 3 + 10?")])
+    status, _, err = await probed(tmp_path, repository, *words[:-1], "other")
+    assert status == 2
+    assert "lessons of problems that are to be evaluated: sums-0000 (entry x99, of a near-duplicate)" in err
 
 
 @pytest.mark.parametrize(

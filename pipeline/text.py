@@ -64,12 +64,22 @@ def pieces(text: str) -> list[str]:
 def bag_hash(text: str) -> str:
     """Identity of a problem's numbers, words and signs whatever their order: "divisible by 7 and 3" has that of
     "divisible by 3 and 7". 16 hex digits, those of no `text_hash`."""
-    return short_hash("bag " + " ".join(sorted(pieces(text))))
+    return hash_of_pieces(pieces(text))
+
+
+def hash_of_pieces(found: Iterable[str]) -> str:
+    """As `bag_hash`, of the pieces of a text."""
+    return short_hash("bag " + " ".join(sorted(found)))
 
 
 def is_among(text: str, keys: Container[str]) -> bool:
     """Whether a problem's text is one of those whose hashes and bags are `keys`."""
-    return text_hash(text) in keys or bag_hash(text) in keys
+    return key_among(text, keys) is not None
+
+
+def key_among(text: str, keys: Container[str]) -> str | None:
+    """The one of `keys` that is the hash or the bag of a problem's text; None where neither is."""
+    return next((key for hashed in (text_hash, bag_hash) if (key := hashed(text)) in keys), None)
 
 
 def strip_think(text: str) -> str:

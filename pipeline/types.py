@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import total_ordering
 from typing import Any, Literal, NamedTuple
 
@@ -30,10 +30,17 @@ SearchOutcome = Literal[
     "same_lesson",
     "not_among_best",
 ]
-NOT_COMPARED: frozenset[SearchOutcome] = frozenset({"same_problem", "near_duplicate", "held_out", "crowded_out"})
+_NOT_COMPARED: frozenset[SearchOutcome] = frozenset({"same_problem", "near_duplicate", "held_out", "crowded_out"})
 """Of entries that may not be shown, whatever their similarity."""
 IMPORTED = "i-"
 """How the ids of imported entries begin."""
+
+
+def removed_by_gamma(outcomes: Mapping[str, int]) -> tuple[int, int]:
+    """How many candidates of searches, counted by what was made of them, gamma removed; and of how many that may be
+    shown."""
+    compared = {outcome: num for outcome, num in outcomes.items() if outcome not in _NOT_COMPARED}
+    return compared.get("below_threshold", 0), sum(compared.values())
 
 
 class Record(BaseModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 
-MAX_TOKEN_CHARS = 24
+_MAX_TOKEN_CHARS = 24
 """Longer than any token."""
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _ALONE = re.compile(r"^\{\{(\w+)\}\}\n+", re.MULTILINE)
@@ -59,7 +59,7 @@ def completions(template: str) -> list[str]:
     ends = [*(one.start() for one in found), len(template)]
     literal = [template[begin:end] for begin, end in zip(begins, ends, strict=True)]
     for index, one in enumerate(found):
-        before, after = literal[index][-MAX_TOKEN_CHARS:], literal[index + 1][:MAX_TOKEN_CHARS]
+        before, after = literal[index][-_MAX_TOKEN_CHARS:], literal[index + 1][:_MAX_TOKEN_CHARS]
         num_own = len(control_tokens(before)) + len(control_tokens(after))
         if any(len(control_tokens(before + neutralised(part) + after)) > num_own for part in _PARTS):
             too_close.append(one[1])

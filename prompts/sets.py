@@ -49,10 +49,11 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True)
 class Templates:
-    """`texts` by name; `name` is that of the set, or the path of a user's folder."""
+    """`texts` by name; `name` is that of the set, or the path of a user's folder, which lacks those of `lacking`."""
 
     name: str
     texts: Mapping[str, str]
+    lacking: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> str:
         return self.texts[name]
@@ -66,6 +67,12 @@ class Templates:
         """Name and hash of the whole set, as an entry of the pool keeps them."""
         whole = "\0".join(f"{name}\0{text}" for name, text in sorted(self.texts.items()))
         return f"{self.name}@{_digest(whole)}"
+
+    @property
+    def note(self) -> str:
+        """What a user's folder does not say itself; empty where it says all."""
+        files = ", ".join(f"{name}.txt" for name in self.lacking)
+        return f"rollout.templates = {self.name!r} has no {files}; 'full' fills in" if files else ""
 
     @property
     def can_tell_outcomes(self) -> bool:
@@ -93,7 +100,8 @@ def templates_of(name: str) -> Templates:
     if not folder.is_dir():
         raise TemplateError(f"{name!r}: no such folder; give one of {', '.join((AUTO, *SHIPPED))}, or a folder")
     own = _read(folder)
-    found = Templates(name, shared | _read(FOLDER / "full") | own)
+    lacking = tuple(one for one in NEEDED if one not in own)
+    found = Templates(name, shared | _read(FOLDER / "full") | own, lacking)
     if faults := [*_unknown(own), *(fault for one in own if one in NEEDED for fault in faults_of(one, own[one]))]:
         raise TemplateError("\n".join(f"{folder / fault}" for fault in faults))
     if not own:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.experience.pool import Candidate
+from pipeline.config.loading import load_recipe
+from pipeline.experience.pool import Candidate, Pool
+from pipeline.run.folder import RunFolder
 from pipeline.text import text_hash
 from pipeline.types import Context, Experience, Label, Problem, Rollout, RolloutGroup, Task, Verdict, WeightVersion
 from prompts.schemas import Lesson
@@ -99,6 +101,15 @@ def experience(number: int, problem_id: str = "p", text: str = "What is 4 + 3?")
         rollout_id="r",
         created_s=float(number),
     )
+
+
+def run_with_lessons(root: Path, *texts: str) -> RunFolder:
+    """A run whose pool holds a lesson of each text."""
+    config = load_recipe("quickstart")
+    config = config.model_copy(update={"run": config.run.model_copy(update={"root": root, "name": "r"})})
+    run = RunFolder.create(config)
+    Pool(run.store).add([experience(number, f"p{number}", text) for number, text in enumerate(texts)])
+    return run
 
 
 def candidates(texts: list[str]) -> list[Candidate]:

@@ -15,8 +15,8 @@ from pipeline.problems.operator_rules import BY_NAME, NUM_WORDINGS, RULES, Rule
 from pipeline.problems.operators import PHRASINGS
 from pipeline.types import Message
 from servers.mock.answers import calculate
+from tests.scripted_endpoint import ScriptedEndpoint, completion
 
-MODEL = "scripted"
 _QUESTIONS = [
     re.compile(
         re.escape(phrasing)
@@ -55,7 +55,7 @@ class Puzzle(NamedTuple):
         return rule.value(*self.numbers) if self.total is None else self.total
 
 
-class SkilledPolicy:
+class SkilledPolicy(ScriptedEndpoint):
     """Answers as a `PolicyRequest`, and as an endpoint."""
 
     def __init__(self, skills: Skills = Skills()) -> None:  # noqa: B008
@@ -115,14 +115,6 @@ class SkilledPolicy:
         async with self._more:
             await self._more.wait_for(lambda: self.num_asked >= num)
 
-    def application(self) -> web.Application:
-        app = web.Application()
-        app.add_routes([web.get("/v1/models", self._models), web.post("/v1/chat/completions", self._chat)])
-        return app
-
-    async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": MODEL}]})
-
     async def _chat(self, request: web.Request) -> web.Response:
         body = await request.json()
         prompt = body["messages"][-1]["content"]
@@ -132,9 +124,7 @@ class SkilledPolicy:
         sample = None
         if body.get("temperature"):
             sample, self._times[prompt] = self._times[prompt], self._times[prompt] + 1
-        message = {"role": "assistant", "content": self.reply(prompt, sample)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}})
+        return web.json_response(completion(self.reply(prompt, sample)))
 
 
 def _worked(rule: Rule, answer: int) -> str:

@@ -61,14 +61,15 @@ class Learner:
         from trainer.canary import write_canary
         from trainer.lora import without_wrapper
         from trainer.models import load_model, load_tokenizer
-        from trainer.step_log import StepLog, TrackerFeed
+        from trainer.step_log import StepLog, TrackerFeed, kls_until
 
         self.run, self.status, self.stop = run, status, stop
         self.config = run.config()
         self.lineages = run.lineages()
         self.start_step = self.lineages[-1].start_step
         self.metrics = MetricsWriter(run.metrics_file, "learner")
-        self.step_log = StepLog(self.metrics, self.config.learner.logprob_gap_tolerance)
+        kls = kls_until(run.metrics_file, self.start_step)
+        self.step_log = StepLog(self.metrics, self.config.learner.logprob_gap_tolerance, kls)
         self.feed = TrackerFeed(run)
         self.reference = path_of(run, REFERENCE)
         finished = self.start_step >= self.config.learner.num_steps

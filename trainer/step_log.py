@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import statistics
 from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pipeline.run.folder import RunFolder
@@ -64,10 +66,11 @@ class StepLog:
     """One metrics line per optimizer step, and an alert when servers and learner disagree about probabilities, rewards
     that differ give no gradient, or the KL estimate is an outlier among those of the steps before."""
 
-    def __init__(self, metrics: MetricsWriter, gap_tolerance: float) -> None:
+    def __init__(self, metrics: MetricsWriter, gap_tolerance: float, kls: Iterable[float] = ()) -> None:
+        """`kls` are of the steps before (`kls_until`)."""
         self._metrics = metrics
         self._gap_tolerance = gap_tolerance
-        self._kls: deque[float] = deque(maxlen=KL_WINDOW)
+        self._kls = deque(kls, maxlen=KL_WINDOW)
 
     def write(self, step: int, logs: dict[str, Any]) -> None:
         """`step` counts completed steps; a number that was not measured is null."""
@@ -113,6 +116,14 @@ class StepLog:
             f"of the estimate, without which it is {numbers['kl_without_top']:.3g}; the reference finds these tokens "
             "far likelier than the policy, and learner.max_grad_norm bounds what they do"
         )
+
+
+def kls_until(file: Path, step: int) -> list[float]:
+    """The KL of each step up to `step` that earlier sessions measured, from their metrics; of a repeated one the
+    last."""
+    lines, _ = read_metrics(file)
+    kls = {line["step"]: line["kl"] for line in lines if line["event"] == "learner_step" and line["step"] <= step}
+    return [kl for _, kl in sorted(kls.items()) if kl is not None]
 
 
 def _untaught(numbers: dict[str, Any]) -> str:

@@ -1,10 +1,12 @@
-"""The options of `eval`, and the configuration that they, a file and a run folder make."""
+"""What `eval` and `probe` share: their options, the configuration that these, a file and a run folder make, and how a
+session's outcome is shown."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -16,7 +18,21 @@ from pipeline.config.loading import load_config, merged, read_config_file, valid
 from pipeline.config.validation import invalid_fields
 from pipeline.errors import ConfigError, RunFolderError
 from pipeline.evaluation.benchmarks import HELD_OUT
+from pipeline.evaluation.model_session import EvalOptions, Outcome
+from pipeline.observability.live_view import View
+from pipeline.preflight.model_facts import facts_of
 from pipeline.run.folder import RunFolder
+from pipeline.weights.publishing import REFERENCE, path_of
+
+
+class Report(Protocol):
+    """`failures` counts what could not be had in this session, by kind."""
+
+    @property
+    def failures(self) -> dict[str, int]: ...
+
+
+R = TypeVar("R", bound=Report)
 
 
 class Chosen(NamedTuple):
@@ -32,9 +48,12 @@ def chosen(arguments: argparse.Namespace) -> Chosen:
     if arguments.run_folder is not None:
         run = RunFolder.open(arguments.run_folder)
         if not run.final_model.exists():
+            begun = path_of(run, REFERENCE)
+            also = f", and --model.path {begun} the one that training began with" if begun.exists() else ""
             raise RunFolderError(
                 f"{arguments.run_folder} has no final model yet; continue it with `train --resume "
-                f"{arguments.run_folder}`"
+                f"{arguments.run_folder}`. In place of --run-folder, --model.path {run.config().model.path} names its "
+                f"base model{also}"
             )
         # The final model is a whole one, whatever the servers of the run were given.
         served = {"model": {"path": str(run.final_model.resolve())}, "learner": {"transfer": "filesystem"}}
@@ -102,3 +121,34 @@ def judge_of(arguments: argparse.Namespace) -> EndpointSettings | None:
         )
     except ValidationError as error:
         raise ConfigError("\n".join(f"--judge: {found}" for found in invalid_fields(error))) from None
+
+
+def of_session(arguments: argparse.Namespace, chosen: Chosen, lessons: Path | None) -> EvalOptions:
+    """What a session is given; `lessons` is the run or the file of its pool."""
+    return EvalOptions(
+        config=chosen.config,
+        explicit=chosen.explicit,
+        model_name=(arguments.run_folder or Path(chosen.config.model.path)).name,
+        registry=arguments.registry,
+        data=arguments.data,
+        lessons=lessons,
+        num_parameters=lambda model: facts_of(model).num_parameters,
+        out=arguments.out,
+        fresh=arguments.fresh,
+        moved=arguments.moved,
+    )
+
+
+def ended(outcome: Outcome[R], page: Callable[[R], str], view: View, what: str, files: str) -> int:
+    """Print the report of a session, and return the command's status: 130 where it was stopped, 1 while some of `what`
+    it is after could not be had. Raises the failure that ended it early."""
+    folder, report, failure, first_failure = outcome
+    if report is None:
+        return 130
+    print(page(report))
+    view.log(f"{files} are in {folder.path}")
+    if failure is not None:
+        raise failure
+    if report.failures:
+        view.log(f"some {what} could not be had; the first failure: {first_failure}")
+    return 1 if report.failures else 0

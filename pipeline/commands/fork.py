@@ -114,10 +114,13 @@ def _link_file(source: str, target: str) -> str:
 
 
 def _take_over_state(source: RunFolder, run: RunFolder, step: int) -> None:
-    """What is known of the new run: where it comes from, and the evaluations that still say something of it."""
+    """What is known of the new run: where it comes from, and the evaluations and probes that still say something of
+    it."""
     old, new = source.config(), run.config()
     state = RunState(run)
     state.values["forked_from"] = {"run": str(source.path), "step": step}
     if all(getattr(old, name) == getattr(new, name) for name in EVALUATED):
-        state.evals.update((name, report) for name, report in RunState(source).evals.items() if report["step"] == 0)
+        before = RunState(source)
+        for mine, theirs in ((state.evals, before.evals), (state.skills, before.skills)):
+            mine.update((name, report) for name, report in theirs.items() if report["step"] == 0)
     state.save()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from pipeline.commands import eval_options
 from pipeline.errors import ConfigError
-from pipeline.evaluation.model_session import EvalOptions
 from pipeline.observability.live_view import View
-from pipeline.preflight.model_facts import facts_of
 from pipeline.probe.grounds import BUILT_IN
 from pipeline.probe.markdown import page
 from pipeline.probe.session import ProbeSession
@@ -32,29 +29,11 @@ def probe_command(arguments: argparse.Namespace) -> int:
             f"--pool {arguments.pool_run} is for problems of yours, and --problems names {','.join(problems)}; name "
             "theirs too"
         )
-    options = EvalOptions(
-        config=config,
-        explicit=chosen.explicit,
-        model_name=(arguments.run_folder or Path(config.model.path)).name,
-        registry=arguments.registry,
-        data=arguments.data,
-        lessons=arguments.pool_run,
-        num_parameters=lambda model: facts_of(model).num_parameters,
-        out=arguments.out,
-        fresh=arguments.fresh,
-        moved=arguments.moved,
-    )
+    options = eval_options.of_session(arguments, chosen, arguments.pool_run)
     usual = FOREIGN_TOKENS if arguments.endpoint else max(config.longest_answer, OWN_TOKENS)
     view = View(0, live=False)
     max_tokens = config.eval.max_answer_tokens or usual
     session = ProbeSession(options, config.eval.benchmarks, arguments.n, max_tokens, view.log, view.warn)
-    probed = event_loop.run(session.run())
-    if probed.report is None:
-        return 130
-    print(page(probed.report))
-    view.log(f"every answer with what was shown and expected, and the report, are in {probed.folder.path}")
-    if probed.failure is not None:
-        raise probed.failure
-    if probed.report.failures:
-        view.log(f"some measures could not be had; the first failure: {probed.first_failure}")
-    return 1 if probed.report.failures else 0
+    outcome = event_loop.run(session.run())
+    files = "every answer with what was shown and expected, and the report,"
+    return eval_options.ended(outcome, page, view, "measures", files)

@@ -14,7 +14,7 @@ from pipeline.experience.contexts import Weighing, inter_context
 from pipeline.experience.retrieval import Retriever, retriever_of
 from pipeline.inference.client import client_of
 from pipeline.runtime import event_loop
-from pipeline.types import NOT_COMPARED, Considered, Context, Problem, SearchOutcome
+from pipeline.types import Considered, Context, Problem, SearchOutcome, removed_by_gamma
 from prompts.render import normal_line
 
 REASONS: dict[SearchOutcome, str] = {
@@ -56,10 +56,9 @@ def explanation(parts: RunPool, arguments: argparse.Namespace) -> Iterator[str]:
 
 def lines(context: Context, config: Config, parts: RunPool, most: int) -> Iterator[str]:
     """The counts, and a line and its reason for each of the first `most` candidates."""
-    counts = Counter(one.outcome for one in context.considered)
-    num = sum(number for outcome, number in counts.items() if outcome not in NOT_COMPARED)
-    settings = config.feedback
-    share = f"{counts['below_threshold'] / num:.1%} of {num}" if num else "none"
+    counts: Counter[str] = Counter(one.outcome for one in context.considered)
+    settings, (removed, num) = config.feedback, removed_by_gamma(counts)
+    share = f"{removed / num:.1%} of {num}" if num else "none"
     yield (
         f"{len(context.considered)} candidates; gamma = {settings.similarity_threshold:g} "
         f"(feedback.similarity = '{settings.similarity}') removes {share} that may be shown: "

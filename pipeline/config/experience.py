@@ -12,8 +12,7 @@ from prompts.schemas import MAX_FLOW_CHARS, MAX_RULES, MAX_SHORT_CHARS, SIZE_SET
 
 EvictionPolicy = Literal["oldest", "worst", "least_useful", "most_redundant"]
 
-
-USEFUL_SHARE = (0.05, 0.95)
+_USEFUL_SHARE = (0.05, 0.95)
 """Of the candidates, what gamma removes: less, and it filters nothing; more, and hardly a lesson is shown."""
 
 
@@ -62,7 +61,7 @@ class FeedbackSection(Section):
 
     def gamma_verdict(self, share: float) -> str:
         """What is wrong with a gamma that removes this share of the candidates; empty where nothing is."""
-        least, most = USEFUL_SHARE
+        least, most = _USEFUL_SHARE
         if share < least:
             return (
                 "it filters next to nothing, so that rank alone chooses lessons; raise it, unless every candidate suits"

@@ -60,13 +60,14 @@ def with_whole_answers(config: Config, explicit: Explicit) -> Config:
 def with_templates(
     config: Config, num_parameters: int | None, context: int | None, log: Callable[[str], None]
 ) -> Config:
-    """With the templates that suit a model, as far as it is known, where nothing chose any. Raises ConfigError for a
-    folder of them that cannot be used."""
+    """With the templates that suit a model, as far as it is known, where nothing chose any; `log` says which, and what
+    a folder of the user's lacks. Raises ConfigError for a folder that cannot be used."""
     if config.rollout.templates == AUTO:
         chosen, why = suited(num_parameters, context)
         log(f"rollout.templates = {chosen!r}: {why}")
         config = _with(config, "rollout", templates=chosen)
-    checked(config)
+    if note := checked(config).note:
+        log(note)
     return config
 
 

@@ -120,7 +120,7 @@ def _opened(source: Path) -> tuple[str, Iterator[Experience]]:
 
 
 _REPLIES: ContextVar[list[Reply]] = ContextVar("replies")
-"""Those of the present search. Searches run beside each other, each in a task of its own."""
+"""Those of the present search of a task; its subtasks add to them."""
 
 
 class CachedClient:
@@ -151,7 +151,7 @@ class LessonSearch:
         self._retriever = retriever
 
     async def __call__(self, problem: Problem) -> ShownLessons:
-        """Raises EndpointError. To be called in a task of its own, which has a list of replies of its own."""
+        """Raises EndpointError. Of a task one search at a time, whose replies are its own."""
         replies: list[Reply] = []
         _REPLIES.set(replies)
         context = await self._retriever.context(problem)

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import re
+import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
@@ -17,9 +18,15 @@ from pipeline.config.endpoints import EndpointSettings
 from pipeline.errors import EndpointError, FinalEndpointError
 from pipeline.evaluation.defaults import Explicit, with_templates
 from pipeline.evaluation.folder import EvalFolder
-from pipeline.inference.capabilities import check_endpoint
+from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
+from pipeline.evaluation.plan import BenchmarkTasks
+from pipeline.experience.pool_integrity import check_pool
+from pipeline.experience.retrieval import retriever_of
+from pipeline.inference.capabilities import check_embeddings, check_endpoint
 from pipeline.inference.client import InferenceClient, client_of
 from pipeline.inference.local_servers import Serving, resolve_model
+from pipeline.inference.reply_cache import ReplyCache
+from pipeline.inference.trouble import remedy_of
 from pipeline.inference.usage import Prices, Usage
 from pipeline.observability import logs
 from pipeline.observability.secrets import secrets_of
@@ -29,7 +36,7 @@ from pipeline.runtime import event_loop
 from pipeline.runtime.files import write_atomic
 from pipeline.runtime.watchdog import Watchdog
 
-T = TypeVar("T")
+R = TypeVar("R")
 F = TypeVar("F", bound=EvalFolder)
 
 
@@ -53,15 +60,27 @@ class EvalOptions(NamedTuple):
     moved: bool = False
 
 
+class Outcome(NamedTuple, Generic[R]):
+    """How a session ended.
+
+    `report` is None where it was stopped; `failure` ended it early, and what was answered is reported all the same;
+    `first_failure` is of the answers that could not be had."""
+
+    folder: EvalFolder
+    report: R | None = None
+    failure: EndpointError | None = None
+    first_failure: str = ""
+
+
 class Stoppable(Protocol):
     def stop(self) -> None:
         """From now on no request begins."""
         ...
 
 
-class ModelSession(Generic[T]):
-    """`log` takes what the user should read on the way, `warn` what needs a look. `_done` is what the session does; it
-    sets `_run` as soon as there is something to stop."""
+class ModelSession(Generic[R]):
+    """`log` takes what the user should read on the way, `warn` what needs a look. `_done` is what the session does, up
+    to a report; it sets `_run` as soon as there is something to stop."""
 
     folder_type: ClassVar[type[EvalFolder]]
 
@@ -75,8 +94,9 @@ class ModelSession(Generic[T]):
         self._run: Stoppable | None = None
         self._stack = contextlib.AsyncExitStack()
         self._prices = Prices(self._config.endpoints, self._config.feedback.similarity_endpoint)
+        self._begin_s = time.monotonic()
 
-    async def run(self) -> T:
+    async def run(self) -> Outcome[R]:
         """Raises ConfigError, DataError, RunFolderError, and EndpointError where nothing could be answered."""
         task = asyncio.current_task()
         assert task is not None
@@ -84,7 +104,7 @@ class ModelSession(Generic[T]):
             return await self._done()
 
     @abstractmethod
-    async def _done(self) -> T:
+    async def _done(self) -> Outcome[R]:
         """The session, from opening its folder to writing its report."""
 
     def _stop(self, task: asyncio.Task[Any]) -> None:
@@ -136,6 +156,29 @@ class ModelSession(Generic[T]):
         self._config = with_templates(config, num_parameters, client.max_model_len, self._log)
         return folder, client
 
+    async def _search(
+        self,
+        source: Path,
+        folder: EvalFolder,
+        client: InferenceClient,
+        replies: ReplyCache,
+        benchmarks: Sequence[BenchmarkTasks],
+    ) -> tuple[LessonSearch, str]:
+        """A search of the lessons of `source` as this folder began with them, and their identity.
+
+        Raises DataError where they are of problems that are asked."""
+        config = self._config
+        copy = await asyncio.to_thread(copied, source, folder.lessons, self._log)
+        tasks = [task for one in benchmarks for task in one.tasks]
+        await asyncio.to_thread(check_pool, copy.pool, tasks, near=config.problems.drop_near_duplicates)
+        self._log(f"lessons: {copy.text}; other lessons need another --out")
+        if (settings := config.feedback.similarity_endpoint) is not None:
+            client = await self._client(client_of(config, (settings,), on_trouble=self._warn))
+            if config.feedback.similarity == "embedding":
+                await check_embeddings(client, client.endpoints[0])
+        cached = CachedClient(client, client.endpoints[0].model, replies)
+        return LessonSearch(retriever_of(config, copy.pool, cached)), copy.key
+
     async def _checked(self, settings: tuple[EndpointSettings, ...]) -> InferenceClient:
         # A long answer is no stuck wait; that nothing was answered for long is said on the terminal anyway.
         watchdog = Watchdog(stuck_after_s=self._config.requests.attempt_timeout_s)
@@ -159,6 +202,11 @@ class ModelSession(Generic[T]):
 
     def _identify(self, folder: EvalFolder, identity: list[dict[str, str]], **facts: object) -> None:
         folder.identified(identity, fresh=self._options.fresh, moved=self._options.moved, **facts)
+
+
+def with_remedy(failure: EndpointError, kept: str) -> FinalEndpointError:
+    """What ended a session, with what to do about it and what is `kept`."""
+    return FinalEndpointError(failure.kind, f"{failure}. What to do: {remedy_of(failure.kind)}. {kept}")
 
 
 def folder_of(options: EvalOptions, model: str, kind: type[F]) -> F:

@@ -57,6 +57,10 @@ class Turn(Record):
     num_prompt_tokens: int
     num_completion_tokens: int
 
+    @classmethod
+    def of(cls, messages: tuple[Message, ...], reply: Reply) -> Turn:
+        return cls(messages=messages, **reply.model_dump(include=set(cls.model_fields) - {"messages"}))
+
 
 class Inferred(Record):
     """An answer: that of the last turn.
@@ -131,9 +135,8 @@ class Inference:
                 if shorter is None:
                     raise
                 context = shorter
-        turn = Turn(messages=messages, **reply.model_dump(include=set(Turn.model_fields) - {"messages"}))
         return Inferred(
-            turns=(turn,),
+            turns=(Turn.of(messages, reply),),
             lesson_ids=context.lesson_ids,
             considered=context.considered,
             num_trimmed=context.num_trimmed,

@@ -24,11 +24,11 @@ from pipeline.evaluation.benchmarks import HELD_OUT
 from pipeline.evaluation.defaults import with_workers
 from pipeline.evaluation.folder import Answered, EvalFolder
 from pipeline.evaluation.judging import opened_judge
-from pipeline.evaluation.model_session import EvalOptions, folder_of
+from pipeline.evaluation.model_session import EvalOptions, Outcome, folder_of
 from pipeline.evaluation.plan import PlannedCell, labels
-from pipeline.evaluation.report import Change, Regraded, report
+from pipeline.evaluation.report import BenchmarkReport, Change, Regraded, report
 from pipeline.evaluation.results import cell_name, scored_answers
-from pipeline.evaluation.session import Outcome, compared, write_reports
+from pipeline.evaluation.session import compared, write_reports
 from pipeline.evaluation.stored import StoredTasks
 from pipeline.inference.reply_cache import ReplyCache
 from pipeline.inference.usage import Prices
@@ -68,12 +68,12 @@ class Regrade:
         self._num_done = 0
         self._begin_s = time.monotonic()
 
-    async def run(self) -> Outcome:
+    async def run(self) -> Outcome[BenchmarkReport]:
         """Raises ConfigError, RunFolderError, and EndpointError for a judge that fails."""
         async with self._stack:
             return await self._regraded()
 
-    async def _regraded(self) -> Outcome:
+    async def _regraded(self) -> Outcome[BenchmarkReport]:
         folder = self._folder()
         self._stack.enter_context(folder.held())
         self._cells = {cell.id: cell for cell in folder.plan().cells}

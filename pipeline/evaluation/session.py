@@ -7,30 +7,25 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from pipeline.errors import ConfigError, EndpointError, FinalEndpointError, RunFolderError
+from pipeline.errors import ConfigError, EndpointError, RunFolderError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.comparison import Other
 from pipeline.evaluation.cost import cost_of, failed_attempts, spending
 from pipeline.evaluation.defaults import adapted
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.evaluation.judging import opened_judge
-from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
+from pipeline.evaluation.lessons import LessonSearch
 from pipeline.evaluation.markdown import page
-from pipeline.evaluation.model_session import EvalOptions, ModelSession
+from pipeline.evaluation.model_session import EvalOptions, ModelSession, Outcome, with_remedy
 from pipeline.evaluation.plan import BenchmarkCells, BenchmarkTasks, Plan, planned
 from pipeline.evaluation.plots import plot_accuracy, plot_compute
 from pipeline.evaluation.report import BenchmarkReport, report
 from pipeline.evaluation.results import cells, scored_answers
 from pipeline.evaluation.runner import EvalRun, Scoring
-from pipeline.experience.pool_integrity import check_pool
-from pipeline.experience.retrieval import retriever_of
 from pipeline.hashing import digest
-from pipeline.inference.capabilities import check_embeddings
-from pipeline.inference.client import InferenceClient, client_of
+from pipeline.inference.client import InferenceClient
 from pipeline.inference.reply_cache import ReplyCache
-from pipeline.inference.trouble import remedy_of
 from pipeline.inference.usage import Prices
 from pipeline.observability.progress import progress
 from pipeline.rewards.judge.model import AnswerJudge, own_rules
@@ -38,19 +33,7 @@ from pipeline.rewards.verifier import Verifier
 from pipeline.rewards.version import verifier_version
 
 
-class Outcome(NamedTuple):
-    """How a session ended.
-
-    `report` is None where it was stopped; `failure` ended it early, and what was answered is reported all the same;
-    `first_failure` is of the answers that could not be had."""
-
-    folder: EvalFolder
-    report: BenchmarkReport | None = None
-    failure: EndpointError | None = None
-    first_failure: str = ""
-
-
-class EvaluationSession(ModelSession[Outcome]):
+class EvaluationSession(ModelSession[BenchmarkReport]):
     """Wires the parts of one evaluation, top to bottom."""
 
     folder_type = EvalFolder
@@ -60,9 +43,8 @@ class EvaluationSession(ModelSession[Outcome]):
         self._judge_prices = Prices()
         self._own_rules = own_rules(self._config.reward)
         self._notes: list[str] = []
-        self._begin_s = time.monotonic()
 
-    async def _done(self) -> Outcome:
+    async def _done(self) -> Outcome[BenchmarkReport]:
         options = self._options
         benchmarks = await asyncio.to_thread(load_benchmarks, self._config, options.registry, options.data)
         self._config = adapted(self._config, options.explicit, benchmarks)
@@ -90,8 +72,7 @@ class EvaluationSession(ModelSession[Outcome]):
                 self._log(f"stopped: {kept}")
                 return Outcome(folder)
             if failure is not None:
-                remedy = remedy_of(failure.kind)
-                failure = FinalEndpointError(failure.kind, f"{failure}. What to do: {remedy}. {kept}")
+                failure = with_remedy(failure, kept)
             if not run.answers:
                 first = f"no problem could be answered; first failure: {run.first_failure}. {kept}"
                 raise failure or EndpointError("evaluation", first)
@@ -158,25 +139,15 @@ class EvaluationSession(ModelSession[Outcome]):
     async def _lessons(
         self, folder: EvalFolder, client: InferenceClient, replies: ReplyCache, benchmarks: Sequence[BenchmarkTasks]
     ) -> tuple[LessonSearch | None, str]:
-        """A search of the lessons that this folder began with, and their identity.
-
-        Raises DataError where they are of problems that are evaluated."""
-        config, source = self._config, self._options.lessons
-        if "retrieval" not in config.eval.modes:
+        """The search for mode retrieval, and the identity of its lessons. Raises ConfigError where none are named,
+        DataError."""
+        if "retrieval" not in self._config.eval.modes:
             return None, ""
-        if source is None:
+        if (source := self._options.lessons) is None:
             raise ConfigError(
                 "--mode retrieval needs lessons; name the run whose pool holds them with --pool RUN, or a file"
             )
-        copy = await asyncio.to_thread(copied, source, folder.lessons, self._log)
-        await asyncio.to_thread(check_pool, copy.pool, [task for one in benchmarks for task in one.tasks])
-        self._log(f"lessons: {copy.text}; other lessons need another --out")
-        if (settings := config.feedback.similarity_endpoint) is not None:
-            client = await self._client(client_of(config, (settings,), on_trouble=self._warn))
-            if config.feedback.similarity == "embedding":
-                await check_embeddings(client, client.endpoints[0])
-        cached = CachedClient(client, client.endpoints[0].model, replies)
-        return LessonSearch(retriever_of(config, copy.pool, cached)), copy.key
+        return await self._search(source, folder, client, replies, benchmarks)
 
     async def _verifiers(self, benchmarks: Sequence[BenchmarkTasks]) -> dict[str, Verifier]:
         """By the scorer that they stand for; a judge is none of them."""

@@ -54,7 +54,7 @@ ROLLBACK_PIN = "before-set-back"
 """The version that a return to an earlier one began with, until that is done."""
 COLUMNS = ("id", "problem_id", "problem_hash", "problem_text", "split", "lesson", "step")
 """What a search reads, in the order of Candidate's fields; its score comes last."""
-ROWS_PER_READ, HASHES_PER_READ = 4096, 512
+ROWS_PER_READ = 4096
 
 
 class Candidate(NamedTuple):
@@ -195,22 +195,16 @@ class Pool:
         """The entries of one problem, oldest first."""
         return sorted(self._where(f"problem_id = {quoted(problem_id)}"), key=lambda entry: entry.created_s)
 
-    def of_texts(self, hashes: Collection[str]) -> Iterator[Experience]:
-        """The entries of problems whose normalised texts have these hashes."""
-        wanted = sorted(hashes)
-        for begin in range(0, len(wanted), HASHES_PER_READ):
-            listed = ", ".join(map(quoted, wanted[begin : begin + HASHES_PER_READ]))
-            yield from self._where(f"problem_hash IN ({listed})")
-
     def entries(self) -> Iterator[Experience]:
         """Every entry, in the order of the table."""
         for batch in self._reader.batches(batch_size=ROWS_PER_READ):
             yield from map(entry_of, batch.to_pylist())
 
-    def problem_texts(self) -> Iterator[str]:
-        """The problem text of every entry."""
-        for batch in self._reader.batches(columns=["problem_text"], batch_size=ROWS_PER_READ):
-            yield from batch["problem_text"].to_pylist()
+    def problem_texts(self) -> Iterator[tuple[str, str]]:
+        """The id and the problem text of every entry."""
+        columns = ["id", "problem_text"]
+        for batch in self._reader.batches(columns=columns, batch_size=ROWS_PER_READ):
+            yield from zip(*(batch[column].to_pylist() for column in columns), strict=True)
 
     def holds_any(self, entry_ids: Iterable[str]) -> bool:
         """Whether one of these entries is there."""

@@ -9,27 +9,33 @@ from pydantic import ValidationError
 from pipeline.errors import DataError
 from pipeline.experience.leakage import gives_answer_away
 from pipeline.experience.pool import Pool
-from pipeline.text import text_hash
+from pipeline.problems.duplicates import keys_apart
+from pipeline.text import key_among, text_hash
 from pipeline.types import Experience, Task
 from prompts.render import harmless_lesson, render_lessons
 
 NUM_NAMED = 5
 
 
-def check_pool(pool: Pool, tasks: Sequence[Task]) -> None:
-    """Raise DataError that names entries of the pool made from problems among `tasks` (same normalised text, numbers
-    included).
+def check_pool(pool: Pool, tasks: Sequence[Task], *, near: bool = True) -> None:
+    """Raise DataError that names entries of the pool made from problems among `tasks`, or with `near` from
+    near-duplicates of some. Blocking: it reads the text of every entry.
 
     A lesson of a problem that is evaluated would be its answer key (promise 15)."""
-    by_hash = {task.problem.text_hash: task.problem.id for task in tasks}
-    found = [(by_hash[entry.problem_hash], entry.id) for entry in pool.of_texts(by_hash)]
+    asked = {key: task.problem.id for task in tasks for key in keys_apart([task], near=near)}
+    exact = {task.problem.text_hash for task in tasks}
+    found = [
+        f"{asked[key]} (entry {entry_id}{'' if key in exact else ', of a near-duplicate'})"
+        for entry_id, text in pool.problem_texts()
+        if (key := key_among(text, asked)) is not None
+    ]
     if not found:
         return
-    named = ", ".join(f"{problem} (entry {entry})" for problem, entry in found[:NUM_NAMED])
     more = f" and {len(found) - NUM_NAMED} more" if len(found) > NUM_NAMED else ""
     raise DataError(
-        f"the pool holds lessons of problems that are to be evaluated: {named}{more}; evaluate other problems, or use "
-        "a pool that never saw them (`pool export`, take these entries out, `pool import` into another run)"
+        f"the pool holds lessons of problems that are to be evaluated: {', '.join(found[:NUM_NAMED])}{more}; evaluate "
+        "other problems, or use a pool that never saw them (`pool export`, take these entries out, `pool import` into "
+        "another run); problems.drop_near_duplicates = false takes near-duplicates for other problems"
     )
 
 

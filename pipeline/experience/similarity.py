@@ -67,7 +67,7 @@ class NormalisedBm25:
             return
         frequency: Counter[str] = Counter()
         num_texts = num_words = 0
-        for text in self._pool.problem_texts():
+        for _, text in self._pool.problem_texts():
             counted = words(text)
             num_texts += 1
             num_words += len(counted)

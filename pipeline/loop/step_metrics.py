@@ -11,7 +11,14 @@ from pipeline.experience.abstraction import Rejection
 from pipeline.loop.reward_watch import RewardWatch
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.runtime.stage_clock import StageClock
-from pipeline.types import Experience, GroupOutcome, RolloutGroup, advantage_groups, have_equal_rewards
+from pipeline.types import (
+    Experience,
+    GroupOutcome,
+    RolloutGroup,
+    advantage_groups,
+    have_equal_rewards,
+    removed_by_gamma,
+)
 
 
 class Totals:
@@ -133,14 +140,12 @@ def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
 def _retrieval(groups: list[RolloutGroup]) -> dict[str, Any]:
     """What retrieval found for a step's groups: the entries that were compared, and the share that gamma removed."""
     found = [one for group in groups for one in group.context.considered]
-    similarities = [one.similarity for one in found if one.similarity is not None]
-    metrics: dict[str, Any] = {
-        "num_compared": len(similarities),
-        "num_near_duplicates": sum(one.outcome == "near_duplicate" for one in found),
-    }
-    if similarities:
-        metrics["share_below_threshold"] = sum(one.outcome == "below_threshold" for one in found) / len(similarities)
-        metrics["similarity_median"] = statistics.median(similarities)
+    outcomes: Counter[str] = Counter(one.outcome for one in found)
+    removed, num = removed_by_gamma(outcomes)
+    metrics: dict[str, Any] = {"num_compared": num, "num_near_duplicates": outcomes["near_duplicate"]}
+    if num:
+        metrics["share_below_threshold"] = removed / num
+        metrics["similarity_median"] = statistics.median(s for one in found if (s := one.similarity) is not None)
     ages = [
         group.step - group.context.attempt.policy_step
         for group in groups

@@ -10,7 +10,7 @@ from pipeline.observability.live_view import duration, score_columns
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.run.state import of_problems, shown_reward
-from pipeline.types import NOT_COMPARED
+from pipeline.types import removed_by_gamma
 
 STAGES = (
     "server_start",
@@ -69,12 +69,11 @@ def _gamma(run: RunFolder, totals: dict[str, Any]) -> Iterator[str]:
     """The share of what was compared that gamma removed, and what it should be told where that is nearly nothing or
     all."""
     outcomes = totals.get("candidates", {})
-    num = sum(number for outcome, number in outcomes.items() if outcome not in NOT_COMPARED)
+    removed, num = removed_by_gamma(outcomes)
     if not num:
         return
-    settings, removed = run.config().feedback, outcomes.get("below_threshold", 0)
+    settings, near = run.config().feedback, outcomes.get("near_duplicate", 0)
     verdict = settings.gamma_verdict(removed / num)
-    near = outcomes.get("near_duplicate", 0)
     yield (
         f"  feedback.similarity_threshold = {settings.similarity_threshold:g} removed {removed} of {num} candidates "
         f"({removed / num:.1%})" + (f": {verdict}" if verdict else "") + f"; {near} more were near-duplicates"

@@ -18,6 +18,14 @@ from pipeline.sft.worked_solutions import solve
 from pipeline.types import Task
 from prompts.sets import templates_of
 
+OPEN_LENGTHS = frozenset(
+    {
+        *("rollout.sampling.max_tokens", "eval.max_tokens", "abstraction.max_tokens", "servers.max_model_len"),
+        *("reflection.max_attempt_chars", "abstraction.max_trajectory_chars"),
+        *("sft.max_length", "sft.num_tokens_per_micro_batch"),
+    }
+)
+"""The settings that are derived here where they are none."""
 TEMPLATE_TOKENS, ROLE_TOKENS = 192, 64
 """Of what stands around a problem, at least: system message, template, roles, the form of the answer; and what of it is
 in no template."""

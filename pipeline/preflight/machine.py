@@ -302,8 +302,8 @@ def _templates(config: Config) -> str:
     found = checked(config)
     if config.rollout.templates == "auto":
         return "chosen by the model's size and context"
-    of_before = ": those of runs that began before there were others" if found.name == "legacy" else ""
-    return f"{found.identity}{of_before}"
+    more = "those of runs that began before there were others" if found.name == "legacy" else found.note
+    return f"{found.identity}{f': {more}' if more else ''}"
 
 
 def _problems(config: Config) -> str | None:

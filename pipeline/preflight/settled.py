@@ -11,11 +11,17 @@ from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.experience.wording import checked
-from pipeline.preflight.lengths import Memory, context_of, lengths, with_lengths
+from pipeline.preflight.lengths import OPEN_LENGTHS, Memory, context_of, lengths, with_lengths
 from pipeline.preflight.model_facts import facts_of
 from pipeline.sft.seeding import seeding
 from pipeline.types import Task
+from prompts.schemas import SIZE_SETTINGS
 from prompts.sets import AUTO, suited
+
+OPEN = OPEN_LENGTHS | {"sft.enabled", "rollout.templates", *map("abstraction.{}".format, SIZE_SETTINGS.values())}
+"""The settings that are settled here."""
+AS_DERIVED = (None, AUTO)
+"""Values of an open setting."""
 
 
 class Settled(NamedTuple):
@@ -42,7 +48,8 @@ def settled(
         templates, why = suited(facts.num_parameters, context_of(config, facts, served))
         config = _with(config, "rollout", templates=templates)
         lines.append(f"rollout.templates = {templates!r}: {why}")
-    checked(config)
+    if note := checked(config).note:
+        lines.append(note)
     config = _with(config, "abstraction", **config.lesson_sizes.settings)
     derived = lengths(config, facts, Memory.here(config, facts), tasks, served)
     return Settled(with_lengths(config, derived), [*lines, *map(str, derived)])
@@ -52,17 +59,14 @@ def _with(config: Config, section: str, **settings: Any) -> Config:
     return config.model_copy(update={section: getattr(config, section).model_copy(update=settings)})
 
 
-def without_open(given: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings `given` for a run without those that say "as derived" of what its configuration `stored` has
-    settled: they ask for no change."""
+def without_open(given: dict[str, Any], stored: dict[str, Any], within: str = "") -> dict[str, Any]:
+    """Nested settings `given` for a run without those of `OPEN` that say "as derived" of what its configuration
+    `stored` has settled: they ask for no change. `within` is the section and a dot."""
     kept = {}
     for name, value in given.items():
-        before = stored.get(name)
+        before, setting = stored.get(name), f"{within}{name}"
         if isinstance(value, dict) and isinstance(before, dict):
-            kept[name] = without_open(value, before)
-        elif not (
-            (value is None and isinstance(before, int))
-            or (value == "auto" and (isinstance(before, bool) or name == "templates"))
-        ):
+            kept[name] = without_open(value, before, f"{setting}.")
+        elif setting not in OPEN or value not in AS_DERIVED or before in AS_DERIVED:
             kept[name] = value
     return kept

@@ -24,7 +24,7 @@ from pipeline.evaluation.plan import BenchmarkTasks
 from pipeline.hashing import seed_of
 from pipeline.probe.lessons import Taught, mistaken_sums, rule_lesson
 from pipeline.problems import operators as source
-from pipeline.problems.operator_rules import NUM_WORDINGS, RULES, Rule
+from pipeline.problems.operator_rules import NUM_WORDINGS, RULES, WITH_RULE, Rule
 from pipeline.problems.operators import Operator
 from pipeline.rewards.extraction import extract_answer
 from pipeline.rewards.math import fraction_of
@@ -130,7 +130,7 @@ class Operators:
     def stated_one(self, task: Task, number: int) -> Task:
         rule = RULES[number % len(RULES)]
         words = rule.words((number // len(RULES) + number) % NUM_WORDINGS)
-        text = f"{task.problem.text} Here is the rule of {self.operator(task).name}: {words}."
+        text = WITH_RULE.format(question=task.problem.text, name=self.operator(task).name, words=words)
         problem = task.problem.model_copy(update={"text": text, "id": f"stated-{text_hash(text)}", "family": STATED})
         metadata = {**task.label.entry["metadata"], "rule": rule.name}
         answer = str(rule.value(*self.numbers(task)))

@@ -20,8 +20,6 @@ from prompts.schemas import Lesson
 
 PolicyRequest = Callable[[tuple[Message, ...], int, dict[str, Any]], Awaitable[Reply]]
 """Messages, number of the sample, parameters of the request → a reply. Raises EndpointError."""
-
-
 SCRATCH = Context()
 
 
@@ -58,7 +56,7 @@ class _Recorder:
         except EndpointError as error:
             self.failure = error
             raise
-        self.turns.append(_turn(messages, reply))
+        self.turns.append(Turn.of(messages, reply))
         return reply
 
 
@@ -111,10 +109,6 @@ class Policy:
     def visible(self, turn: Turn) -> str:
         """What of an answer is graded and shown again."""
         return visible(turn.text, strip=self._config.rollout.strip_think)
-
-
-def _turn(messages: tuple[Message, ...], reply: Reply) -> Turn:
-    return Turn(messages=messages, **reply.model_dump(include=set(Turn.model_fields) - {"messages"}))
 
 
 def _group(problem: Problem, attempt: str, verdict: Verdict) -> RolloutGroup:

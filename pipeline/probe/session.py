@@ -12,24 +12,19 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pipeline.errors import ConfigError, EndpointError, FinalEndpointError
+from pipeline.errors import ConfigError, EndpointError
 from pipeline.evaluation.benchmarks import fitted, load_benchmarks
 from pipeline.evaluation.cost import cost_of, spending
 from pipeline.evaluation.defaults import adapted
 from pipeline.evaluation.folder import REPLIES, EvalFolder
-from pipeline.evaluation.lessons import CachedClient, LessonSearch, copied
-from pipeline.evaluation.model_session import EvalOptions, ModelSession
-from pipeline.evaluation.modes import Search
+from pipeline.evaluation.model_session import EvalOptions, ModelSession, Outcome, with_remedy
 from pipeline.evaluation.plan import BenchmarkTasks
 from pipeline.evaluation.requests import PaidRequests
-from pipeline.experience.pool_integrity import check_pool
-from pipeline.experience.retrieval import retriever_of
 from pipeline.inference.client import InferenceClient
 from pipeline.inference.protocol import Reply
 from pipeline.inference.reply_cache import ReplyCache, key_of
-from pipeline.inference.trouble import remedy_of
 from pipeline.observability.progress import progress
 from pipeline.probe.grounds import (
     BUILT_IN,
@@ -59,16 +54,7 @@ class ProbeFolder(EvalFolder):
     files = ("evaluation.json", "answers.jsonl", *REPLIES)
 
 
-class Probed(NamedTuple):
-    """How a session ended; `report` is None where it was stopped, `failure` ended it early."""
-
-    folder: ProbeFolder
-    report: ProbeReport | None = None
-    failure: EndpointError | None = None
-    first_failure: str = ""
-
-
-class ProbeSession(ModelSession[Probed]):
+class ProbeSession(ModelSession[ProbeReport]):
     """Wires the parts of one probe, top to bottom. `num` problems are measured on each of `grounds`, with answers of at
     most `max_tokens`."""
 
@@ -87,9 +73,8 @@ class ProbeSession(ModelSession[Probed]):
         self._names = grounds
         self._num = num
         self._max_tokens = max_tokens
-        self._begin_s = time.monotonic()
 
-    async def _done(self) -> Probed:
+    async def _done(self) -> Outcome[ProbeReport]:
         config = self._config
         operators = await asyncio.to_thread(Operators, config, self._num)
         own = await asyncio.to_thread(self._own_benchmarks)
@@ -108,11 +93,10 @@ class ProbeSession(ModelSession[Probed]):
             kept = f"what was answered is kept in {folder.path}; the same command goes on there"
             if requests.stopped:
                 self._log(f"stopped: {kept}")
-                return Probed(folder)
+                return Outcome(folder)
             failure = requests.fatal
             if failure is not None:
-                remedy = remedy_of(failure.kind)
-                failure = FinalEndpointError(failure.kind, f"{failure}. What to do: {remedy}. {kept}")
+                failure = with_remedy(failure, kept)
             if not answers:
                 first = f"nothing could be measured; first failure: {requests.first_failure}. {kept}"
                 raise failure or EndpointError("probe", first)
@@ -130,7 +114,7 @@ class ProbeSession(ModelSession[Probed]):
             )
             folder.write_report("probe.json", found.model_dump_json(indent=1))
             folder.write_report("probe.md", page(found))
-            return Probed(folder, found, failure, requests.first_failure)
+            return Outcome(folder, found, failure, requests.first_failure)
 
     def _own_benchmarks(self) -> list[BenchmarkTasks]:
         """The user's problems. Raises ConfigError, DataError."""
@@ -163,25 +147,9 @@ class ProbeSession(ModelSession[Probed]):
             verifier = await self._stack.enter_async_context(Verifier(reward))
             found.append(own_ground(operators, fitted(one, endpoints.max_model_len), verifier, self._num))
         if self._options.lessons is not None and own:
-            search = await self._search(folder, endpoints, replies, own)
+            search, _ = await self._search(self._options.lessons, folder, endpoints, replies, own)
             found = [one._replace(search=search) if one.name not in BUILT_IN else one for one in found]
         return found
-
-    async def _search(
-        self, folder: ProbeFolder, endpoints: InferenceClient, replies: ReplyCache, own: Sequence[BenchmarkTasks]
-    ) -> Search:
-        """Lessons of the pool that is named, as `eval --mode retrieval` finds them."""
-        assert self._options.lessons is not None
-        copy = await asyncio.to_thread(copied, self._options.lessons, folder.lessons, self._log)
-        await asyncio.to_thread(check_pool, copy.pool, [task for one in own for task in one.tasks])
-        self._log(f"lessons: {copy.text}")
-        cached = CachedClient(endpoints, endpoints.endpoints[0].model, replies)
-        search = LessonSearch(retriever_of(self._config, copy.pool, cached))
-
-        async def in_a_task(problem: Any) -> Any:
-            return await asyncio.create_task(search(problem))
-
-        return in_a_task
 
     async def _measured(self, wanted: Sequence[Any], requests: PaidRequests, folder: ProbeFolder) -> list[Answer]:
         """Take the measures, and write each answer as it comes."""

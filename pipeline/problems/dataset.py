@@ -11,13 +11,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
 from pipeline.config.problems import ColumnsSection, ProblemsSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.problems.duplicates import keys_of, keys_of_all
+from pipeline.problems.duplicates import keys_apart, keys_of, keys_of_all
 from pipeline.problems.rows import Row, hub_rows, jsonl_rows, plugin_rows
 from pipeline.problems.tasks import RowFormat, asks_for_program, column, parse_row, with_all_columns
 from pipeline.rewards.code.preflight import with_imports
@@ -44,12 +44,10 @@ class ProblemSet:
     def heldout_hashes(self) -> frozenset[str]:
         return frozenset(task.problem.text_hash for task in self.heldout)
 
-    @property
+    @cached_property
     def heldout_keys(self) -> frozenset[str]:
-        """The hashes of held-out texts, and the keys of their near-duplicates where these are kept out
-        (`pipeline.text.is_among`)."""
-        near = keys_of_all(self.heldout) if self.drops_near else ()
-        return self.heldout_hashes.union(near)
+        """What is kept apart from the held-out problems."""
+        return keys_apart(self.heldout, near=self.drops_near)
 
 
 class ProblemStream:

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 _VERBS = {2: "double", 3: "triple", 4: "quadruple", 5: "quintuple"}
 _TIMES = {2: "two times", 3: "three times", 4: "four times", 5: "five times"}
 _PLACES = ("first", "second")
+WITH_RULE = "{question} Here is the rule of {name}: {words}."
+"""A problem that tells the rule of its operator."""
 NUM_WORDINGS = 7
 HELDOUT_WORDING = NUM_WORDINGS - 1
 

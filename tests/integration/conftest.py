@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 
 from pipeline.config.endpoints import EndpointSettings
 from servers.mock.endpoint import MockEndpoint, Settings
+from tests.scripted_endpoint import serving
 
 if TYPE_CHECKING:
     from tests.s3_server import S3Server
@@ -21,18 +22,13 @@ StartMock = Callable[..., Awaitable[EndpointSettings]]
 @pytest.fixture
 async def start_mock() -> AsyncIterator[StartMock]:
     """Start a mock endpoint with `Settings(**kwargs)`; returns how to reach it."""
-    runners: list[web.AppRunner] = []
+    async with AsyncExitStack() as stack:
 
-    async def start(**settings: Any) -> EndpointSettings:
-        runner = web.AppRunner(MockEndpoint(Settings(**settings)).application(), access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return EndpointSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}", max_concurrency=32)
+        async def start(**settings: Any) -> EndpointSettings:
+            url = await stack.enter_async_context(serving(MockEndpoint(Settings(**settings)).application()))
+            return EndpointSettings(url=url, max_concurrency=32)
 
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+        yield start
 
 
 @pytest.fixture(scope="session")

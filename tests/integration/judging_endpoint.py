@@ -14,16 +14,19 @@ from aiohttp import web
 from pipeline.config.endpoints import EndpointSettings
 from pipeline.rewards.extraction import extract_answer
 from pipeline.rewards.judge.agreement import labelled_answers
+from tests.scripted_endpoint import ScriptedEndpoint, completion
 
 MODEL = "a-judge"
 _FENCE = re.compile(r"^(----- [0-9a-f]{16} -----)\n(.*?)\n\1$", re.MULTILINE | re.DOTALL)
 _REFERENCE = re.compile(r"^Reference answer:\n(.*)$", re.MULTILINE)
 
 
-class Judging:
+class Judging(ScriptedEndpoint):
     """`faults` are what the next requests meet, one each: a status, or a text in place of a verdict. While `down`,
     every request is answered 503; `broken` says for which responses no verdict is ever given; `decide` replaces
     honesty."""
+
+    model = MODEL
 
     def __init__(self) -> None:
         self.faults: list[int | str] = []
@@ -34,14 +37,6 @@ class Judging:
         """Reference and response of every request that was given a verdict."""
         self.keys: set[str] = set()
         self._labels = {item.text.strip(): item.correct for item in labelled_answers()}
-
-    def application(self) -> web.Application:
-        app = web.Application()
-        app.add_routes([web.get("/v1/models", self._models), web.post("/v1/chat/completions", self._chat)])
-        return app
-
-    async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": MODEL}]})
 
     async def _chat(self, request: web.Request) -> web.Response:
         self.keys.add(request.headers.get("Authorization", ""))
@@ -69,9 +64,7 @@ class Judging:
 
 
 def _reply(text: str) -> web.Response:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    usage: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 5}
-    return web.json_response({"object": "chat.completion", "choices": [choice], "usage": usage})
+    return web.json_response(completion(text, num_prompt_tokens=100))
 
 
 def settings_at(url: str, **more: Any) -> dict[str, Any]:

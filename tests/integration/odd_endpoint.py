@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-Json = dict[str, Any]
+from tests.scripted_endpoint import Json, ScriptedEndpoint, completion
+
 MODEL = "odd"
 
 
@@ -21,13 +22,6 @@ class Odd(NamedTuple):
 
     answer: Callable[[], web.StreamResponse] | None
     reason: str
-
-
-def whole(**choice: Any) -> Json:
-    """A good reply, but for what `choice` changes of its only choice."""
-    message = {"role": "assistant", "content": "\\boxed{7}"}
-    choices = [{"index": 0, "message": message, "finish_reason": "stop"} | choice]
-    return {"object": "chat.completion", "choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
 
 
 def _json(reply: Any, reason: str, status: int = 200, headers: Json | None = None) -> Odd:
@@ -50,27 +44,27 @@ KINDS: dict[str, Odd] = {
     "error_200_as_text": _json({"error": "CUDA out of memory"}, "CUDA out of memory"),
     "error_200_quota": _error("insufficient credits", code=402),
     "message_200": _json({"message": "model is loading"}, "model is loading"),
-    "finish_null": _json(whole(finish_reason=None), "finish_reason is None"),
-    "finish_empty": _json(whole(finish_reason=""), "finish_reason is ''"),
-    "finish_unknown": _json(whole(finish_reason="tired"), "finish_reason is 'tired'"),
-    "finish_abort": _json(whole(finish_reason="abort"), "finish_reason is 'abort'"),
-    "tool_calls": _json(whole(finish_reason="tool_calls"), "finish_reason is 'tool_calls'"),
+    "finish_null": _json(completion(finish_reason=None), "finish_reason is None"),
+    "finish_empty": _json(completion(finish_reason=""), "finish_reason is ''"),
+    "finish_unknown": _json(completion(finish_reason="tired"), "finish_reason is 'tired'"),
+    "finish_abort": _json(completion(finish_reason="abort"), "finish_reason is 'abort'"),
+    "tool_calls": _json(completion(finish_reason="tool_calls"), "finish_reason is 'tool_calls'"),
     "html": _raw(b"<html>log in</html>", "text/html", "<html>log in</html>"),
     "nan": _raw(b'{"choices": [], "score": NaN}', "application/json", "answers no JSON"),
     "latin_1": _raw('{"choices": "Größe"}'.encode("latin-1"), "application/json", "answers no JSON"),
-    "cut_json": _raw(json.dumps(whole()).encode()[:60], "application/json", "answers no JSON"),
+    "cut_json": _raw(json.dumps(completion()).encode()[:60], "application/json", "answers no JSON"),
     "empty_body": _raw(b"", "application/json", "answers no JSON"),
     "events_unasked": _raw(_EVENT + b"data: [DONE]\n\n", "text/event-stream", "text/event-stream"),
-    "choices_null": _json(whole() | {"choices": None}, "choices in the reply: None"),
-    "choices_empty": _json(whole() | {"choices": []}, "choices in the reply: 0"),
-    "choices_two": _json(whole() | {"choices": whole()["choices"] * 2}, "choices in the reply: 2"),
-    "no_object": _json([whole()], "choices in the reply: None"),
+    "choices_null": _json(completion() | {"choices": None}, "choices in the reply: None"),
+    "choices_empty": _json(completion() | {"choices": []}, "choices in the reply: 0"),
+    "choices_two": _json(completion() | {"choices": completion()["choices"] * 2}, "choices in the reply: 2"),
+    "no_object": _json([completion()], "choices in the reply: None"),
     "json_null": _json(None, "choices in the reply: None"),
     "json_text": _json("busy", "it begins busy"),
     "json_number": _json(7, "it begins 7"),
-    "choice_text": _json(whole() | {"choices": ["7"]}, "a choice is no object"),
-    "finish_number": _json(whole(finish_reason=3), "finish_reason is 3"),
-    "content_number": _json(whole(message={"role": "assistant", "content": 7}), "no message content"),
+    "choice_text": _json(completion() | {"choices": ["7"]}, "a choice is no object"),
+    "finish_number": _json(completion(finish_reason=3), "finish_reason is 3"),
+    "content_number": _json(completion(message={"role": "assistant", "content": 7}), "no message content"),
     "xml": _raw(b"<?xml version='1.0'?><error/>", "text/xml", "text/xml"),
     "gzip_garbage": Odd(
         lambda: web.Response(body=b"no gzip at all", headers={"Content-Encoding": "gzip"}), "Can not decode"
@@ -80,8 +74,8 @@ KINDS: dict[str, Odd] = {
     "wrong_method": _json({"detail": "Method Not Allowed"}, "Method Not Allowed", 405),
     "unprocessable": _json({"detail": "a field is missing"}, "a field is missing", 422),
     "overloaded": _error("Overloaded", 529),
-    "message_null": _json(whole(message=None), "no message content"),
-    "content_null": _json(whole(message={"role": "assistant", "content": None}), "no message content"),
+    "message_null": _json(completion(message=None), "no message content"),
+    "content_null": _json(completion(message={"role": "assistant", "content": None}), "no message content"),
     "unauthorized": _error("Incorrect API key provided", 401),
     "no_credit": _error("Insufficient credits", 402),
     "no_route": _json({"detail": "Not Found"}, "Not Found", 404),
@@ -94,25 +88,22 @@ HANGING, SILENT = "hanging", "silent"
 """Never answers a chat request; never answers anything."""
 
 
-class OddEndpoints:
+class OddEndpoints(ScriptedEndpoint):
     """The endpoints; `asked` is set by the first chat request, and by any to `SILENT`. What `kinds` holds may change
     meanwhile; a kind that it lacks answers well."""
+
+    model = MODEL
+    prefix = "/{kind}"
 
     def __init__(self, kinds: dict[str, Odd] | None = None) -> None:
         self._kinds = KINDS if kinds is None else kinds
         self.asked = asyncio.Event()
 
-    def application(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/{kind}/v1/models", self._models)
-        app.router.add_post("/{kind}/v1/chat/completions", self._chat)
-        return app
-
-    async def _models(self, request: web.Request) -> web.Response:
+    async def _models(self, request: web.Request) -> web.StreamResponse:
         if request.match_info["kind"] == SILENT:
             self.asked.set()
             await asyncio.Event().wait()
-        return web.json_response({"object": "list", "data": [{"id": MODEL}]})
+        return await super()._models(request)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         self.asked.set()
@@ -120,7 +111,7 @@ class OddEndpoints:
         if kind == HANGING:
             await asyncio.Event().wait()
         if kind not in self._kinds:
-            return web.json_response(whole())
+            return web.json_response(completion())
         if (answer := self._kinds[kind].answer) is not None:
             return answer()
         if request.transport is not None:

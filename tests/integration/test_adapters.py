@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.integration.conftest import StartMock
 from tests.integration.test_canary import label_of, with_canary
 from tests.integration.test_endpoints import MESSAGES, break_next
 from tests.integration.test_faults import control
+from tests.scripted_endpoint import serving
 
 REQUESTS = RequestsSection(
     timeout_s=20.0, attempt_timeout_s=10.0, max_attempts=4, check_every_s=60.0, probe_after_s=0.02
@@ -62,35 +63,29 @@ class Recorded:
 
 @pytest.fixture
 async def recorded() -> AsyncIterator[Callable[..., Awaitable[Recorded]]]:
-    runners: list[web.AppRunner] = []
+    async with AsyncExitStack() as stack:
 
-    async def start(**settings: Any) -> Recorded:
-        mock = MockEndpoint(Settings(max_lora_rank=8, **settings))
-        server = Recorded("", mock, [])
+        async def start(**settings: Any) -> Recorded:
+            mock = MockEndpoint(Settings(max_lora_rank=8, **settings))
+            server = Recorded("", mock, [])
 
-        @web.middleware
-        async def record(request: web.Request, handler: Any) -> web.StreamResponse:
-            if request.method == "POST" and not request.path.startswith("/_mock/"):
-                body = json.loads(await request.read() or b"{}")
-                name = body.get("lora_name") or body.get("model") or body.get("new_version") or ""
-                server.calls.append((request.path, name))
-            response: web.StreamResponse = await handler(request)
-            if request.path == LOAD and response.status == 200:
-                server.spoil(name)
-            return response
+            @web.middleware
+            async def record(request: web.Request, handler: Any) -> web.StreamResponse:
+                if request.method == "POST" and not request.path.startswith("/_mock/"):
+                    body = json.loads(await request.read() or b"{}")
+                    name = body.get("lora_name") or body.get("model") or body.get("new_version") or ""
+                    server.calls.append((request.path, name))
+                response: web.StreamResponse = await handler(request)
+                if request.path == LOAD and response.status == 200:
+                    server.spoil(name)
+                return response
 
-        app = mock.application()
-        app.middlewares.append(record)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return server
+            app = mock.application()
+            app.middlewares.append(record)
+            server.url = await stack.enter_async_context(serving(app))
+            return server
 
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+        yield start
 
 
 Start = Callable[..., Awaitable[Recorded]]

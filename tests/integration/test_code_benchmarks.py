@@ -19,7 +19,7 @@ from pipeline.rewards.code.sandbox import isolation_problem
 from pipeline.rewards.code.test_runner import run_tests
 from pipeline.rewards.verifier import Verifier
 from tests.mutants import mutant
-from tests.unit.pipeline.problems.test_benchmark import MBPP
+from tests.unit.pipeline.problems.test_benchmark_items import MBPP
 
 PROBLEM = isolation_problem()
 

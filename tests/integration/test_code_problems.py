@@ -26,7 +26,7 @@ from pipeline.rewards.verifier import Verifier
 from pipeline.types import Task
 from tests.builders import task_with
 from tests.integration.conftest import StartMock
-from tests.integration.test_loop import make_loop
+from tests.integration.wired_loop import make_loop
 
 needs_isolation = pytest.mark.skipif(bool(sandbox.isolation_problem()), reason=str(sandbox.isolation_problem()))
 NUM_PER_FAMILY = 2

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.preflight.endpoints import Finding, findings
+from tests.integration.command_line import Command
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import control
 
@@ -113,15 +114,7 @@ async def test_a_summarizer_needs_no_training_routes(start_mock: StartMock) -> N
 
 
 async def test_the_command_ends_with_status_2(start_mock: StartMock, tmp_path: Path, repository: Path) -> None:
-    import os
-    import sys
-
-    arguments = ["doctor", "--run.root", str(tmp_path), "--endpoints", '[{"url": "http://127.0.0.1:9"}]']
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pipeline.orchestrate", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(repository)},
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 2
-    assert b"FAILED  endpoint http://127.0.0.1:9: it does not answer" in out
+    words = ("doctor", "--run.root", str(tmp_path), "--endpoints", '[{"url": "http://127.0.0.1:9"}]')
+    status, out, _ = await Command(tmp_path, repository, *words).run()
+    assert status == 2
+    assert "FAILED  endpoint http://127.0.0.1:9: it does not answer" in out

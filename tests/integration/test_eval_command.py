@@ -5,13 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import sys
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,56 +17,22 @@ import pytest
 from aiohttp import web
 
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
-from pipeline.config.loading import load_recipe
 from pipeline.evaluation.folder import Answered, EvalFolder
-from pipeline.experience.pool import Pool
 from pipeline.inference.client import InferenceClient
-from pipeline.problems.benchmark_items import sampled
-from pipeline.problems.dataset import load_problems
-from pipeline.run.folder import RunFolder
-from pipeline.types import Message, Task
+from pipeline.types import Message
 from servers.mock.endpoint import MockEndpoint, Settings
-from tests.builders import experience
+from tests.integration.command_line import Command
 from tests.integration.conftest import StartMock
+from tests.scripted_endpoint import serving
 
 HELDOUT = ("--benchmark", "heldout")
 
 
-def asked_of_heldout(limit: int) -> list[Task]:
-    """The quickstart's held-out problems that `--limit` chooses."""
-    config = load_recipe("quickstart")
-    return sampled(load_problems(config.problems, 0).heldout[: config.eval.num_problems], "heldout", limit, 0)
-
-
-class Command:
-    """`eval` with these options, in a process of its own."""
-
-    def __init__(self, cwd: Path, repository: Path, *arguments: str) -> None:
-        self._options = {"cwd": cwd, "env": {**os.environ, "PYTHONPATH": str(repository)}}
-        self._arguments = arguments
-
-    async def start(self, *more: str) -> asyncio.subprocess.Process:
-        return await self.start_other("eval", *self._arguments, *more)
-
-    async def start_other(self, *words: str) -> asyncio.subprocess.Process:
-        """Another command, with these words alone."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pipeline.orchestrate", *words,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, **self._options,  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    async def run(self, *more: str) -> tuple[int, str, str]:
-        process = await self.start(*more)
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
-
-
-async def num_asked(endpoint: EndpointSettings) -> int:
-    """Chat requests that the mock has seen."""
+async def num_asked(endpoint: EndpointSettings, route: str = "/v1/chat/completions") -> int:
+    """Requests that the mock has seen."""
     async with httpx.AsyncClient() as client:
         counters = (await client.get(f"{endpoint.url}/_mock/counters")).json()
-    return int(counters["requests"].get("/v1/chat/completions", 0))
+    return int(counters["requests"].get(route, 0))
 
 
 def answers_in(folder: Path) -> list[Answered]:
@@ -83,7 +44,7 @@ async def test_an_endpoint_is_evaluated_and_each_answer_written(
 ) -> None:
     url = (await start_mock()).url
     prices = ("--prompt-price", "1", "--completion-price", "4")
-    command = Command(tmp_path, repository, "--endpoint", url, *HELDOUT, "--limit", "12", "--out", "e", *prices)
+    command = Command(tmp_path, repository, "eval", "--endpoint", url, *HELDOUT, "--limit", "12", "--out", "e", *prices)
     status, out, err = await command.run()
     assert status == 0, err
     report = json.loads((tmp_path / "e" / "report.json").read_text())
@@ -108,7 +69,7 @@ async def test_a_repeated_item_costs_nothing_and_more_of_it_only_what_is_new(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
     endpoint = await start_mock()
-    command = Command(tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e")
+    command = Command(tmp_path, repository, "eval", "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e")
     asked = [await num_asked(endpoint)]
     for more in (
         (),
@@ -132,7 +93,7 @@ async def test_benchmarks_and_settings_add_up_in_one_folder(
         rows = [{"question": f"What is {n} + 3?", "answer": str(n + 3)} for n in range(num)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     endpoint = await start_mock(accuracy=1.0)
-    command = Command(tmp_path, repository, "--endpoint", endpoint.url, "--out", "e")
+    command = Command(tmp_path, repository, "eval", "--endpoint", endpoint.url, "--out", "e")
     for more in (("sums.jsonl",), ("more.jsonl",), ("sums.jsonl", "--n", "2", "--limit", "4")):
         status, out, err = await command.run("--benchmark", *more)
         assert status == 0, err
@@ -144,25 +105,13 @@ async def test_benchmarks_and_settings_add_up_in_one_folder(
     assert await num_asked(endpoint) == 5 + 8, "a question that two benchmarks share is paid once"
 
 
-@asynccontextmanager
-async def serving(application: web.Application, port: int = 0) -> AsyncIterator[int]:
-    """The application on loopback; its port."""
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
 async def test_another_model_at_the_same_address_gets_a_folder_of_its_own(tmp_path: Path, repository: Path) -> None:
     """Nobody names a model: it is what the endpoint says that it serves."""
-    async with serving(MockEndpoint(Settings(model="first", root="/w/1")).application()) as port:
-        command = Command(tmp_path, repository, "--endpoint", f"http://127.0.0.1:{port}", *HELDOUT, "--limit", "3")
+    async with serving(MockEndpoint(Settings(model="first", root="/w/1")).application()) as url:
+        command = Command(tmp_path, repository, "eval", "--endpoint", url, *HELDOUT, "--limit", "3")
         status, _, err = await command.run()
         assert status == 0, err
-    async with serving(MockEndpoint(Settings(model="second", root="/w/2")).application(), port):
+    async with serving(MockEndpoint(Settings(model="second", root="/w/2")).application(), int(url.rpartition(":")[2])):
         status, out, err = await command.run()
         assert status == 0, err
         assert "3 requests" in out
@@ -201,7 +150,7 @@ async def test_a_reasoning_models_cut_answers_are_wrong_ones_and_paid_once(tmp_p
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
     async with serving(application) as port:
         arguments = ("--endpoint", f"http://127.0.0.1:{port}", "--benchmark", "sums.jsonl", "--out", "e")
-        status, out, err = await Command(tmp_path, repository, *arguments).run()
+        status, out, err = await Command(tmp_path, repository, "eval", *arguments).run()
     assert status == 0, err
     assert len(bodies) == 4
     assert {body["max_completion_tokens"] for body in bodies} == {4096}
@@ -242,7 +191,7 @@ async def test_a_killed_evaluation_repeats_no_reply_that_it_had(
         "--n",
         "4",
     )
-    command = Command(tmp_path, repository, *arguments, "--limit", str(num_kills * 8), "--out", "e")
+    command = Command(tmp_path, repository, "eval", *arguments, "--limit", str(num_kills * 8), "--out", "e")
     rng = random.Random(0)
     begin = await num_asked(endpoint)
     for _ in range(num_kills):
@@ -278,60 +227,13 @@ async def test_a_stopped_evaluation_keeps_what_is_in_flight_and_repeats_nothing(
         "--limit",
         "20",
     )
-    command = Command(tmp_path, repository, *arguments, "--out", "e")
+    command = Command(tmp_path, repository, "eval", *arguments, "--out", "e")
     begin = await num_asked(endpoint)
     assert await killed(command, endpoint, 7, signal.SIGTERM) == 130
     assert 7 <= await num_asked(endpoint) - begin < 40
     status, _, err = await command.run()
     assert status == 0, err
     assert await num_asked(endpoint) - begin == 40
-
-
-def a_run(root: Path, *texts: str) -> RunFolder:
-    """A run whose pool holds a lesson of each text."""
-    config = load_recipe("quickstart")
-    config = config.model_copy(update={"run": config.run.model_copy(update={"root": root, "name": "r"})})
-    run = RunFolder.create(config)
-    Pool(run.store).add([experience(number, f"p{number}", text) for number, text in enumerate(texts)])
-    return run
-
-
-async def test_retrieval_shows_lessons_of_other_problems_and_keeps_their_trace(
-    tmp_path: Path, repository: Path, start_mock: StartMock
-) -> None:
-    heldout = asked_of_heldout(4)
-    twins = [task.problem.text.replace(" =", " + 1 =") for task in heldout]
-    run = a_run(tmp_path, *twins)
-    command = Command(
-        tmp_path, repository, "--endpoint", (await start_mock()).url, *HELDOUT, "--limit", "4", "--out", "e"
-    )
-    status, out, err = await command.run("--mode", "zero-shot,retrieval", "--pool", str(run.path))
-    assert status == 0, err
-    shown = [answer for answer in answers_in(tmp_path / "e") if answer.mode == "retrieval"]
-    assert all(answer.inferred.lesson_ids and answer.inferred.considered for answer in shown)
-    assert all("Lesson 1 (from: " in answer.inferred.turns[0].messages[-1].content for answer in shown)
-    assert "100% of the prompts held lessons" in out
-    # The run goes on, and the evaluation keeps to the lessons that it began with.
-    Pool(run.store).add([experience(99, "p99", twins[0])])
-    begun = Counter(answer.key for answer in answers_in(tmp_path / "e"))
-    status, out, err = await command.run("--mode", "zero-shot,retrieval", "--pool", str(run.path))
-    assert status == 0, err
-    assert "0 requests" in out
-    assert Counter(answer.key for answer in answers_in(tmp_path / "e")) == begun
-
-
-async def test_an_evaluated_problem_in_the_pool_is_refused_and_named(
-    tmp_path: Path, repository: Path, start_mock: StartMock
-) -> None:
-    heldout = asked_of_heldout(4)
-    run = a_run(tmp_path, "What is 1 + 1 =", heldout[2].problem.text.upper())
-    endpoint = await start_mock()
-    command = Command(tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "4", "--out", "e")
-    asked = await num_asked(endpoint)
-    status, _, err = await command.run("--mode", "retrieval", "--pool", str(run.path))
-    assert status == 2
-    assert f"lessons of problems that are to be evaluated: {heldout[2].problem.id} (entry x1)" in err
-    assert await num_asked(endpoint) == asked
 
 
 @pytest.mark.parametrize(
@@ -352,7 +254,7 @@ async def test_a_mistake_is_named_with_its_remedy(
     tmp_path: Path, repository: Path, start_mock: StartMock, arguments: tuple[str, ...], message: str
 ) -> None:
     command = Command(
-        tmp_path, repository, "--endpoint", (await start_mock()).url, *HELDOUT, "--out", "e", "--limit", "2"
+        tmp_path, repository, "eval", "--endpoint", (await start_mock()).url, *HELDOUT, "--out", "e", "--limit", "2"
     )
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
@@ -367,7 +269,7 @@ async def test_a_benchmark_file_is_asked_and_another_model_needs_another_folder(
 ) -> None:
     rows = [{"question": f"What is {n} + 3?", "answer": str(n + 3)} for n in range(5)]
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    command = Command(tmp_path, repository, "--benchmark", "sums.jsonl", "--out", "e")
+    command = Command(tmp_path, repository, "eval", "--benchmark", "sums.jsonl", "--out", "e")
     status, out, err = await command.run("--endpoint", (await start_mock(accuracy=1.0)).url)
     assert status == 0, err
     assert "| sums | zero-shot | 5 | 1 | 100.0% [56.6%, 100.0%] |" in out
@@ -375,7 +277,7 @@ async def test_a_benchmark_file_is_asked_and_another_model_needs_another_folder(
     assert status == 2
     assert "holds answers of url 'http://127.0.0.1:" in err
     assert "add --moved; else choose another --out" in err
-    other = Command(tmp_path, repository, "--benchmark", "sums.jsonl", "--out", "e2", "--compare", "e")
+    other = Command(tmp_path, repository, "eval", "--benchmark", "sums.jsonl", "--out", "e2", "--compare", "e")
     status, out, err = await other.run("--endpoint", (await start_mock(accuracy=0.0)).url)
     assert status == 0, err
     assert "| sums | e2 (zero-shot) | e (zero-shot) | avg@1 | -100.0 |" in out
@@ -386,7 +288,18 @@ async def test_answers_that_could_not_be_had_are_told_and_asked_for_again(
 ) -> None:
     endpoint = await start_mock()
     command = Command(
-        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e", "--concurrency", "1"
+        tmp_path,
+        repository,
+        "eval",
+        "--endpoint",
+        endpoint.url,
+        *HELDOUT,
+        "--limit",
+        "6",
+        "--out",
+        "e",
+        "--concurrency",
+        "1",
     )
     plan: list[dict[str, Any]] = [{"kind": "status", "code": 400, "count": 2}]
     async with httpx.AsyncClient() as client:
@@ -410,7 +323,7 @@ async def test_an_endpoint_that_answers_nothing_is_a_failure(
         plan = [{"kind": "status", "code": 401, "count": 99}]
         (await client.post(f"{endpoint.url}/_mock/faults", json=plan)).raise_for_status()
     status, _, err = await Command(
-        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e"
+        tmp_path, repository, "eval", "--endpoint", endpoint.url, *HELDOUT, "--limit", "6", "--out", "e"
     ).run()
     assert status == 1
     assert "failed: HTTP 401" in err
@@ -419,7 +332,18 @@ async def test_an_endpoint_that_answers_nothing_is_a_failure(
 async def test_a_judge_is_measured_and_not_asked_twice(tmp_path: Path, repository: Path, start_mock: StartMock) -> None:
     endpoint, judge = await start_mock(), await start_mock()
     command = Command(
-        tmp_path, repository, "--endpoint", endpoint.url, *HELDOUT, "--limit", "5", "--out", "e", "--judge", judge.url
+        tmp_path,
+        repository,
+        "eval",
+        "--endpoint",
+        endpoint.url,
+        *HELDOUT,
+        "--limit",
+        "5",
+        "--out",
+        "e",
+        "--judge",
+        judge.url,
     )
     status, out, err = await command.run()
     assert status == 0, err
@@ -433,7 +357,7 @@ async def test_a_judge_is_measured_and_not_asked_twice(tmp_path: Path, repositor
 
 
 async def test_an_endpoint_that_is_down_ends_the_command_with_status_2(tmp_path: Path, repository: Path) -> None:
-    status, _, err = await Command(tmp_path, repository, "--endpoint", "http://127.0.0.1:9", *HELDOUT).run()
+    status, _, err = await Command(tmp_path, repository, "eval", "--endpoint", "http://127.0.0.1:9", *HELDOUT).run()
     assert status == 2
     assert "error: endpoint http://127.0.0.1:9 does not answer" in err
 

@@ -25,6 +25,7 @@ from pipeline.runtime.watchdog import Stuck, Watchdog
 from pipeline.types import Message
 from servers.mock.faults import CATALOGUE, GENERATE, named
 from tests.integration.conftest import StartMock
+from tests.scripted_endpoint import serving
 
 VERSION = "l0-s000000"
 QUICK = RequestsSection(
@@ -106,19 +107,15 @@ async def test_a_stream_that_is_cut_is_asked_for_again(start_mock: StartMock) ->
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", chat)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        settings = EndpointSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}")
-        async with InferenceClient((settings,), "policy", QUICK) as pool:
-            reply = await pool.chat(
-                (Message(role="user", content="?"),), max_tokens=4, temperature=0.0, stage="eval", stream=True
-            )
-            assert (reply.text, num) == ("4", 2)
-            assert pool.usage.total("failed_cut_stream") == 1
-    finally:
-        await runner.cleanup()
+    async with (
+        serving(app) as url,
+        InferenceClient((EndpointSettings(url=url),), "policy", QUICK) as pool,
+    ):
+        reply = await pool.chat(
+            (Message(role="user", content="?"),), max_tokens=4, temperature=0.0, stage="eval", stream=True
+        )
+        assert (reply.text, num) == ("4", 2)
+        assert pool.usage.total("failed_cut_stream") == 1
 
 
 # Promise 6: retries are bounded, Retry-After is kept

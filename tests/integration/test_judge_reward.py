@@ -8,11 +8,11 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from pipeline.config import Config
 from pipeline.errors import EndpointError, RewardError
@@ -25,10 +25,12 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.storage.journal import Journal
 from tests.builders import task_with
+from tests.integration.command_line import lanpo
 from tests.integration.conftest import StartMock
 from tests.integration.judge_child import NUM
 from tests.integration.judging_endpoint import MODEL, Judging, settings_at
-from tests.integration.test_loop import Loop, make_loop
+from tests.integration.wired_loop import Loop, make_loop
+from tests.scripted_endpoint import serving
 from tests.tiny_model import make_tiny_model
 
 NUM_LABELLED = len(labelled_answers())
@@ -45,18 +47,8 @@ Start = Callable[[Judging], Awaitable[str]]
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
     """Serves a judging endpoint on loopback; returns its URL."""
-    runners: list[web.AppRunner] = []
-
-    async def serve(judging: Judging) -> str:
-        runner = web.AppRunner(judging.application(), access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    yield serve
-    for runner in runners:
-        await runner.cleanup()
+    async with AsyncExitStack() as stack:
+        yield lambda judging: stack.enter_async_context(serving(judging.application()))
 
 
 def judged(url: str, **reward: Any) -> dict[str, Any]:
@@ -240,16 +232,6 @@ async def test_a_rubric_is_compared_with_labels_of_ones_own_or_with_known_answer
     judging.broken = lambda response: True
     (finding,) = await asyncio.to_thread(judge_findings, config(url, judge=unlabelled))
     assert finding.state == "FAILED" and "gave no verdict in 3 replies" in finding.message
-
-
-async def lanpo(folder: Path, repository: Path, *words: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pipeline.orchestrate", *words, cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{repository}{os.pathsep}{folder}", "LANPO_CACHE": str(folder / "cache")},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    return process.returncode or 0, out.decode()
 
 
 async def test_a_run_from_the_command_line(

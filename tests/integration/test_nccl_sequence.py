@@ -20,6 +20,7 @@ from pipeline.run.folder import RunFolder
 from pipeline.types import WeightVersion
 from pipeline.weights.publishing import publish
 from pipeline.weights.sync import LOADING, ServerAddress, sync_server
+from tests.scripted_endpoint import serving
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.groups import tiny_config
 from trainer.models import load_model, state_of
@@ -67,12 +68,8 @@ async def server() -> AsyncIterator[RecordingServer]:
     recording = RecordingServer()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", recording.answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    recording.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield recording
-    await runner.cleanup()
+    async with serving(application) as recording.url:
+        yield recording
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ What they are, and how they were made: make_old_run.py."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 import tarfile
 from pathlib import Path
@@ -24,6 +22,7 @@ from pipeline.run.state import answers_file
 from pipeline.runtime.files import flat
 from pipeline.storage.journal import Journal
 from pipeline.types import Origin, RolloutGroup
+from tests.integration.command_line import lanpo
 from tests.integration.conftest import StartMock
 from tests.integration.make_old_run import (
     CODE,
@@ -54,22 +53,17 @@ def old(tmp_path: Path, repository: Path) -> Path:
     return tmp_path
 
 
-async def lanpo(folder: Path, repository: Path, *words: str) -> str:
+async def done(folder: Path, repository: Path, *words: str) -> str:
     """What the command says; it must end well."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pipeline.orchestrate", *words, cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(repository), "LANPO_CACHE": str(folder / "cache")},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()[-4000:]
-    return out.decode()
+    status, out = await lanpo(folder, repository, *words)
+    assert status == 0, out[-4000:]
+    return out
 
 
 async def exported(folder: Path, repository: Path) -> list[dict[str, Any]]:
     """The lessons of the run, as `pool export` writes them."""
     file = folder / "exported.jsonl"
-    await lanpo(folder, repository, "pool", "export", str(RUN), str(file))
+    await done(folder, repository, "pool", "export", str(RUN), str(file))
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
@@ -103,7 +97,7 @@ async def test_the_run_goes_on_to_its_end(old: Path, repository: Path, start_moc
     state_before = json.loads(run.state_file.read_text(encoding="utf-8"))
     assert [len(groups) for groups in before] == [4, 4, 2, 0], "it was stopped amid a step"
 
-    await lanpo(old, repository, "train", "--resume", str(RUN), "--endpoints", json.dumps([{"url": endpoint.url}]))
+    await done(old, repository, "train", "--resume", str(RUN), "--endpoints", json.dumps([{"url": endpoint.url}]))
 
     assert [(lineage.number, lineage.start_step) for lineage in run.lineages()] == [(0, 0), (1, STOP_AFTER)]
     after = groups_of(run)
@@ -168,7 +162,7 @@ async def test_the_evaluation_goes_on_and_asks_nothing_twice(
     cells_before = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     assert len(answers_before) == 2 * NUM_QUESTIONS
 
-    await lanpo(old, repository, "eval", "--endpoint", endpoint.url, "--moved", *EVALUATE, "--n", "2")
+    await done(old, repository, "eval", "--endpoint", endpoint.url, "--moved", *EVALUATE, "--n", "2")
 
     assert (await requests_to(endpoint))["/v1/chat/completions"] == 2 * NUM_QUESTIONS, (
         "one more answer to each question"

@@ -34,6 +34,7 @@ from pipeline.runtime.watchdog import Watchdog
 from pipeline.types import Message
 from servers.mock.faults import CHAT, Fault
 from tests.integration.conftest import StartMock
+from tests.scripted_endpoint import serving
 
 QUESTION = (Message(role="user", content="What is 12 + 35 ="),)
 REQUESTS = RequestsSection(timeout_s=20.0, attempt_timeout_s=10.0, max_attempts=4, backoff_s=0.01, breaker_failures=99)
@@ -47,7 +48,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @asynccontextmanager
-async def serving(sources: RunSources, **kwargs: Any) -> AsyncIterator[OperationsServer]:
+async def operating(sources: RunSources, **kwargs: Any) -> AsyncIterator[OperationsServer]:
     async with OperationsServer(free_port(), sources, **kwargs) as server:
         yield server
 
@@ -80,7 +81,7 @@ async def test_a_scrape_equals_what_was_done(start_mock: StartMock, session: aio
     watchdog = Watchdog()
     async with (
         InferenceClient((settings,), "policy", REQUESTS, watchdog=watchdog) as pool,
-        serving(RunSources(pools={"policy": pool}, watchdog=watchdog)) as server,
+        operating(RunSources(pools={"policy": pool}, watchdog=watchdog)) as server,
     ):
         for stage, num in (("eval", 3), ("abstract", 2)):
             for _ in range(num):
@@ -116,7 +117,7 @@ async def test_a_scrape_sees_what_is_under_way(start_mock: StartMock, session: a
     settings = (await start_mock(latency_s=30.0)).model_copy(update={"max_concurrency": 2})
     async with (
         InferenceClient((settings,), "policy", REQUESTS) as pool,
-        serving(RunSources(pools={"policy": pool})) as server,
+        operating(RunSources(pools={"policy": pool})) as server,
     ):
         asking = [asyncio.ensure_future(ask(pool)) for _ in range(5)]
         while pool.num_waiting < 3:  # noqa: ASYNC110 - the event is the pool's state
@@ -135,7 +136,7 @@ async def test_readiness_follows_the_breaker(start_mock: StartMock, session: aio
     )
     settings = await start_mock(faults=[Fault(route=CHAT, kind="status", code=500, count=1)])
     sources = RunSources()
-    async with serving(sources) as server:
+    async with operating(sources) as server:
         assert (await get(session, f"{server.url}/readyz"))[0] == 503
         async with InferenceClient((settings,), "policy", requests) as pool:
             sources.pools["policy"] = pool
@@ -154,7 +155,7 @@ async def test_readiness_follows_the_breaker(start_mock: StartMock, session: aio
 
 async def test_a_live_loop_says_how_late_it_is(session: aiohttp.ClientSession) -> None:
     sources = RunSources()
-    async with serving(sources) as server:
+    async with operating(sources) as server:
         status, body = await get(session, f"{server.url}/livez")
         assert status == 200
         assert body["alive"] is True
@@ -185,7 +186,7 @@ async def test_a_loop_that_is_stuck_is_told_from_outside_with_what_it_is_at(
 ) -> None:
     monkeypatch.setattr(http_server, "DEAD_AFTER_S", 0.3)
     monkeypatch.setattr(http_server, "ANSWER_WITHIN_S", 0.1)
-    async with serving(RunSources()) as server:
+    async with operating(RunSources()) as server:
         status, body = stuck_until_it_is_noticed(server.url)
         assert (status, body["alive"]) == (503, False)
         assert body["loop_lag_s"] > 0
@@ -225,11 +226,8 @@ async def _echo(request: web.Request) -> web.Response:
 async def echo() -> AsyncIterator[EndpointSettings]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", _echo)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield EndpointSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}", api_key_env="CANARY_KEY")
-    await runner.cleanup()
+    async with serving(app) as url:
+        yield EndpointSettings(url=url, api_key_env="CANARY_KEY")
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
@@ -290,7 +288,7 @@ async def _fail_with_the_key(
                 await client.chat.completions.create(model="policy", messages=[{"role": "user", "content": "Hi"}])
             except openai.AuthenticationError:
                 logger.exception("the client failed too")
-        async with serving(RunSources(pools={"policy": pool}), secrets=secrets) as server:
+        async with operating(RunSources(pools={"policy": pool}), secrets=secrets) as server:
             return "".join(
                 [str(await get(session, f"{server.url}{path}")) for path in ("/metrics", "/readyz", "/livez")]
             )

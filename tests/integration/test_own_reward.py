@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,9 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.storage.journal import Journal
 from tests.builders import task_with
+from tests.integration.command_line import lanpo
 from tests.integration.conftest import StartMock
-from tests.integration.test_loop import make_loop
+from tests.integration.wired_loop import make_loop
 from tests.own_rewards import BROKEN, FATAL
 from tests.tiny_model import make_tiny_model
 
@@ -219,17 +218,6 @@ async def test_steps_that_teach_nothing_are_an_alert_with_causes(rows: Path, sta
         (alert,) = loop.alerts
     assert "nothing was learned from rewards for 2 steps, up to step 1: in every group all rewards are equal" in alert
     assert "the scorer looks at the problem alone" in alert
-
-
-async def lanpo(folder: Path, repository: Path, *words: str) -> tuple[int, str]:
-    """Exit status and output of a command that is given in the user's own folder."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pipeline.orchestrate", *words, cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{repository}{os.pathsep}{folder}", "LANPO_CACHE": str(folder / "cache")},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    return process.returncode or 0, out.decode()
 
 
 async def test_own_problems_own_graded_reward_own_model(rows: Path, repository: Path, start_mock: StartMock) -> None:

@@ -14,10 +14,10 @@ import pytest
 from pipeline.evaluation.folder import EvalFolder
 from pipeline.experience.pool import Pool
 from pipeline.runtime.written import LIST
-from tests.builders import experience
+from tests.builders import experience, run_with_lessons
+from tests.integration.command_line import Command
 from tests.integration.conftest import StartMock
 from tests.integration.make_old_run import CODE, EVALUATION, PYTHON, ROOT, moved
-from tests.integration.test_eval_command import Command, a_run
 from tests.integration.test_old_run import FIXTURE
 from tests.strangers import FOLDERS, Strangers, files_in, state_of, texts
 from tests.tiny_model import make_tiny_model
@@ -52,11 +52,11 @@ async def test_a_fresh_evaluation_touches_nothing_that_it_did_not_write(
     strangers, folder = FOLDERS[name], tmp_path / "e"
     arguments = ("--endpoint", (await start_mock()).url, "--benchmark", str(questions), "--moved")
     if strangers.base == "ours":
-        status, _, err = await Command(tmp_path, repository, *arguments, "--out", "e").run()
+        status, _, err = await Command(tmp_path, repository, "eval", *arguments, "--out", "e").run()
         assert status == 0, err
     if strangers.base == "legacy":
         folder = legacy_evaluation(tmp_path, repository)
-    await _fresh(strangers, Command(tmp_path, repository, *arguments, "--out", str(folder)), folder)
+    await _fresh(strangers, Command(tmp_path, repository, "eval", *arguments, "--out", str(folder)), folder)
 
 
 async def _fresh(strangers: Strangers, command: Command, folder: Path) -> None:
@@ -86,7 +86,7 @@ async def test_what_a_load_test_replaces_is_its_own(tmp_path: Path, repository: 
 
     async def stress(out: str) -> tuple[int, str]:
         words = ("--endpoint", url, "--model", "policy", "--requests", "4", "--out", out)
-        process = await command.start_other("stress", *words)
+        process = await command.start("stress", *words)
         _, err = await process.communicate()
         assert process.returncode is not None
         return process.returncode, err.decode()
@@ -108,7 +108,7 @@ async def test_what_a_load_test_replaces_is_its_own(tmp_path: Path, repository: 
 async def test_a_folder_of_one_command_is_refused_by_another(
     tmp_path: Path, repository: Path, start_mock: StartMock, questions: Path
 ) -> None:
-    url, run = (await start_mock()).url, a_run(tmp_path, "What is 4 + 4?")
+    url, run = (await start_mock()).url, run_with_lessons(tmp_path, "What is 4 + 4?")
     commands = {
         "eval": ("eval", "--endpoint", url, "--benchmark", str(questions)),
         "stress": ("stress", "--endpoint", url, "--model", "policy", "--requests", "4"),
@@ -116,13 +116,13 @@ async def test_a_folder_of_one_command_is_refused_by_another(
     }
     command = Command(tmp_path, repository)
     for first, words in commands.items():
-        process = await command.start_other(*words, "--out", first)
+        process = await command.start(*words, "--out", first)
         _, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         state = state_of(list(files_in(tmp_path / first)))
         for other in commands.keys() - {first}:
             for more in ((), ("--fresh",)) if other == "eval" else ((),):
-                process = await command.start_other(*commands[other], "--out", first, *more)
+                process = await command.start(*commands[other], "--out", first, *more)
                 _, err = await process.communicate()
                 assert (process.returncode, "Traceback" in err.decode()) == (2, False), err.decode()
                 assert f"is the folder of a command `{first}`" in err.decode()
@@ -132,7 +132,7 @@ async def test_a_folder_of_one_command_is_refused_by_another(
 async def test_a_place_that_cannot_be_is_refused_before_anything_is_done(
     tmp_path: Path, repository: Path, start_mock: StartMock, questions: Path
 ) -> None:
-    url, run = (await start_mock()).url, a_run(tmp_path, "What is 4 + 4?")
+    url, run = (await start_mock()).url, run_with_lessons(tmp_path, "What is 4 + 4?")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
@@ -141,7 +141,7 @@ async def test_a_place_that_cannot_be_is_refused_before_anything_is_done(
         ("file/x", "eval", "--endpoint", url, "--benchmark", str(questions)),
         ("dangling", "stress", "--endpoint", url, "--model", "policy", "--requests", "4"),
     ):  # fmt: skip
-        process = await Command(tmp_path, repository).start_other(*words, "--out", out)
+        process = await Command(tmp_path, repository).start(*words, "--out", out)
         _, err = await process.communicate()
         assert (process.returncode, "Traceback" in err.decode()) == (2, False), (words, err.decode())
         assert out in err.decode()
@@ -151,7 +151,7 @@ async def test_a_place_that_cannot_be_is_refused_before_anything_is_done(
 async def test_a_refused_sft_leaves_no_run(tmp_path: Path, repository: Path, questions: Path) -> None:
     make_tiny_model(tmp_path / "model", hidden_size=16)
     words = ("--model.path", str(tmp_path / "model"), "--problems.source", str(questions), "--run.root", "runs")
-    process = await Command(tmp_path, repository).start_other("sft", *words, "--sft.enabled", "true")
+    process = await Command(tmp_path, repository).start("sft", *words, "--sft.enabled", "true")
     _, err = await process.communicate()
     assert (process.returncode, "Traceback" in err.decode()) == (2, False), err.decode()
     assert "sft" in err.decode()
@@ -159,7 +159,7 @@ async def test_a_refused_sft_leaves_no_run(tmp_path: Path, repository: Path, que
 
 
 async def test_audit_export_and_sft_write_over_nothing(tmp_path: Path, repository: Path) -> None:
-    run = a_run(tmp_path, "What is 4 + 4?")
+    run = run_with_lessons(tmp_path, "What is 4 + 4?")
     command = Command(tmp_path, repository)
     theirs = tmp_path / "theirs"
     texts(audit_dot_html="mine", lessons_dot_jsonl="mine", model__notes_dot_txt="mine")(theirs)
@@ -169,12 +169,12 @@ async def test_audit_export_and_sft_write_over_nothing(tmp_path: Path, repositor
         (("pool", "export", str(run.path), "theirs/lessons.jsonl"), "exists already, and nothing is written over it"),
         (("sft", "--out", "theirs/model"), "exists already; name a folder that does not"),
     ):
-        process = await command.start_other(*words)
+        process = await command.start(*words)
         _, err = await process.communicate()
         assert (process.returncode, message in err.decode()) == (2, True), err.decode()
     assert state_of(list(files_in(theirs))) == state
     for _ in range(2):
-        process = await command.start_other("audit", str(run.path))
+        process = await command.start("audit", str(run.path))
         _, err = await process.communicate()
         assert process.returncode == 0, err.decode()
 
@@ -184,12 +184,12 @@ async def test_a_legacy_evaluation_goes_on_and_is_thrown_away_only_when_told(
 ) -> None:
     """The lessons that it was shown among it."""
     folder = legacy_evaluation(tmp_path, repository)
-    run = a_run(tmp_path, "What is 40 + 4?")
+    run = run_with_lessons(tmp_path, "What is 40 + 4?")
     Pool(run.store).add([experience(2, "p2", "What is 41 + 4?")])
     before = len(list(EvalFolder(folder).answers()))
     url = (await start_mock()).url
     words = ("--endpoint", url, "--benchmark", str(questions), "--moved", "--out", str(folder))
-    command = Command(tmp_path, repository, *words, "--mode", "retrieval", "--pool", str(run.path))
+    command = Command(tmp_path, repository, "eval", *words, "--mode", "retrieval", "--pool", str(run.path))
     status, _, err = await command.run()
     assert status == 0, err
     assert len(list(EvalFolder(folder).answers())) == before + 2

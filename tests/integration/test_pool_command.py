@@ -18,7 +18,7 @@ from prompts.render import harmless_lesson
 from prompts.schemas import Lesson
 from tests.builders import experience
 from tests.integration.conftest import StartMock
-from tests.integration.test_loop import make_loop
+from tests.integration.wired_loop import make_loop
 
 
 @pytest.fixture

@@ -4,46 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import re
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
+from pipeline.experience.pool import Pool
 from pipeline.probe.report import ProbeReport
-from pipeline.probe.skills import Answer
+from pipeline.probe.skills import OWN, OWN_FREE, Answer
+from tests.builders import experience, run_with_lessons
+from tests.integration.command_line import Command
 from tests.integration.conftest import StartMock
+from tests.integration.test_eval_command import num_asked
+from tests.scripted_endpoint import serving
 from tests.skilled_policy import SkilledPolicy, Skills
 
 
-@asynccontextmanager
-async def serving(policy: SkilledPolicy) -> AsyncIterator[str]:
-    runner = web.AppRunner(policy.application(), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
-
-
-async def started(cwd: Path, repository: Path, *words: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pipeline.orchestrate", "probe", *words,
-        cwd=cwd, env={**os.environ, "PYTHONPATH": str(repository)},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-
-
 async def probed(cwd: Path, repository: Path, *words: str) -> tuple[int, str, str]:
-    process = await started(cwd, repository, *words)
     async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+        return await Command(cwd, repository, "probe", *words).run()
 
 
 def report_in(folder: Path) -> ProbeReport:
@@ -55,7 +35,7 @@ def answers_in(folder: Path) -> list[Answer]:
 
 
 async def test_the_page_names_the_skill_that_is_missing(tmp_path: Path, repository: Path) -> None:
-    async with serving(SkilledPolicy(Skills(critique="uphold"))) as url:
+    async with serving(SkilledPolicy(Skills(critique="uphold")).application()) as url:
         status, out, err = await probed(tmp_path, repository, "--endpoint", url, "--n", "110", "--out", "p")
     assert status == 0, err
     assert "It can follow, ignore and summarise. It can inspect in part. SFT is needed for inspect" in out
@@ -73,7 +53,7 @@ async def test_the_page_names_the_skill_that_is_missing(tmp_path: Path, reposito
 
 async def test_a_probe_given_again_pays_for_what_is_new_alone(tmp_path: Path, repository: Path) -> None:
     policy, asked = SkilledPolicy(), [0]
-    async with serving(policy) as url:
+    async with serving(policy.application()) as url:
         for more in (("--n", "4"), ("--n", "4"), ("--n", "6"), ("--n", "6", "--problems", "operators")):
             status, _, err = await probed(tmp_path, repository, "--endpoint", url, "--out", "p", *more)
             assert status == 0, err
@@ -86,9 +66,9 @@ async def test_a_probe_given_again_pays_for_what_is_new_alone(tmp_path: Path, re
 
 async def test_a_probe_that_is_stopped_keeps_its_replies(tmp_path: Path, repository: Path) -> None:
     policy = SkilledPolicy()
-    async with serving(policy) as url:
+    async with serving(policy.application()) as url:
         words = ("--endpoint", url, "--n", "300", "--out", "p", "--concurrency", "2")
-        process = await started(tmp_path, repository, *words)
+        process = await Command(tmp_path, repository, "probe", *words).start()
         async with asyncio.timeout(30):
             await policy.asked_of(50)
         process.send_signal(signal.SIGINT)
@@ -116,6 +96,39 @@ async def test_problems_of_the_user_are_ignored_and_inspected_on(
     assert right == [1.0]
 
 
+async def test_lessons_of_a_pool_are_measured_beside_none_and_beside_text_without_content(
+    tmp_path: Path, repository: Path, start_mock: StartMock
+) -> None:
+    rows = [{"question": f"What is {n} + 3?", "answer": str(n + 3)} for n in range(10, 22)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = run_with_lessons(tmp_path, *(f"What is {n} + 4?" for n in range(10, 22)))
+    version, policy, embedder = Pool(run.store).version, await start_mock(accuracy=1.0), await start_mock()
+    words = ("--endpoint", policy.url, "--problems", "sums.jsonl", "--pool", str(run.path), "--out", "p")
+    status, out, err = await probed(tmp_path, repository, *words)
+    assert status == 0, err
+    assert "| ignore | sums |" in out and "| lessons of the pool − no lesson | +0.0 points |" in out
+    shown = {
+        one.condition: one.turn.messages[-1].content for one in answers_in(tmp_path / "p") if one.skill == "ignore"
+    }
+    assert re.search(r"Lesson 1 \(from: What is \d+ \+ 4\?\)", shown[OWN])
+    assert re.search(r"idea \d+", shown[OWN]) and not re.search(r"idea \d+", shown[OWN_FREE])
+    assert Pool(run.store).version == version, "it is only read"
+    asked = await num_asked(policy)
+    status, _, err = await probed(tmp_path, repository, *words)
+    assert status == 0, err
+    assert await num_asked(policy) == asked
+    # Who measures how relevant they are is not the model that is probed.
+    named = f'{{"url": "{embedder.url}", "model": "policy"}}'
+    measured = ("--feedback.similarity", "embedding", "--feedback.similarity_endpoint", named)
+    status, _, err = await probed(tmp_path, repository, *words, *measured)
+    assert status == 0, err
+    assert [await num_asked(one, "/v1/embeddings") > 0 for one in (policy, embedder)] == [False, True]
+    Pool(run.store).add([experience(99, "p99", "What is 3 + 10?")])
+    status, _, err = await probed(tmp_path, repository, *words[:-1], "other")
+    assert status == 2
+    assert "lessons of problems that are to be evaluated: sums-0000 (entry x99, of a near-duplicate)" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -136,14 +149,10 @@ async def test_what_cannot_be_measured_is_refused_by_name(
 async def test_the_folder_of_an_evaluation_is_no_probes(
     tmp_path: Path, repository: Path, start_mock: StartMock
 ) -> None:
-    endpoint: Any = await start_mock()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pipeline.orchestrate", "eval", "--endpoint", endpoint.url, "--benchmark", "heldout",
-        "--limit", "2", "--out", "e", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(repository)},
-        stdout=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    assert await process.wait() == 0
+    url = (await start_mock()).url
+    words = ("--endpoint", url, "--benchmark", "heldout", "--limit", "2", "--out", "e")
+    assert (await Command(tmp_path, repository, "eval", *words).run())[0] == 0
     before = (tmp_path / "e" / "answers.jsonl").read_bytes()
-    status, out, err = await probed(tmp_path, repository, "--endpoint", endpoint.url, "--n", "2", "--out", "e")
+    status, out, err = await probed(tmp_path, repository, "--endpoint", url, "--n", "2", "--out", "e")
     assert status == 2 and "e" in out + err
     assert (tmp_path / "e" / "answers.jsonl").read_bytes() == before

@@ -17,7 +17,7 @@ from pipeline.types import RolloutGroup
 from servers.mock.faults import GENERATE
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import control
-from tests.integration.test_loop import SETTINGS, Loop, make_loop
+from tests.integration.wired_loop import SETTINGS, Loop, make_loop
 
 ROLLOUT = SETTINGS["rollout"]
 SCRATCH = {"ratio": 0.0}

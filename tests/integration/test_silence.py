@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.integration.command_line import Command
 from tests.integration.odd_endpoint import HANGING, KINDS, MODEL, SILENT, OddEndpoints
-from tests.integration.test_eval_command import Command, serving
+from tests.scripted_endpoint import serving
 
 REASON_S, STOP_S = 10.0, 5.0
 # The others take the same way; all of them: -m slow.
@@ -34,8 +34,8 @@ class Endpoints(NamedTuple):
 @pytest.fixture
 async def endpoints() -> AsyncIterator[Endpoints]:
     odd = OddEndpoints()
-    async with serving(odd.application()) as port:
-        yield Endpoints(f"http://127.0.0.1:{port}", odd.asked)
+    async with serving(odd.application()) as url:
+        yield Endpoints(url, odd.asked)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ class Terminal:
 
 def eval_of(url: str, tmp_path: Path, repository: Path, questions: Path, *more: str) -> Command:
     arguments = ("--endpoint", url, "--benchmark", str(questions), "--out", str(tmp_path / "e"), *more)
-    return Command(tmp_path, repository, *arguments)
+    return Command(tmp_path, repository, "eval", *arguments)
 
 
 def kinds() -> list[Any]:
@@ -130,16 +130,14 @@ async def test_an_evaluation_gives_up_after_its_own_patience_and_goes_on_later(
     tmp_path: Path, repository: Path, questions: Path, kind: str
 ) -> None:
     odd = {kind: KINDS[kind]}
-    async with serving(OddEndpoints(odd).application()) as port:
-        command = eval_of(
-            f"http://127.0.0.1:{port}/{kind}", tmp_path, repository, questions, "--eval.max_outage_s", "2"
-        )
+    async with serving(OddEndpoints(odd).application()) as url:
+        command = eval_of(f"{url}/{kind}", tmp_path, repository, questions, "--eval.max_outage_s", "2")
         begin_s = time.monotonic()
         status, _, err = await command.run()
         assert status == 1, err
         assert time.monotonic() - begin_s < 60
         assert "Traceback" not in err
-        assert f"failed: no endpoint was fit for 2 s: http://127.0.0.1:{port}/{kind} (" in err
+        assert f"failed: no endpoint was fit for 2 s: {url}/{kind} (" in err
         assert KINDS[kind].reason in err.splitlines()[-1]
         assert f"0 of {NUM_QUESTIONS} answers are kept" in err
         odd.clear()
@@ -153,17 +151,13 @@ async def test_grade_gives_a_lost_judge_up_after_the_patience_of_an_evaluation(
 ) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps({"response": "\\boxed{5}", "answer": "5", "question": "What is 2 + 3?"}) + "\n")
-    async with serving(OddEndpoints({"error_200": KINDS["error_200"]}).application()) as port:
-        judge = f"--reward.scorer judge --reward.judge.endpoint.url http://127.0.0.1:{port}/error_200"
+    async with serving(OddEndpoints({"error_200": KINDS["error_200"]}).application()) as url:
+        judge = f"--reward.scorer judge --reward.judge.endpoint.url {url}/error_200"
         options = f"{judge} --reward.judge.endpoint.model {MODEL} --requests.max_attempts 1000 --eval.max_outage_s 1"
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pipeline.orchestrate", "grade", str(file), *options.split(),
-            cwd=repository, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
         async with asyncio.timeout(60):
-            _, err = await child.communicate()
-    assert child.returncode == 1, err
-    assert b"failed: no endpoint was fit for 1 s" in err, err
+            status, _, err = await Command(repository, repository, "grade", str(file), *options.split()).run()
+    assert status == 1, err
+    assert "failed: no endpoint was fit for 1 s" in err, err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -185,11 +179,11 @@ async def test_a_second_signal_ends_at_once(
 async def test_doctor_and_stress_name_the_reason_too(tmp_path: Path, repository: Path, endpoints: Endpoints) -> None:
     command, url = Command(tmp_path, repository), endpoints.at("error_200")
     summarizer = json.dumps({"url": url, "model": MODEL})
-    doctor = Terminal(await command.start_other("doctor", "--abstraction.endpoint", summarizer))
+    doctor = Terminal(await command.start("doctor", "--abstraction.endpoint", summarizer))
     status, _ = await doctor.end(60)
     assert status == 2
     assert f"endpoint {url}: it gives no usable answer, http_502: HTTP 200, and in it an error" in doctor.text
-    stress = Terminal(await command.start_other("stress", "--endpoint", url, "--model", MODEL, "--requests", "20"))
+    stress = Terminal(await command.start("stress", "--endpoint", url, "--model", MODEL, "--requests", "20"))
     async with asyncio.timeout(60):
         await endpoints.asked.wait()
     await stress.until(lambda: "upstream provider returned an error" in stress.errors, 60)
@@ -212,10 +206,10 @@ async def test_an_endpoint_that_says_nothing_is_named_within_seconds(
     if name == "eval":
         process = await eval_of(url, tmp_path, repository, questions).start()
     elif name == "stress":
-        process = await command.start_other("stress", "--endpoint", url, "--model", MODEL, "--requests", "20")
+        process = await command.start("stress", "--endpoint", url, "--model", MODEL, "--requests", "20")
     else:
         summarizer = json.dumps({"url": url, "model": MODEL})
-        process = await command.start_other("doctor", "--abstraction.endpoint", summarizer)
+        process = await command.start("doctor", "--abstraction.endpoint", summarizer)
     terminal = Terminal(process)
     async with asyncio.timeout(60):
         await endpoints.asked.wait()
@@ -233,7 +227,7 @@ async def test_an_endpoint_that_says_nothing_is_named_within_seconds(
 async def test_a_teacher_of_no_use_is_named(tmp_path: Path, repository: Path, endpoints: Endpoints) -> None:
     command, url = Command(tmp_path, repository), endpoints.at("error_200")
     words = ("--teacher", url, "--teacher-model", MODEL, "--n", "4", "--run.root", str(tmp_path / "runs"))
-    terminal = Terminal(await command.start_other("sft", *words, "--model.path", str(_model(tmp_path))))
+    terminal = Terminal(await command.start("sft", *words, "--model.path", str(_model(tmp_path))))
     async with asyncio.timeout(60):
         await endpoints.asked.wait()
     await terminal.until(lambda: "upstream provider returned an error" in terminal.text, REASON_S)

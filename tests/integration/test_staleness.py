@@ -28,7 +28,7 @@ from servers.mock.faults import GENERATE, named
 from tests.builders import saving, version
 from tests.integration.conftest import StartMock
 from tests.integration.test_faults import control, full
-from tests.integration.test_loop import SETTINGS, Loop, session, write_status
+from tests.integration.wired_loop import SETTINGS, Loop, session, write_status
 from trainer.batches import JournalReader
 from trainer.stop import StopRequested, StopSignal
 

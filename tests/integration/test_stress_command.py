@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.inference.load_test import StressReport, quantiles
+from tests.integration.command_line import Command
 from tests.integration.conftest import StartMock
 
 
 async def run(*arguments: str, cwd: Path, repository: Path, stop_after: str = "") -> tuple[int, str, str]:
     """Exit status and both outputs; with `stop_after`, SIGINT when a line of stdout holds it."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pipeline.orchestrate", "stress", *arguments),
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(repository)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await Command(cwd, repository, "stress", *arguments).start()
     seen = b""
     async with asyncio.timeout(60):
         if stop_after:

@@ -19,6 +19,7 @@ from pipeline.errors import EndpointError, FinalEndpointError, RetryableEndpoint
 from pipeline.inference.client import InferenceClient
 from pipeline.types import Message
 from servers.mock.endpoint import MockEndpoint, Settings
+from tests.scripted_endpoint import serving
 
 KEY_ENV, KEY = "LANPO_TEST_KEY", "a-key-for-the-test"
 MESSAGES = (Message(role="system", content="You solve problems."), Message(role="user", content="What is 12 + 35 ="))
@@ -67,12 +68,8 @@ async def recorder(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
         return await handler(request)
 
     app.middlewares.insert(0, recording)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    record.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield record
-    await runner.cleanup()
+    async with serving(app) as record.url:
+        yield record
 
 
 def pool_for(recorder: Recorder, *, key: bool = True, **parts: Any) -> InferenceClient:

@@ -54,6 +54,8 @@ def test_a_folder_of_ones_own_replaces_what_it_has(tmp_path: Path) -> None:
     templates = templates_of(name)
     assert render(Scratch(problem="2 + 2?"), templates).startswith("Aufgabe: 2 + 2?\nRechne Schritt für Schritt. Put")
     assert templates["intra"] == templates_of("full")["intra"]
+    assert "has no inter.txt, intra.txt, " in templates.note and "scratch.txt" not in templates.note
+    assert templates_of("compact").note == templates_of("legacy").note == ""
     assert templates.identity.startswith(f"{name}@")
     assert templates.identity.partition("@")[2] != templates_of("full").identity.partition("@")[2]
     assert templates.can_tell_outcomes

@@ -10,7 +10,7 @@ import pytest
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import MetricsWriter, read_metrics
 from tests.unit.trainer.groups import tiny_config
-from trainer.step_log import StepLog, TrackerFeed
+from trainer.step_log import StepLog, TrackerFeed, kls_until
 
 
 @pytest.fixture
@@ -93,6 +93,21 @@ def test_a_kl_that_stands_out_is_an_alert_that_says_what_holds_it(
     )
     assert all(word in alerts[0]["message"] for word in words)
     assert lines[before]["kl_top_share"] == now["kl_top_share"]
+
+
+def test_after_a_resume_a_kl_is_compared_with_steps_of_the_session_before(run: RunFolder) -> None:
+    writer = MetricsWriter(run.metrics_file, "learner")
+    assert kls_until(run.metrics_file, 6) == []
+    before = StepLog(writer, gap_tolerance=0.05)
+    # Step 6 was trained twice, step 7 after the checkpoint; at step 2 nothing was measured.
+    for step, kl in enumerate([0.05, None, 0.06, 0.06, 0.05, 9.0, 0.06, 9.0], start=1):
+        before.write(min(step, 6) if step < 8 else 7, STEADY | {"kl": kl})
+    kls = kls_until(run.metrics_file, 6)
+    assert kls == [0.05, 0.06, 0.06, 0.05, 0.06]
+    num_before = len(read_metrics(run.metrics_file)[0])
+    StepLog(writer, gap_tolerance=0.05, kls=kls).write(7, OUTLIER)
+    _, alert = read_metrics(run.metrics_file)[0][num_before:]
+    assert "0.06 in the median of 5 steps before" in alert["message"]
 
 
 def test_a_kl_that_grows_from_nothing_is_no_outlier(run: RunFolder) -> None:

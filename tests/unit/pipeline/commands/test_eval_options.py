@@ -15,6 +15,7 @@ from pipeline.config.loading import load_recipe
 from pipeline.errors import ConfigError, RunFolderError
 from pipeline.evaluation.defaults import MAX_CODE_WORKERS, with_deadlines, with_whole_answers, with_workers
 from pipeline.run.folder import RunFolder
+from pipeline.weights.publishing import REFERENCE, path_of
 
 ENDPOINT = ("--endpoint", "http://127.0.0.1:8000", "--benchmark", "gsm8k")
 
@@ -84,6 +85,16 @@ def test_a_runs_deadline_is_for_the_short_answers_of_its_training(tmp_path: Path
     chosen_here = chose("--run-folder", str(a_run(tmp_path).path))
     assert chosen_here.config.model.path.endswith("final_model")
     assert with_deadlines(*chosen_here, 16384).requests.attempt_timeout_s == pytest.approx(1638.4)
+
+
+def test_of_a_run_without_a_final_model_the_models_that_are_there_are_named(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.final_model.rmdir()
+    with pytest.raises(RunFolderError, match=r"--model\.path embedded names its base model$"):
+        chose("--run-folder", str(run.path))
+    path_of(run, REFERENCE).mkdir(parents=True)
+    with pytest.raises(RunFolderError, match=rf"base model, and --model\.path {path_of(run, REFERENCE)} the one that"):
+        chose("--run-folder", str(run.path))
 
 
 def test_programs_have_several_verifiers() -> None:

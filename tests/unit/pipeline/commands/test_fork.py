@@ -43,7 +43,15 @@ def make_source(root: Path) -> RunFolder:
             (folder / "model.safetensors").write_bytes(b"model %d" % step)
             write_manifest(folder)
     report = {"step": 0, "accuracy": 0.5}
-    run.state_file.write_text(json.dumps({"evals": {"after SFT": report, "step 2": {"step": 2}}, "totals": {"x": 1}}))
+    run.state_file.write_text(
+        json.dumps(
+            {
+                "evals": {"after SFT": report, "step 2": {"step": 2}},
+                "skills": {"base model": report},
+                "totals": {"x": 1},
+            }
+        )
+    )
     return run
 
 
@@ -67,7 +75,7 @@ def test_it_begins_at_the_newest_checkpoint_with_what_was_there(tmp_path: Path) 
     assert [len(journal.read_step(step, lineages)) for step in range(4)] == [1] * 4
     state = json.loads(run.state_file.read_text())
     assert state["forked_from"] == {"run": str(source.path), "step": 4}
-    assert list(state["evals"]) == ["after SFT"]
+    assert (list(state["evals"]), list(state["skills"])) == (["after SFT"], ["base model"])
     assert "totals" not in state
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from pipeline.experience.pool_integrity import check_pool
 from pipeline.inference.protocol import Reply
 from pipeline.inference.reply_cache import ReplyCache
 from pipeline.run.folder import RunFolder
-from pipeline.types import Context, Label, Message, Problem, Task
-from tests.builders import experience
+from pipeline.types import Context, Message, Problem
+from tests.builders import experience, task_with
 
 ENTRIES = [experience(number, f"p{number}", f"What is {number} + 4?") for number in range(5)]
 
@@ -73,12 +74,24 @@ def test_the_copy_knows_a_problem_by_todays_rule(tmp_path: Path) -> None:
     """A hash that another version of lanpo wrote, or a person, hides no evaluated problem."""
     run = a_run(tmp_path)
     Pool(run.store).add([ENTRIES[0].model_copy(update={"problem_hash": "0" * 16})])
-    problem = Problem(id="asked", text=ENTRIES[0].problem_text, split="heldout")
+    asked = task_with("4", identity="asked", text=ENTRIES[0].problem_text)
     with pytest.raises(DataError, match="asked"):
-        check_pool(
-            copied(run.path, tmp_path / "lessons").pool,
-            [Task(problem=problem, label=Label(problem_id="asked", answer="4"))],
-        )
+        check_pool(copied(run.path, tmp_path / "lessons").pool, [asked])
+
+
+def test_a_near_duplicate_of_an_evaluated_problem_is_refused_as_it_is_elsewhere(tmp_path: Path) -> None:
+    """ENTRIES hold "What is {n} + 4?"."""
+    pool = Pool(a_run(tmp_path).store)
+    pool.add(ENTRIES)
+    for text, near, says in (
+        ("What is 4 + 3?", True, r"asked \(entry x3, of a near-duplicate\);.*problems.drop_near_duplicates = false"),
+        ("What is 3 + 4?", False, r"asked \(entry x3\)"),
+        ("What is 4 + 3?", False, None),
+        ("What is 4 + 9?", True, None),
+    ):
+        task = task_with("", identity="asked", text=text)
+        with pytest.raises(DataError, match=says) if says else nullcontext():
+            check_pool(pool, [task], near=near)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

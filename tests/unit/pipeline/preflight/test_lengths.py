@@ -14,21 +14,17 @@ from pipeline.config.fields import settings
 from pipeline.config.loading import load_recipe, recipe_names
 from pipeline.errors import ConfigError
 from pipeline.preflight import lengths as estimates
-from pipeline.preflight.lengths import LEAST_COMPLETION, Memory, lengths, with_lengths
+from pipeline.preflight.lengths import LEAST_COMPLETION, OPEN_LENGTHS, Memory, lengths, with_lengths
 from pipeline.preflight.model_facts import ModelFacts, facts_of
-from pipeline.preflight.settled import settled, without_open
+from pipeline.preflight.settled import OPEN, settled, without_open
 from pipeline.problems.rows import Row
 from pipeline.problems.tasks import parse_row
 from pipeline.run.resume import check_resume_config
 from pipeline.runtime import hardware
+from pipeline.runtime.files import flat
 from pipeline.types import Task
 
 GIB = 2**30
-OPEN = {
-    "rollout.sampling.max_tokens", "eval.max_tokens", "abstraction.max_tokens", "servers.max_model_len",
-    "sft.max_length", "sft.num_tokens_per_micro_batch", "reflection.max_attempt_chars",
-    "abstraction.max_trajectory_chars",
-}  # fmt: skip
 SMOLLM2 = {
     "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 30,
     "intermediate_size": 1536, "max_position_embeddings": 8192, "dtype": "bfloat16",
@@ -61,9 +57,9 @@ PLENTY = Memory(learner=500 * GIB, cache=50 * GIB)
 
 
 def test_what_is_left_open_by_default_is_what_is_derived_and_a_number_afterwards() -> None:
-    assert {s.name for s in settings() if s.default is None and s.name in OPEN} == OPEN
+    assert {s.name for s in settings() if s.default is None and s.name in OPEN_LENGTHS} == OPEN_LENGTHS
     found = lengths(Config(), facts(), PLENTY, tasks())
-    assert {length.setting for length in found} == OPEN
+    assert {length.setting for length in found} == OPEN_LENGTHS
     assert lengths(with_lengths(Config(), found), facts(), PLENTY, tasks()) == []
 
 
@@ -248,6 +244,25 @@ def test_a_settled_configuration_is_concrete_and_a_resume_that_leaves_it_open_ch
         "sft": {"enabled": True},
     }
     check_resume_config(config, config)
+
+
+def test_what_is_settled_is_known_by_name_and_no_other_setting_is_taken_for_it(tmp_path: Path) -> None:
+    config = Config.model_validate({"sft": {"enabled": True}})
+    found = settled(config, tmp_path, tasks(), is_begun=True).config
+    before, after = (flat(one.model_dump(mode="json")) for one in (config, found))
+    assert {name for name in before if before[name] != after[name]} | {"sft.enabled"} == set(OPEN)
+    # "none" is a value of these: it is a change, and not left out.
+    stored = Config.model_validate({"learner": {"max_trained_staleness": 1}, "eval": {"limit": 4}}).model_dump()
+    asked = {"learner": {"max_trained_staleness": None, "attention": "auto"}, "eval": {"limit": None}}
+    assert without_open(asked, stored) == asked
+
+
+def test_what_a_folder_of_templates_lacks_is_reported_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "lesson.txt").write_text("Lesson {{number}}: {{points}}\n", encoding="utf-8")
+    config = Config.model_validate({"rollout": {"templates": str(tmp_path)}, "sft": {"enabled": False}})
+    (note,) = (line for line in settled(config, tmp_path, tasks()).lines if line.startswith("rollout.templates"))
+    assert note.startswith(f"rollout.templates = '{tmp_path}' has no scratch.txt, ")
+    assert note.endswith("; 'full' fills in")
 
 
 def test_a_run_that_was_seeded_before_keeps_what_it_says_of_it(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def test_rows_that_are_near_duplicates_of_held_out_ones_are_left_out_and_counted
     assert [task.problem.text for task in problems.train] == questions[2:]
     assert problems.num_near == 2
     assert all(is_among(text, problems.heldout_keys) for text in questions[:1])
+    assert problems.heldout_keys is problems.heldout_keys, "they cost a pass over all held-out texts"
     kept = load_problems(section.model_copy(update={"drop_near_duplicates": False}), 0)
     assert len(kept.train) == 3
     assert kept.heldout_keys == kept.heldout_hashes

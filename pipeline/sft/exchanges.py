@@ -87,7 +87,7 @@ class Exchange:
         # What a verdict rests on stands before it: a small model cannot compare without having said what.
         remarks = [f"The problem is about {method.topic}." for method, _ in self._material.ways[:1]]
         remarks += [f"Lesson {number} {one.remark}" for number, one in enumerate(shown, 1)]
-        remarks += self._ground.conclusion(solution, shown.index(followed) + 1 if followed else None)
+        remarks += self._ground.conclusion(self._material, solution, shown.index(followed) + 1 if followed else None)
         return value, block("\n".join(remarks)) + solution.text
 
     def _way(self, *, may_be_bare: bool = False) -> tuple[Method | None, Solution]:

@@ -46,7 +46,7 @@ class Ground(Protocol):
         """The solution of who goes the way that `lesson` tells."""
         ...
 
-    def conclusion(self, solution: Solution, number: int | None) -> list[str]:
+    def conclusion(self, material: Material, solution: Solution, number: int | None) -> list[str]:
         """What an analysis ends with: of lesson `number`, or of none, `solution` has its way."""
         ...
 
@@ -83,7 +83,7 @@ class SolvedGround:
     def following(self, solution: Solution, lesson: Lesson) -> Solution:
         return solution
 
-    def conclusion(self, solution: Solution, number: int | None) -> list[str]:
+    def conclusion(self, material: Material, solution: Solution, number: int | None) -> list[str]:
         return []  # of each lesson its own remark says whether it applies
 
 
@@ -99,7 +99,8 @@ class OperatorGround:
     def material(self, rng: random.Random) -> Material:
         found = exercise(self._params, rng)
         source = another_question(found.operator, self._params, rng)
-        return Material(found.task, found.solution, ((found.method, found.solution),), source, is_determined=False)
+        ways = ((found.method, found.solution),)
+        return Material(found.task, found.solution, ways, source, is_determined=found.is_told)
 
     def applicable(self, method: Method, source: str, rng: random.Random) -> Shown:
         return applicable(method, source, rng)._replace(remark=f"is about {method.topic}.")
@@ -109,6 +110,8 @@ class OperatorGround:
         return self.applicable(other.ways[0][0], other.source, rng)
 
     def unaided(self, material: Material, rng: random.Random) -> Solution:
+        if material.is_determined:
+            return material.solution
         metadata = material.task.label.entry["metadata"]
         return guess(metadata["operator"], metadata["left"], metadata["right"], self._params, rng)
 
@@ -116,9 +119,12 @@ class OperatorGround:
         """Its rule is in the words of the lesson."""
         return solution.opened(lesson.principles[0])
 
-    def conclusion(self, solution: Solution, number: int | None) -> list[str]:
-        rule = solution.opening.removesuffix(".")
-        return [f"{rule}: a guess, no lesson tells it." if number is None else f"{rule}: lesson {number} tells it."]
+    def conclusion(self, material: Material, solution: Solution, number: int | None) -> list[str]:
+        if material.is_determined:
+            source = "the problem tells it"
+        else:
+            source = f"lesson {number} tells it" if number else "a guess, no lesson tells it"
+        return [f"{solution.opening.removesuffix('.')}: {source}."]
 
 
 def is_practised(problems: ProblemsSection) -> bool:

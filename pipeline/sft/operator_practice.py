@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from pipeline.problems.operator_rules import COMMON, HELDOUT_WORDING, RARE, Rule
+from pipeline.problems.operator_rules import COMMON, HELDOUT_WORDING, RARE, WITH_RULE, Rule
 from pipeline.problems.operators import (
     PRACTICE_FAMILY,
     Operator,
@@ -21,6 +21,8 @@ from pipeline.sft.worked_solutions import Solution, solve_expression
 from pipeline.types import Task
 
 TRAINED_RULES = COMMON + RARE
+TOLD_SHARE = 0.3
+"""Of the problems, those that tell the rule themselves, so that no lesson is needed."""
 
 
 class Exercise(NamedTuple):
@@ -30,15 +32,24 @@ class Exercise(NamedTuple):
     task: Task
     solution: Solution
     method: Method
+    is_told: bool
+    """Whether the problem tells the rule."""
 
 
 def exercise(params: OperatorParams, rng: random.Random) -> Exercise:
     """A new operator with one problem; all rules are equally likely, so that a lesson on it must be read."""
     operator = practice_operator(params, rng, TRAINED_RULES)
     left, right = operands(params, rng)
-    task = task_of(operator, left, right, "train", PRACTICE_FAMILY)
     words = some_words(operator.rule, rng)
-    return Exercise(operator, task, worked(operator, words, left, right), method_of(operator))
+    is_told = rng.random() < TOLD_SHARE
+    asked = operator._replace(phrasing=with_rule(operator, words)) if is_told else operator
+    task = task_of(asked, left, right, "train", PRACTICE_FAMILY)
+    return Exercise(operator, task, worked(operator, words, left, right), method_of(operator), is_told)
+
+
+def with_rule(operator: Operator, words: str) -> str:
+    """The phrasing of a problem that tells its rule."""
+    return WITH_RULE.format(question=operator.phrasing, name=operator.name, words=words)
 
 
 def guess(name: str, left: int, right: int, params: OperatorParams, rng: random.Random) -> Solution:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from pipeline.problems.operator_rules import HELDOUT_WORDING
+from pipeline.problems.operator_rules import HELDOUT_WORDING, WITH_RULE
 from pipeline.problems.operators import OperatorParams, operands, practice_operator
 from pipeline.sft.lessons import all_lessons
 from pipeline.sft.operator_practice import TRAINED_RULES, guess, rule_line, some_words, worked
@@ -26,7 +26,7 @@ _STATED = (
     "{question} {rule}",
     "{rule} {question}",
     "{name} means: {words}. {question}",
-    "{question} Here is the rule of {name}: {words}.",
+    WITH_RULE,
     "To {name} two numbers, {words}. {question}",
 )
 NOTES_SHARE = 0.3

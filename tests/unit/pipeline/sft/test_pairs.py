@@ -179,9 +179,10 @@ def test_pairs_on_operators_follow_the_lesson_on_their_operator_and_guess_withou
         source = re.search(r"^(.*): lesson (\d) tells it\.$", analysis_of(target), re.MULTILINE)
         if source:
             assert f"{source[1]}." == opening == lessons_in(prompt)[int(source[2])]["Do"]
-        else:
-            assert opening not in prompt
-        (followed if source else guessed)[rule.name] += 1
+        is_told = "Here is the rule of" in prompt
+        assert ("the problem tells it" in analysis_of(target)) == (is_told and "Lesson 1" in prompt)
+        assert is_told or source or opening not in prompt
+        (followed if source or is_told else guessed)[rule.name] += 1
         left, right = map(int, re.findall(r"\d+", prompt.rpartition("Problem")[2] or prompt)[-2:])
         assert extract_answer(target) == str(rule.value(left, right))
     assert len(followed) == len(RULES) - len(UNSEEN)

@@ -80,9 +80,9 @@ refused, with the names of the files.
 ## Templates of yours
 
 Copy `prompts/templates/full`, change what you like, delete what you do not change, and name the folder. What it lacks
-is taken from `full`. Before anything is asked each file is checked: placeholders that are missing or unknown, control
-tokens of chat formats, and places where a text that is filled in could make one with what stands beside it. Texts are
-filled in in a single pass, so braces in a problem stay braces.
+is taken from `full`, which `doctor` and the log of a run say. Before anything is asked each file is checked:
+placeholders that are missing or unknown, control tokens of chat formats, and places where a text that is filled in
+could make one with what stands beside it. Texts are filled in in a single pass, so braces in a problem stay braces.
 
 | file | placeholders | may have |
 |---|---|---|

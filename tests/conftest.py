@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pipeline.observability import logs
 from tests.documents import promises
@@ -17,6 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+# How long an example takes says how busy the machine is.
+settings.register_profile("ours", deadline=None, max_examples=150, derandomize=True, database=None)
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")

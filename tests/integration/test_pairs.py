@@ -14,8 +14,9 @@ from pipeline.loop.learner_link import LearnerLink, LearnerStatus
 from pipeline.loop.rollouts import GroupKey
 from pipeline.types import Context, RolloutGroup
 from tests.integration.conftest import StartMock
-from tests.integration.test_loop import SETTINGS, LiveChild, loop_has_sampled, make_loop
+from tests.integration.test_loop import loop_has_sampled
 from tests.integration.test_scheduler import EVERY_SLOT, outcomes, slots
+from tests.integration.wired_loop import SETTINGS, LiveChild, make_loop
 from tests.unit.trainer.groups import with_rewards
 
 PAIRED = {**SETTINGS["rollout"], "paired_groups": True}

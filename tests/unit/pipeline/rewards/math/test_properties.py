@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.rewards.math import same_answer
 from pipeline.rewards.math.expressions import TooLargeError
-
-settings.register_profile("ours", deadline=None, max_examples=150, derandomize=True, database=None)
-settings.load_profile("ours")
 
 LETTERS = st.sampled_from(["x", "y", "m", "h", r"\alpha"])
 NUMBERS = st.integers(2, 30).map(str)

@@ -110,7 +110,11 @@ def _add_options(parser: Parser, command: Command, *, show_all: bool = False) ->
     if command.settings:
         parser.add_argument("--help-all", action="help", help="show this help with every setting, its type and default")
         parser.add_argument(
-            "--config", type=Path, metavar="FILE", help="TOML file over the defaults, or a run's config.json"
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="TOML file over the defaults, or over the recipe or file that it extends (a line at its top, such as "
+            'extends = "quickstart"); or a run\'s config.json',
         )
     either = parser.add_mutually_exclusive_group() if command.either else parser
     for name, option in command.options.items():

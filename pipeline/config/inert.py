@@ -1,4 +1,7 @@
-"""Settings that were changed from their defaults and do nothing, or not what they seem to, beside the others."""
+"""Settings that were changed from their defaults and do nothing, or not what they seem to, beside the others.
+
+What the recipe sets is none of the user's changes: who switches a stage off leaves the recipe's settings of it behind,
+as does a recipe that extends another."""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from functools import reduce
 from typing import NamedTuple
 
 from pipeline.config.learner import CISPO_BOUND
+from pipeline.config.loading import recipe_settings
 from pipeline.config.root import Config
 from pipeline.runtime.files import flat
 
@@ -101,8 +105,13 @@ RULES = (
 
 
 def inert(config: Config) -> Iterator[str]:
-    """A line for each changed setting that has no effect, and for those that have another one than their names say."""
+    """A line for each setting changed by the user that has no effect, and for those that have another one than their
+    names say."""
+    of_recipe = flat(recipe_settings(config.recipe))
+    now = flat(config.model_dump(mode="json"))
     for name, value in changed(config).items():
+        if name in of_recipe and of_recipe[name] == now.get(name):
+            continue
         rule = next((rule for rule in RULES if _is_of(name, rule) and rule.holds(config)), None)
         if rule is not None:
             shown = f"{name} = {value!r}" if isinstance(value, str | int | float | tuple) else name

@@ -22,9 +22,12 @@ from prompts.schemas import LessonSizes
 
 
 class Config(Section):
-    """One run. `train --help-all` lists every field; a recipe is a complete set of them."""
+    """One run. `train --help-all` lists every field; a recipe sets some, over another one or the defaults."""
 
-    recipe: str = Field("quickstart", description="Name of the recipe that this configuration began with.")
+    recipe: str = Field(
+        "quickstart",
+        description='Name of the recipe that this configuration began with; a file says it by extends = "NAME".',
+    )
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
     servers: ServersSection = ServersSection()

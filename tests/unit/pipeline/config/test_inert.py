@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from pipeline.commands.doctor import doctor
 from pipeline.config import Config
 from pipeline.config.inert import inert
-from pipeline.config.loading import load_recipe, recipe_names
+from pipeline.config.loading import RECIPES, load_config, load_recipe, recipe_names
+from pipeline.runtime.files import flat
 
 ENDPOINT = {"url": "http://127.0.0.1:9"}
 
@@ -82,7 +84,17 @@ def test_what_has_an_effect_is_not(sections: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipes_hold_nothing_without_effect(name: str) -> None:
-    assert list(inert(load_recipe(name))) == []
+    own = flat(tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8")))
+    found = list(inert(load_recipe(name).model_copy(update={"recipe": "of the user's"})))
+    assert [line for line in found if line.split(" ")[0] in own] == []
+
+
+def test_what_a_recipe_sets_for_a_stage_that_the_user_switches_off_is_no_change_of_the_users() -> None:
+    off = {"abstraction": {"enabled": False}}
+    assert list(inert(load_config(None, off))) == list(inert(load_recipe("grpo"))) == []
+    assert list(inert(load_config(None, {**off, "recipe": "operators"}))) == []
+    (line,) = inert(load_config(None, {"abstraction": {"enabled": False, "temperature": 0.4}}))
+    assert line.startswith("abstraction.temperature = 0.4 has no effect")
 
 
 def test_doctor_warns(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:

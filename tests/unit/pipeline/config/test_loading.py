@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.orchestrate import main
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.code.preflight import check_code
+from pipeline.runtime.files import flat
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,11 @@ def test_a_bad_file_names_field_value_and_remedy(tmp_path: Path, text: str, mess
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(file)
+
+
+def write(file: Path, text: str) -> Path:
+    file.write_text(text, encoding="utf-8")
+    return file
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -108,11 +114,9 @@ def test_the_code_quickstart_asks_for_programs_only() -> None:
 
 
 def test_the_grpo_recipe_differs_from_the_quickstart_in_feedback_and_abstraction_alone() -> None:
-    quickstart, grpo = (load_recipe(name).model_dump() for name in ("quickstart", "grpo"))
-    differing = {name for name in quickstart if quickstart[name] != grpo[name]}
-    assert differing == {"recipe", "feedback", "abstraction"}
-    assert grpo["feedback"]["ratio"] == 0.0
-    assert not grpo["abstraction"]["enabled"]
+    quickstart, grpo = (flat(load_recipe(name).model_dump()) for name in ("quickstart", "grpo"))
+    differing = {name: grpo[name] for name in quickstart if quickstart[name] != grpo[name]}
+    assert differing == {"recipe": "grpo", "feedback.ratio": 0.0, "abstraction.enabled": False}
 
 
 def test_the_recipe_with_a_judge_of_relevance_differs_from_the_quickstart_in_feedback_alone() -> None:
@@ -120,6 +124,74 @@ def test_the_recipe_with_a_judge_of_relevance_differs_from_the_quickstart_in_fee
     assert judge.model_copy(update={"recipe": "quickstart", "feedback": quickstart.feedback}) == quickstart
     assert judge.feedback.similarity == "judge"
     assert judge.feedback.similarity_endpoint in judge.named_endpoints
+
+
+def test_a_file_extends_recipes_and_other_files_and_what_is_nearer_wins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shared").mkdir()
+    write(tmp_path / "shared" / "base.toml", "extends = 'grpo'\n[rollout]\ngroup_size = 4\nnum_problems_per_step = 2")
+    write(tmp_path / "my.toml", "extends = 'shared/base.toml'\n[rollout]\ngroup_size = 6\n[learner]\nnum_steps = 3")
+    assert main(["train", "--config", str(tmp_path / "my.toml"), "--learner.num_steps", "9", "--dry-run"]) == 0
+    grpo, resolved = load_recipe("grpo"), Config.model_validate_json(capsys.readouterr().out)
+    changes = {
+        "rollout": grpo.rollout.model_copy(update={"group_size": 6, "num_problems_per_step": 2}),
+        "learner": grpo.learner.model_copy(update={"num_steps": 9}),
+    }
+    assert resolved == grpo.model_copy(update=changes)
+    assert resolved.recipe == "grpo"
+
+
+def test_a_file_that_extends_a_recipe_is_one_that_names_it_as_its_recipe(tmp_path: Path) -> None:
+    extends = write(tmp_path / "a.toml", "extends = 'grpo'\n[run]\nseed = 3")
+    names = write(tmp_path / "b.toml", "recipe = 'grpo'\n[run]\nseed = 3")
+    assert load_config(extends) == load_config(names)
+    assert load_config(extends, {"recipe": "operators"}) == load_config(names, {"recipe": "operators"})
+
+
+def test_a_file_that_extends_files_alone_is_over_the_defaults(tmp_path: Path) -> None:
+    write(tmp_path / "base.toml", "[rollout]\ngroup_size = 4")
+    config = load_config(write(tmp_path / "my.toml", "extends = './base.toml'"))
+    assert config == Config.model_validate({"recipe": "my", "rollout": {"group_size": 4}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends = 'qickstart'", r"my\.toml: extends = 'qickstart': no such recipe; did you mean quickstart\?"),
+        ("extends = 'nowhere.toml'", r"my\.toml → .*nowhere\.toml: No such file"),
+        ("extends = 3", r"my\.toml: extends = 3: give one recipe by its name, or a file by its path"),
+        ("extends = ['grpo', 'operators']", r"give one recipe by its name"),
+        ("extends = 'my.toml'", r"my\.toml → .*my\.toml: files that extend one another in a circle; leave out one"),
+        ("extends = 'other.toml'", r"my\.toml → .*other\.toml → .*my\.toml: files that extend one another in a circle"),
+        ("extends = 'grpo'\nrecipe = 'operators'", r"recipe = 'operators' and extends = 'grpo' both say"),
+        ("extends = 'wrong.toml'", r"my\.toml → .*wrong\.toml: not valid TOML"),
+        ("[rollout]\nextends = 'grpo'", r"rollout\.extends = 'grpo': unknown setting"),
+    ],
+)
+def test_what_cannot_be_extended_is_named(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path / "other.toml", "extends = './my.toml'")
+    write(tmp_path / "wrong.toml", "[rollout")
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path / "my.toml", text))
+
+
+@pytest.mark.parametrize(
+    ("extended", "message"),
+    [
+        ("b", r"recipes extend one another in a circle: a → b → a; leave out one"),
+        ("c", r"recipe a: extends = 'c': no such recipe; there are a, b"),
+        ("b.toml", r"recipe a: extends = 'b\.toml': no such recipe"),
+    ],
+)
+def test_recipes_that_cannot_be_extended_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extended: str, message: str
+) -> None:
+    monkeypatch.setattr("pipeline.config.loading.RECIPES", tmp_path)
+    write(tmp_path / "a.toml", f"extends = '{extended}'")
+    write(tmp_path / "b.toml", "extends = 'a'")
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("a")
 
 
 def test_endpoints_that_run_elsewhere_are_waited_for_as_long_as_requests_wait() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -11,6 +12,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Number = TypeVar("Number", bound=float)
+Annealing = Literal["linear", "cosine"]
 
 
 class Section(BaseModel):
@@ -50,3 +52,14 @@ def value_at(schedule: float | tuple[tuple[int, float], ...], step: int) -> floa
         if step <= step_b:
             return a + (b - a) * (step - step_a) / (step_b - step_a)
     return schedule[-1][1]
+
+
+def annealed(begin: float, end: float, step: int, num_steps: int, form: Annealing) -> float:
+    """The value at `step` (from 0) on the way from `begin` to `end`, which the last of `num_steps` steps has.
+
+    It depends on its arguments alone: a resume that changes the number of steps goes on where a run of that length
+    would be."""
+    progress = min(1.0, step / max(1, num_steps - 1))
+    if form == "cosine":
+        progress = 0.5 * (1.0 - math.cos(math.pi * progress))
+    return begin * (1.0 - progress) + end * progress

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Positive, Probability, Schedule, Section
+from pipeline.config.base import Annealing, Positive, Probability, Schedule, Section, annealed, value_at
 from pipeline.config.endpoints import EndpointSettings
 from prompts.schemas import MAX_FLOW_CHARS, MAX_RULES, MAX_SHORT_CHARS, SIZE_SETTINGS, SIZES, LessonSizes
 
@@ -22,6 +22,11 @@ class FeedbackSection(Section):
         description="p_t: probability that a prompt is feedback-aware; a number, or [[step, p], ...] interpolated "
         "linearly.",
     )
+    end_ratio: Probability | None = Field(
+        None,
+        description="p_t of the last step, to which it goes from `ratio`, then a number; none: it is not annealed.",
+    )
+    annealing: Annealing = Field("linear", description="How p_t goes from `ratio` to `end_ratio`.")
     intra_share: Probability = Field(0.5, description="Of the feedback-aware prompts, the share that reflects (intra).")
     similarity: Literal["lexical", "bm25", "embedding", "judge"] = Field(
         "lexical",
@@ -54,6 +59,12 @@ class FeedbackSection(Section):
         description="Added, times the mean reward of rollouts that saw the entry; it makes contexts depend on rewards.",
     )
 
+    def ratio_at(self, step: int, num_steps: int) -> float:
+        """p_t at `step` of a run of `num_steps` steps."""
+        if self.end_ratio is None or isinstance(self.ratio, tuple):
+            return value_at(self.ratio, step)
+        return annealed(self.ratio, self.end_ratio, step, num_steps, self.annealing)
+
     @property
     def asks_endpoint(self) -> bool:
         """Whether the measure of similarity asks an endpoint."""
@@ -67,6 +78,15 @@ class FeedbackSection(Section):
                 "it filters next to nothing, so that rank alone chooses lessons; raise it, unless every candidate suits"
             )
         return "hardly a lesson is shown; lower it" if share > most else ""
+
+    @model_validator(mode="after")
+    def _ratio_has_one_end(self) -> FeedbackSection:
+        if self.end_ratio is not None and isinstance(self.ratio, tuple):
+            raise ValueError(
+                f"end_ratio = {self.end_ratio:g} is where a number goes, and ratio is a schedule with its own end; "
+                "set feedback.ratio to a number, or leave out feedback.end_ratio"
+            )
+        return self
 
     @model_validator(mode="after")
     def _embeddings_come_from_somewhere(self) -> FeedbackSection:

@@ -69,6 +69,11 @@ RULES = (
         "rollout.refill_zero_variance is off",
     ),
     Rule(
+        ("feedback.annealing",),
+        lambda config: config.feedback.end_ratio is None,
+        "feedback.end_ratio = none: p_t is not annealed",
+    ),
+    Rule(
         ("feedback.recency_half_life_steps",),
         lambda config: config.feedback.recency_weight == 0,
         "feedback.recency_weight = 0",
@@ -87,7 +92,7 @@ RULES = (
         ("feedback.",),
         lambda config: not config.retrieves,
         "no prompt retrieves (feedback.ratio, feedback.intra_share)",
-        but=("feedback.ratio", "feedback.intra_share"),
+        but=("feedback.ratio", "feedback.end_ratio", "feedback.annealing", "feedback.intra_share"),
     ),
     Rule(
         ("reflection.",),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Section, value_at
+from pipeline.config.base import Section
 from pipeline.config.endpoints import EndpointSettings, RequestsSection
 from pipeline.config.evaluation import EvalSection
 from pipeline.config.experience import AbstractionSection, FeedbackSection, PoolSection, ReflectionSection
@@ -66,6 +66,10 @@ class Config(Section):
         """`eval.max_tokens`, or as long as a rollout may be."""
         return self.eval.max_tokens or self.rollout.sampling.longest
 
+    def ratio_at(self, step: int) -> float:
+        """p_t: how likely a prompt of `step` is feedback-aware."""
+        return self.feedback.ratio_at(step, self.learner.num_steps)
+
     @property
     def retrieves(self) -> bool:
         """Whether any prompt of the run may show lessons (inter)."""
@@ -78,7 +82,7 @@ class Config(Section):
 
     @property
     def _is_feedback_aware(self) -> bool:
-        return any(value_at(self.feedback.ratio, step) for step in range(self.learner.num_steps))
+        return any(map(self.ratio_at, range(self.learner.num_steps)))
 
     @property
     def lesson_sizes(self) -> LessonSizes:

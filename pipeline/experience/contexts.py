@@ -14,7 +14,6 @@ from typing import NamedTuple
 from rapidfuzz import fuzz
 
 from pipeline.config import Config
-from pipeline.config.base import value_at
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.excerpt import shortened
 from pipeline.experience.pool import Candidate
@@ -25,13 +24,13 @@ from prompts.schemas import Abstract, Contrast, Inter, Intra, PromptInput, Scrat
 from prompts.sets import templates_of
 
 
-def draw_kind(rng: random.Random, settings: FeedbackSection, step: int) -> ContextKind:
-    """Feedback-aware with probability p_t, and then intra with probability `intra_share`; two numbers are always
-    drawn."""
+def draw_kind(rng: random.Random, ratio: float, intra_share: float) -> ContextKind:
+    """Feedback-aware with probability `ratio` (p_t), and then intra with probability `intra_share`; two numbers are
+    always drawn."""
     aware, reflects = rng.random(), rng.random()
-    if aware >= value_at(settings.ratio, step):
+    if aware >= ratio:
         return "scratch"
-    return "intra" if reflects < settings.intra_share else "inter"
+    return "intra" if reflects < intra_share else "inter"
 
 
 class RetrievalResult(NamedTuple):

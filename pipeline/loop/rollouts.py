@@ -199,14 +199,14 @@ class GroupSampler:
         return visible(text, strip=self._config.rollout.strip_think)
 
     async def _draw_context(self, task: Task, key: GroupKey, rng: random.Random) -> Context:
-        problem, feedback = task.problem, self._config.feedback
-        kind = draw_kind(rng, feedback, key.step)
+        problem, config = task.problem, self._config
+        kind = draw_kind(rng, config.ratio_at(key.step), config.feedback.intra_share)
         if kind == "inter":
             with self._clock.stage("retrieve"):
                 return await self._retriever.context(problem, key.step)
         if kind == "intra":
             attempt = await self._attempt(task, key, rng)
-            return intra_context(attempt, self._config.reflection.longest)
+            return intra_context(attempt, config.reflection.longest)
         return Context()
 
     async def _attempt(self, task: Task, key: GroupKey, rng: random.Random) -> Attempt | None:

@@ -292,6 +292,7 @@ class Scheduler:
                 pool_size=self._lessons.pool_size,
                 entries_accepted=num_accepted,
                 learner_step=self.learner_step,
+                feedback_ratio=self._config.ratio_at(step.number),
             )
         step.groups.clear()
         step.done.set()

@@ -49,14 +49,18 @@ RESUMABLE_SETTINGS = (
 
 
 def schedule_note(stored: Config, wanted: Config, step: int) -> str:
-    """What a resume at `step` with another number of steps does to the learning rate; empty where nothing."""
-    before, after = stored.learner.rate_at(step), wanted.learner.rate_at(step)
-    if before == after:
-        return ""
-    return (
-        f"learner.num_steps = {wanted.learner.num_steps}, {stored.learner.num_steps} before: the "
-        f"'{wanted.learner.lr_scheduler}' schedule is that of a run of {wanted.learner.num_steps} steps from here on, "
-        f"at step {step} a learning rate of {after:.3g} in place of {before:.3g}"
+    """What a resume at `step` with another number of steps does to the learning rate and to p_t; empty where
+    nothing."""
+    num_steps = wanted.learner.num_steps
+    changes = (
+        (wanted.learner.lr_scheduler, "a learning rate", stored.learner.rate_at(step), wanted.learner.rate_at(step)),
+        (wanted.feedback.annealing, "a p_t (feedback.end_ratio)", stored.ratio_at(step), wanted.ratio_at(step)),
+    )
+    return "\n".join(
+        f"learner.num_steps = {num_steps}, {stored.learner.num_steps} before: the '{schedule}' schedule is that of a "
+        f"run of {num_steps} steps from here on, at step {step} {what} of {after:.3g} in place of {before:.3g}"
+        for schedule, what, before, after in changes
+        if before != after
     )
 
 

@@ -22,6 +22,8 @@ from pipeline.runtime.files import flat
         ("[rollout]\ngroup_siz = 3", r"rollout.group_siz = 3: unknown setting; did you mean rollout.group_size\?"),
         ("[learner]\nkl_coef = -1.0", r"learner.kl_coef = -1.0: input should be greater than or equal to 0"),
         ("[feedback]\nratio = [[3, 0.1], [1, 0.2]]", r"(?s)feedback.ratio.*steps ascending"),
+        ("[feedback]\nratio = [[0, 0.5], [9, 0.1]]\nend_ratio = 0.0", r"set feedback.ratio to a number, or leave out"),
+        ("[feedback]\nend_ratio = 1.5", r"feedback.end_ratio = 1.5: input should be less than or equal to 1"),
         ("[learner]\nkl_coef = [[100, 0.1], [0, 0.0]]", r"(?s)learner.kl_coef.*steps ascending"),
         ("[learner]\nkl_coef = []", r"(?s)learner.kl_coef.*at least one"),
         ('[learner]\nattention = "flash_attention_2"', r"(?s)learner.*16 bits only.*bf16_autocast"),

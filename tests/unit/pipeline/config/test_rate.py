@@ -52,6 +52,18 @@ def test_a_resume_with_more_steps_says_at_which_rate_it_goes_on() -> None:
     assert schedule_note(config(20, "constant_with_warmup"), config(40, "constant_with_warmup"), 20) == ""
 
 
+def test_a_resume_with_more_steps_says_at_which_p_t_it_goes_on() -> None:
+    def annealing(num_steps: int, end_ratio: float | None = 0.0) -> Config:
+        values = {"feedback": {"ratio": 0.8, "end_ratio": end_ratio}, "learner": {"num_steps": num_steps}}
+        return Config.model_validate(values)
+
+    note = schedule_note(annealing(11), annealing(21), 10)
+    assert note.startswith("learner.num_steps = 21, 11 before: the 'linear' schedule is that of a run of 21 steps from")
+    assert note.endswith("at step 10 a p_t (feedback.end_ratio) of 0.4 in place of 0")
+    assert schedule_note(annealing(11, None), annealing(21, None), 10) == ""
+    assert schedule_note(annealing(11), annealing(11), 10) == ""
+
+
 def test_the_upper_bound_is_that_of_the_loss() -> None:
     assert LearnerSection().upper_bound == 0.2
     assert LearnerSection(loss_type="cispo").upper_bound == 5.0

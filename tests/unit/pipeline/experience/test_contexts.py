@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from rapidfuzz import fuzz
 
 from pipeline.config import Config
-from pipeline.config.base import value_at
+from pipeline.config.base import annealed, value_at
 from pipeline.config.experience import FeedbackSection
 from pipeline.experience.contexts import (
     RetrievalResult,
@@ -41,10 +42,33 @@ def test_a_schedule_is_linear_between_its_points(step: int, expected: float) -> 
     assert value_at(((0, 0.0), (10, 0.5)), step) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("form", "values"), [("linear", [0.8, 0.65, 0.5, 0.35, 0.2]), ("cosine", [0.8, 0.712, 0.5, 0.288, 0.2])]
+)
+def test_p_t_is_annealed_from_the_first_step_to_the_last(form: Any, values: list[float]) -> None:
+    config = Config.model_validate(
+        {"feedback": {"ratio": 0.8, "end_ratio": 0.2, "annealing": form}, "learner": {"num_steps": 5}}
+    )
+    assert [config.ratio_at(step) for step in range(5)] == pytest.approx(values, abs=1e-3)
+    assert config.ratio_at(7) == 0.2, "what is sampled beyond the last step, of which there is none"
+    assert annealed(0.8, 0.2, 0, 1, form) == 0.8, "a single step is the first one"
+    assert annealed(0.0, 0.5, 4, 5, form) == 0.5
+
+
+def test_a_run_that_anneals_to_nothing_shows_contexts_before() -> None:
+    def config(ratio: float, end_ratio: float | None, num_steps: int) -> Config:
+        feedback = {"ratio": ratio, "end_ratio": end_ratio}
+        return Config.model_validate({"feedback": feedback, "learner": {"num_steps": num_steps}})
+
+    assert config(0.5, 0.0, 5).retrieves
+    assert config(0.0, 0.5, 5).reflects
+    assert not config(0.0, 0.5, 1).retrieves
+    assert config(0.3, None, 5).ratio_at(4) == 0.3
+
+
 def test_the_shares_of_the_kinds_follow_the_settings() -> None:
-    settings = FeedbackSection(ratio=0.75, intra_share=0.5)
     rng = random.Random(1)
-    kinds = [draw_kind(rng, settings, 0) for _ in range(4000)]
+    kinds = [draw_kind(rng, 0.75, 0.5) for _ in range(4000)]
     assert kinds.count("scratch") / 4000 == pytest.approx(0.25, abs=0.03)
     assert kinds.count("intra") / 4000 == pytest.approx(0.375, abs=0.03)
 

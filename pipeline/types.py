@@ -1,7 +1,8 @@
 """The records that flow between the parts: frozen pydantic models.
 
 Reward-agnosticism is a type here: `Problem`, `Attempt` and `Lesson` (of `prompts`) hold no label and no reward, and the
-renderer accepts only these. Gold answers live in `Label`, rewards in `Rollout` and `Experience`."""
+renderer accepts only these. Gold answers live in `Label`, rewards in `Rollout` and `Experience`. A prompt that tells
+the outcome of an attempt at its own problem is of `RESCUE_KINDS`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.text import is_among, text_hash
 from prompts.schemas import AnswerForm, Lesson
 
-ContextKind = Literal["scratch", "inter", "intra"]
+ContextKind = Literal["scratch", "inter", "intra", "rescue_inter", "rescue_intra"]
+DRAWN_KINDS: tuple[ContextKind, ...] = ("scratch", "inter", "intra")
+"""What chance draws, and what knows no outcome of the problem that it is for."""
+RESCUE_KINDS: tuple[ContextKind, ...] = ("rescue_inter", "rescue_intra")
+"""What a problem is shown because a scratch group of it was all wrong: lessons, or one of these attempts."""
 Split = Literal["train", "heldout"]
 SearchOutcome = Literal[
     "shown",
@@ -171,7 +176,8 @@ class Considered(Record):
 
 
 class Context(Record):
-    """What a prompt shows beside the problem. `drawn` is the kind the policy drew, `kind` the one it became."""
+    """What a prompt shows beside the problem. `drawn` is the kind the policy drew, `kind` the one it became: scratch
+    where there was nothing to show, or one of `RESCUE_KINDS`, which are never drawn."""
 
     drawn: ContextKind = "scratch"
     kind: ContextKind = "scratch"
@@ -269,10 +275,18 @@ class GroupOutcome(Record):
     step: int
     slot: int
     turn: int
-    kind: Literal["zero_variance", "failed", "deadline"]
+    kind: Literal["zero_variance", "failed", "deadline", "rescued", "rescue_failed"]
     problem_id: str
     error_kind: str = ""
     detail: str = ""
+
+
+class Rescued(Record):
+    """The all-wrong scratch group in whose place another one of its problem stands."""
+
+    rewards: tuple[float, ...]
+    num_prompt_tokens: int
+    num_completion_tokens: int
 
 
 class RolloutGroup(Record):
@@ -295,6 +309,8 @@ class RolloutGroup(Record):
     rollouts: tuple[Rollout, ...]
     pool_version: int = Field(0, description="Version of the pool's table when the step began.")
     reward_version: str = Field("", description="Identity of the scorers and settings that gave the rewards.")
+    rescued: Rescued | None = None
+    tried_rescue: bool = Field(False, description="Whether its slot has had a rescue, this group or one before it.")
     created_s: float = 0.0
 
     @property
@@ -313,6 +329,24 @@ class RolloutGroup(Record):
     def zero_variance(self) -> bool:
         """Whether all rewards of the group are equal, so that it teaches nothing by itself."""
         return have_equal_rewards([self])
+
+    @property
+    def has_success(self) -> bool:
+        """Whether a rollout is right."""
+        return any(rollout.verdict.correct for rollout in self.rollouts)
+
+    @property
+    def all_wrong(self) -> bool:
+        """Whether no rollout is right, of which at least one could be judged."""
+        return not self.has_success and not all(rollout.verdict.failed for rollout in self.rollouts)
+
+    def as_rescued(self) -> Rescued:
+        """What is kept of the group where another one takes its place."""
+        return Rescued(
+            rewards=self.rewards,
+            num_prompt_tokens=len(self.prompt_ids),
+            num_completion_tokens=sum(len(rollout.token_ids) for rollout in self.rollouts),
+        )
 
 
 def have_equal_rewards(groups: Iterable[RolloutGroup]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from prompts.analysis import block
 from prompts.render import render
-from prompts.schemas import SIZES, Abstract, Contrast, Inter, Intra, Lesson, PromptInput, Scratch, Summary
+from prompts.schemas import SIZES, Abstract, Contrast, Inter, Intra, Lesson, PromptInput, RescueIntra, Scratch, Summary
 from prompts.sets import ALLOWED, FULL_CONTEXT, FULL_PARAMETERS, NEEDED, templates_of
 
 PROBLEM = "In dax arithmetic the sign dax joins two numbers. What is 7 dax 3?"
@@ -54,6 +54,8 @@ KINDS: tuple[tuple[str, str, PromptInput, str], ...] = (
     ),
     ("intra", "An earlier attempt, of which nobody says whether it is right.", Intra(problem=PROBLEM, attempt=WRONG),
      AFTER_ATTEMPT),
+    ("rescue_intra", "One of a group that was all wrong (`feedback.rescue = \"reflect\"`); the prompt says so.",
+     RescueIntra(problem=PROBLEM, attempt=WRONG), AFTER_ATTEMPT),
     ("abstract", "To the summarizer: what can be learned from an attempt (`abstraction.outcomes = \"hidden\"`).",
      Abstract(problem=PROBLEM, trajectory=WRONG), SUMMARY.reply),
     ("abstract, outcome shown", "The same with `abstraction.outcomes = \"shown\"`.",

@@ -20,6 +20,7 @@ from prompts.schemas import (
     LessonSizes,
     PromptInput,
     Relevance,
+    RescueIntra,
     Scratch,
     Summary,
 )
@@ -113,6 +114,8 @@ def render(value: PromptInput, templates: Templates) -> str:
             return filled(templates["inter"], problem=problem, lessons=shown, answer_form=form(value.form))
         case Intra(problem=problem, attempt=attempt):
             return filled(templates["intra"], problem=problem, attempt=attempt, answer_form=form(value.form))
+        case RescueIntra(problem=problem, attempt=attempt):
+            return filled(templates["rescue_intra"], problem=problem, attempt=attempt, answer_form=form(value.form))
         case Abstract(problem=problem, trajectory=trajectory, outcome=outcome):
             outcome_line = templates[f"outcome_{outcome}"] if outcome else ""
             return filled(

@@ -1,7 +1,8 @@
 """Schemas of what templates take in and what they ask for, as pydantic models.
 
 The inputs hold texts and lessons only: a label or a reward has no field to travel in. Whether an attempt was right may
-be told to the summarizer alone (`Abstract.outcome`, `Contrast`), whose lesson is for other problems.
+be told to the summarizer (`Abstract.outcome`, `Contrast`), whose lesson is for other problems, and to the policy where
+all attempts of a group were wrong (`RescueIntra`, a type of its own, so that an `Intra` never tells it).
 """
 
 from __future__ import annotations
@@ -139,6 +140,14 @@ class Intra(Schema):
     form: AnswerForm = "boxed"
 
 
+class RescueIntra(Schema):
+    """An attempt that is known to be wrong, as all of its group are."""
+
+    problem: str
+    attempt: str
+    form: AnswerForm = "boxed"
+
+
 class Abstract(Schema):
     """What the summarizer sees of one attempt; `outcome` is told where `abstraction.outcomes` allows it."""
 
@@ -171,5 +180,5 @@ class JudgeLesson(Schema):
     lesson: str
 
 
-PromptInput = Scratch | Inter | Intra | Abstract | Contrast
+PromptInput = Scratch | Inter | Intra | RescueIntra | Abstract | Contrast
 """What a set of templates renders."""

@@ -26,6 +26,7 @@ NEEDED: Mapping[str, frozenset[str]] = {
     "scratch": frozenset({"problem", "answer_form"}),
     "inter": frozenset({"lessons", "problem", "answer_form"}),
     "intra": frozenset({"problem", "attempt", "answer_form"}),
+    "rescue_intra": frozenset({"problem", "attempt", "answer_form"}),
     "lesson": frozenset({"points"}),
     "abstract": frozenset({"problem", "trajectory"}),
     "contrast": frozenset({"problem", "right", "wrong"}),
@@ -41,6 +42,10 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "contrast": LIMITS,
 }
 """Those that it may have beside."""
+
+
+CAME_LATER = frozenset({"rescue_intra"})
+"""Templates that runs, lessons and SFT pairs of before were made without: no part of a set's identity."""
 
 
 class TemplateError(ValueError):
@@ -64,8 +69,9 @@ class Templates:
 
     @property
     def identity(self) -> str:
-        """Name and hash of the whole set, as an entry of the pool keeps them."""
-        whole = "\0".join(f"{name}\0{text}" for name, text in sorted(self.texts.items()))
+        """Name and hash of the set, as an entry of the pool keeps them."""
+        texts = sorted((name, text) for name, text in self.texts.items() if name not in CAME_LATER)
+        whole = "\0".join(f"{name}\0{text}" for name, text in texts)
         return f"{self.name}@{_digest(whole)}"
 
     @property

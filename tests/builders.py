@@ -57,6 +57,7 @@ def group(
     pool_version: int = 1,
     context: Context | None = None,
     pair: int | None = None,
+    **more: Any,
 ) -> RolloutGroup:
     identity = f"l{lineage}-{step:06d}-{slot:04d}"
     return RolloutGroup(
@@ -73,6 +74,7 @@ def group(
         ),
         pool_version=pool_version,
         created_s=float(lineage * 1000 + step),
+        **more,
     )
 
 

@@ -11,7 +11,7 @@ found. Which entry a group was shown is not random: what `effect_of` says is an 
 Groups are compared within strata of a window of steps and a family, because `feedback.ratio` may change with the step;
 strata weigh as in a regression with an intercept for each (n1 n0 / (n1 + n0)). A run that replaces groups without
 spread (`rollout.refill_zero_variance`) chose its groups by their rewards, and then none of this holds for the groups
-left out."""
+left out. In place of a rescue (`feedback.rescue`) the journal tells the outcome of the group that was all wrong."""
 
 from __future__ import annotations
 

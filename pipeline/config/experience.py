@@ -27,6 +27,15 @@ class FeedbackSection(Section):
         description="p_t of the last step, to which it goes from `ratio`, then a number; none: it is not annealed.",
     )
     annealing: Annealing = Field("linear", description="How p_t goes from `ratio` to `end_ratio`.")
+    rescue: Literal["off", "lesson", "reflect"] = Field(
+        "off",
+        description="A scratch group whose answers are all wrong is sampled again under lessons of other problems, or "
+        "under one of its attempts, which the prompt says is wrong; if that has a right one it takes the slot. Before "
+        "rollout.refill_zero_variance, at most once a slot.",
+    )
+    max_rescues_per_step: Positive | None = Field(
+        None, description="Most groups of a step that are sampled again, those of lower slots first; none: no bound."
+    )
     intra_share: Probability = Field(0.5, description="Of the feedback-aware prompts, the share that reflects (intra).")
     similarity: Literal["lexical", "bm25", "embedding", "judge"] = Field(
         "lexical",

@@ -54,8 +54,8 @@ RULES = (
     ),
     Rule(
         ("learner.train_under", "learner.sampled_weight", "learner.context_ratio"),
-        lambda config: not (config.retrieves or config.reflects),
-        "no prompt is feedback-aware (feedback.ratio)",
+        lambda config: not config.has_contexts,
+        "no prompt is feedback-aware (feedback.ratio, feedback.rescue)",
     ),
     Rule(
         ("learner.max_trained_staleness",),
@@ -72,6 +72,12 @@ RULES = (
         ("feedback.annealing",),
         lambda config: config.feedback.end_ratio is None,
         "feedback.end_ratio = none: p_t is not annealed",
+    ),
+    Rule(("feedback.max_rescues_per_step",), lambda config: config.feedback.rescue == "off", "feedback.rescue = 'off'"),
+    Rule(
+        ("feedback.rescue",),
+        lambda config: config.feedback.rescue == "lesson" and not config.abstraction.enabled,
+        "abstraction.enabled = false, and lessons that are not made can only be imported (`pool import`)",
     ),
     Rule(
         ("feedback.recency_half_life_steps",),
@@ -91,8 +97,15 @@ RULES = (
     Rule(
         ("feedback.",),
         lambda config: not config.retrieves,
-        "no prompt retrieves (feedback.ratio, feedback.intra_share)",
-        but=("feedback.ratio", "feedback.end_ratio", "feedback.annealing", "feedback.intra_share"),
+        "no prompt retrieves (feedback.ratio, feedback.intra_share, feedback.rescue)",
+        but=(
+            "feedback.ratio",
+            "feedback.end_ratio",
+            "feedback.annealing",
+            "feedback.intra_share",
+            "feedback.rescue",
+            "feedback.max_rescues_per_step",
+        ),
     ),
     Rule(
         ("reflection.",),

@@ -72,13 +72,18 @@ class Config(Section):
 
     @property
     def retrieves(self) -> bool:
-        """Whether any prompt of the run may show lessons (inter)."""
-        return self._is_feedback_aware and self.feedback.intra_share < 1
+        """Whether any prompt of the run may show lessons (inter, rescue_inter)."""
+        return self.feedback.rescue == "lesson" or (self._is_feedback_aware and self.feedback.intra_share < 1)
 
     @property
     def reflects(self) -> bool:
         """Whether any prompt of the run may show an earlier attempt (intra)."""
         return self._is_feedback_aware and self.feedback.intra_share > 0
+
+    @property
+    def has_contexts(self) -> bool:
+        """Whether any prompt of the run may show anything beside its problem."""
+        return self._is_feedback_aware or self.feedback.rescue != "off"
 
     @property
     def _is_feedback_aware(self) -> bool:
@@ -130,6 +135,11 @@ class Config(Section):
                 f"learner.num_groups_per_micro_batch = {self.learner.num_groups_per_micro_batch} times "
                 f"learner.num_processes = {self.learner.num_processes} must divide "
                 f"rollout.num_problems_per_step = {self.rollout.num_problems_per_step}"
+            )
+        if self.rollout.paired_groups and self.feedback.rescue != "off":
+            raise ValueError(
+                f"feedback.rescue = {self.feedback.rescue!r} samples a scratch group again under a context, which "
+                "the pairs of rollout.paired_groups have anyway; set feedback.rescue = 'off', or leave out the pairs"
             )
         if self.rollout.num_problems_per_step % (self.rollout.slots_per_problem * self.learner.num_processes):
             raise ValueError(

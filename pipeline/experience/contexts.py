@@ -1,5 +1,6 @@
 """The context policy: scratch, inter or intra (method.md, step 1). Pure functions of texts; free of rewards by their
-types, unless `feedback.usefulness_weight` asks for the contrary.
+types, unless `feedback.usefulness_weight` asks for the contrary. Rescues (`as_rescue`) are for groups that were all
+wrong.
 
 A feedback-aware prompt for which nothing is admissible falls back to scratch; `Context.drawn` keeps what was drawn, so
 that fall-backs are counted."""
@@ -20,8 +21,10 @@ from pipeline.experience.pool import Candidate
 from pipeline.types import Attempt, Considered, Context, ContextKind, Message, Problem, SearchOutcome
 from prompts.analysis import without_analysis
 from prompts.render import normal_line, render
-from prompts.schemas import Abstract, Contrast, Inter, Intra, PromptInput, Scratch
+from prompts.schemas import Abstract, Contrast, Inter, Intra, PromptInput, RescueIntra, Scratch
 from prompts.sets import templates_of
+
+RESCUE_OF: dict[ContextKind, ContextKind] = {"inter": "rescue_inter", "intra": "rescue_intra"}
 
 
 def draw_kind(rng: random.Random, ratio: float, intra_share: float) -> ContextKind:
@@ -160,11 +163,20 @@ def intra_context(attempt: Attempt | None, max_chars: int) -> Context:
     return Context(drawn="intra", kind="intra", attempt=attempt.model_copy(update={"text": text}))
 
 
+def as_rescue(found: Context, before: Context) -> Context | None:
+    """The context `found` for a problem of which a group under `before` was all wrong; None where it shows nothing."""
+    if found.kind not in RESCUE_OF:
+        return None
+    return found.model_copy(update={"drawn": before.drawn, "kind": RESCUE_OF[found.kind]})
+
+
 def prompt_input(problem: Problem, context: Context) -> PromptInput:
-    if context.kind == "inter":
+    if context.kind in ("inter", "rescue_inter"):
         return Inter(problem=problem.text, lessons=context.lessons, sources=context.sources, form=problem.form)
     if context.kind == "intra" and context.attempt is not None:
         return Intra(problem=problem.text, attempt=context.attempt.text, form=problem.form)
+    if context.kind == "rescue_intra" and context.attempt is not None:
+        return RescueIntra(problem=problem.text, attempt=context.attempt.text, form=problem.form)
     return Scratch(problem=problem.text, form=problem.form)
 
 
@@ -188,13 +200,13 @@ def trimmed(context: Context) -> Context | None:
     if context.kind == "scratch":
         return None
     update: dict[str, object] = {"num_trimmed": context.num_trimmed + 1}
-    if context.kind == "inter" and len(context.lessons) > 1:
+    if len(context.lessons) > 1:
         update |= {
             "lessons": context.lessons[:-1],
             "lesson_ids": context.lesson_ids[:-1],
             "sources": context.sources[: len(context.lessons) - 1],
         }
-    elif context.kind == "intra" and context.attempt is not None and len(context.attempt.text) > 200:
+    elif context.attempt is not None and len(context.attempt.text) > 200:
         half = shortened(context.attempt.text, len(context.attempt.text) // 2)
         update["attempt"] = context.attempt.model_copy(update={"text": half})
     else:

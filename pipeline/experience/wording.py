@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, RunFolderError
 from pipeline.run.folder import RunFolder
 from pipeline.runtime.files import write_atomic
-from prompts.sets import TemplateError, Templates, templates_of
+from prompts.sets import CAME_LATER, TemplateError, Templates, templates_of
 
 
 def checked(config: Config) -> Templates:
@@ -35,11 +35,12 @@ def keep(run: RunFolder, templates: Templates) -> None:
     """Store the templates in the folder of a run that begins; of one that goes on, raise RunFolderError where they are
     not those that it began with."""
     folder = run.templates
-    if not folder.is_dir():
-        folder.mkdir()
-        for name, text in templates.texts.items():
+    is_new = not folder.is_dir()
+    folder.mkdir(exist_ok=True)
+    for name, text in templates.texts.items():
+        # Of a run that began before a template came, nothing was asked by it.
+        if is_new or (name in CAME_LATER and not (folder / f"{name}.txt").exists()):
             write_atomic(folder / f"{name}.txt", f"{text}\n")
-        return
     differing = [name for name, text in templates.texts.items() if _stored(folder / f"{name}.txt") != text]
     if differing:
         raise RunFolderError(

@@ -75,8 +75,10 @@ class LessonStage:
         return pool_snapshots.keep(self._pool, step, self._oldest_checkpoint())
 
     def note_use(self, group: RolloutGroup) -> None:
-        """Count a journalled group for the entries that it saw."""
-        self._usefulness.add(group.context.lesson_ids, group.rewards)
+        """Count a journalled group for the entries that it saw; a rescue says nothing of them, which are shown where
+        rewards are low."""
+        if group.context.kind == "inter":
+            self._usefulness.add(group.context.lesson_ids, group.rewards)
 
     async def make(self, step: int, groups: list[RolloutGroup]) -> int:
         """Summarise rollouts of the step's `groups` into the pool; return how many lessons were accepted."""

@@ -1,7 +1,8 @@
 """Samples one group: draws a context, renders, trims, samples, scores.
 
 Invariants: the context sampled under is the context recorded; every draw depends on (seed, step, slot) alone, so a
-resumed run draws the same; a label reaches the verifier and nothing else."""
+resumed run draws the same; a label reaches the verifier and nothing else. Verdicts reach the prompts of a rescue alone,
+whose kinds say so."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pipeline.config import Config
-from pipeline.experience.contexts import draw_kind, intra_context, messages_in, trimmed
+from pipeline.experience.contexts import as_rescue, draw_kind, intra_context, messages_in, trimmed
 from pipeline.experience.retrieval import Retriever
 from pipeline.hashing import seed_of
 from pipeline.inference.client import InferenceClient
@@ -22,15 +24,15 @@ from pipeline.run.lineage import Lineage, is_current
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.storage.journal import Journal
 from pipeline.text import visible, visible_each
-from pipeline.types import Attempt, Context, Problem, Rollout, RolloutGroup, Task, WeightVersion
+from pipeline.types import Attempt, Context, Message, Problem, Rollout, RolloutGroup, Task, WeightVersion
 
 
 @dataclass(frozen=True)
 class GroupKey:
     """Where a group belongs, and all that its draws depend on.
 
-    `turn` counts the attempts and replacements of the slot; `oldest_step` is the least weights that it may be sampled
-    by."""
+    `turn` counts the attempts, rescues and replacements of the slot; `oldest_step` is the least weights that it may be
+    sampled by."""
 
     lineages: list[Lineage]
     step: int
@@ -51,6 +53,11 @@ class GroupKey:
     def group_id(self) -> str:
         return f"l{self.lineage}-{self.step:06d}-{self.slot:04d}"
 
+    @property
+    def following(self) -> GroupKey:
+        """That of the slot's next turn."""
+        return replace(self, turn=self.turn + 1)
+
     def __str__(self) -> str:
         return self.group_id
 
@@ -62,6 +69,15 @@ class GroupKey:
         """Whether a sample by `version` may be trained here: not older than the bound, and of weights that still
         count."""
         return version.step >= self.oldest_step and is_current(version, self.lineages)
+
+
+class Prompt(NamedTuple):
+    """What is sampled from: a context that fits the server, and the ids of its prompt; none where no limit is known."""
+
+    context: Context
+    messages: tuple[Message, ...]
+    ids: tuple[int, ...] | None
+    max_tokens: int
 
 
 class GroupSampler:
@@ -108,15 +124,37 @@ class GroupSampler:
 
     async def sample(self, task: Task, key: GroupKey) -> RolloutGroup:
         """One group of G scored rollouts for `task`. Raises EndpointError when the endpoints did not answer."""
-        config = self._config
-        rng = random.Random(seed_of("context", *key.draw(config.run.seed)))
+        rng = random.Random(seed_of("context", *key.draw(self._config.run.seed)))
         context = Context() if key.pair == key.slot else await self._draw_context(task, key, rng)
-        request: SamplingRequest = {
-            "max_tokens": config.rollout.sampling.longest,
-            "seed": seed_of("rollout", *key.draw(config.run.seed)),
-            "stage": "rollout",
-        }
-        context, samples = await self._completions(task.problem, context, key, config.rollout.group_size, request)
+        return await self._group(task, key, await self._fitted(task.problem, context, key), "rollout")
+
+    async def rescue_context(self, group: RolloutGroup, key: GroupKey) -> Context | None:
+        """What the problem of an all-wrong `group` is shown when it is sampled again; None where there is nothing to
+        show. Raises EndpointError of the measure of similarity."""
+        config = self._config
+        if config.feedback.rescue == "lesson":
+            with self._clock.stage("retrieve"):
+                return as_rescue(await self._retriever.context(group.problem, key.step), group.context)
+        # Of an answer that nobody could judge the prompt must not say that it is wrong.
+        judged = [rollout for rollout in group.rollouts if not rollout.verdict.failed]
+        shown = [(rollout, text) for rollout in judged if (text := self._visible(rollout.text)).strip()]
+        if not shown:
+            return None
+        rollout, text = random.Random(seed_of("rescue", *key.draw(config.run.seed))).choice(shown)
+        # Its id will be that of a rollout of the group that takes the place of its own.
+        attempt = Attempt(problem_id=group.problem.id, text=text, policy_step=rollout.newest_version.step)
+        return as_rescue(intra_context(attempt, config.reflection.longest), group.context)
+
+    async def rescue(self, task: Task, context: Context, key: GroupKey) -> RolloutGroup | None:
+        """Another group for `task` under a `context` of `rescue_context`; None where nothing of that fits the server.
+        Raises EndpointError."""
+        prompt = await self._fitted(task.problem, context, key)
+        return None if prompt.context.kind == "scratch" else await self._group(task, key, prompt, "rescue")
+
+    async def _group(self, task: Task, key: GroupKey, prompt: Prompt, stage: str) -> RolloutGroup:
+        config, context = self._config, prompt.context
+        seed = seed_of("rollout", *key.draw(config.run.seed))
+        samples = await self._completions(task.problem, prompt, key, config.rollout.group_size, seed, stage)
         bare_prompt_ids: tuple[int, ...] = ()
         if self._needs_bare_prompt(context) and key.pair is None:  # that of a pair is the other half's
             bare_prompt_ids = await self._bare_prompt(task.problem, key)
@@ -156,31 +194,41 @@ class GroupSampler:
             created_s=time.time(),
         )
 
-    async def _completions(
-        self, problem: Problem, context: Context, key: GroupKey, num_samples: int, request: SamplingRequest
-    ) -> tuple[Context, Samples]:
-        """Completions under `context`, trimmed until prompt and completion fit the server, by weights that `key`
-        accepts; and the context that was left."""
-        config, endpoints, sampling = self._config, self._endpoints, self._config.rollout.sampling
-        # Prompts of one problem begin alike.
-        request = {**request, "priority": key.order, "affinity": problem.id, "accept": key.accepts}
-        limit = endpoints.token_limit
+    async def _fitted(self, problem: Problem, context: Context, key: GroupKey) -> Prompt:
+        """`context` trimmed until prompt and completion fit the server."""
+        limit, max_tokens = self._endpoints.token_limit, self._config.rollout.sampling.longest
         while True:
-            messages = messages_in(problem, context, config)
+            messages = messages_in(problem, context, self._config)
             if limit is None:
-                with self._clock.stage(request["stage"]):
-                    return context, await endpoints.sample(messages, sampling, num_samples, **request)
+                return Prompt(context, messages, None, max_tokens)
             with self._clock.stage("render"):
-                prompt_ids = await endpoints.render(messages, priority=key.order)
-            if len(prompt_ids) + request["max_tokens"] > limit:
-                shorter = trimmed(context)
-                if shorter is not None:
-                    context = shorter
-                    continue
+                ids = await self._endpoints.render(messages, priority=key.order)
+            if len(ids) + max_tokens <= limit:
+                return Prompt(context, messages, ids, max_tokens)
+            shorter = trimmed(context)
+            if shorter is None:
                 context = context.model_copy(update={"num_trimmed": context.num_trimmed + 1})
-                request["max_tokens"] = max(1, int(limit) - len(prompt_ids))
-            with self._clock.stage(request["stage"]):
-                return context, await endpoints.generate(prompt_ids, sampling, num_samples, **request)
+                return Prompt(context, messages, ids, max(1, int(limit) - len(ids)))
+            context = shorter
+
+    async def _completions(
+        self, problem: Problem, prompt: Prompt, key: GroupKey, num_samples: int, seed: int, stage: str
+    ) -> Samples:
+        """Completions of `prompt` by weights that `key` accepts."""
+        endpoints, sampling = self._endpoints, self._config.rollout.sampling
+        request: SamplingRequest = {
+            "max_tokens": prompt.max_tokens,
+            "seed": seed,
+            "stage": stage,
+            "priority": key.order,
+            # Prompts of one problem begin alike.
+            "affinity": problem.id,
+            "accept": key.accepts,
+        }
+        with self._clock.stage(stage):
+            if prompt.ids is None:
+                return await endpoints.sample(prompt.messages, sampling, num_samples, **request)
+            return await endpoints.generate(prompt.ids, sampling, num_samples, **request)
 
     def _needs_bare_prompt(self, context: Context) -> bool:
         return self._config.learner.train_under == "scratch" and context.kind != "scratch"
@@ -226,12 +274,9 @@ class GroupSampler:
         if known is not None:
             return known.model_copy(update={"text": self._visible(known.text)})
         self._clock.count("attempts_sampled")
-        request: SamplingRequest = {
-            "max_tokens": self._config.rollout.sampling.longest,
-            "seed": rng.randrange(2**31),
-            "stage": "reflect",
-        }
-        _, samples = await self._completions(task.problem, Context(), key, 1, request)
+        seed = rng.randrange(2**31)
+        prompt = await self._fitted(task.problem, Context(), key)
+        samples = await self._completions(task.problem, prompt, key, 1, seed, "reflect")
         (completion,) = samples.completions
         assert completion.newest_version is not None
         text = self._visible(completion.text)

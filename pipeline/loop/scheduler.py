@@ -5,7 +5,8 @@ Invariants: sampling for step t begins only when weights of at least t − S upd
 sampled is refused, so no trained sample lags by more than S; every slot of a step is journalled exactly once per
 surviving lineage; every attempt at a group that is not journalled leaves a GroupOutcome. A step that has begun is
 finished before a later one: its requests go first. One problem that cannot be sampled is replaced; only many in a row
-end the run, which can be resumed.
+end the run, which can be resumed. A scratch group that is all wrong may be sampled again under a context before
+its slot is refilled (`feedback.rescue`), and the slot takes that where it has a success.
 
 A pair (`rollout.paired_groups`) is two slots, 2k of x alone and 2k + 1 in a context, because a group of the journal is
 of one prompt, and whoever reads it (lessons, reflection, audit) goes on doing so. It is sampled, replaced and
@@ -17,6 +18,7 @@ journalled as one: its two rows share a commit, so that a death leaves both or n
 | `_admit` | the lessons of step − S − 1, so that contexts do not race them | `_finish` of that step |
 | `_admit` | a slot (`rollout.max_groups_in_flight`) | a group that ends |
 | a group | endpoints, verifier, its commit | the modules of that name |
+| a rescue | slots below its own, as long as the step's last rescues may be theirs | `pipeline.loop.rescue_budget` |
 | `_finish` | all groups of its step, then its lessons (`pipeline.loop.lessons`) | the last of them; their commit |
 | an evaluation | slots of endpoints that rollouts leave free | `pipeline.inference.router` |
 | the learner | all groups of its step in the journal | the journal's commits |
@@ -26,13 +28,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from pipeline.config import Config
 from pipeline.errors import EndpointError
 from pipeline.loop.learner_link import LearnerLink
 from pipeline.loop.lessons import LessonStage
+from pipeline.loop.rescue_budget import RescueBudget
 from pipeline.loop.rollouts import GroupKey, GroupSampler
 from pipeline.loop.step_metrics import StepReporter
 from pipeline.loop.writers import journal_writer
@@ -50,17 +54,27 @@ OUTAGE = frozenset(
 )
 # The learner may train for long; only a wait of this many seconds is named as stuck.
 LEARNER_IS_SLOW_S = 1800.0
+T = TypeVar("T")
 
 
 class _Step:
     """The groups of one step as they come in."""
 
-    def __init__(self, number: int, num_slots: int, kept: list[RolloutGroup], pool_version: int = 0) -> None:
+    def __init__(
+        self,
+        number: int,
+        num_slots: int,
+        kept: list[RolloutGroup],
+        pool_version: int = 0,
+        max_rescues: int | None = None,
+    ) -> None:
         self.number = number
         self.pool_version = pool_version
         self.begin_s = time.monotonic()
         self.groups = {group.slot: group for group in kept}
         self.missing = [slot for slot in range(num_slots) if slot not in self.groups]
+        tried = [group.slot for group in kept if group.tried_rescue]
+        self.rescues = RescueBudget(num_slots, max_rescues, used=tried, done=list(self.groups))
         self.sampled = asyncio.Event()
         self.done = asyncio.Event()
         """Set when its lessons are in the pool and its metrics are written."""
@@ -69,6 +83,7 @@ class _Step:
 
     def add(self, group: RolloutGroup) -> None:
         self.groups[group.slot] = group
+        self.rescues.settle(group.slot)
         self._check()
 
     def _check(self) -> None:
@@ -172,7 +187,8 @@ class Scheduler:
         work.create_task(self._evaluate(number))
         kept = await asyncio.to_thread(self._journal.read_step, number, self._lineages)
         pool_version = await asyncio.to_thread(self._lessons.keep_pool, number)
-        step = self._steps[number] = _Step(number, self._config.rollout.num_problems_per_step, kept, pool_version)
+        num_slots, max_rescues = self._config.rollout.num_problems_per_step, self._config.feedback.max_rescues_per_step
+        step = self._steps[number] = _Step(number, num_slots, kept, pool_version, max_rescues)
         work.create_task(self._finish(step))
         width = self._config.rollout.slots_per_problem
         for slot in sorted({slot - slot % width for slot in step.missing}):
@@ -209,49 +225,98 @@ class Scheduler:
         settings = self._config.rollout
         order = step.number * settings.num_problems_per_step + slot
         index = order // settings.slots_per_problem
-        num_refills = num_failures = num_replacements = turn = 0
+        key = GroupKey(self._lineages, step.number, slot, 0, step.pool_version, oldest_step, order)
+        num_refills = num_replacements = 0
         while True:
             task = self._problems.problem_at(index + num_replacements * REPLACEMENT_STRIDE)
-            key = GroupKey(self._lineages, step.number, slot, turn, step.pool_version, oldest_step, order)
-            result = await self._attempt(task, key)
-            turn += 1
-            if not isinstance(result, EndpointError):
+            groups, key = await self._tried(task, key, partial(self._groups, task))
+            if isinstance(groups, EndpointError):
+                self._note_failed_problem(groups)
+            else:
                 self._num_failed_in_a_row = 0
-                self._last_success_s = time.monotonic()
+                if self._wants_rescue(step, groups[0]):
+                    group, key = await self._rescued(step, task, groups[0], key)
+                    groups = [group]
                 # Equal rewards have no gradient; after `max_refills` the slot takes them, so that every step is filled.
                 refillable = settings.refill_zero_variance and num_refills < settings.max_refills
-                if not (refillable and have_equal_rewards(result)):
-                    return result
+                if not (refillable and have_equal_rewards(groups)):
+                    # Whatever stands here in the end: a resumed step counts the rescues of those before it.
+                    tried = {"tried_rescue": step.rescues.has_used(slot)}
+                    return [group.model_copy(update=tried) for group in groups]
                 num_refills += 1
-                num_replacements += 1
                 self._reporter.lost_group(_outcome(task, key, "zero_variance"))
-            # During an outage the same problem is tried again: it would fail wherever it stands, and so would any
-            # other.
-            elif not self._is_outage(result):
-                num_failures += 1
-                # So often in other moments too: it is the problem (a prompt that is refused), and another one takes the
-                # slot.
-                if num_failures == settings.max_group_attempts:
-                    num_failures = 0
-                    num_replacements += 1
-                    self._num_failed_in_a_row += 1
-                    # Many problems, none of them sampled in between: it is the setup, which no replacement mends.
-                    if self._num_failed_in_a_row >= settings.max_failed_groups:
-                        raise EndpointError(
-                            result.kind,
-                            f"{self._num_failed_in_a_row} problems in a row could not be sampled, "
-                            f"{settings.max_group_attempts} attempts each; the last failure: {result}",
-                        ) from result
+            num_replacements += 1
+            key = key.following
 
-    async def _attempt(self, task: Task, key: GroupKey) -> Sequence[RolloutGroup] | EndpointError:
+    async def _groups(self, task: Task, key: GroupKey) -> Sequence[RolloutGroup]:
+        """A group for the slot of `key`, or a pair that begins there. Raises EndpointError."""
+        if self._config.rollout.paired_groups:
+            return await self._sampler.sample_pair(task, key)
+        return [await self._sampler.sample(task, key)]
+
+    def _wants_rescue(self, step: _Step, group: RolloutGroup) -> bool:
+        return (
+            self._config.feedback.rescue != "off"
+            and group.context.kind == "scratch"
+            and group.all_wrong
+            and step.rescues.may_ask(group.slot)
+        )
+
+    async def _rescued(
+        self, step: _Step, task: Task, group: RolloutGroup, key: GroupKey
+    ) -> tuple[RolloutGroup, GroupKey]:
+        """A group of the same problem under a context, where that has a success, else `group`; and the key of the last
+        attempt."""
+        context, key = await self._tried(task, key.following, partial(self._sampler.rescue_context, group))
+        if context is None or isinstance(context, EndpointError):
+            self._reporter.clock.count("rescues_without_context")
+            return group, key
+        if not await step.rescues.claim(group.slot):
+            return group, key
+        rescue, key = await self._tried(task, key.following, partial(self._sampler.rescue, task, context))
+        if isinstance(rescue, RolloutGroup) and rescue.has_success:
+            self._reporter.lost_group(_outcome(task, key, "rescued"))
+            return rescue.model_copy(update={"rescued": group.as_rescued()}), key
+        if isinstance(rescue, RolloutGroup):
+            self._reporter.lost_group(_outcome(task, key, "rescue_failed"))
+        return group, key
+
+    def _note_failed_problem(self, failure: EndpointError) -> None:
+        """Another problem takes the slot. Raises EndpointError after many, none of them sampled in between: it is the
+        setup, which no replacement mends."""
+        self._num_failed_in_a_row += 1
+        if self._num_failed_in_a_row >= self._config.rollout.max_failed_groups:
+            raise EndpointError(
+                failure.kind,
+                f"{self._num_failed_in_a_row} problems in a row could not be sampled, "
+                f"{self._config.rollout.max_group_attempts} attempts each; the last failure: {failure}",
+            ) from failure
+
+    async def _tried(
+        self, task: Task, key: GroupKey, work: Callable[[GroupKey], Awaitable[T]]
+    ) -> tuple[T | EndpointError, GroupKey]:
+        """What `work` gives, at the turn of `key` or at later ones, and the key of the last attempt; its failure after
+        `max_group_attempts` of them in other moments too: it is the problem then (a prompt that is refused).
+
+        During an outage it goes on: the same would fail wherever it stands, and so would any other."""
+        num_failures = 0
+        while True:
+            result = await self._attempt(task, key, work)
+            if not isinstance(result, EndpointError):
+                self._last_success_s = time.monotonic()
+                return result, key
+            num_failures += not self._is_outage(result)
+            if num_failures == self._config.rollout.max_group_attempts:
+                return result, key
+            key = key.following
+
+    async def _attempt(self, task: Task, key: GroupKey, work: Callable[[GroupKey], Awaitable[T]]) -> T | EndpointError:
         """One attempt at a group or pair. Raises EndpointError('no_endpoint') only: an outage longer than the run may
         wait."""
         limit_s = self._config.rollout.group_timeout_s
         try:
             with self._watchdog.limit(limit_s, "group", key, "of problem", task.problem.id):
-                if self._config.rollout.paired_groups:
-                    return await self._sampler.sample_pair(task, key)
-                return [await self._sampler.sample(task, key)]
+                return await work(key)
         except TimeoutError:
             failure = EndpointError("group_deadline", f"group {key}: not sampled within {limit_s:g} s")
             self._reporter.lost_group(_outcome(task, key, "deadline", failure))

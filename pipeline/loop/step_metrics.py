@@ -12,6 +12,8 @@ from pipeline.loop.reward_watch import RewardWatch
 from pipeline.run.metrics_log import MetricsWriter
 from pipeline.runtime.stage_clock import StageClock
 from pipeline.types import (
+    DRAWN_KINDS,
+    RESCUE_KINDS,
     Experience,
     GroupOutcome,
     RolloutGroup,
@@ -19,6 +21,9 @@ from pipeline.types import (
     have_equal_rewards,
     removed_by_gamma,
 )
+
+COUNTED_AS = {"zero_variance": "groups_refilled", "rescued": "groups_rescued", "rescue_failed": "rescues_failed"}
+"""Attempts at a group that did not fail and are not journalled, by what became of them."""
 
 
 class Totals:
@@ -31,14 +36,19 @@ class Totals:
         self.trims: Counter[str] = Counter()
         self.candidates: Counter[str] = Counter()
         """What was made of the entries that searches found."""
+        self.rescues: Counter[str] = Counter()
+        """Groups that were sampled again because all was wrong ('tried'), and by kind those that had a success then."""
         self.num_accepted = 0
 
     def add(self, groups: list[RolloutGroup]) -> None:
         """Count the contexts of one step's groups."""
         for group in groups:
             self.drawn[group.context.drawn] += 1
-            if group.context.kind != "scratch":
+            if group.context.kind in ("inter", "intra"):
                 self.carried[group.context.drawn] += 1
+            self.rescues["tried"] += group.tried_rescue
+            if group.rescued is not None:
+                self.rescues[group.context.kind] += 1
             if group.context.num_trimmed:
                 self.trims[group.context.drawn] += 1
             self.candidates.update(one.outcome for one in group.context.considered)
@@ -50,6 +60,7 @@ class Totals:
             "rejected": dict(self.rejected),
             "trims": dict(self.trims),
             "candidates": dict(self.candidates),
+            "rescues": dict(self.rescues),
             "accepted": self.num_accepted,
         }
 
@@ -77,7 +88,7 @@ class StepReporter:
     def lost_group(self, outcome: GroupOutcome) -> None:
         """An attempt at a group that is not journalled."""
         self.outcomes[outcome.kind] += 1
-        self.clock.count("groups_refilled" if outcome.kind == "zero_variance" else "groups_failed")
+        self.clock.count(COUNTED_AS.get(outcome.kind, "groups_failed"))
         self._metrics.write("group_outcome", outcome.step, **outcome.model_dump(exclude={"step"}))
 
     def rejections(self, step: int, outcomes: Iterable[Experience | Rejection]) -> None:
@@ -101,6 +112,9 @@ class StepReporter:
             "groups_failed_total": self.clock.counts["groups_failed"],
             "groups_refilled_total": self.clock.counts["groups_refilled"],
             "attempts_sampled_total": self.clock.counts["attempts_sampled"],
+            "groups_rescued_total": self.clock.counts["groups_rescued"],
+            "rescues_failed_total": self.clock.counts["rescues_failed"],
+            "rescues_without_context_total": self.clock.counts["rescues_without_context"],
         }
         if "answers_judged" in self.clock.counts:  # by language models
             metrics["answers_judged_total"] = self.clock.counts["answers_judged"]
@@ -121,15 +135,18 @@ def step_metrics(groups: list[RolloutGroup]) -> dict[str, Any]:
         "num_prompt_tokens": sum(len(group.prompt_ids) for group in groups),
         "num_completion_tokens": sum(len(rollout.token_ids) for rollout in rollouts),
         "trims": sum(group.context.num_trimmed > 0 for group in groups),
+        "share_all_wrong": statistics.fmean(float(group.all_wrong) for group in groups),
+        "num_rescues_tried": sum(group.tried_rescue for group in groups),
     }
     metrics |= _retrieval(groups)
     judged = [rollout.verdict.components for rollout in rollouts if rollout.verdict.components]
     for name in judged[0] if judged else ():
         metrics[f"score_{name}"] = statistics.fmean(scores[name] for scores in judged if name in scores)
-    for kind in ("scratch", "inter", "intra"):
+    for kind in (*DRAWN_KINDS, *RESCUE_KINDS):
         of_kind = [group for group in groups if group.context.kind == kind]
         metrics[f"num_{kind}"] = len(of_kind)
-        metrics[f"num_drawn_{kind}"] = sum(group.context.drawn == kind for group in groups)
+        if kind in DRAWN_KINDS:
+            metrics[f"num_drawn_{kind}"] = sum(group.context.drawn == kind for group in groups)
         if of_kind:
             metrics[f"reward_{kind}"] = statistics.fmean(reward for group in of_kind for reward in group.rewards)
             cut = [r.finish_reason == "length" for group in of_kind for r in group.rollouts]

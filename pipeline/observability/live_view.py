@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.run.metrics_log import read_metrics
+from pipeline.types import DRAWN_KINDS, RESCUE_KINDS
 
 REFRESH_S = 0.5
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Board:
 
     def rows(self) -> list[tuple[str, str]]:
         s, t = self.sampled, self.trained
-        rewards = "  ".join(f"{kind} {_number(s.get(f'reward_{kind}'))}" for kind in ("scratch", "inter", "intra"))
+        rewards = "  ".join(f"{kind} {_number(s.get(f'reward_{kind}'))}" for kind in self._kinds())
         return [
             ("step", f"{t.get('step', 0)} trained, {s.get('step', -1) + 1} sampled, of {self.num_steps}"),
             ("mean reward", f"{_number(s.get('reward'))}   ({rewards})"),
@@ -73,6 +74,10 @@ class Board:
             ("ETA", "-" if self.eta_s is None else duration(self.eta_s)),
         ]
 
+    def _kinds(self) -> Iterator[str]:
+        """The kinds of contexts whose rewards are shown: those that are drawn, and rescues where there were any."""
+        yield from (*DRAWN_KINDS, *(kind for kind in RESCUE_KINDS if self.sampled.get(f"num_{kind}")))
+
     def _scores(self) -> str:
         return " ".join(f"{n.removeprefix('score_')} {_number(self.sampled[n])}" for n in score_columns(self.sampled))
 
@@ -84,7 +89,7 @@ class Board:
     def line(self) -> str:
         """One plain line for the step that was just trained."""
         s, t = self.sampled, self.trained
-        kinds = " ".join(f"{kind}={_number(s.get(f'reward_{kind}'), 2)}" for kind in ("scratch", "inter", "intra"))
+        kinds = " ".join(f"{kind}={_number(s.get(f'reward_{kind}'), 2)}" for kind in self._kinds())
         parts = [
             f"step {t.get('step', 0)}/{self.num_steps}",
             f"reward {_number(s.get('reward'), 3)} ({kinds})",

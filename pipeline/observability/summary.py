@@ -10,7 +10,7 @@ from pipeline.observability.live_view import duration, score_columns
 from pipeline.run.folder import RunFolder
 from pipeline.run.metrics_log import read_metrics
 from pipeline.run.state import of_problems, shown_reward
-from pipeline.types import removed_by_gamma
+from pipeline.types import RESCUE_KINDS, removed_by_gamma
 
 STAGES = (
     "server_start",
@@ -18,6 +18,7 @@ STAGES = (
     "eval",
     "probe",
     "rollout",
+    "rescue",
     "reflect",
     "retrieve",
     "reward",
@@ -50,6 +51,7 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
                 f"  {kind}-drawn prompts that carried a context: {carried.get(kind, 0)} of {drawn[kind]} "
                 f"({share:.0%}); the rest fell back to scratch"
             )
+    yield from _rescues(totals.get("rescues", {}))
     yield from _gamma(run, totals)
     rejected = ", ".join(f"{reason} {number}" for reason, number in totals.get("rejected", {}).items()) or "none"
     yield (
@@ -63,6 +65,17 @@ def render_summary(run: RunFolder, state: dict[str, Any]) -> Iterator[str]:
     yield from _learning(run)
     yield f"  run folder: {run.path}"
     yield f'  load the model with: transformers.AutoModelForCausalLM.from_pretrained("{run.final_model}")'
+
+
+def _rescues(numbers: dict[str, int]) -> Iterator[str]:
+    """What became of the all-wrong groups that were sampled again (`feedback.rescue`)."""
+    if num := numbers.get("tried"):
+        helped = {kind: numbers[kind] for kind in RESCUE_KINDS if numbers.get(kind)}
+        found = ", ".join(f"{kind} {number}" for kind, number in helped.items()) or "none"
+        yield (
+            f"  scratch groups that were all wrong and sampled again: {num}; with a success then: {found} "
+            f"({sum(helped.values()) / num:.0%})"
+        )
 
 
 def _gamma(run: RunFolder, totals: dict[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pipeline.run.lineage import Lineage, group_is_current, is_current
 from pipeline.storage.maintenance import compact, drop_torn_indices, ensure_indices
 from pipeline.storage.tables import WRITTEN, Reader, append, clone, failures_named, open_table, quoted
-from pipeline.types import Attempt, ContextKind, RolloutGroup, WeightVersion
+from pipeline.types import RESCUE_KINDS, Attempt, ContextKind, RolloutGroup, WeightVersion
 
 TABLE = "journal"
 INDEXED = ("step", "problem_id", "group_id")
@@ -50,7 +50,7 @@ def schema() -> Any:
 
 class GroupResult(NamedTuple):
     """The outcome of one group, without its texts. `drawn` is the kind of context that chance chose, `kind` what it
-    became."""
+    became; of a rescue the outcome is that of the group in whose place it is."""
 
     step: int
     problem_id: str
@@ -61,6 +61,7 @@ class GroupResult(NamedTuple):
     rewards: list[float]
 
 
+_ARE_RESCUES = f"kind IN ({', '.join(map(quoted, RESCUE_KINDS))})"
 _OUTCOME_COLUMNS = (*GroupResult._fields, "lineage", "newest_step")
 
 
@@ -120,12 +121,13 @@ class Journal:
         weight: Callable[[int], float] = lambda step: 1.0,
     ) -> Attempt | None:
         """An earlier answer of the policy to one problem, scratch and feedback-aware alike; None when there is none.
+        Those of rescues are left out: their prompts tell an outcome.
 
         `weight` is how likely a group is, by the updates of the weights that sampled it. With `failed_only` (the
         ablation of method.md) the choice depends on the reward; the Attempt itself never holds it. One group is read,
         however many there are."""
         self._reader.refresh()
-        condition = f"problem_id = {quoted(problem_id)}"
+        condition = f"problem_id = {quoted(problem_id)} AND NOT {_ARE_RESCUES}"
         rows = self._reader.rows(filter=condition, columns=["group_id", "step", "slot", "lineage", "newest_step"])
         left = sorted(
             (row["step"], row["slot"], row["group_id"], row["newest_step"])
@@ -158,13 +160,29 @@ class Journal:
         return ""
 
     def outcomes(self, lineages: list[Lineage]) -> Iterator[GroupResult]:
-        """The outcome of every surviving group, without its texts, in no certain order."""
+        """The outcome of every surviving group, without its texts, in no certain order.
+
+        Rescues are for groups that were all wrong, so their own rewards would say that whatever was drawn does better
+        than it did, and that the lessons which they saw do worse."""
         self._reader.refresh()
-        for batch in self._reader.batches(columns=list(_OUTCOME_COLUMNS)):
+        for batch in self._reader.batches(filter=f"NOT {_ARE_RESCUES}", columns=list(_OUTCOME_COLUMNS)):
             for row in batch.to_pylist():
                 newest = WeightVersion(lineage=row["lineage"], step=row["newest_step"])
                 if is_current(newest, lineages, row["step"]):
                     yield GroupResult(*(row[name] for name in GroupResult._fields))
+        for batch in self._reader.batches(filter=_ARE_RESCUES, columns=["record"]):
+            for row in batch.to_pylist():
+                group = RolloutGroup.model_validate_json(row["record"])
+                if group.rescued is not None and group_is_current(group, lineages):
+                    yield GroupResult(
+                        group.step,
+                        group.problem.id,
+                        group.problem.family,
+                        group.context.drawn,
+                        "scratch",
+                        [],
+                        list(group.rescued.rewards),
+                    )
 
     def copy_to(self, path: Path | str) -> None:
         """Make the journal of an empty store at `path` a copy of this one. Raises DiskError, StoreError."""

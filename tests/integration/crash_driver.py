@@ -137,10 +137,10 @@ class Driver:
 
 
 @contextmanager
-def mock_endpoint(repository: Path) -> Iterator[str]:
+def mock_endpoint(repository: Path, *options: str) -> Iterator[str]:
     """A server that repeats itself; its address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "servers.mock", "--latency", "uniform:0.01,0.05"],
+        [sys.executable, "-m", "servers.mock", "--latency", "uniform:0.01,0.05", *options],
         stdout=subprocess.PIPE,
         text=True,
         cwd=repository,
@@ -173,7 +173,8 @@ def groups_of(run: RunFolder) -> list[Any]:
         for group in journal.read_step(step, lineages):
             rollouts = [(rollout.token_ids, rollout.logprobs, rollout.reward) for rollout in group.rollouts]
             context = without_lineage(group.context.model_dump_json())
-            found.append((step, group.slot, group.problem.id, context, group.prompt_ids, rollouts))
+            rescue = (group.rescued, group.tried_rescue)
+            found.append((step, group.slot, group.problem.id, context, (group.prompt_ids, rescue), rollouts))
     return found
 
 
@@ -205,11 +206,12 @@ def assert_equal(broken: RunFolder, unbroken: RunFolder) -> None:
 
 
 def assert_worth_comparing(unbroken: RunFolder) -> None:
-    """That run has everything that could go wrong in the others: contexts of every kind, lessons, learning."""
+    """That run has everything that could go wrong in the others: contexts of every kind, lessons, learning; rescues
+    where it makes some."""
     config, groups = unbroken.config(), groups_of(unbroken)
     assert len(groups) == config.rollout.num_problems_per_step * config.learner.num_steps
     kinds = {json.loads(context)["kind"] for _, _, _, context, _, _ in groups}
-    assert kinds == {"scratch", "inter", "intra"}
+    assert kinds == {"scratch", "inter", "intra", *(["rescue_intra"] if config.feedback.rescue == "reflect" else [])}
     assert client_of(unbroken)
     start = load_file(unbroken.weights / "l0-s000000" / "model.safetensors")
     end = load_file(unbroken.final_model / "model.safetensors")

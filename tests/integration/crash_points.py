@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 class Point(NamedTuple):
     """A process of the kind `who` dies `when` it calls `target` for the n-th time (`passing`), counting in each process
     the calls that have `only` in the text of an argument. A session before it ends at the point `first`; in the same
-    session a process dies at `beside`. A session that needs the process no longer is not `broken` by its death."""
+    session a process dies at `beside`. A session that needs the process no longer is not `broken` by its death. Some
+    are passed only where groups are `rescued`."""
 
     target: str
     when: Literal["before", "after"]
@@ -22,6 +23,7 @@ class Point(NamedTuple):
     first: str = ""
     beside: str = ""
     broken: bool = True
+    rescued: bool = False
 
 
 POINTS: dict[str, Point] = {
@@ -66,6 +68,27 @@ POINTS: dict[str, Point] = {
     "journal merge committed": Point(
         "pipeline.storage.maintenance.index", "before", "orchestrator", "files were swapped, and the indices know the old ones",
         only="name='journal'",
+    ),
+    # Rescues of groups that are all wrong.
+    "rescue's context found": Point(
+        "pipeline.loop.rollouts.GroupSampler.rescue_context", "after", "orchestrator",
+        "a group was paid for that the slot may not take, and is not there", passing=2, rescued=True,
+    ),
+    "before a rescue is claimed": Point(
+        "pipeline.loop.rescue_budget.RescueBudget.claim", "before", "orchestrator", "nobody knows that the slot wants one",
+        passing=2, rescued=True,
+    ),
+    "rescue claimed": Point(
+        "pipeline.loop.rescue_budget.RescueBudget.claim", "after", "orchestrator", "the step has one less, in memory alone",
+        passing=2, rescued=True,
+    ),
+    "rescue sampled": Point(
+        "pipeline.loop.rollouts.GroupSampler.rescue", "after", "orchestrator", "it was paid for as well, and is not there",
+        passing=2, rescued=True,
+    ),
+    "rescue journalled": Point(
+        "pipeline.storage.journal.Journal.append", "after", "orchestrator", "it is there, and nobody was told",
+        only="kind='rescue_intra'", rescued=True,
     ),
     # Pool.
     "before a pool commit": Point(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -45,6 +45,22 @@ def compared(tmp_path_factory: pytest.TempPathFactory, repository: Path, mock_ur
     return Compared(mock_url, driver, unbroken)
 
 
+@pytest.fixture(scope="module")
+def rescuing(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Compared]:
+    """The same where most groups are all wrong, and at most two of a step are sampled again."""
+    options: dict[str, Any] = {
+        "learner__num_steps": NUM_STEPS,
+        "feedback__ratio": 0.5,
+        "feedback__rescue": "reflect",
+        "feedback__max_rescues_per_step": 2,
+    }
+    with mock_endpoint(repository, "--accuracy", "0.2") as url:
+        driver = Driver(tmp_path_factory.mktemp("rescue"), repository, url, **options)
+        unbroken = driver.finish("unbroken", often=False)
+        assert_worth_comparing(unbroken)
+        yield Compared(url, driver, unbroken)
+
+
 @pytest.fixture
 def driver(compared: Compared) -> Driver:
     """That driver, and a server that no failed test left paused."""
@@ -70,7 +86,13 @@ def test_four_deaths_in_two_sessions_change_nothing(compared: Compared, driver: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize("name", [name for name, point in POINTS.items() if point.rescued])
+def test_a_kill_amid_a_rescue_changes_nothing(rescuing: Compared, name: str) -> None:
+    test_a_kill_at_a_crash_point_changes_nothing(rescuing, rescuing.driver, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, point in POINTS.items() if not point.rescued])
 def test_a_kill_at_a_crash_point_changes_nothing(compared: Compared, driver: Driver, name: str) -> None:
     folder = re.sub(r"\W+", "_", name)
     for die_at in sessions_to(name):

@@ -283,31 +283,35 @@ OUTCOMES = ("its answer is right", "its answer is wrong", "A right attempt:", "A
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "num_steps", "num_problems", "num_train", "least"),
+    ("outcomes", "rescue", "num_steps", "num_problems", "num_train", "least"),
     [
-        ("hidden", 6, 4, 40, 48),
-        ("shown", 6, 4, 40, 48),
-        ("contrast", 6, 4, 40, 48),
-        pytest.param("hidden", 500, 100, 4000, 50_000, marks=pytest.mark.slow),
-        pytest.param("contrast", 500, 100, 4000, 50_000, marks=pytest.mark.slow),
+        ("hidden", "off", 6, 4, 40, 48),
+        ("shown", "off", 6, 4, 40, 48),
+        ("contrast", "off", 6, 4, 40, 48),
+        ("hidden", "reflect", 6, 4, 40, 48),
+        ("hidden", "lesson", 6, 4, 40, 48),
+        pytest.param("hidden", "off", 500, 100, 4000, 50_000, marks=pytest.mark.slow),
+        pytest.param("contrast", "reflect", 500, 100, 4000, 50_000, marks=pytest.mark.slow),
     ],
-    ids=["small", "shown-small", "contrast-small", "full", "contrast-full"],
+    ids=["small", "shown-small", "contrast-small", "reflect-small", "lesson-small", "full", "contrast-full"],
 )
 async def test_no_label_reaches_a_prompt(
     tmp_path: Path,
     start_mock: StartMock,
     outcomes: str,
+    rescue: str,
     num_steps: int,
     num_problems: int,
     num_train: int,
     least: int,
 ) -> None:
     """Gold answers are replaced by canaries; whatever is sent to be sampled from is searched for them. What of right
-    and wrong a summarizer is told is in no prompt of the policy."""
+    and wrong a summarizer is told is in no prompt of the policy, and that an attempt is wrong in those of rescues
+    alone: here no answer is right, so every scratch group has one."""
     sections: dict[str, Any] = {
         "abstraction": {"outcomes": outcomes},
         "problems": {"num_train": num_train},
-        "feedback": {"ratio": 0.9, "similarity_threshold": 0.5},
+        "feedback": {"ratio": 0.9, "similarity_threshold": 0.5, "rescue": rescue},
         "rollout": {**SETTINGS["rollout"], "num_problems_per_step": num_problems, "max_staleness": 1},
         "learner": {"num_steps": num_steps},
     }
@@ -320,6 +324,7 @@ async def test_no_label_reaches_a_prompt(
             heldout=loop.problems.heldout,
         )
         num_sent, num_with_outcome, leaking = 0, 0, []
+        are_rescues: set[bool] = set()
         request = loop.endpoints.transport.request
 
         async def searching(method: str, url: Any, headers: Any, body: Any = None) -> Any:
@@ -328,6 +333,9 @@ async def test_no_label_reaches_a_prompt(
             num_sent += 1
             if "CANARY" in sent:
                 leaking.append(sent)
+            if "An earlier attempt, which" in sent:
+                are_rescues.add("which is wrong" in sent)
+                assert ("which is wrong" in sent) != ("which may be right or wrong" in sent)
             if any(outcome in sent for outcome in OUTCOMES):
                 num_with_outcome += 1
                 # Only of a lesson is JSON asked.
@@ -342,4 +350,6 @@ async def test_no_label_reaches_a_prompt(
     assert num_sent > least
     assert set(kinds) == {"scratch", "inter", "intra"}
     assert not leaking
+    assert are_rescues == ({False, True} if rescue == "reflect" else {False})
+    assert bool(loop.endpoints.usage.total("requests", "rescue")) == (rescue != "off")
     assert bool(num_with_outcome) == (outcomes != "hidden")

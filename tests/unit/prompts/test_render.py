@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from prompts.filling import filled, neutralised
 from prompts.render import harmless, harmless_lesson, render, render_lessons
-from prompts.schemas import Abstract, AnswerForm, Contrast, Inter, Intra, Lesson, PromptInput, Scratch
+from prompts.schemas import Abstract, AnswerForm, Contrast, Inter, Intra, Lesson, PromptInput, RescueIntra, Scratch
 from prompts.sets import SHIPPED, templates_of
 from tests.tiny_model import make_tiny_tokenizer
 
@@ -34,6 +34,7 @@ def every_input(text: str) -> tuple[PromptInput, ...]:
         Scratch(problem=text),
         Inter(problem=text, lessons=(lesson,), sources=(text,)),
         Intra(problem=text, attempt=text),
+        RescueIntra(problem=text, attempt=text),
         Abstract(problem=text, trajectory=text),
         Abstract(problem=text, trajectory=text, outcome="wrong"),
         Contrast(problem=text, right=text, wrong=text),
@@ -43,7 +44,7 @@ def every_input(text: str) -> tuple[PromptInput, ...]:
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_stored_text_cannot_write_a_control_token_in_any_slot(name: str, text: str) -> None:
-    for value in every_input(text)[: None if name != "legacy" else 4]:
+    for value in every_input(text)[: None if name != "legacy" else 5]:
         shown = render(value, templates_of(name))
         assert not [token for token in TOKENS if token in shown]
 
@@ -192,6 +193,7 @@ def test_every_prompt_says_how_the_answer_is_to_be_given(form: AnswerForm, wante
         Scratch(problem="p", form=form),
         Inter(problem="p", lessons=(lesson,), form=form),
         Intra(problem="p", attempt="a", form=form),
+        RescueIntra(problem="p", attempt="a", form=form),
     )
     assert all(render(value, templates_of(name)).endswith(wanted) for value in inputs for name in SHIPPED)
 

@@ -161,6 +161,17 @@ def test_a_template_that_passes_the_check_makes_none_of_what_is_filled_in(templa
     assert control_tokens(filled) == [], (template, text)
 
 
+def test_what_came_later_is_no_part_of_the_identity_by_which_sets_were_known(tmp_path: Path) -> None:
+    folder = own(tmp_path, scratch="{{problem}} {{answer_form}}")
+    before = templates_of(folder).identity
+    own(tmp_path, rescue_intra="{{problem}}\n{{attempt}}\nThat is wrong. {{answer_form}}")
+    templates_of.cache_clear()
+    assert templates_of(folder).identity == before
+    own(tmp_path, intra="{{problem}}\n{{attempt}}\nLook. {{answer_form}}")
+    templates_of.cache_clear()
+    assert templates_of(folder).identity != before
+
+
 @pytest.mark.parametrize(
     ("num_parameters", "context", "name"),
     [

@@ -26,6 +26,10 @@ from pipeline.config import Config
             r"2 times learner\.num_processes = 2 must divide",
         ),
         (
+            {"rollout": {"paired_groups": True}, "feedback": {"rescue": "reflect"}},
+            r"feedback\.rescue = 'reflect' samples .* set feedback\.rescue = 'off'",
+        ),
+        (
             {"learner": {"context_ratio_floor": 4.0}},
             r"context_ratio_floor = 4\.0 exceeds context_ratio_cap = 3\.0; lower learner\.context_ratio_floor",
         ),

@@ -32,6 +32,14 @@ ENDPOINT = {"url": "http://127.0.0.1:9"}
         ({"learner": {"lora": {"alpha": 8.0}}}, ["learner.lora.alpha = 8.0 has no effect"]),
         ({"learner": {"num_steps": 3}}, ["the rate never comes to learner.learning_rate"]),
         ({"rollout": {"max_refills": 5}}, ["rollout.max_refills = 5 has no effect"]),
+        (
+            {"feedback": {"max_rescues_per_step": 2}},
+            ["max_rescues_per_step = 2 has no effect: feedback.rescue = 'off'"],
+        ),
+        (
+            {"feedback": {"rescue": "lesson"}, "abstraction": {"enabled": False}},
+            ["feedback.rescue = 'lesson'", "import"],
+        ),
         ({"feedback": {"annealing": "cosine"}}, ["feedback.annealing = 'cosine' has no effect", "is not annealed"]),
         ({"feedback": {"recency_half_life_steps": 9.0}}, ["feedback.recency_weight = 0"]),
         ({"feedback": {"diversity": 0.5}}, ["feedback.num_lessons = 1"]),
@@ -75,6 +83,8 @@ def test_what_has_no_effect_is_named(sections: dict[str, Any], words: list[str])
         {"learner": {"max_trained_staleness": 1}, "rollout": {"max_staleness": 2}},
         {"learner": {"lora": {"rank": 4, "alpha": 8.0}}},
         {"feedback": {"ratio": [[0, 0.0], [5, 0.5]], "num_lessons": 3, "diversity": 0.1}},
+        {"feedback": {"ratio": 0.0, "rescue": "reflect", "max_rescues_per_step": 2}, "abstraction": {"enabled": False}},
+        {"feedback": {"ratio": 0.0, "rescue": "lesson", "num_lessons": 2}},
         {"feedback": {"ratio": 0.0, "end_ratio": 0.5, "annealing": "cosine", "num_lessons": 3}},
         {"feedback": {"similarity": "judge", "similarity_endpoint": ENDPOINT}},
         {"feedback": {"ratio": 0.0}, "abstraction": {"enabled": False}},

@@ -14,17 +14,19 @@ from pipeline.config.experience import FeedbackSection
 from pipeline.experience.contexts import (
     RetrievalResult,
     Weighing,
+    as_rescue,
     draw_kind,
     exclusions,
     inter_context,
     intra_context,
     messages_in,
+    prompt_input,
     trimmed,
 )
 from pipeline.experience.pool import Candidate
 from pipeline.text import normalised, text_hash
 from pipeline.types import Attempt, Context, Origin, Problem, Split
-from prompts.schemas import Lesson
+from prompts.schemas import Inter, Intra, Lesson, RescueIntra
 from tests.builders import candidates, experience
 
 PROBLEM = Problem(id="a", text="State the final answer to the following arithmetic problem: 4 + 3 =")
@@ -209,3 +211,48 @@ def test_a_lesson_of_an_outcome_is_never_shown_for_the_problem_that_it_came_from
     for one in (own, own._replace(problem_id="another id"), own._replace(problem_hash="another text")):
         context = inter_context(found([one], [1.0]), FeedbackSection(similarity_threshold=0.0))
         assert context.kind == "scratch"
+
+
+ATTEMPT = Attempt(problem_id="a", text="4 + 3 = 8. " * 40)
+FALLEN_BACK = Context(drawn="inter")
+
+
+def test_a_rescue_keeps_what_was_drawn_and_has_a_kind_of_its_own() -> None:
+    intra = as_rescue(intra_context(ATTEMPT, 1000), Context())
+    assert intra is not None
+    assert (intra.drawn, intra.kind) == ("scratch", "rescue_intra")
+    shown = inter_context([RetrievalResult(candidate("x", "one"), 1.0)], FeedbackSection())
+    inter = as_rescue(shown, FALLEN_BACK)
+    assert inter is not None
+    assert (inter.drawn, inter.kind, inter.lesson_ids) == ("inter", "rescue_inter", ("x",))
+    for nothing in (Context(drawn="inter"), intra_context(None, 100)):
+        assert as_rescue(nothing, Context()) is None
+
+
+def test_only_a_rescue_tells_that_an_attempt_is_wrong() -> None:
+    plain = intra_context(ATTEMPT, 1000)
+    rescue = as_rescue(plain, Context())
+    assert rescue is not None
+    assert isinstance(prompt_input(PROBLEM, plain), Intra)
+    assert isinstance(prompt_input(PROBLEM, rescue), RescueIntra)
+    for templates in ("compact", "full", "legacy"):
+        config = Config.model_validate({"rollout": {"templates": templates}})
+        said = [messages_in(PROBLEM, context, config)[-1].content for context in (plain, rescue)]
+        assert ["is wrong" in text for text in said] == [False, True]
+        assert ATTEMPT.text.strip() in said[1]
+
+
+def test_lessons_of_a_rescue_are_shown_as_others_are() -> None:
+    shown = inter_context([RetrievalResult(candidate("x", "one"), 1.0)], FeedbackSection())
+    rescue = as_rescue(shown, Context())
+    assert rescue is not None
+    assert isinstance(prompt_input(PROBLEM, rescue), Inter)
+    assert messages_in(PROBLEM, rescue, Config()) == messages_in(PROBLEM, shown, Config())
+
+
+def test_a_rescue_is_trimmed_as_what_it_shows_is() -> None:
+    context: Context | None = as_rescue(intra_context(ATTEMPT, 1000), Context())
+    kinds = []
+    while (context := trimmed(context)) is not None:  # type: ignore[arg-type]
+        kinds.append(context.kind)
+    assert kinds == ["rescue_intra", "scratch"]

@@ -65,3 +65,18 @@ def test_templates_of_before_are_kept_too(tmp_path: Path) -> None:
         RunFolderError, match=r"abstract\.txt, contrast\.txt, inter\.txt, intra\.txt, lesson\.txt: other"
     ):
         keep(run, templates_of("compact"))
+
+
+def test_a_run_of_before_a_template_goes_on_and_keeps_it_from_then_on(tmp_path: Path) -> None:
+    run, templates = RunFolder(tmp_path), templates_of("compact")
+    keep(run, templates)
+    later = run.templates / "rescue_intra.txt"
+    later.unlink()
+    keep(run, templates)
+    assert later.read_text().rstrip("\n") == templates["rescue_intra"]
+    later.write_text("another text")
+    with pytest.raises(RunFolderError, match=r": rescue_intra\.txt: other text"):
+        keep(run, templates)
+    (run.templates / "intra.txt").unlink()
+    with pytest.raises(RunFolderError, match=r"intra\.txt, rescue_intra\.txt: other text"):
+        keep(run, templates)

@@ -18,7 +18,7 @@ from pipeline.experience.usefulness import usefulness_in
 from pipeline.run.lineage import Lineage
 from pipeline.storage.journal import INDEXED, TABLE, GroupResult, Journal, schema
 from pipeline.storage.maintenance import MERGE
-from pipeline.types import Context
+from pipeline.types import Attempt, Context, RolloutGroup
 from tests.builders import group, tear_index
 
 ONE = [Lineage(number=0, start_step=0)]
@@ -226,3 +226,32 @@ def test_a_torn_index_costs_no_group(tmp_path: Path) -> None:
     again.compact()
     assert {index.num_unindexed_rows for index in again._table.list_indices()} == {0}
     assert len(again._table.list_indices()) == len(INDEXED)
+
+
+def a_rescue(step: int = 3, slot: int = 1, problem_id: str = "p") -> RolloutGroup:
+    wrong = group(step=step, slot=slot, rewards=(0.0, -0.5), problem_id=problem_id)
+    attempt = Attempt(problem_id=problem_id, text="12")
+    context = Context(drawn="scratch", kind="rescue_intra", attempt=attempt, lesson_ids=("x1",))
+    more: dict[str, Any] = {"rescued": wrong.as_rescued(), "tried_rescue": True}
+    return group(step=step, slot=slot, oldest=step, context=context, problem_id=problem_id, **more)
+
+
+def test_a_rescue_is_read_as_it_was_and_counts_as_the_group_in_whose_place_it_stands(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([group(step=3, oldest=3), a_rescue()])
+    assert Journal(tmp_path).read_step(3, ONE)[1] == a_rescue()
+    outcomes = {outcome.drawn: outcome for outcome in journal.outcomes(ONE) if outcome.rewards != [1.0, 0.0]}
+    assert outcomes == {"scratch": GroupResult(3, "p", "", "scratch", "scratch", [], [0.0, -0.5])}
+    assert len(list(journal.outcomes(ONE))) == 2
+    assert usefulness_in(journal, ONE).of("x1").mean_reward is None, "it was shown because rewards were low"
+    later = [*ONE, Lineage(number=1, start_step=2)]
+    assert list(journal.outcomes(later)) == [], "of an abandoned step nothing counts"
+
+
+def test_no_reflection_is_on_an_attempt_of_a_rescue(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([a_rescue()])
+    assert journal.attempt("p", ONE, random.Random(0)) is None
+    journal.append([group(step=4, oldest=4)])
+    found = {journal.attempt("p", ONE, random.Random(seed)) for seed in range(9)}
+    assert {attempt.rollout_id[:10] for attempt in found if attempt} == {"l0-000004-"}

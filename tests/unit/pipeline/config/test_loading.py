@@ -13,7 +13,6 @@ from pipeline.errors import ConfigError
 from pipeline.orchestrate import main
 from pipeline.problems.dataset import load_problems
 from pipeline.rewards.code.preflight import check_code
-from pipeline.runtime.files import flat
 
 
 @pytest.mark.parametrize(
@@ -113,12 +112,6 @@ def test_the_code_quickstart_asks_for_programs_only() -> None:
     assert (len(problems.train), len(problems.heldout)) == (recipe.problems.num_train, recipe.problems.num_heldout)
     assert {task.problem.form for task in problems.train + problems.heldout} == {"code"}
     check_code(recipe.model_copy(update={"reward": RewardSection(scorer="my:scorer")}), problems.train)
-
-
-def test_the_grpo_recipe_differs_from_the_quickstart_in_feedback_and_abstraction_alone() -> None:
-    quickstart, grpo = (flat(load_recipe(name).model_dump()) for name in ("quickstart", "grpo"))
-    differing = {name: grpo[name] for name in quickstart if quickstart[name] != grpo[name]}
-    assert differing == {"recipe": "grpo", "feedback.ratio": 0.0, "abstraction.enabled": False}
 
 
 def test_the_recipe_with_a_judge_of_relevance_differs_from_the_quickstart_in_feedback_alone() -> None:

@@ -30,7 +30,7 @@ async def small_model(log: Callable[[str], None], num_texts: int = NUM_TEXTS, se
     work.mkdir(parents=True, exist_ok=True)
     pairs_file, file = work / "texts.jsonl", work / "training.log"
     write_pairs(pairs_file, texts(num_texts, seed))
-    log(f"training the small model from nothing on {num_texts} texts, once: about twenty minutes on 2 cores (log: {file})")
+    log(f"training the small model from nothing on {num_texts} texts, once: twenty minutes on 2 cores (log: {file})")
     command = [sys.executable, "-m", "trainer.from_nothing", "--pairs", str(pairs_file), "--out", str(folder)]
     status = await Child.run("trainer of the small model", [*command, "--seed", str(seed)], file, log)
     if status != 0:

@@ -18,11 +18,13 @@ from pipeline.orchestrate import main
 from pipeline.problems.benchmark import source_of
 from pipeline.problems.benchmark_items import find_benchmark, tasks_of
 from pipeline.problems.dataset import load_problems
+from pipeline.rewards.code import sandbox
 from pipeline.rewards.probe import boxed
 from pipeline.rewards.version import verifier_version
 from pipeline.run.folder import RunFolder
 from pipeline.types import Message, Verdict
 
+needs_isolation = pytest.mark.skipif(bool(sandbox.isolation_problem()), reason=str(sandbox.isolation_problem()))
 PROGRAM = {"question": "Write f.", "tests": "assert f(1) == 2", "entry_point": "f"}
 
 
@@ -31,6 +33,7 @@ def write(file: Path, *rows: dict[str, Any]) -> Path:
     return file
 
 
+@needs_isolation
 def test_pairs_are_graded_each_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(
         tmp_path / "pairs.jsonl",
@@ -237,6 +240,7 @@ def test_answers_of_a_runs_own_evaluation_are_graded(tmp_path: Path, capsys: pyt
     assert "4 of 4 pass" in capsys.readouterr().out
 
 
+@needs_isolation
 def test_what_could_not_be_judged_is_not_as_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = "```python\nimport nothing_such\ndef f(x):\n    return x + 1\n```"
     file = write(tmp_path / "pairs.jsonl", {**PROGRAM, "response": program, "expected": False})

@@ -148,8 +148,8 @@ async def test_a_reasoning_models_cut_answers_are_wrong_ones_and_paid_once(tmp_p
     application.router.add_post("/v1/chat/completions", chat)
     rows = [{"question": f"What is {n} + 3?", "answer": "3"} for n in range(4)]
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    async with serving(application) as port:
-        arguments = ("--endpoint", f"http://127.0.0.1:{port}", "--benchmark", "sums.jsonl", "--out", "e")
+    async with serving(application) as url:
+        arguments = ("--endpoint", url, "--benchmark", "sums.jsonl", "--out", "e")
         status, out, err = await Command(tmp_path, repository, "eval", *arguments).run()
     assert status == 0, err
     assert len(bodies) == 4
